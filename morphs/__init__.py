@@ -1,0 +1,23 @@
+"""morphs: architecture graphs and function-preserving moves on them, for your own PyTorch models."""
+
+from morphs.apply import Child, apply, apply_chain, parse, parse_chain
+from morphs.carry import carry
+from morphs.drift import Drift, drift
+from morphs.files import load, save
+from morphs.graph.arch import ArchGraph, Node
+from morphs.graph.codec import graph_from_json
+from morphs.graph.cost import Cost, cost
+from morphs.graph.show import graph_to_svg, parse_graph
+from morphs.graph.widths import ChannelGroup, channel_groups
+from morphs.init import init
+from morphs.limits import Limits
+from morphs.move import Move, Origin, Preserves
+from morphs.moves import MOVES, AddSkip, Deepen, GrowKernel, InsertNorm, Widen
+from morphs.network import Network
+
+__all__ = [
+    "MOVES", "AddSkip", "ArchGraph", "ChannelGroup", "Child", "Cost", "Deepen", "Drift", "GrowKernel",
+    "InsertNorm", "Limits", "Move", "Network", "Node", "Origin", "Preserves", "Widen", "apply", "apply_chain",
+    "carry", "channel_groups", "cost", "drift", "graph_from_json", "graph_to_svg", "init", "load", "parse",
+    "parse_chain", "parse_graph", "save",
+]  # fmt: skip

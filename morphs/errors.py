@@ -1,0 +1,70 @@
+"""Every exception of morphs, in one tree.
+
+    MorphError
+    ├── GraphError             a graph breaks a rule of well-formedness (names node and rule)
+    │   ├── ShapeError         an op can't take the tensors it is given
+    │   └── CodecError         a text or JSON is not a graph
+    ├── WeightsError           weights are missing, have the wrong shape, or are not finite
+    ├── MoveError
+    │   ├── ParseError         a text is not a move
+    │   ├── IllegalMove        the move can't be applied at this site
+    │   │   └── NoFactoring    no exact factoring with these channels and kernels exists
+    │   ├── LimitExceeded      the child would break a limit
+    │   ├── NeedsData          the move looks at data and was given none, or a source that ran dry
+    │   └── DriftExceeded      the child computes something else than the move declares
+    └── UnsupportedModule      a torch module that the op vocabulary can't express
+
+Every message is one line: fact, place, remedy.
+"""
+
+
+class MorphError(Exception):
+    """Root of everything morphs raises on purpose."""
+
+
+class GraphError(MorphError):
+    """A graph breaks a rule of well-formedness."""
+
+
+class ShapeError(GraphError):
+    """An op can't take the tensors it is given."""
+
+
+class CodecError(GraphError):
+    """A text or JSON document is not a graph."""
+
+
+class WeightsError(MorphError):
+    """Weights are missing, superfluous, of the wrong shape, or not finite."""
+
+
+class MoveError(MorphError):
+    """A move can't be read or applied."""
+
+
+class ParseError(MoveError):
+    """A text is not a move."""
+
+
+class IllegalMove(MoveError):
+    """The move can't be applied at this site."""
+
+
+class NoFactoring(IllegalMove):
+    """No exact factoring with these channels and kernels exists."""
+
+
+class LimitExceeded(MoveError):
+    """The child would break a limit."""
+
+
+class NeedsData(MoveError):
+    """The move looks at data and was given none, or too little."""
+
+
+class DriftExceeded(MoveError):
+    """The child computes something else than the move declares."""
+
+
+class UnsupportedModule(MorphError):
+    """A torch module that the op vocabulary can't express."""

@@ -1,0 +1,51 @@
+"""A network in a folder: canonical JSON for the graph, safetensors for the weights. Nothing is unpickled."""
+
+import os
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from morphs.errors import CodecError, WeightsError
+from morphs.graph.codec import MAX_BYTES, graph_from_json
+from morphs.network import Network
+
+GRAPH_FILE, WEIGHTS_FILE = "graph.json", "weights.safetensors"
+
+
+def save(network: Network, folder: str | os.PathLike[str]) -> None:
+    """Write graph.json and weights.safetensors into `folder`, which is made if need be."""
+    place = Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    (place / GRAPH_FILE).write_text(network.graph.to_json(), encoding="ascii")
+    tensors = {f"{owner}.{name}": t.cpu().contiguous() for (owner, name), t in network.weights.items()}
+    (place / WEIGHTS_FILE).write_bytes(save_tensors(tensors))
+
+
+def load(folder: str | os.PathLike[str]) -> Network:
+    """The network that `save` wrote into `folder`.
+
+    Raises CodecError or WeightsError when a file is missing, damaged or doesn't fit the graph.
+    """
+    place = Path(folder)
+    try:
+        if (place / GRAPH_FILE).stat().st_size > MAX_BYTES:
+            raise CodecError(
+                f"load: {place / GRAPH_FILE} has more than {MAX_BYTES} bytes; it is no graph of ours"
+            )
+        text = (place / GRAPH_FILE).read_text(encoding="ascii")
+        data = (place / WEIGHTS_FILE).read_bytes()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CodecError(
+            f"load: {place} holds no saved network ({error}); name a folder that `save` wrote"
+        ) from None
+    graph = graph_from_json(text)
+    try:
+        tensors = load_tensors(data)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise WeightsError(
+            f"load: {place / WEIGHTS_FILE} is damaged ({error}); restore it from a copy"
+        ) from None
+    keyed = {(name.rpartition(".")[0], name.rpartition(".")[2]): tensor for name, tensor in tensors.items()}
+    return Network(graph, keyed)

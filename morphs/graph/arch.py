@@ -1,0 +1,205 @@
+"""ArchGraph: an architecture as an immutable value around a frozen networkx.MultiDiGraph."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+
+import networkx as nx
+
+from morphs.errors import GraphError
+from morphs.graph.check import check_nodes, infer_shapes
+from morphs.graph.ops import Input, Op, Output, Param, Shape
+
+
+@dataclass(frozen=True)
+class Node:
+    """One place in the graph: an op, the nodes it reads (slot by slot), and the owner of its parameters.
+
+    `owner` is the node itself by default. Two nodes with one owner are one module called twice.
+    """
+
+    name: str
+    op: Op
+    inputs: tuple[str, ...] = ()
+    owner: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.owner:
+            object.__setattr__(self, "owner", self.name)
+
+
+class ArchGraph:
+    """A well-formed architecture: nodes are ops, edges are tensors with an argument slot.
+
+    Construction checks every rule of `graph.check`, so that a malformed ArchGraph does not exist. Nodes are
+    kept in a canonical order: topological, ties broken by name. Values compare and hash by content.
+
+    Raises GraphError (ShapeError where shapes don't fit) naming node and rule.
+    """
+
+    def __init__(self, nodes: Iterable[Node]) -> None:
+        listed = tuple(nodes)
+        check_nodes(listed)
+        by_name = {node.name: node for node in listed}
+        dag = nx.MultiDiGraph()
+        dag.add_nodes_from(by_name)
+        dag.add_edges_from(
+            (source, node.name, {"slot": slot}) for node in listed for slot, source in enumerate(node.inputs)
+        )
+        try:
+            order = tuple(nx.lexicographical_topological_sort(dag, key=natural_key))
+        except nx.NetworkXUnfeasible:
+            cycle = " -> ".join(edge[0] for edge in nx.find_cycle(dag))
+            raise GraphError(f"graph: nodes {cycle} form a cycle; an architecture is acyclic") from None
+        self._nodes = {name: by_name[name] for name in order}
+        self._shapes = infer_shapes(tuple(self._nodes.values()))
+        self._nx = nx.freeze(dag)
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def __getitem__(self, name: str) -> Node:
+        try:
+            return self._nodes[name]
+        except KeyError:
+            near = ", ".join(self._nodes) if len(self._nodes) <= 40 else f"{len(self._nodes)} others"
+            raise GraphError(f'graph: there is no node "{name}"; there are {near}') from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._nodes
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self._nodes.values())
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ArchGraph) and self._nodes == other._nodes
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._nodes.values()))
+
+    def __repr__(self) -> str:
+        return f"ArchGraph({len(self)} nodes, {self.fingerprint[:12]})"
+
+    def __reduce__(self) -> tuple[type["ArchGraph"], tuple[tuple[Node, ...]]]:
+        return ArchGraph, (tuple(self),)
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        """The Input nodes, in canonical order."""
+        return tuple(node for node in self if isinstance(node.op, Input))
+
+    @cached_property
+    def output(self) -> Node:
+        """The Output node."""
+        return next(node for node in self if isinstance(node.op, Output))
+
+    def shape(self, name: str) -> Shape:
+        """Shape of the tensor that `name` writes, without the batch axis."""
+        return self._shapes[self[name].name]
+
+    def input_shapes(self, name: str) -> tuple[Shape, ...]:
+        """Shapes of the tensors that `name` reads, slot by slot."""
+        return tuple(self._shapes[source] for source in self[name].inputs)
+
+    def consumers(self, name: str) -> tuple[tuple[str, int], ...]:
+        """(node, slot) of every reader of `name`, in canonical order; `x + x` reads twice."""
+        return self._consumers.get(name, ())
+
+    @cached_property
+    def _consumers(self) -> dict[str, tuple[tuple[str, int], ...]]:
+        readers: dict[str, list[tuple[str, int]]] = {}
+        for node in self:
+            for slot, source in enumerate(node.inputs):
+                readers.setdefault(source, []).append((node.name, slot))
+        return {name: tuple(found) for name, found in readers.items()}
+
+    @cached_property
+    def params(self) -> Mapping[tuple[str, str], Param]:
+        """Every parameter and buffer, keyed (owner, parameter), in canonical order."""
+        return MappingProxyType(
+            {
+                (node.name, name): param
+                for node in self
+                if node.owner == node.name
+                for name, param in node.op.params(self.input_shapes(node.name)).items()
+            }
+        )
+
+    def users(self, owner: str) -> tuple[str, ...]:
+        """The nodes that use the parameters of `owner`, itself among them."""
+        return tuple(node.name for node in self if node.owner == owner)
+
+    def is_shared(self, name: str) -> bool:
+        """Whether the parameters of `name` are used by another node too."""
+        return len(self.users(self[name].owner)) > 1
+
+    def ancestors(self, name: str) -> frozenset[str]:
+        """Every node from which a path leads to `name`."""
+        return frozenset(nx.ancestors(self._nx, self[name].name))
+
+    def networkx(self) -> "nx.MultiDiGraph[str]":
+        """A copy to keep: node attributes `op` and `owner`, edge attribute `slot`. Changing it changes nothing here."""
+        dag = nx.MultiDiGraph()
+        for node in self:
+            dag.add_node(node.name, op=node.op, owner=node.owner)
+        for node in self:
+            for slot, source in enumerate(node.inputs):
+                dag.add_edge(source, node.name, slot=slot)
+        return dag
+
+    # -- text and identity -----------------------------------------------------------------------
+
+    def to_json(self) -> str:
+        """Canonical JSON: equal graphs give equal bytes."""
+        from morphs.graph.codec import graph_to_json
+
+        return graph_to_json(self)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the canonical JSON, in hexadecimal."""
+        from morphs.graph.codec import fingerprint
+
+        return fingerprint(self)
+
+    def text(self) -> str:
+        """Short text form, one line for each node; `morphs.parse_graph` reads it back."""
+        from morphs.graph.show import graph_to_text
+
+        return graph_to_text(self)
+
+    # -- editing: every edit is a new graph --------------------------------------------------------
+
+    def update(self, *changed: Node, removed: Iterable[str] = ()) -> "ArchGraph":
+        """A graph in which `changed` replace the nodes of the same names (or are new) and `removed` are gone."""
+        nodes = {**self._nodes, **{node.name: node for node in changed}}
+        gone = set(removed)
+        return ArchGraph(node for name, node in nodes.items() if name not in gone)
+
+    def rewired(self, old: str, new: str, keep: Iterable[str] = ()) -> tuple[Node, ...]:
+        """The readers of `old`, changed to read `new`; those named in `keep` are left out."""
+        kept = set(keep)
+        readers = {reader for reader, _ in self.consumers(old)} - kept
+        return tuple(
+            Node(node.name, node.op, tuple(new if i == old else i for i in node.inputs), node.owner)
+            for node in self
+            if node.name in readers
+        )
+
+    def fresh(self, stem: str, taken: Iterable[str] = ()) -> str:
+        """The first of stem1, stem2, … that names no node here and is not in `taken`."""
+        used = {*self._nodes, *taken}
+        number = 1
+        while f"{stem}{number}" in used:
+            number += 1
+        return f"{stem}{number}"
+
+
+def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key by which c2 comes before c10."""
+    parts = re.findall(r"\d+|\D+", name)
+    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts) + ((2, 0, name),)

@@ -1,0 +1,95 @@
+"""Well-formedness: every rule an ArchGraph keeps. Errors name the node and the rule."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from morphs.errors import GraphError, ShapeError
+from morphs.graph.ops import Input, Output, Shape
+
+if TYPE_CHECKING:  # arch imports this module
+    from morphs.graph.arch import Node
+
+NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)*", re.ASCII)
+
+
+def check_nodes(nodes: tuple[Node, ...]) -> None:
+    """Check names, slots, owners and reachability; cycles and shapes are found where they are computed."""
+    by_name: dict[str, Node] = {}
+    for node in nodes:
+        if not NAME.fullmatch(node.name) or len(node.name) > 200:
+            raise GraphError(f"node {node.name!r}: a name is dotted words of letters, digits and underscores")
+        if node.name in by_name:
+            raise GraphError(f'node "{node.name}": two nodes have this name; rename one')
+        by_name[node.name] = node
+    for node in nodes:
+        _check_slots(node, by_name)
+        _check_owner(node, by_name)
+    outputs = [node.name for node in nodes if isinstance(node.op, Output)]
+    if len(outputs) != 1:
+        raise GraphError(
+            f"graph: it has {len(outputs)} output nodes ({', '.join(outputs)}); exactly one is needed"
+        )
+    if not any(isinstance(node.op, Input) for node in nodes):
+        raise GraphError("graph: it has no input node; add one")
+    _check_reachable(by_name, outputs[0])
+
+
+def _check_slots(node: Node, by_name: dict[str, Node]) -> None:
+    least, most = node.op.arity
+    if len(node.inputs) < least or (most is not None and len(node.inputs) > most):
+        wanted = str(least) if most == least else f"{least} or more"
+        raise GraphError(
+            f'node "{node.name}": {node.op.kind} reads {wanted} tensors, not {len(node.inputs)}; mend its inputs'
+        )
+    for source in node.inputs:
+        if source not in by_name:
+            raise GraphError(f'node "{node.name}": it reads "{source}", which does not exist; name a node')
+        if isinstance(by_name[source].op, Output):
+            raise GraphError(
+                f'node "{node.name}": it reads the output node "{source}"; read its source instead'
+            )
+
+
+def _check_owner(node: Node, by_name: dict[str, Node]) -> None:
+    owner = by_name.get(node.owner)
+    if owner is None or owner.owner != owner.name:
+        raise GraphError(
+            f'node "{node.name}": owner "{node.owner}" owns no parameters; name a node that does'
+        )
+    if owner.op != node.op:
+        raise GraphError(
+            f'node "{node.name}": its op differs from that of its owner "{node.owner}"; make them equal'
+        )
+
+
+def _check_reachable(by_name: dict[str, Node], output: str) -> None:
+    live: set[str] = set()
+    stack = [output]
+    while stack:
+        name = stack.pop()
+        if name not in live:
+            live.add(name)
+            stack.extend(by_name[name].inputs)
+    dead = [name for name in by_name if name not in live]
+    if dead:
+        raise GraphError(f'node "{dead[0]}": no path leads from it to the output; connect or remove it')
+
+
+def infer_shapes(nodes: tuple[Node, ...]) -> dict[str, Shape]:
+    """Shape each node writes; `nodes` are in topological order. Uses of one owner must agree in parameters."""
+    shapes: dict[str, Shape] = {}
+    owned: dict[str, object] = {}
+    for node in nodes:
+        inputs = tuple(shapes[source] for source in node.inputs)
+        try:
+            shapes[node.name] = node.op.shape(inputs)
+        except ShapeError as error:
+            raise ShapeError(f'node "{node.name}": {error}') from None
+        params = node.op.params(inputs)
+        if owned.setdefault(node.owner, params) != params:
+            raise ShapeError(
+                f'node "{node.name}": it needs other parameter shapes than its owner "{node.owner}"'
+            )
+    return shapes

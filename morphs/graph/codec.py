@@ -1,0 +1,90 @@
+"""Graph ⇄ canonical JSON, and its SHA-256 fingerprint. Hostile documents are refused, never executed."""
+
+import hashlib
+import json
+from dataclasses import fields
+from typing import Any, cast
+
+from morphs.errors import CodecError, GraphError
+from morphs.graph.arch import ArchGraph, Node
+from morphs.graph.ops import OPS, Op
+from morphs.typed import build
+
+FORMAT = 1
+MAX_BYTES = 32 * 2**20
+MAX_NODES = 100_000
+OP_BY_KIND: dict[str, type[Op]] = {op.kind: op for op in OPS}
+
+
+def canonical_json(document: object) -> str:
+    """JSON with sorted keys and no spaces: equal documents give equal bytes; NaN is refused."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def fingerprint(graph: ArchGraph) -> str:
+    """SHA-256 of the canonical JSON, in hexadecimal."""
+    return hashlib.sha256(graph.to_json().encode()).hexdigest()
+
+
+def graph_to_json(graph: ArchGraph) -> str:
+    """Canonical JSON of `graph`, nodes in canonical order."""
+    return canonical_json(
+        {
+            "format": FORMAT,
+            "nodes": [
+                {"name": n.name, "op": op_to_dict(n.op), "inputs": n.inputs, "owner": n.owner} for n in graph
+            ],
+        }
+    )
+
+
+def op_to_dict(op: Op) -> dict[str, Any]:
+    """An op as JSON values: its kind and every field."""
+    return {"kind": op.kind, **{f.name: getattr(op, f.name) for f in fields(op)}}
+
+
+def graph_from_json(text: str) -> ArchGraph:
+    """The graph of `text`. Raises CodecError for anything that is no well-formed graph document."""
+    if len(text) > MAX_BYTES:
+        raise CodecError(f"graph: the document has {len(text)} bytes, more than {MAX_BYTES}")
+    try:
+        document: Any = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CodecError(f"graph: the document is no JSON ({error})") from None
+    if not isinstance(document, dict) or cast(dict[str, Any], document).get("format") != FORMAT:
+        raise CodecError(f"graph: the document has not format {FORMAT}; it was written by another version")
+    listed = cast(dict[str, Any], document).get("nodes")
+    if not isinstance(listed, list) or len(cast(list[Any], listed)) > MAX_NODES:
+        raise CodecError(f"graph: nodes is no list of at most {MAX_NODES} nodes")
+    try:
+        return ArchGraph(_node(entry) for entry in cast(list[Any], listed))
+    except CodecError:
+        raise
+    except (GraphError, TypeError, ValueError, KeyError, OverflowError) as error:
+        raise CodecError(f"graph: the document describes no well-formed graph: {error}") from None
+
+
+def _node(entry: Any) -> Node:
+    if not isinstance(entry, dict):
+        raise CodecError("graph: a node is no JSON object")
+    known = cast(dict[str, Any], entry)
+    name, inputs, owner = known.get("name"), known.get("inputs"), known.get("owner")
+    if not isinstance(name, str) or not isinstance(owner, str) or not isinstance(inputs, list):
+        raise CodecError(f"graph: node {name!r} lacks a name, an owner or inputs")
+    if not all(isinstance(source, str) for source in cast(list[Any], inputs)):
+        raise CodecError(f"graph: node {name!r} has an input that is no name")
+    return Node(name, op_from_dict(known.get("op"), name), tuple(cast(list[str], inputs)), owner)
+
+
+def op_from_dict(entry: Any, where: str) -> Op:
+    """The op of `entry`; CodecError names `where` it stood."""
+    if not isinstance(entry, dict):
+        raise CodecError(f"graph: node {where!r} has no op")
+    values = dict(cast(dict[str, Any], entry))
+    kind = values.pop("kind", None)
+    if not isinstance(kind, str) or kind not in OP_BY_KIND:
+        raise CodecError(f"graph: node {where!r} has unknown op {kind!r}")
+    try:
+        return build(OP_BY_KIND[kind], values)
+    except TypeError as error:
+        raise CodecError(f"graph: node {where!r}: {kind}: {error}") from None

@@ -1,0 +1,418 @@
+"""The op vocabulary: one frozen dataclass for each kind of layer, carrying *all* its attributes.
+
+Each op knows its shape rule, its parameters and its width trait, and nothing of torch.
+
+Shapes leave the batch axis out:  C channels, H height, W width, F features, K kernel, G groups.
+A feature map is (C, H, W), a vector (F,); axis 0 is the width in both.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from math import prod
+from typing import ClassVar, Literal
+
+from morphs.errors import ShapeError
+from morphs.graph.activations import ACTIVATIONS
+
+Shape = tuple[int, ...]
+Pair = tuple[int, int]
+PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
+
+
+class Trait(Enum):
+    """How an op's output width relates to its input's (after NaiveNASlib's width traits)."""
+
+    SOURCE = "source"  # a width of its own, given from outside
+    ABSORB = "absorb"  # reads any width, writes a width of its own
+    INVARIANT = "invariant"  # writes the width it reads
+    TIE = "tie"  # all inputs and the output have one width
+    STACK = "stack"  # widths follow one another
+    FLATTEN = "flatten"  # each channel becomes H·W consecutive columns
+    SINK = "sink"  # the width is fixed from outside
+
+
+class Axis(Enum):
+    """Which width an axis of a parameter follows."""
+
+    OUT = "out"  # the node's output width
+    IN = "in"  # the node's input width (for a grouped convolution: one group's share)
+    NONE = "none"  # neither
+
+
+@dataclass(frozen=True)
+class Param:
+    """One parameter or buffer: its shape, the width each axis follows, whether training moves it."""
+
+    shape: Shape
+    axes: tuple[Axis, ...]
+    trainable: bool = True
+
+
+@dataclass(frozen=True)
+class Op:
+    """The interface of every op, with the answers of one that has no parameters and keeps its shape."""
+
+    kind: ClassVar[str]
+    arity: ClassVar[tuple[int, int | None]] = (1, 1)  # least and most inputs
+    trait: ClassVar[Trait] = Trait.INVARIANT
+
+    def shape(self, inputs: tuple[Shape, ...]) -> Shape:
+        """Output shape for these input shapes; ShapeError when they don't fit."""
+        return inputs[0]
+
+    def params(self, inputs: tuple[Shape, ...]) -> dict[str, Param]:
+        """Parameters and buffers for these input shapes, in torch's names."""
+        return {}
+
+    def macs(self, inputs: tuple[Shape, ...]) -> int:
+        """Multiply-adds for one image: those of convolutions and matrix products only, as is customary."""
+        return 0
+
+
+@dataclass(frozen=True)
+class Input(Op):
+    """What the network reads: a tensor of `size`, without the batch axis."""
+
+    kind: ClassVar[str] = "input"
+    arity: ClassVar[tuple[int, int | None]] = (0, 0)
+    trait: ClassVar[Trait] = Trait.SOURCE
+    size: Shape
+
+    def shape(self, inputs: tuple[Shape, ...]) -> Shape:
+        """The declared size."""
+        if len(self.size) not in (1, 3) or min(self.size) < 1:
+            raise ShapeError(f"input size {self.size} is neither (F,) nor (C, H, W); give positive sizes")
+        return self.size
+
+
+@dataclass(frozen=True)
+class Output(Op):
+    """What the network returns; its width is fixed from outside."""
+
+    kind: ClassVar[str] = "output"
+    trait: ClassVar[Trait] = Trait.SINK
+
+
+@dataclass(frozen=True)
+class Conv2d(Op):
+    """2-d convolution; `groups` = input channels makes it depthwise."""
+
+    kind: ClassVar[str] = "conv2d"
+    trait: ClassVar[Trait] = Trait.ABSORB
+    channels: int
+    kernel: Pair
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    padding_mode: PaddingMode = "zeros"
+    dilation: Pair = (1, 1)
+    groups: int = 1
+    bias: bool = True
+
+    def shape(self, inputs: tuple[Shape, ...]) -> Shape:
+        """(C, H, W) -> (channels, H', W')."""
+        c, h, w = feature_map(inputs[0], self.kind)
+        if min(self.channels, self.groups, *self.kernel, *self.stride, *self.dilation) < 1:
+            raise ShapeError("conv2d has a channel count, kernel, stride, dilation or groups below 1")
+        if c % self.groups or self.channels % self.groups:
+            raise ShapeError(
+                f"conv2d with groups={self.groups} can't divide {c} input or {self.channels} output channels"
+            )
+        for size, pad in zip((h, w), self.padding, strict=True):
+            most = {"reflect": size - 1, "circular": size}.get(self.padding_mode)
+            if pad < 0 or (most is not None and pad > most):
+                raise ShapeError(f"conv2d can't pad {size} pixels by {pad} in mode {self.padding_mode}")
+        return (self.channels, *windows((h, w), self.kernel, self.stride, self.padding, self.dilation))
+
+    def params(self, inputs: tuple[Shape, ...]) -> dict[str, Param]:
+        """weight (channels, C / groups, K, K) and bias (channels,)."""
+        weight = Param(
+            (self.channels, inputs[0][0] // self.groups, *self.kernel),
+            (Axis.OUT, Axis.IN, Axis.NONE, Axis.NONE),
+        )
+        bias = {"bias": Param((self.channels,), (Axis.OUT,))} if self.bias else {}
+        return {"weight": weight, **bias}
+
+    def macs(self, inputs: tuple[Shape, ...]) -> int:
+        """Output elements times the weights each one reads."""
+        return prod(self.shape(inputs)) * (inputs[0][0] // self.groups) * prod(self.kernel)
+
+
+@dataclass(frozen=True)
+class Linear(Op):
+    """Matrix product with an optional bias, on vectors."""
+
+    kind: ClassVar[str] = "linear"
+    trait: ClassVar[Trait] = Trait.ABSORB
+    features: int
+    bias: bool = True
+
+    def shape(self, inputs: tuple[Shape, ...]) -> Shape:
+        """(F,) -> (features,)."""
+        if len(inputs[0]) != 1:
+            raise ShapeError(f"linear reads {inputs[0]}, which is no vector; put a flatten before it")
+        if self.features < 1:
+            raise ShapeError(f"linear has {self.features} features; at least 1 is needed")
+        return (self.features,)
+
+    def params(self, inputs: tuple[Shape, ...]) -> dict[str, Param]:
+        """weight (features, F) and bias (features,)."""
+        bias = {"bias": Param((self.features,), (Axis.OUT,))} if self.bias else {}
+        return {"weight": Param((self.features, inputs[0][0]), (Axis.OUT, Axis.IN)), **bias}
+
+    def macs(self, inputs: tuple[Shape, ...]) -> int:
+        """features · F."""
+        return self.features * inputs[0][0]
+
+
+@dataclass(frozen=True)
+class BatchNorm(Op):
+    """Batch norm over vectors or feature maps, torch's attributes."""
+
+    kind: ClassVar[str] = "batch_norm"
+    eps: float = 1e-5
+    momentum: float | None = 0.1
+    affine: bool = True
+    track_running_stats: bool = True
+
+    def params(self, inputs: tuple[Shape, ...]) -> dict[str, Param]:
+        """γ (weight), β (bias), running mean and variance, the count of batches."""
+        trained = Param((inputs[0][0],), (Axis.OUT,))
+        buffer = Param((inputs[0][0],), (Axis.OUT,), trainable=False)
+        params = {"weight": trained, "bias": trained} if self.affine else {}
+        if self.track_running_stats:
+            params |= {
+                "running_mean": buffer,
+                "running_var": buffer,
+                "num_batches_tracked": Param((), (), trainable=False),
+            }
+        return params
+
+
+@dataclass(frozen=True)
+class Activation(Op):
+    """φ, elementwise: a name of `ACTIVATIONS`, with the values of its arguments in their order."""
+
+    kind: ClassVar[str] = "activation"
+    fn: str
+    args: tuple[float, ...] = ()
+
+    def shape(self, inputs: tuple[Shape, ...]) -> Shape:
+        """Kept."""
+        check_activation(self.fn, self.args)
+        return inputs[0]
+
+
+@dataclass(frozen=True)
+class PActivation(Op):
+    """The P-activation (1 − a)·φ(x) + a·x of Network Morphism, equation 9; a is learned, within [0, 1].
+
+    One a for the layer, or one for each channel.
+    """
+
+    kind: ClassVar[str] = "p_activation"
+    fn: str
+    args: tuple[float, ...] = ()
+    per_channel: bool = False
+
+    def shape(self, inputs: tuple[Shape, ...]) -> Shape:
+        """Kept."""
+        check_activation(self.fn, self.args)
+        return inputs[0]
+
+    def params(self, inputs: tuple[Shape, ...]) -> dict[str, Param]:
+        """a: () or (C,)."""
+        return {"a": per_channel(inputs[0], self.per_channel)}
+
+
+@dataclass(frozen=True)
+class Scale(Op):
+    """Multiplication by a learned factor: one for the layer, or one for each channel."""
+
+    kind: ClassVar[str] = "scale"
+    per_channel: bool = True
+
+    def params(self, inputs: tuple[Shape, ...]) -> dict[str, Param]:
+        """weight: () or (C,)."""
+        return {"weight": per_channel(inputs[0], self.per_channel)}
+
+
+@dataclass(frozen=True)
+class MaxPool2d(Op):
+    """Maximum over windows."""
+
+    kind: ClassVar[str] = "max_pool2d"
+    kernel: Pair
+    stride: Pair
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    ceil_mode: bool = False
+
+    def shape(self, inputs: tuple[Shape, ...]) -> Shape:
+        """(C, H, W) -> (C, H', W')."""
+        c, h, w = feature_map(inputs[0], self.kind)
+        pool_padding(self.kernel, self.padding)
+        return (c, *windows((h, w), self.kernel, self.stride, self.padding, self.dilation, self.ceil_mode))
+
+
+@dataclass(frozen=True)
+class AvgPool2d(Op):
+    """Mean over windows."""
+
+    kind: ClassVar[str] = "avg_pool2d"
+    kernel: Pair
+    stride: Pair
+    padding: Pair = (0, 0)
+    ceil_mode: bool = False
+    count_include_pad: bool = True
+
+    def shape(self, inputs: tuple[Shape, ...]) -> Shape:
+        """(C, H, W) -> (C, H', W')."""
+        c, h, w = feature_map(inputs[0], self.kind)
+        pool_padding(self.kernel, self.padding)
+        return (c, *windows((h, w), self.kernel, self.stride, self.padding, (1, 1), self.ceil_mode))
+
+
+@dataclass(frozen=True)
+class AdaptiveAvgPool2d(Op):
+    """Mean over as many windows as `size` says."""
+
+    kind: ClassVar[str] = "adaptive_avg_pool2d"
+    size: Pair = (1, 1)
+
+    def shape(self, inputs: tuple[Shape, ...]) -> Shape:
+        """(C, H, W) -> (C, *size)."""
+        return (feature_map(inputs[0], self.kind)[0], *self.size)
+
+
+@dataclass(frozen=True)
+class AdaptiveMaxPool2d(Op):
+    """Maximum over as many windows as `size` says."""
+
+    kind: ClassVar[str] = "adaptive_max_pool2d"
+    size: Pair = (1, 1)
+
+    def shape(self, inputs: tuple[Shape, ...]) -> Shape:
+        """(C, H, W) -> (C, *size)."""
+        return (feature_map(inputs[0], self.kind)[0], *self.size)
+
+
+@dataclass(frozen=True)
+class Flatten(Op):
+    """Feature map to vector; channel c becomes columns c·H·W to (c+1)·H·W − 1."""
+
+    kind: ClassVar[str] = "flatten"
+    trait: ClassVar[Trait] = Trait.FLATTEN
+
+    def shape(self, inputs: tuple[Shape, ...]) -> Shape:
+        """(C, H, W) -> (C·H·W,)."""
+        return (prod(inputs[0]),)
+
+
+@dataclass(frozen=True)
+class Dropout(Op):
+    """Dropout of single elements with probability p."""
+
+    kind: ClassVar[str] = "dropout"
+    p: float = 0.5
+
+
+@dataclass(frozen=True)
+class Add(Op):
+    """Sum of two or more tensors of one shape."""
+
+    kind: ClassVar[str] = "add"
+    arity: ClassVar[tuple[int, int | None]] = (2, None)
+    trait: ClassVar[Trait] = Trait.TIE
+
+    def shape(self, inputs: tuple[Shape, ...]) -> Shape:
+        """The common shape."""
+        if len(set(inputs)) != 1:
+            raise ShapeError(f"add reads different shapes {', '.join(map(str, inputs))}; make them equal")
+        return inputs[0]
+
+
+@dataclass(frozen=True)
+class Multiply(Op):
+    """Product of two or more tensors; an axis of length 1 is broadcast, as in squeeze-and-excitation."""
+
+    kind: ClassVar[str] = "multiply"
+    arity: ClassVar[tuple[int, int | None]] = (2, None)
+    trait: ClassVar[Trait] = Trait.TIE
+
+    def shape(self, inputs: tuple[Shape, ...]) -> Shape:
+        """The broadcast shape."""
+        rank = len(inputs[0])
+        if any(len(shape) != rank for shape in inputs):
+            raise ShapeError(f"multiply reads {', '.join(map(str, inputs))}, which differ in rank")
+        widest = tuple(max(axis) for axis in zip(*inputs, strict=True))
+        if any(n not in (1, most) for shape in inputs for n, most in zip(shape, widest, strict=True)):
+            raise ShapeError(f"multiply can't broadcast {', '.join(map(str, inputs))} to {widest}")
+        return widest
+
+
+@dataclass(frozen=True)
+class Concat(Op):
+    """Tensors one after the other along the width."""
+
+    kind: ClassVar[str] = "concat"
+    arity: ClassVar[tuple[int, int | None]] = (1, None)
+    trait: ClassVar[Trait] = Trait.STACK
+
+    def shape(self, inputs: tuple[Shape, ...]) -> Shape:
+        """Sum of the widths; the other axes must agree."""
+        if len({shape[1:] for shape in inputs}) != 1:
+            raise ShapeError(f"concat reads {', '.join(map(str, inputs))}, which differ beyond the width")
+        return (sum(shape[0] for shape in inputs), *inputs[0][1:])
+
+
+OPS: tuple[type[Op], ...] = (
+    Input, Output, Conv2d, Linear, BatchNorm, Activation, PActivation, Scale, MaxPool2d, AvgPool2d,
+    AdaptiveAvgPool2d, AdaptiveMaxPool2d, Flatten, Dropout, Add, Multiply, Concat,
+)  # fmt: skip
+
+
+def feature_map(shape: Shape, kind: str) -> tuple[int, int, int]:
+    """`shape` as (C, H, W); ShapeError when it is a vector."""
+    if len(shape) != 3:
+        raise ShapeError(f"{kind} reads {shape}, which is no (C, H, W) feature map")
+    return shape[0], shape[1], shape[2]
+
+
+def windows(
+    size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool = False
+) -> Pair:
+    """Number of window positions along H and W, by torch's rule."""
+    counts: list[int] = []
+    for n, k, s, p, d in zip(size, kernel, stride, padding, dilation, strict=True):
+        room = n + 2 * p - d * (k - 1) - 1
+        count = (-(-room // s) if ceil_mode else room // s) + 1
+        if ceil_mode and (count - 1) * s >= n + p:  # a window must not start in the right padding
+            count -= 1
+        if room < 0 or count < 1:
+            raise ShapeError(f"a window of {d * (k - 1) + 1} pixels doesn't fit into {n} padded by {p}")
+        counts.append(count)
+    return counts[0], counts[1]
+
+
+def pool_padding(kernel: Pair, padding: Pair) -> None:
+    """Refuse what torch refuses: padding of more than half a pooling window."""
+    if any(2 * p > k for k, p in zip(kernel, padding, strict=True)):
+        raise ShapeError(f"pooling pads {padding}, more than half its window {kernel}")
+
+
+def check_activation(fn: str, args: tuple[float, ...]) -> None:
+    """Refuse an unknown φ or a wrong number of arguments."""
+    if fn not in ACTIVATIONS:
+        raise ShapeError(f"activation {fn!r} is unknown; choose one of {', '.join(ACTIVATIONS)}")
+    if len(args) not in (0, len(ACTIVATIONS[fn].args)):
+        raise ShapeError(f"activation {fn} takes {len(ACTIVATIONS[fn].args)} arguments, not {len(args)}")
+
+
+def per_channel(shape: Shape, per_channel: bool) -> Param:
+    """A learned factor: (C,) or a scalar."""
+    return Param((shape[0],), (Axis.OUT,)) if per_channel else Param((), ())
+
+
+def is_depthwise(op: Op, inputs: tuple[Shape, ...]) -> bool:
+    """Whether each output channel reads one input channel only."""
+    return isinstance(op, Conv2d) and op.groups == inputs[0][0] and op.groups > 1

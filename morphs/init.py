@@ -1,0 +1,40 @@
+"""Fresh weights for a graph."""
+
+from math import prod, sqrt
+
+import torch
+from torch import Tensor
+
+from morphs.graph.arch import ArchGraph, Node
+from morphs.graph.ops import BatchNorm, Conv2d, Linear, PActivation
+from morphs.network import Key, Network
+
+
+def init(graph: ArchGraph, seed: int = 0, dtype: torch.dtype = torch.float32) -> Network:
+    """A network with fresh weights: He-normal (fan in, gain √2; arXiv 1502.01852) matrices and filters, zero
+    biases, neutral batch norms, P-activations at a = 0 (plain φ) and scales at 1.
+
+    The same graph and seed give the same weights.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    weights: dict[Key, Tensor] = {}
+    for owner, name in graph.params:
+        weights[owner, name] = fresh(graph[owner], name, graph.params[owner, name].shape, generator).to(dtype)
+    return Network(graph, weights)
+
+
+def fresh(node: Node, name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """A fresh tensor for parameter `name` of `node`, in float64."""
+    if isinstance(node.op, (Conv2d, Linear)) and name == "weight":
+        return he_normal(shape, generator)
+    if name == "num_batches_tracked":
+        return torch.zeros(shape, dtype=torch.int64)
+    ones = (isinstance(node.op, BatchNorm) and name in ("weight", "running_var")) or node.op.kind == "scale"
+    assert not (isinstance(node.op, PActivation) and ones)
+    return (torch.ones if ones else torch.zeros)(shape, dtype=torch.float64)
+
+
+def he_normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Normal with variance 2 / fan-in; shape is (out, in, *kernel). Float64."""
+    deviation = sqrt(2 / max(1, prod(shape[1:])))
+    return torch.randn(shape, generator=generator, dtype=torch.float64) * deviation

@@ -1,0 +1,128 @@
+"""What a move is: a frozen value that names its site and its choice, apart from being listed or applied."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from morphs.errors import IllegalMove, ShapeError
+from morphs.graph.arch import ArchGraph
+from morphs.graph.codec import canonical_json
+from morphs.limits import Limits
+from morphs.network import Key, Network
+from morphs.textform import format_call
+
+Batch = tuple[Tensor, Tensor]  # inputs [N, ...] and targets [N]
+Loss = Callable[[Tensor, Tensor], Tensor]
+Options = Mapping[str, Any]
+
+
+class Preserves(Enum):
+    """What a bound move declares about the child's function."""
+
+    EXACT = "exact"  # in eval and in train mode
+    EXACT_IN_EVAL = "exact in eval"
+    APPROXIMATE = "approximate"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a child's parameter came from.
+
+    source: the parent's parameter, or None when all is new. axes: for each axis the parent's index of every
+    child index, −1 where it is new; None where the axis is unchanged.
+    """
+
+    source: Key | None
+    axes: tuple[np.ndarray[Any, np.dtype[np.int64]] | None, ...] = ()
+
+    def gather(self, parent: Tensor, fill: float = 0.0) -> Tensor:
+        """`parent` carried along the index maps, new entries set to `fill`."""
+        moved = parent
+        for axis, index in enumerate(self.axes):
+            if index is None:
+                continue
+            picked = torch.from_numpy(np.maximum(index, 0)).to(parent.device)
+            moved = moved.index_select(axis, picked)
+            if (index < 0).any():
+                new = torch.from_numpy(np.flatnonzero(index < 0)).to(parent.device)
+                moved = moved.index_fill(axis, new, fill)
+        return moved
+
+
+NEW = Origin(None)
+Made = Mapping[Key, tuple[Tensor, Origin]]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a move may look at besides the parent: explicit randomness, and data where it was given."""
+
+    generator: torch.Generator
+    batches: Iterable[Batch] | None = None
+    loss: Loss | None = None
+
+
+@dataclass(frozen=True)
+class Move(ABC):
+    """A rewriting of graph and weights together.
+
+    Its fields name the site and the choice and are JSON values, so that a move has a text form,
+    `widen(node=c3, to=96, how=replicate)`, which `morphs.parse` reads back.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]  # one line for listings
+
+    @property
+    def preserves(self) -> Preserves:
+        """What this bound move declares."""
+        return Preserves.EXACT
+
+    @classmethod
+    @abstractmethod
+    def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
+        """Moves worth trying on `graph`, for this menu; `sites` keeps the legal ones."""
+
+    @abstractmethod
+    def reshape(self, graph: ArchGraph) -> ArchGraph:
+        """The child's graph. Raises IllegalMove with fact, place and remedy."""
+
+    @abstractmethod
+    def fill(self, parent: Network, graph: ArchGraph, context: Context) -> Made:
+        """The child's new or changed tensors; what is left out is shared with the parent."""
+
+    @classmethod
+    def sites(
+        cls, network: Network | ArchGraph, limits: Limits | None = None, options: Options | None = None
+    ) -> Iterator[Self]:
+        """Every legal, fully bound move of this kind, with children that keep `limits`.
+
+        options: the move's finite menu, a mapping from choice to values; what it leaves out has defaults.
+        """
+        graph = network.graph if isinstance(network, Network) else network
+        for move in cls.candidates(graph, options or {}):
+            try:
+                child = move.reshape(graph)
+            except (IllegalMove, ShapeError):
+                continue
+            if limits is None or limits.violation(child) is None:
+                yield move
+
+    def __str__(self) -> str:
+        return format_call(self.name, [], {f.name: getattr(self, f.name) for f in fields(self)})
+
+    def to_json(self) -> str:
+        """Canonical JSON: the name and every field."""
+        return canonical_json({"move": self.name, **{f.name: getattr(self, f.name) for f in fields(self)}})
+
+    def refuse(self, fact: str, remedy: str) -> IllegalMove:
+        """An IllegalMove that says which move, the fact and the remedy."""
+        return IllegalMove(f"{self.name}: {fact}; {remedy}")

@@ -1,0 +1,12 @@
+"""The moves, one to a file, and the registry: an explicit tuple."""
+
+from morphs.move import Move
+from morphs.moves.add_skip import AddSkip
+from morphs.moves.deepen import Deepen
+from morphs.moves.grow_kernel import GrowKernel
+from morphs.moves.insert_norm import InsertNorm
+from morphs.moves.widen import Widen
+
+MOVES: tuple[type[Move], ...] = (Deepen, Widen, GrowKernel, AddSkip, InsertNorm)
+
+__all__ = ["MOVES", "AddSkip", "Deepen", "GrowKernel", "InsertNorm", "Widen"]

@@ -1,0 +1,65 @@
+"""GrowKernel: a larger convolution kernel (paper §3.4.2, figure 5)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+
+from morphs.errors import ShapeError
+from morphs.graph.arch import ArchGraph
+from morphs.graph.ops import Conv2d, Pair
+from morphs.move import Context, Made, Move, Options, Origin
+from morphs.moves.editing import choices, require, with_op
+from morphs.network import Network
+
+
+@dataclass(frozen=True)
+class GrowKernel(Move):
+    """Give the convolution `node` the kernel `to`; new taps are zero and the padding grows with them, dilation included."""
+
+    name: ClassVar[str] = "grow_kernel"
+    summary: ClassVar[str] = "a larger convolution kernel, new taps zero"
+
+    node: str
+    to: Pair
+
+    @classmethod
+    def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
+        """Options: by (pairs to add to height and width), max_kernel."""
+        most = choices(options, "max_kernel", (7,))[0]
+        for node in graph:
+            if isinstance(node.op, Conv2d) and node.owner == node.name:
+                for grow in choices(options, "by", ((2, 2),)):
+                    to = (node.op.kernel[0] + grow[0], node.op.kernel[1] + grow[1])
+                    if max(to) <= most:
+                        yield cls(node.name, to)
+
+    def reshape(self, graph: ArchGraph) -> ArchGraph:
+        """The child's graph."""
+        op = require(graph, self.name, self.node).op
+        if not isinstance(op, Conv2d):
+            raise self.refuse(f'node "{self.node}" is a {op.kind}', "choose a conv2d")
+        more = tuple(new - old for new, old in zip(self.to, op.kernel, strict=True))
+        if min(more) < 0 or max(more) == 0 or any(m % 2 for m in more):
+            raise self.refuse(
+                f"kernel {op.kernel} can't grow to {self.to} evenly on both sides",
+                "choose a larger kernel, by an even number of pixels on each axis",
+            )
+        padding = tuple(p + d * m // 2 for p, d, m in zip(op.padding, op.dilation, more, strict=True))
+        try:
+            return graph.update(*with_op(graph, self.node, kernel=self.to, padding=padding))
+        except ShapeError as error:
+            raise self.refuse(str(error), "choose a smaller kernel") from None
+
+    def fill(self, parent: Network, graph: ArchGraph, context: Context) -> Made:
+        """The filters in the middle of zeros."""
+        owner = graph[self.node].owner
+        weight = parent.weights[owner, "weight"]
+        axes: list[np.ndarray | None] = [None, None]
+        for old, new in zip(weight.shape[2:], self.to, strict=True):
+            side = (new - old) // 2
+            index = np.pad(np.arange(old), side, constant_values=-1)
+            axes.append(index if side else None)
+        origin = Origin((owner, "weight"), tuple(axes))
+        return {(owner, "weight"): (origin.gather(weight), origin)}

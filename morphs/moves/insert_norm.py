@@ -1,0 +1,100 @@
+"""InsertNorm: a batch norm that starts as the identity on the calibration data."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import torch
+
+from morphs.errors import NeedsData
+from morphs.graph.arch import ArchGraph, Node
+from morphs.graph.ops import BatchNorm, Input, Output
+from morphs.move import NEW, Context, Made, Move, Options, Preserves
+from morphs.moves.editing import feeds_output, insert_after, require
+from morphs.network import Network
+
+
+@dataclass(frozen=True)
+class InsertNorm(Move):
+    """Put a batch norm after `node`, all four of γ, β, μ, σ² calibrated on the given batches.
+
+    With μ, σ² of the data, γ = √(σ² + ε) and β = μ it is the identity in eval mode. In train mode it
+    normalises each batch by that batch's own statistics, which differ from the calibration's: hence exact in
+    eval only.
+    """
+
+    name: ClassVar[str] = "insert_norm"
+    summary: ClassVar[str] = "a batch norm calibrated on data, identity in eval mode"
+
+    node: str
+
+    @property
+    def preserves(self) -> Preserves:
+        """Exact in eval."""
+        return Preserves.EXACT_IN_EVAL
+
+    @classmethod
+    def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
+        """After every convolution or linear layer that isn't normalised yet and doesn't feed the output."""
+        for node in graph:
+            if node.op.kind in ("conv2d", "linear") and not feeds_output(graph, node.name):
+                readers = [graph[reader].op for reader, _ in graph.consumers(node.name)]
+                if not any(isinstance(op, BatchNorm) for op in readers):
+                    yield cls(node.name)
+
+    def reshape(self, graph: ArchGraph) -> ArchGraph:
+        """The child's graph."""
+        node = require(graph, self.name, self.node)
+        if isinstance(node.op, (Input, Output)):
+            raise self.refuse(f'node "{self.node}" is an {node.op.kind}', "choose a layer inside the network")
+        norm = graph.fresh("norm")
+        return insert_after(graph, node.name, Node(norm, BatchNorm(), (node.name,)))
+
+    def fill(self, parent: Network, graph: ArchGraph, context: Context) -> Made:
+        """The four vectors, from one pass over the batches in eval mode and float64."""
+        norm = parent.graph.fresh("norm")
+        mean, variance, count = _statistics(parent, self.node, context)
+        op = graph[norm].op
+        assert isinstance(op, BatchNorm)
+        values = {
+            "weight": torch.sqrt(variance + op.eps),
+            "bias": mean,
+            "running_mean": mean,
+            "running_var": variance,
+        }
+        made = {(norm, name): (value.to(parent.dtype), NEW) for name, value in values.items()}
+        made[norm, "num_batches_tracked"] = (torch.tensor(count), NEW)
+        return made
+
+
+def truncated(network: Network, node: str) -> Network:
+    """The part of `network` that computes `node`, which becomes its output."""
+    graph = network.graph
+    kept = graph.ancestors(node) | {node}
+    owners = {graph[name].owner for name in kept}
+    nodes = [n if n.owner in kept else Node(n.name, n.op, n.inputs) for n in graph if n.name in kept]
+    part = ArchGraph([*nodes, Node(graph.fresh("part"), Output(), (node,))])
+    weights = {
+        (n.name, name): network.weights[n.owner if n.owner in owners else n.name, name]
+        for n in graph
+        if n.name in kept and (n.owner == n.name or n.owner not in kept)
+        for name in n.op.params(graph.input_shapes(n.name))
+    }
+    return Network(part, weights)
+
+
+def _statistics(parent: Network, node: str, context: Context) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """Mean and biased variance [C] of what `node` writes, over all batches, and the number of batches."""
+    if context.batches is None:
+        raise NeedsData(f'insert_norm: node "{node}" is calibrated on data and none was given; pass batches=')
+    module = truncated(parent, node).to(torch.float64).to_torch().eval()
+    total, squares, seen, count = torch.zeros(()), torch.zeros(()), 0, 0
+    with torch.inference_mode():
+        for batch in context.batches:
+            out = module(batch[0].to("cpu", torch.float64)).transpose(0, 1).flatten(1)
+            total, squares = total + out.sum(1), squares + out.square().sum(1)
+            seen, count = seen + out.shape[1], count + 1
+    if seen < 2:
+        raise NeedsData(f'insert_norm: the batches hold {seen} values for node "{node}"; give at least 2')
+    mean = (total / seen).clone()
+    return mean, (squares / seen - mean.square()).clamp_min(0).clone(), count

@@ -1,0 +1,85 @@
+"""Network → nn.Module, and back after training."""
+
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Graph, GraphModule
+from torch.fx import Node as FxNode
+
+from morphs.errors import WeightsError
+from morphs.graph import ops
+from morphs.graph.arch import ArchGraph, Node
+from morphs.network import Key, Network
+from morphs.torch_io.layers import build_layer, layer
+
+_RESERVED = frozenset(dir(GraphModule(nn.Module(), Graph())))
+
+
+def module_path(name: str) -> str:
+    """Where the module of node `name` lives: its own name, unless nn.Module uses that for something else."""
+    return f"node_{name}" if name.split(".")[0] in _RESERVED else name
+
+
+def to_torch(network: Network) -> nn.Module:
+    """A torch.fx.GraphModule (an ordinary nn.Module) that computes `network`, on copies of its weights.
+
+    It reads one positional tensor for each Input node, in canonical order. torch.compile and torch.export
+    accept it.
+    """
+    graph = network.graph
+    modules: dict[str, nn.Module] = {}
+    trace = Graph()
+    values: dict[str, FxNode] = {}
+    for node in graph:  # placeholders come first in an fx graph
+        if isinstance(node.op, ops.Input):
+            values[node.name] = trace.placeholder(node.name.replace(".", "_"))
+    for node in graph:
+        if node.name not in values:
+            values[node.name] = _emit(graph, node, [values[i] for i in node.inputs], trace, modules)
+    trace.output(values[graph.output.name])
+    module = GraphModule(modules, trace, class_name="MorphedNetwork")
+    state = {
+        f"{module_path(owner)}.{name}": tensor.clone(memory_format=torch.contiguous_format)
+        for (owner, name), tensor in network.weights.items()
+    }
+    module.load_state_dict(state, strict=True, assign=True)
+    return module.train()
+
+
+def _emit(
+    graph: ArchGraph, node: Node, read: list[FxNode], trace: Graph, modules: dict[str, nn.Module]
+) -> FxNode:
+    made = layer(node.op, graph.input_shapes(node.name))
+    if made is not None:
+        path = module_path(node.owner)
+        if path not in modules:
+            with torch.device("meta"):  # the weights are assigned afterwards
+                modules[path] = build_layer(made)
+        return trace.call_module(path, (read[0],))
+    match node.op:
+        case ops.Concat():
+            return trace.call_function(torch.cat, (tuple(read), 1))
+        case ops.Add() | ops.Multiply():
+            function: Any = operator.add if isinstance(node.op, ops.Add) else operator.mul
+            total = read[0]
+            for term in read[1:]:
+                total = trace.call_function(function, (total, term))
+            return total
+        case _:  # the output node passes on what it reads
+            return read[0]
+
+
+def weights_from(graph: ArchGraph, module: nn.Module) -> dict[Key, Tensor]:
+    """Copies of the parameters and buffers of `module`, keyed as a Network of `graph` needs them, on the CPU."""
+    state = {key.removeprefix("_orig_mod."): value for key, value in module.state_dict().items()}
+    weights: dict[Key, Tensor] = {}
+    for owner, name in graph.params:
+        path = f"{module_path(owner)}.{name}"
+        if path not in state:
+            raise WeightsError(
+                f'network: node "{owner}": the module has no tensor {path}; give a module of this graph'
+            )
+        weights[owner, name] = state[path].detach().to("cpu", copy=True).contiguous()
+    return weights

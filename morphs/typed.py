@@ -1,0 +1,64 @@
+"""Dataclass fields ⇄ JSON values: the one place that checks a document's values against type hints."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+
+@cache
+def field_types(cls: type) -> Mapping[str, Any]:
+    """Resolved type hint of every field of the dataclass `cls`, in order."""
+    hints = get_type_hints(cls)
+    return {f.name: hints[f.name] for f in fields(cls)}
+
+
+def build(cls: type[T], values: Mapping[str, Any], partial: bool = False) -> T:
+    """`cls(**values)` with every value checked; lists become tuples, integers serve as floats.
+
+    With `partial`, fields that have defaults may be left out. Raises TypeError saying which field is wrong.
+    """
+    types = field_types(cls)
+    unknown = set(values) - set(types)
+    if unknown:
+        raise TypeError(f"{', '.join(sorted(unknown))} is no field; there are {', '.join(types) or 'none'}")
+    if not partial and set(types) - set(values):
+        raise TypeError(f"{', '.join(sorted(set(types) - set(values)))} is missing")
+    checked: dict[str, Any] = {}
+    for name, value in values.items():
+        try:
+            checked[name] = conform(value, types[name])
+        except TypeError as error:
+            raise TypeError(f"{name}: {error}") from None
+    return cls(**checked)
+
+
+def conform(value: Any, hint: Any) -> Any:
+    """`value` as a value of type `hint`; TypeError where it is none."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        for option in args:
+            try:
+                return conform(value, option)
+            except TypeError:
+                continue
+    elif origin is Literal:
+        if value in args and isinstance(value, str):
+            return value
+        raise TypeError(f"{value!r} is none of {', '.join(map(str, args))}")
+    elif origin is tuple and isinstance(value, (list, tuple)):
+        items = cast(list[Any], value)
+        each = [args[0]] * len(items) if args[-1] is Ellipsis else list(args)
+        if len(each) != len(items):
+            raise TypeError(f"{value!r} has not {len(each)} values")
+        return tuple(conform(item, one) for item, one in zip(items, each, strict=True))
+    elif hint is float and type(value) in (int, float):
+        return float(value)
+    elif hint is NoneType and value is None:
+        return None
+    elif type(value) is hint:
+        return value
+    raise TypeError(f"{value!r} is no {getattr(hint, '__name__', hint)}")
