@@ -1,0 +1,1 @@
+"""The engine: data, training, search policy, ledger, executors, report and command line."""

@@ -1,0 +1,23 @@
+"""Data sets: loading, splits fixed by seed, and whole-batch augmentation.
+
+A search gets `load_search_data` (training and validation split); only the final step of a run calls
+`load_test_split`. `train_batches` and `eval_batches` turn either kind of split into normalised batches.
+"""
+
+from nas.data.batches import eval_batches, train_batches
+from nas.data.load import DATASETS, default_root, load_search_data, load_test_split
+from nas.data.types import Augment, ImageSplit, SearchData, Split, StreamSplit
+
+__all__ = [
+    "DATASETS",
+    "Augment",
+    "ImageSplit",
+    "SearchData",
+    "Split",
+    "StreamSplit",
+    "default_root",
+    "eval_batches",
+    "load_search_data",
+    "load_test_split",
+    "train_batches",
+]

@@ -1,0 +1,201 @@
+"""Whole batches: indexing, augmentation and normalisation without per-image Python.
+
+Crop and flip are one gather of uint8 pixels from the whole split, the normalisation is one multiply-add.
+All draws are made on the CPU from the generator passed in, so the batches do not depend on the device.
+Legend: N images, C channels, H height, W width, B batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from nas.data.types import Augment, ImageSplit, Split, StreamSplit
+from nas.errors import DataError
+
+Batch = tuple[Tensor, Tensor]
+
+
+def train_batches(
+    split: ImageSplit,
+    batch_size: int,
+    generator: torch.Generator,
+    mean: Sequence[float],
+    std: Sequence[float],
+    augment: Augment,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    memory_format: torch.memory_format = torch.channels_last,
+) -> Iterator[Batch]:
+    """Endless shuffled batches (x [B, C, H, W] of `dtype`, y int64 [B]) on `device`.
+
+    Every batch is full: a batch that reaches the end of an epoch goes on with the next, so over k epochs
+    each image comes exactly k times. Two numbers are drawn from `generator` at the call and none later: its
+    state then decides all batches, whatever the device and the number of readers.
+
+    generator: on the CPU.
+    mean, std: per channel, of images scaled to [0, 1].
+    Raises ValueError for arguments that fit no split, DataError (while iterating) for an unreadable image.
+    """
+    _check(split, batch_size, mean, std)
+    if generator.device.type != "cpu":
+        raise ValueError("train_batches draws on the CPU: pass a generator of the CPU")
+    if augment.crop < 0 or augment.crop >= min(split.shape[1:]):
+        raise ValueError(
+            f"crop={augment.crop} reflects more than an image of {split.shape[1:]} has; use less"
+        )
+    order, draws = _child_generator(generator), _child_generator(generator)
+    indices = _shuffled(len(split), batch_size, order)
+    target = torch.device(device)
+    if isinstance(split, Split):
+        raw = _gathered(split, indices, augment, draws, target)
+    else:
+        raw = _streamed(split, indices, augment, draws, target)
+    return _normalised(raw, mean, std, target, dtype, memory_format)
+
+
+def eval_batches(
+    split: ImageSplit,
+    batch_size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    memory_format: torch.memory_format = torch.channels_last,
+) -> Iterator[Batch]:
+    """The split once, in order, not augmented; the last batch may be smaller. Else as `train_batches`."""
+    _check(split, batch_size, mean, std)
+    indices = iter(torch.arange(len(split)).split(batch_size))
+    target, none = torch.device(device), Augment(flip=False, crop=0)
+    if isinstance(split, Split):
+        raw = _gathered(split, indices, none, torch.Generator(), target)
+    else:
+        raw = _streamed(split, indices, none, torch.Generator(), target)
+    return _normalised(raw, mean, std, target, dtype, memory_format)
+
+
+def _check(split: ImageSplit, batch_size: int, mean: Sequence[float], std: Sequence[float]) -> None:
+    if batch_size < 1 or len(split) < 1:
+        raise ValueError(f"batches of {batch_size} from {len(split)} images; both must be at least 1")
+    if not len(mean) == len(std) == split.shape[0]:
+        raise ValueError(
+            f"mean has {len(mean)} and std {len(std)} channels, the images have {split.shape[0]}"
+        )
+
+
+def _child_generator(generator: torch.Generator) -> torch.Generator:
+    return torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator)))
+
+
+def _shuffled(count: int, batch_size: int, order: torch.Generator) -> Iterator[Tensor]:
+    waiting = torch.empty(0, dtype=torch.int64)
+    while True:
+        if len(waiting) < batch_size:
+            epochs = -(-(batch_size - len(waiting)) // count)
+            waiting = torch.cat([waiting, *(torch.randperm(count, generator=order) for _ in range(epochs))])
+        yield waiting[:batch_size]
+        waiting = waiting[batch_size:]
+
+
+def _gathered(
+    split: Split, indices: Iterator[Tensor], augment: Augment, draws: torch.Generator, device: torch.device
+) -> Iterator[Batch]:
+    pixels, labels = split.pixels.to(device), split.labels.to(device)
+    for chosen in indices:
+        here = chosen.to(device)
+        yield _crop_and_flip(pixels, here, augment, draws), labels.index_select(0, here)
+
+
+def _crop_and_flip(pixels: Tensor, chosen: Tensor, augment: Augment, draws: torch.Generator) -> Tensor:
+    """uint8 [B, H, W, C]: the chosen (int64 [B]) of `pixels` (uint8 [N, H, W, C]), augmented."""
+    if not augment.crop and not augment.flip:
+        return pixels.index_select(0, chosen)
+    n, h, w, c = pixels.shape
+    b = len(chosen)
+    shift = torch.randint(-augment.crop, augment.crop + 1, (2, b, 1), generator=draws)
+    row = _reflect(torch.arange(h) + shift[0], h)
+    column = _reflect(torch.arange(w) + shift[1], w)
+    if augment.flip:
+        mirrored = torch.randint(2, (b, 1), generator=draws)
+        column = torch.where(mirrored == 1, w - 1 - column, column)
+    row, column = row.to(pixels.device), column.to(pixels.device)
+    pixel = ((chosen[:, None] * h + row) * w)[:, :, None] + column[:, None, :]
+    return pixels.view(n * h * w, c).index_select(0, pixel.view(-1)).view(b, h, w, c)
+
+
+def _reflect(position: Tensor, size: int) -> Tensor:
+    """Positions outside 0 … size - 1 mirrored at the border pixel, as torch's padding mode "reflect" does."""
+    return (size - 1) - ((size - 1) - position.abs()).abs()
+
+
+def _normalised(
+    raw: Iterator[Batch],
+    mean: Sequence[float],
+    std: Sequence[float],
+    device: torch.device,
+    dtype: torch.dtype,
+    memory_format: torch.memory_format,
+) -> Iterator[Batch]:
+    # (v / 255 - mean) / std as v * scale + bias; in double first, so that both are rounded once.
+    mean_, std_ = torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)
+    scale, bias = (1 / (255 * std_)).float().to(device), (-mean_ / std_).float().to(device)
+    for pixels, y in raw:
+        b, h, w, c = pixels.shape
+        # Rows of W * C values against a tiled scale: a broadcast over C = 3 alone would not vectorise.
+        rows = pixels.view(b, h, w * c).to(torch.float32)
+        torch.addcmul(bias.repeat(w), rows, scale.repeat(w), out=rows)
+        x = rows.view(b, h, w, c).permute(0, 3, 1, 2)
+        yield x.to(dtype=dtype).contiguous(memory_format=memory_format), y
+
+
+class _BatchReader(Dataset[Tensor | DataError]):
+    """Reads whole batches, in the worker processes where there are any; an error travels back as a value."""
+
+    def __init__(self, split: StreamSplit) -> None:
+        self._split = split
+
+    def __getitems__(self, positions: list[int]) -> tuple[Tensor, Tensor | DataError]:
+        where = torch.tensor(positions)
+        try:
+            return where, self._split.read(positions)
+        except DataError as error:
+            return where, error
+
+    def __len__(self) -> int:
+        return len(self._split)
+
+
+def _as_is(batch: Any) -> Any:
+    return batch
+
+
+def _lists(indices: Iterator[Tensor]) -> Iterator[list[int]]:
+    for chosen in indices:
+        yield cast(list[int], chosen.tolist())
+
+
+def _streamed(
+    split: StreamSplit,
+    indices: Iterator[Tensor],
+    augment: Augment,
+    draws: torch.Generator,
+    device: torch.device,
+) -> Iterator[Batch]:
+    loader: DataLoader[Any] = DataLoader(
+        _BatchReader(split),
+        batch_sampler=cast(Any, _lists(indices)),
+        num_workers=split.workers,
+        collate_fn=_as_is,
+        generator=torch.Generator(),  # else the loader draws a seed for its workers from the global one
+        multiprocessing_context="spawn" if split.workers else None,
+    )
+    for where, images in loader:
+        if isinstance(images, DataError):
+            raise images
+        pixels = cast(Tensor, images).to(device)
+        everything = torch.arange(len(pixels), device=device)
+        yield _crop_and_flip(pixels, everything, augment, draws), split.labels[where].to(device)

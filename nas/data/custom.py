@@ -1,0 +1,162 @@
+"""`package.module:function`: the user's own data.
+
+The function takes no argument and returns (train, test) or (train, val, test). Each part is a pair
+(images, labels) of arrays (see `nas.data.convert`), which is held in memory, or a map-style torch Dataset of
+(image, label) items, which is streamed. Only a name from the command line may come here: importing
+it runs its code.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset, TensorDataset
+
+from nas.data.convert import item_image, item_label, to_labels, to_pixels
+from nas.data.types import ImageSplit, Items, Split, StreamSplit, one_line
+from nas.errors import DataError
+
+_SPOT_CHECKS = 16
+
+
+@dataclass(frozen=True)
+class CustomParts:
+    """What the function returned, checked."""
+
+    train: ImageSplit
+    val: ImageSplit | None
+    test: ImageSplit
+    classes: tuple[str, ...]
+
+
+def call(spec: str) -> CustomParts:
+    """Import and call; DataError for all that can go wrong, with the place in the user's file."""
+    returned = _call(spec, _resolve(spec))
+    if not isinstance(returned, (tuple, list)) or len(cast(Any, returned)) not in (2, 3):
+        raise DataError(
+            f"{spec} returned {_kind(returned)}; return (train, test) or (train, val, test), "
+            "each a pair of arrays (images, labels) or a torch Dataset"
+        )
+    given = list[Any](cast(Any, returned))
+    roles = ("train", "test") if len(given) == 2 else ("train", "val", "test")
+    parts = {role: _part(value, f"{spec}: {role}") for role, value in zip(roles, given, strict=True)}
+    return CustomParts(
+        parts["train"], parts.get("val"), parts["test"], _class_names(given[0], parts["train"])
+    )
+
+
+def _resolve(spec: str) -> Any:
+    module_name, _, function_name = spec.partition(":")
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        # An installed command does not see the current folder. Last, so that it hides nothing; it stays, so
+        # that spawned processes, which inherit the path, can import the same module.
+        sys.path.append(os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
+            raise DataError(
+                f"no module {error.name} for --data {spec}; run from the folder that holds it, or install it"
+            ) from error
+        raise DataError(f"{spec} cannot be imported ({_where(error)}); install what it needs") from error
+    except Exception as error:
+        raise DataError(f"{spec} cannot be imported ({_where(error)}); repair the module") from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise DataError(
+            f"module {module_name} has no function {function_name}; name one as package.module:function"
+        )
+    return function
+
+
+def _call(spec: str, function: Any) -> object:
+    try:
+        return function()
+    except Exception as error:
+        raise DataError(f"{spec} failed ({_where(error)}); it is called without arguments") from error
+
+
+def _where(error: Exception) -> str:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {one_line(error)}, {frame.filename}:{frame.lineno}"
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of {len(cast(Any, value))}"
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def _part(value: Any, where: str) -> ImageSplit:
+    if isinstance(value, TensorDataset):
+        value = value.tensors
+    if isinstance(value, (tuple, list)):
+        pair = list[Any](cast(Any, value))
+        if len(pair) != 2:
+            raise DataError(f"{where} is {_kind(cast(object, value))}; return a pair (images, labels)")
+        pixels = to_pixels(pair[0], where)
+        return Split.of_pixels(pixels, to_labels(pair[1], len(pixels), where))
+    if (
+        isinstance(value, IterableDataset)
+        or not hasattr(value, "__getitem__")
+        or not hasattr(value, "__len__")
+    ):
+        raise DataError(
+            f"{where} is {_kind(value)}; return (images, labels), or a torch Dataset with len() and indices"
+        )
+    return _stream(value, where)
+
+
+def _stream(items: Items, where: str) -> StreamSplit:
+    count = len(items)
+    if count == 0:
+        raise DataError(f"{where} is empty; add images")
+    c, h, w = _item(items, 0, where)[0]
+    labels = _listed_labels(items, where)
+    if labels is None:
+        # No list of labels to trust: stratified splits need them, so every item is read once.
+        labels = torch.tensor([_item(items, index, where)[1] for index in range(count)], dtype=torch.int64)
+    return StreamSplit(items, torch.arange(count), labels, (c, h, w), where)
+
+
+def _item(items: Items, index: int, where: str) -> tuple[tuple[int, int, int], int]:
+    try:
+        image, label = items[index]
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"{where}: item {index} cannot be read as (image, label) ({_where(error)}); repair it"
+        ) from error
+    h, w, c = item_image(image, f"{where}: item {index}").shape
+    return (c, h, w), item_label(label, f"{where}: item {index}")
+
+
+def _listed_labels(items: Items, where: str) -> Tensor | None:
+    """The data set's own list of labels, if it has one and a sample of the items agrees with it."""
+    listed = getattr(items, "targets", getattr(items, "labels", None))
+    try:
+        labels = to_labels(listed, len(items), where)
+    except DataError:
+        return None
+    checked = torch.linspace(0, len(items) - 1, min(_SPOT_CHECKS, len(items))).long().unique()
+    return labels if all(_item(items, i, where)[1] == int(labels[i]) for i in checked.tolist()) else None
+
+
+def _class_names(given: Any, train: ImageSplit) -> tuple[str, ...]:
+    count = int(train.labels.max()) + 1
+    if count > len(train):
+        raise DataError(
+            f"label {count - 1} with {len(train)} training images; number the classes 0 … K-1 without gaps"
+        )
+    names = getattr(given, "classes", None)
+    if isinstance(names, (tuple, list)) and len(cast(Any, names)) == count:
+        return tuple(str(name) for name in cast(list[Any], names))
+    return tuple(str(number) for number in range(count))

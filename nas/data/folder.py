@@ -1,0 +1,201 @@
+"""`imagefolder:PATH`: one folder of images per class, streamed.
+
+Either PATH/train/CLASS/*, with val/ (or valid/) and test/ beside it if there are any, or PATH/CLASS/*.
+Parts that are not there are held out of the training images: the test split by a constant seed, the
+validation split by the run's.
+
+`imagefolder:PATH?size=N` fixes the image size to N x N; without it, the size is the images' own where it is
+one and at most 256, else 64 x 64. Images of other sizes are scaled and cropped at the centre.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from nas.data.types import StreamSplit, one_line
+from nas.errors import DataError
+
+SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
+LOOKED_AT = 2048  # image headers read to settle size and channels
+LARGEST_OWN_SIZE, COMMON_SIZE = 256, 64
+_VAL_NAMES = ("val", "valid", "validation")
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Map-style data set of (uint8 [C, H, W], label); knows its own files and no others."""
+
+    files: tuple[str, ...]
+    labels: Tensor
+    sizes: tuple[int, ...]
+    shape: tuple[int, int, int]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int, /) -> tuple[Tensor, int]:
+        c, h, w = self.shape
+        try:
+            with Image.open(self.files[index]) as image:
+                image.draft("L" if c == 1 else "RGB", (2 * w, 2 * h))  # a JPEG need not be decoded in full
+                image = _eight_bits(image).convert("L" if c == 1 else "RGB")
+                image = (
+                    image if image.size == (w, h) else ImageOps.fit(image, (w, h), Image.Resampling.BILINEAR)
+                )
+                pixels = np.array(image, dtype=np.uint8).reshape(h, w, c)
+        except Exception as error:
+            raise _unreadable(self.files[index], error) from error
+        return torch.from_numpy(pixels).permute(2, 0, 1), int(self.labels[index])
+
+    def fingerprint(self, indices: Tensor) -> str:
+        """Names (class folder and file) and sizes in bytes of the chosen files."""
+        chosen = [(os.sep.join(Path(self.files[i]).parts[-2:]), self.sizes[i]) for i in indices.tolist()]
+        return hashlib.sha256(repr(chosen).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class FolderParts:
+    """What is there: the training part, the others if they have folders of their own, and the class names."""
+
+    train: StreamSplit
+    val: StreamSplit | None
+    test: StreamSplit | None
+    classes: tuple[str, ...]
+
+
+def open_folder(argument: str) -> FolderParts:
+    """Raises DataError: no such folder, no classes, an empty class, an unreadable image, an unknown class."""
+    match = re.fullmatch(r"(?s)(.*?)(?:\?size=(\d+))?", argument)
+    assert match is not None
+    path = Path(match[1]).expanduser()
+    size = int(match[2]) if match[2] else None
+    if size is not None and not 1 <= size <= 4096:
+        raise DataError(f"imagefolder: size={size} is not a size; use 1 … 4096")
+    if not match[1] or not path.is_dir():
+        raise DataError(
+            f"imagefolder: no folder {match[1] or '(empty path)'}; use imagefolder:PATH with an existing PATH"
+        )
+    top = path / "train" if (path / "train").is_dir() else path
+    classes = tuple(sorted(_folders(top)))
+    if len(classes) < 2:
+        raise DataError(
+            f"imagefolder: {top} has {len(classes)} class folders; "
+            "put the images of each class in a folder of its own"
+        )
+    listed = _list(top, classes)
+    shape = _common_shape(listed[0], size)
+    train = _split(listed, shape, "imagefolder")
+    if top == path:
+        return FolderParts(train, None, None, classes)
+    val = next((path / name for name in _VAL_NAMES if (path / name).is_dir()), None)
+    test = path / "test" if (path / "test").is_dir() else None
+    return FolderParts(
+        train,
+        _split(_list(val, classes), shape, "imagefolder") if val else None,
+        _split(_list(test, classes), shape, "imagefolder") if test else None,
+        classes,
+    )
+
+
+def own_files(split: StreamSplit) -> StreamSplit:
+    """The same split over a list of its own files, so that no other split can be reached from it."""
+    items = split.items
+    if not isinstance(items, ImageFiles):
+        return split
+    chosen: list[int] = split.indices.tolist()
+    kept = ImageFiles(
+        tuple(items.files[i] for i in chosen),
+        split.labels.clone(),
+        tuple(items.sizes[i] for i in chosen),
+        items.shape,
+    )
+    return StreamSplit(
+        kept, torch.arange(len(chosen)), split.labels.clone(), split.shape, split.name, split.workers
+    )
+
+
+_Listed = tuple[list[str], list[int], list[int]]  # files, labels, sizes in bytes
+
+
+def _folders(top: Path) -> list[str]:
+    try:
+        return [entry.name for entry in os.scandir(top) if entry.is_dir() and not entry.name.startswith(".")]
+    except OSError as error:
+        raise DataError(f"imagefolder: {top} cannot be read ({error.strerror}); make it readable") from error
+
+
+def _list(top: Path, classes: tuple[str, ...]) -> _Listed:
+    if unknown := sorted(set(_folders(top)) - set(classes)):
+        raise DataError(
+            f"imagefolder: {top} has class {unknown[0]}, which training lacks; remove or rename it"
+        )
+    files, labels, sizes = list[str](), list[int](), list[int]()
+    for label, name in enumerate(classes):
+        before = len(files)
+        for folder, inner, names in os.walk(top / name):
+            inner.sort()
+            for image in sorted(names):
+                if os.path.splitext(image)[1].lower() in SUFFIXES and not image.startswith("."):
+                    files.append(os.path.join(folder, image))
+                    labels.append(label)
+                    sizes.append(_size_in_bytes(files[-1]))
+        if len(files) == before and (top / name).is_dir():
+            raise DataError(f"imagefolder: {top / name} holds no image; add images or remove the folder")
+    return files, labels, sizes
+
+
+def _size_in_bytes(file: str) -> int:
+    try:
+        size = os.stat(file).st_size
+    except OSError as error:
+        raise _unreadable(file, error) from error
+    if size == 0:
+        raise _unreadable(file, ValueError("the file is empty"))
+    return size
+
+
+def _common_shape(files: list[str], size: int | None) -> tuple[int, int, int]:
+    seen, grey = set[tuple[int, int]](), True
+    for position in np.linspace(0, len(files) - 1, min(len(files), LOOKED_AT)).round().astype(int):
+        try:
+            with Image.open(files[position]) as image:
+                seen.add(image.size)
+                grey = grey and (image.mode in ("1", "L") or image.mode.startswith("I;16"))
+        except Exception as error:
+            raise _unreadable(files[position], error) from error
+    c = 1 if grey else 3
+    if size is not None:
+        return c, size, size
+    w, h = next(iter(seen))
+    if len(seen) == 1 and max(w, h) <= LARGEST_OWN_SIZE:
+        return c, h, w
+    return c, COMMON_SIZE, COMMON_SIZE
+
+
+def _split(listed: _Listed, shape: tuple[int, int, int], name: str) -> StreamSplit:
+    files, labels, sizes = listed
+    numbers = torch.tensor(labels, dtype=torch.int64)
+    items = ImageFiles(tuple(files), numbers, tuple(sizes), shape)
+    return StreamSplit(items, torch.arange(len(files)), numbers, shape, name)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Pillow clips 16-bit grey at 255 when it converts; scale it instead."""
+    if image.mode.startswith("I;16"):
+        deep: Any = np.asarray(image)
+        return Image.fromarray((deep >> 8).astype(np.uint8))
+    return image
+
+
+def _unreadable(file: str, error: Exception) -> DataError:
+    return DataError(f"imagefolder: image {file} cannot be read ({one_line(error)}); repair or remove it")

@@ -1,0 +1,167 @@
+"""From the text after `--data` to splits.
+
+What is fixed by what: the test split is the published one, the one the user gave, or (digits; a folder
+without test/) held out by a constant seed, so that it is the same in all runs; the validation split, unless
+the user gave one, is held out of the rest by the run's seed. Both are stratified.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+
+from nas.data import custom, folder
+from nas.data.splits import VAL_FRACTION, check_labels, digest, hold_out, mean_std, sample
+from nas.data.standard import STANDARD, TEN, StandardSet
+from nas.data.types import Augment, ImageSplit, SearchData, Split, StreamSplit
+from nas.errors import DataError
+
+DATASETS = MappingProxyType(
+    {
+        "digits": "8x8 grey handwritten digits, 10 classes, 1797 images; comes with scikit-learn",
+        "mnist": "28x28 grey handwritten digits, 10 classes, 60,000 + 10,000 images",
+        "fashion-mnist": "28x28 grey articles of clothing, 10 classes, 60,000 + 10,000 images",
+        "cifar10": "32x32 colour photographs, 10 classes, 50,000 + 10,000 images",
+        "cifar100": "32x32 colour photographs, 100 classes, 50,000 + 10,000 images",
+        "svhn": "32x32 colour house numbers, 10 classes, 73,257 + 26,032 images",
+        "imagefolder:PATH": "your images, one folder per class, or train/ val/ test/ with such folders",
+        "package.module:function": "your function, returning (train, test) or (train, val, test)",
+    }
+)
+
+TEST_SEED = 0  # not the run's seed: test splits that are held out here are the same in all runs
+TEST_FRACTION = 0.25
+
+
+def default_root() -> Path:
+    """$NAS_DATA, or ~/.cache/nas/data."""
+    return Path(os.environ.get("NAS_DATA") or "~/.cache/nas/data").expanduser()
+
+
+def load_search_data(
+    spec: str, root: Path | None, seed: int, val_fraction: float = VAL_FRACTION
+) -> SearchData:
+    """Training and validation split of a data set, and nothing else of it.
+
+    spec:         a key of DATASETS, with PATH or package.module:function filled in.
+    root:         the folder of the published sets, laid out as torchvision does; None is `default_root()`.
+    seed:         draws the validation split where the set has none of its own.
+    val_fraction: share of each class that becomes validation data, between 0 and 1.
+    Raises DataError: one line with fact, place and remedy. Nothing on disk is changed by a failure.
+    """
+    if not 0 < val_fraction < 1:
+        raise DataError(
+            f"validation fraction {val_fraction} is not between 0 and 1; use for instance {VAL_FRACTION}"
+        )
+    rest, given_val, classes, augment = _search_parts(spec, _root(root))
+    check_labels(rest, rest, len(classes), spec)
+    if given_val is None:
+        train, val = hold_out(rest, val_fraction, seed, "validation")
+    else:
+        check_labels(rest, given_val, len(classes), f"{spec}: validation")
+        train, val = rest, given_val
+    train, val = _apart(train), _apart(val)
+    seen = sample(train)
+    mean, std = mean_std(seen)
+    return SearchData(
+        name=spec, train=train, val=val, classes=classes, mean=mean, std=std, augment=augment,
+        digest=digest((train, seen), (val, sample(val)), classes),
+    )  # fmt: skip
+
+
+def load_test_split(spec: str, root: Path | None, seed: int) -> ImageSplit:
+    """The test split, for the final step of a run; `seed` is the run's and, so far, changes nothing.
+
+    Arguments and errors as `load_search_data`.
+    """
+    del seed
+    kind, argument = _kind(spec)
+    if kind == "digits":
+        return hold_out(_digits(), TEST_FRACTION, TEST_SEED, "test")[1]
+    if kind == "imagefolder":
+        parts = folder.open_folder(argument)
+        return _apart(parts.test or hold_out(parts.train, TEST_FRACTION, TEST_SEED, "test")[1])
+    if kind == "function":
+        return custom.call(spec).test
+    return _standard(kind).load("test", _root(root))
+
+
+_Parts = tuple[ImageSplit, ImageSplit | None, tuple[str, ...], Augment]
+
+
+def _search_parts(spec: str, root: Path) -> _Parts:
+    """(train, or train and validation together; validation if it is given; class names; augmentation)."""
+    kind, argument = _kind(spec)
+    if kind == "digits":
+        return (
+            hold_out(_digits(), TEST_FRACTION, TEST_SEED, "test")[0],
+            None,
+            TEN,
+            Augment(flip=False, crop=1),
+        )
+    if kind == "imagefolder":
+        parts = folder.open_folder(argument)
+        rest = parts.train if parts.test else hold_out(parts.train, TEST_FRACTION, TEST_SEED, "test")[0]
+        if parts.test:
+            check_labels(parts.train, parts.test, len(parts.classes), f"{spec}: test")
+        return rest, parts.val, parts.classes, Augment(flip=True, crop=min(parts.train.shape[1:]) // 8)
+    if kind == "function":
+        given = custom.call(spec)
+        check_labels(given.train, given.test, len(given.classes), f"{spec}: test")
+        # What the images show is unknown here: no augmentation could be called harmless.
+        return given.train, given.val, given.classes, Augment(flip=False, crop=0)
+    found = _standard(kind)
+    return found.load("train", root), None, found.classes(root), found.augment
+
+
+def _apart(split: ImageSplit) -> ImageSplit:
+    return folder.own_files(split) if isinstance(split, StreamSplit) else split
+
+
+def _standard(kind: str) -> StandardSet:
+    return next(known for known in STANDARD if known.name == kind)
+
+
+def _root(root: Path | None) -> Path:
+    chosen = Path(root).expanduser() if root is not None else default_root()
+    if chosen.exists() and not chosen.is_dir():
+        raise DataError(f"data root {chosen} is not a folder; name a folder with --data-root or NAS_DATA")
+    return chosen
+
+
+def _kind(spec: str) -> tuple[str, str]:
+    """("digits" or a published set's name or "imagefolder" or "function", the rest of the spec)."""
+    if spec == "digits" or any(spec == known.name for known in STANDARD):
+        return spec, ""
+    head, colon, rest = spec.partition(":")
+    if head == "imagefolder" and colon:
+        return head, rest
+    if colon and rest.isidentifier() and all(part.isidentifier() for part in head.split(".")):
+        return "function", rest
+    simple = [name for name in DATASETS if ":" not in name]
+    if Path(spec).expanduser().is_dir():
+        hint = f"for the images in that folder write imagefolder:{spec}"
+    elif near := difflib.get_close_matches(head.lower(), [*simple, "imagefolder"], n=2):
+        hint = (
+            "did you mean " + " or ".join("imagefolder:PATH" if n == "imagefolder" else n for n in near) + "?"
+        )
+    else:
+        hint = "use one of " + ", ".join(DATASETS)
+    raise DataError(f"unknown data set {spec!r}; {hint}")
+
+
+def _digits() -> Split:
+    from sklearn.datasets import load_digits
+
+    held: Any = load_digits()
+    # Grey levels are 0 … 16.
+    pixels = np.rint(held.images * (255 / 16)).astype(np.uint8)
+    return Split.of_pixels(
+        torch.from_numpy(pixels[..., None]), torch.from_numpy(held.target.astype(np.int64))
+    )

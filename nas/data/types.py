@@ -1,0 +1,160 @@
+"""The values of this package. Legend: N images, C channels, H height, W width, B batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from nas.data.convert import item_image, item_label
+from nas.errors import DataError
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Training-time augmentation of whole batches.
+
+    flip: mirror each image left to right with probability 1/2.
+    crop: shift each image by up to this many pixels both ways, borders filled by reflection; 0 = none.
+    """
+
+    flip: bool
+    crop: int
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A split in memory: `images` uint8 [N, C, H, W], best in channels-last memory; `labels` int64 [N]."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+            raise ValueError(
+                f"images must be uint8 [N, C, H, W], not {self.images.dtype} {list(self.images.shape)}"
+            )
+        if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
+            raise ValueError(f"labels must be int64 [N], not {self.labels.dtype} {list(self.labels.shape)}")
+
+    def __len__(self) -> int:
+        return int(self.labels.shape[0])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        _, c, h, w = self.images.shape
+        return int(c), int(h), int(w)
+
+    @property
+    def pixels(self) -> Tensor:
+        """The images as contiguous uint8 [N, H, W, C]; a view when `images` is in channels-last memory."""
+        return self.images.permute(0, 2, 3, 1).contiguous()
+
+    def subset(self, indices: Tensor) -> Split:
+        """A copy of the chosen images (int64 [M]), sharing no memory with this split."""
+        return Split.of_pixels(self.pixels.index_select(0, indices), self.labels.index_select(0, indices))
+
+    @staticmethod
+    def of_pixels(pixels: Tensor, labels: Tensor) -> Split:
+        """The split whose images are `pixels`, uint8 [N, H, W, C]."""
+        return Split(pixels.permute(0, 3, 1, 2), labels)
+
+
+class Items(Protocol):
+    """What a streamed split reads from: a map-style data set of (image, label) pairs."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+@dataclass(frozen=True, eq=False)
+class StreamSplit:
+    """A split read from disk, or from a torch Dataset, as it is needed; used as `Split` is.
+
+    items:   where images come from; item i must always be the same image (augmentation happens later).
+    indices: int64 [N], which items belong to this split.
+    labels:  int64 [N].
+    shape:   (C, H, W) of every image.
+    name:    for error messages.
+    workers: processes that read ahead; the batches do not depend on it.
+    """
+
+    items: Items
+    indices: Tensor
+    labels: Tensor
+    shape: tuple[int, int, int]
+    name: str
+    workers: int = 0
+
+    def __len__(self) -> int:
+        return int(self.labels.shape[0])
+
+    def subset(self, indices: Tensor) -> StreamSplit:
+        """The chosen images (int64 [M], positions in this split)."""
+        return replace(self, indices=self.indices[indices], labels=self.labels[indices])
+
+    def read(self, positions: Sequence[int]) -> Tensor:
+        """The images at these positions of the split, uint8 [B, H, W, C]; DataError names a bad one."""
+        images = [self._read_one(position) for position in positions]
+        return torch.stack(images)
+
+    def _read_one(self, position: int) -> Tensor:
+        index = int(self.indices[position])
+        where = f"{self.name}: item {index}"
+        try:
+            item = self.items[index]
+        except DataError:
+            raise
+        except Exception as error:
+            raise DataError(f"{where} cannot be read ({one_line(error)}); repair the data set") from error
+        if not isinstance(item, (tuple, list)) or len(item) != 2:
+            raise DataError(f"{where} is not a pair (image, label); make the data set return pairs")
+        image = item_image(item[0], where)
+        h, w, c = image.shape
+        if (c, h, w) != self.shape:
+            raise DataError(
+                f"{where} has shape {[c, h, w]}, others {list(self.shape)}; make all images the same size"
+            )
+        expected = int(self.labels[position])
+        if (found := item_label(item[1], where)) != expected:
+            raise DataError(
+                f"{where} has label {found}, listed as {expected}; make the data set's labels constant"
+            )
+        return image
+
+
+ImageSplit = Split | StreamSplit
+
+
+@dataclass(frozen=True, eq=False)
+class SearchData:
+    """All that a search can reach: no test split, and nothing that leads to one.
+
+    mean, std: per channel, of the training images scaled to [0, 1] (of an even sample for a streamed split).
+    digest:    SHA-256 over training and validation images, labels and class names. For a streamed split over
+               its labels, its files' names and sizes, and the pixels of an even sample.
+    """
+
+    name: str
+    train: ImageSplit
+    val: ImageSplit
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augment: Augment
+    digest: str
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        return self.train.shape
+
+
+def one_line(error: BaseException) -> str:
+    """The error's message on one line, at most 200 characters; its type where it has no message."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "..."
