@@ -7,7 +7,8 @@ from morphs.files import load, save
 from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.codec import graph_from_json
 from morphs.graph.cost import Cost, cost
-from morphs.graph.show import graph_to_svg, parse_graph
+from morphs.graph.draw import graph_to_svg
+from morphs.graph.show import parse_graph
 from morphs.graph.widths import ChannelGroup, channel_groups
 from morphs.init import init
 from morphs.limits import Limits

@@ -1,4 +1,4 @@
-"""The short text form of a graph, and a drawing.
+"""The short text form of a graph.
 
 One line for each node, in canonical order; attributes at their defaults are left out, pairs of equal
 numbers are written as one, and an activation is written by its function's name:
@@ -9,7 +9,6 @@ numbers are written as one, and an activation is written by its function's name:
 """
 
 from dataclasses import MISSING, fields
-from html import escape
 from typing import Any
 
 from morphs.errors import CodecError, GraphError
@@ -95,73 +94,3 @@ def call_to_op(kind: str, keywords: dict[str, Any]) -> Op:
 
 def _shorten(value: Any, hint: Any) -> Any:
     return value[0] if hint == Pair and value[0] == value[1] else value
-
-
-# -- drawing -----------------------------------------------------------------------------------------
-
-BOX_W, BOX_H, GAP_X, GAP_Y = 190, 38, 26, 26
-FILLS = {
-    "conv2d": "#cfe3ff", "linear": "#d9d2ff", "batch_norm": "#e6f3d8", "activation": "#ffe2c9",
-    "p_activation": "#ffd0b5", "add": "#ffd6e2", "concat": "#ffd6e2", "multiply": "#ffd6e2",
-}  # fmt: skip
-
-
-def graph_to_svg(graph: ArchGraph) -> str:
-    """A drawing, inputs on top, as one SVG element; boxes carry op, attributes and output shape."""
-    rows: dict[str, int] = {}
-    for node in graph:
-        rows[node.name] = 1 + max((rows[source] for source in node.inputs), default=-1)
-    columns = _columns(graph, rows)
-    width = (max(columns.values()) + 1) * (BOX_W + GAP_X) + GAP_X
-    height = (max(rows.values()) + 1) * (BOX_H + GAP_Y) + GAP_Y
-    at = {
-        name: (GAP_X + columns[name] * (BOX_W + GAP_X), GAP_Y + rows[name] * (BOX_H + GAP_Y)) for name in rows
-    }
-    edges = "".join(_edge(at[source], at[node.name]) for node in graph for source in node.inputs)
-    boxes = "".join(_box(graph, node, *at[node.name]) for node in graph)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
-        f'viewBox="0 0 {width:.0f} {height:.0f}" font-family="sans-serif" role="img">{edges}{boxes}</svg>'
-    )
-
-
-def _columns(graph: ArchGraph, rows: dict[str, int]) -> dict[str, int]:
-    """A free column for each node, its first input's where possible; long edges keep theirs free."""
-    columns: dict[str, int] = {}
-    taken: set[tuple[int, int]] = set()
-    for node in graph:
-        wanted = columns[node.inputs[0]] if node.inputs else 0
-        last = max((rows[reader] for reader, _ in graph.consumers(node.name)), default=rows[node.name])
-        passes = range(rows[node.name], max(last, rows[node.name] + 1))
-        column = wanted
-        while any((row, column) in taken for row in passes):
-            column += 1
-        columns[node.name] = column
-        taken.update((row, column) for row in passes)
-    return columns
-
-
-def _edge(start: tuple[int, int], end: tuple[int, int]) -> str:
-    x1, y1, x2, y2 = start[0] + BOX_W / 2, start[1] + BOX_H, end[0] + BOX_W / 2, end[1]
-    middle = y2 - GAP_Y / 2
-    return (
-        f'<path d="M{x1:.0f} {y1:.0f} V{middle - 10:.0f} C{x1:.0f} {middle + 4:.0f} {x2:.0f} {middle - 8:.0f} '
-        f'{x2:.0f} {y2:.0f}" fill="none" stroke="#778" stroke-width="1.4"/>'
-    )
-
-
-def _box(graph: ArchGraph, node: Node, x: int, y: int) -> str:
-    name, keywords = op_to_call(node.op)
-    attributes = ", ".join(f"{key}={value}" for key, value in keywords.items())
-    title = escape(f"{node_to_text(node)}  ->  {'×'.join(map(str, graph.shape(node.name)))}")
-    detail = f"{'×'.join(map(str, graph.shape(node.name)))}" + (f" · {attributes}" if attributes else "")
-    return (
-        f'<g><title>{title}</title><rect x="{x}" y="{y}" width="{BOX_W}" height="{BOX_H}" rx="7" '
-        f'fill="{FILLS.get(node.op.kind, "#f1f1f4")}" stroke="#99a"/>'
-        f'<text x="{x + 9}" y="{y + 16}" font-size="12" font-weight="600">{escape(_cut(f"{name}  {node.name}", 28))}</text>'
-        f'<text x="{x + 9}" y="{y + 31}" font-size="10" fill="#445">{escape(_cut(detail, 34))}</text></g>'
-    )
-
-
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
