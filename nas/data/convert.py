@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
 from nas.errors import DataError
@@ -51,12 +52,10 @@ def to_labels(value: Any, count: int, where: str) -> Tensor:
 
 def item_image(value: Any, where: str) -> Tensor:
     """One image as uint8 [H, W, C]: a PIL image, or an array or tensor [C, H, W], [H, W, C] or [H, W]."""
-    if hasattr(value, "convert") and hasattr(value, "mode"):
-        value = value if value.mode in ("L", "RGB") else value.convert("RGB")
-    array = _array(value, where)
-    if array.ndim == 3 and hasattr(value, "mode"):
-        return to_pixels(array.transpose(2, 0, 1)[None], where)[0]
-    return to_pixels(array[None], where)[0]
+    if isinstance(value, Image):
+        picture = _array(value if value.mode in ("L", "RGB") else value.convert("RGB"), where)
+        value = picture.transpose(2, 0, 1) if picture.ndim == 3 else picture
+    return to_pixels(_array(value, where)[None], where)[0]
 
 
 def item_label(value: Any, where: str) -> int:

@@ -13,6 +13,7 @@ import tarfile
 import tempfile
 import threading
 import time
+import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Sequence
@@ -75,9 +76,13 @@ def fetch(remotes: Sequence[Remote], root: Path) -> None:
 
 
 def _open(url: str, timeout: float) -> http.client.HTTPResponse:
-    return urllib.request.urlopen(
-        urllib.request.Request(url, headers={"User-Agent": "morph-nas"}), timeout=timeout
-    )
+    request = urllib.request.Request(url, headers={"User-Agent": "morph-nas"})
+    # An opener of its own: the one behind urlopen keeps the proxy settings of its first use for ever.
+    try:
+        return urllib.request.build_opener().open(request, timeout=timeout)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise
 
 
 def _first_to_answer(urls: Sequence[str]) -> int:

@@ -77,7 +77,7 @@ def open_folder(argument: str) -> FolderParts:
     """Raises DataError: no such folder, no classes, an empty class, an unreadable image, an unknown class."""
     match = re.fullmatch(r"(?s)(.*?)(?:\?size=(\d+))?", argument)
     assert match is not None
-    path = Path(match[1]).expanduser()
+    path = Path(os.path.expanduser(match[1]))
     size = int(match[2]) if match[2] else None
     if size is not None and not 1 <= size <= 4096:
         raise DataError(f"imagefolder: size={size} is not a size; use 1 … 4096")

@@ -41,7 +41,7 @@ TEST_FRACTION = 0.25
 
 def default_root() -> Path:
     """$NAS_DATA, or ~/.cache/nas/data."""
-    return Path(os.environ.get("NAS_DATA") or "~/.cache/nas/data").expanduser()
+    return Path(os.path.expanduser(os.environ.get("NAS_DATA") or "~/.cache/nas/data"))
 
 
 def load_search_data(
@@ -129,7 +129,7 @@ def _standard(kind: str) -> StandardSet:
 
 
 def _root(root: Path | None) -> Path:
-    chosen = Path(root).expanduser() if root is not None else default_root()
+    chosen = Path(os.path.expanduser(root)) if root is not None else default_root()
     if chosen.exists() and not chosen.is_dir():
         raise DataError(f"data root {chosen} is not a folder; name a folder with --data-root or NAS_DATA")
     return chosen
@@ -145,7 +145,7 @@ def _kind(spec: str) -> tuple[str, str]:
     if colon and rest.isidentifier() and all(part.isidentifier() for part in head.split(".")):
         return "function", rest
     simple = [name for name in DATASETS if ":" not in name]
-    if Path(spec).expanduser().is_dir():
+    if spec and os.path.isdir(os.path.expanduser(spec)):
         hint = f"for the images in that folder write imagefolder:{spec}"
     elif near := difflib.get_close_matches(head.lower(), [*simple, "imagefolder"], n=2):
         hint = (

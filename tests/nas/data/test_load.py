@@ -1,0 +1,133 @@
+"""The text after --data: digits, names, and that a search can't reach the test split."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from data_support import one_line, reachable
+
+from nas.data import DATASETS, Augment, SearchData, Split, load_search_data, load_test_split
+from nas.errors import DataError
+
+
+def rows(split):
+    return {image.numpy().tobytes() for image in split.images}
+
+
+def test_digits():
+    data = load_search_data("digits", None, 0)
+    test = load_test_split("digits", None, 0)
+    assert isinstance(data, SearchData)
+    assert isinstance(data.train, Split)
+    assert data.input_shape == (1, 8, 8)
+    assert data.classes == tuple("0123456789")
+    assert len(data.train) + len(data.val) + len(test) == 1797
+    assert abs(len(test) - 0.25 * 1797) < 6
+    assert abs(len(data.val) - 0.1 * 1347) < 6
+    assert data.augment == Augment(flip=False, crop=1)
+    assert int(data.train.images.max()) == 255
+    scaled = data.train.images.double() / 255
+    assert data.mean == pytest.approx((float(scaled.mean()),))
+    for split in (data.train, data.val, test):
+        share = split.labels.bincount(minlength=10) / len(split)
+        assert float((share - 0.1).abs().max()) < 0.02
+
+
+def test_the_seed_draws_the_validation_split_and_never_the_test_split():
+    a, b, c = (load_search_data("digits", None, seed) for seed in (0, 0, 1))
+    assert a.digest == b.digest
+    assert torch.equal(a.val.images, b.val.images)
+    assert a.digest != c.digest
+    test = [load_test_split("digits", None, seed) for seed in (0, 1)]
+    assert torch.equal(test[0].images, test[1].images)
+    for data in (a, c):
+        assert len(rows(data.train) & rows(data.val)) == 0
+        assert len((rows(data.train) | rows(data.val)) & rows(test[0])) == 0
+
+
+def test_a_search_cannot_reach_the_test_split():
+    data = load_search_data("digits", None, 0)
+    test = load_test_split("digits", None, 0)
+    found = reachable(data)
+    tensors = [value for value in found if isinstance(value, torch.Tensor)]
+    assert len(tensors) == 4
+    for tensor in tensors:
+        # No tensor is a window onto memory that holds more than the split itself.
+        assert tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+    held = data.train.images.numpy().tobytes() + data.val.images.numpy().tobytes()
+    assert not any(image in held for image in rows(test))
+    assert not [value for value in found if isinstance(value, str) and ("test" in value or "/" in value)]
+    assert not [value for value in found if callable(value)]
+
+
+def test_search_data_goes_through_a_pickle_to_another_process():
+    data = load_search_data("digits", None, 0)
+    back = pickle.loads(pickle.dumps(data))
+    assert back.digest == data.digest
+    assert torch.equal(back.train.images, data.train.images)
+
+
+def test_the_validation_share_is_a_setting():
+    data = load_search_data("digits", None, 0, val_fraction=0.5)
+    assert abs(len(data.val) - len(data.train)) <= 10
+    with pytest.raises(DataError) as error:
+        load_search_data("digits", None, 0, val_fraction=1.0)
+    assert "between 0 and 1" in one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("spec", "hint"),
+    [
+        ("cifar", "cifar10"),
+        ("cifar-10", "cifar10"),
+        ("MNIST", "mnist"),
+        ("fashion_mnist", "fashion-mnist"),
+        ("imagefolders:/tmp", "imagefolder:PATH"),
+        ("zzz", "use one of digits, mnist"),
+        ("", "use one of"),
+        ("a b:c", "use one of"),
+        ("imagefolder", "imagefolder:PATH"),
+    ],
+)
+@pytest.mark.parametrize("load", [load_search_data, load_test_split])
+def test_an_unknown_name_suggests_near_ones(spec, hint, load, tmp_path):
+    with pytest.raises(DataError) as error:
+        load(spec, tmp_path, 0)
+    assert hint in one_line(error)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_given_as_a_name_suggests_imagefolder(tmp_path):
+    with pytest.raises(DataError) as error:
+        load_search_data(str(tmp_path), None, 0)
+    assert f"imagefolder:{tmp_path}" in one_line(error)
+
+
+def test_a_root_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "root").write_text("x")
+    with pytest.raises(DataError) as error:
+        load_search_data("mnist", tmp_path / "root", 0)
+    assert "is not a folder" in one_line(error)
+
+
+def test_the_registry_names_every_set():
+    assert {"digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "svhn"} <= set(DATASETS)
+    assert all(isinstance(text, str) and text for text in DATASETS.values())
+
+
+def test_digits_are_scikit_learns():
+    from sklearn.datasets import load_digits
+
+    ours = np.concatenate(
+        [
+            split.images.numpy()
+            for split in (
+                load_search_data("digits", None, 3).train,
+                load_search_data("digits", None, 3).val,
+                load_test_split("digits", None, 3),
+            )
+        ]
+    )
+    theirs = load_digits().images
+    assert sorted((ours[:, 0] / 255 * 16).round().sum((1, 2))) == sorted(theirs.sum((1, 2)))
