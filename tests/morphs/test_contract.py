@@ -1,0 +1,109 @@
+"""The contract: what holds of every move in the registry, on every network that Hypothesis finds."""
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import morphs
+from morphs.drift import bound
+from morphs.move import Preserves
+from strategies import networks, some_batches
+
+MENUS = {  # small, so that every kind of choice comes up often
+    "deepen": {
+        "how": ("identity", "netmorph"), "activation": ("relu", "tanh"), "kernels": ((1, 1), (3, 3), (3, 1)), "min_channels": (1,),
+    },
+    "widen": {"factor": (1.5, 2, 3)},
+}  # fmt: skip
+
+
+def sites_of(move: type[morphs.Move], net: morphs.Network) -> list[morphs.Move]:
+    return list(move.sites(net, options=MENUS.get(move.name)))
+
+
+@pytest.mark.parametrize("move", morphs.MOVES, ids=lambda move: move.name)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+@given(data=st.data())
+def test_a_move_makes_the_child_it_declares(move, dtype, data):
+    net = data.draw(networks(dtype=dtype))
+    sites = sites_of(move, net)
+    if not sites:
+        return
+    site = data.draw(st.sampled_from(sites))
+    seed = data.draw(st.integers(0, 9))
+    before = net.digest, {key: tensor.clone() for key, tensor in net.weights.items()}
+    child = morphs.apply(net, site, seed=seed, batches=some_batches(net))
+
+    assert child.network.graph == site.reshape(net.graph), "listing and applying disagree"
+    module = child.network.to_torch().eval()
+    probe = [torch.randn(2, *net.graph.shape(n.name), dtype=dtype) for n in net.graph.inputs]
+    assert module(*probe).shape == net.to_torch().eval()(*probe).shape
+
+    allowed = 1e-10 if dtype == torch.float64 else bound(net)
+    if dtype == torch.float64 and site.preserves is not Preserves.APPROXIMATE:
+        assert child.drift.eval <= allowed
+        assert site.preserves is not Preserves.EXACT or child.drift.train <= allowed
+    assert all(t.dtype == dtype for t in child.network.weights.values() if t.is_floating_point())
+
+    object.__delattr__(net, "digest") if "digest" in net.__dict__ else None  # it is cached
+    assert net.digest == before[0], "the parent was written to"
+    assert all(torch.equal(net.weights[key], tensor) for key, tensor in before[1].items())
+    again = morphs.apply(net, str(site), seed=seed, batches=some_batches(net), measure=False)
+    assert again.network.digest == child.network.digest
+
+
+@pytest.mark.parametrize("move", morphs.MOVES, ids=lambda move: move.name)
+@given(net=networks())
+def test_every_site_reads_back_from_its_text_and_its_json(move, net):
+    for site in sites_of(move, net)[:20]:
+        assert morphs.parse(str(site)) == site
+        assert morphs.parse(site.to_json()) == site
+        assert hash(morphs.parse(str(site))) == hash(site)
+
+
+@pytest.mark.parametrize("move", morphs.MOVES, ids=lambda move: move.name)
+@given(data=st.data())
+def test_origins_say_where_each_number_came_from(move, data):
+    net = data.draw(networks(most=2))
+    sites = sites_of(move, net)
+    if not sites:
+        return
+    child = morphs.apply(net, data.draw(st.sampled_from(sites)), batches=some_batches(net), measure=False)
+    assert child.origin.keys() == child.network.weights.keys()
+    for key, origin in child.origin.items():
+        if origin.source is None:
+            continue
+        carried = origin.gather(net.weights[origin.source])
+        assert carried.shape == child.network.weights[key].shape
+        if not any(index is not None for index in origin.axes):
+            assert torch.equal(carried, child.network.weights[key])
+
+
+@settings(max_examples=8)
+@given(data=st.data())
+def test_chains_of_moves_stay_exact(data):
+    net = data.draw(networks(most=2))
+    chain: list[str] = []
+    child_net = net
+    for step in range(data.draw(st.integers(1, 6))):
+        sites = [site for move in morphs.MOVES if move is not morphs.InsertNorm for site in sites_of(move, child_net)]
+        if not sites:
+            break
+        child = morphs.apply(child_net, data.draw(st.sampled_from(sites)), seed=step, measure=False)
+        chain.append(str(child.move))
+        child_net = child.network
+    found = morphs.drift(net, child_net)
+    assert max(found.eval, found.train) <= 1e-10
+    replayed = [child.network for child in morphs.apply_chain(net, "; ".join(chain), measure=False)]
+    assert not chain or replayed[-1].digest == child_net.digest
+
+
+@pytest.mark.parametrize("move", morphs.MOVES, ids=lambda move: move.name)
+def test_moves_are_frozen_values_that_say_what_they_are(move):
+    assert dataclasses.is_dataclass(move)
+    assert move.summary
+    assert move.__dataclass_params__.frozen
+    assert move.__doc__

@@ -1,0 +1,217 @@
+"""Hypothesis strategies: graphs that use the whole vocabulary, and networks with weights unlike fresh ones.
+
+`graphs()` draws an architecture, `networks()` gives it weights: batch norms with statistics of a trained net,
+P-activations with a strictly between 0 and 1, biases and scales away from their neutral values.
+"""
+
+from collections.abc import Callable
+
+import torch
+from hypothesis import strategies as st
+
+import morphs
+from morphs.graph.activations import ACTIVATIONS
+from morphs.graph.arch import ArchGraph, Node
+from morphs.graph.ops import (
+    Activation, AdaptiveAvgPool2d, AdaptiveMaxPool2d, Add, AvgPool2d, BatchNorm, Concat, Conv2d, Dropout, Flatten,
+    Input, Linear, MaxPool2d, Multiply, Op, Output, PActivation, Scale,
+)  # fmt: skip
+
+Draw = Callable[[st.SearchStrategy], object]
+
+
+class Builder:
+    """Collects nodes; `add` names them and returns the name, `shape` tells what it writes."""
+
+    def __init__(self, draw) -> None:
+        self.draw = draw
+        self.nodes: list[Node] = []
+        self.shapes: dict[str, tuple[int, ...]] = {}
+
+    def add(self, op: Op, *inputs: str, owner: str = "", name: str = "") -> str:
+        name = name or f"{op.kind[:4]}{len(self.nodes)}"
+        self.shapes[name] = op.shape(tuple(self.shapes[i] for i in inputs))
+        self.nodes.append(Node(name, op, inputs, owner))
+        return name
+
+    def pick(self, *values):
+        return self.draw(st.sampled_from(values))
+
+    def width(self) -> int:
+        return self.draw(st.integers(1, 5))
+
+    def norm(self, x: str) -> str:
+        if not self.pick(True, False):
+            return x
+        return self.add(BatchNorm(affine=self.pick(True, True, False), track_running_stats=self.pick(True, True, False)), x)
+
+    def act(self, x: str) -> str:
+        fn = self.pick("relu", "relu", *ACTIVATIONS)
+        args = tuple(default * 1.5 for _, default in ACTIVATIONS[fn].args) if self.pick(True, False) else ()
+        if self.pick(True, False):
+            return self.add(PActivation(fn, args, per_channel=self.pick(True, False)), x)
+        return self.add(Activation(fn, args), x)
+
+    def conv(self, x: str, channels: int, same: bool = False, kernel: tuple[int, int] | None = None, groups: int = 1) -> str:
+        """A convolution; with `same` it keeps the size of its map."""
+        _, h, w = self.shapes[x]
+        kernel = kernel or self.pick((1, 1), (3, 3), (3, 1), (1, 3))
+        dilation = (1, 1) if same else self.pick((1, 1), (1, 1), (2, 1))
+        padding = (kernel[0] // 2, kernel[1] // 2)
+        mode = self.pick("zeros", "zeros", "reflect", "replicate", "circular")
+        if any(p and p >= n for p, n in zip(padding, (h, w), strict=True)):
+            mode = "zeros"
+        if not same and any(n + 2 * p < d * (k - 1) + 1 for n, p, d, k in zip((h, w), padding, dilation, kernel, strict=True)):
+            dilation = (1, 1)
+        stride = (1, 1) if same else self.pick((1, 1), (1, 1), (2, 2), (2, 1))
+        return self.add(Conv2d(channels, kernel, stride, padding, mode, dilation, groups, self.pick(True, False)), x)
+
+
+def chain(b: Builder, x: str) -> str:
+    return b.act(b.norm(b.conv(x, b.width())))
+
+
+def residual(b: Builder, x: str) -> str:
+    width = b.shapes[x][0]
+    inner = b.act(b.norm(b.conv(x, b.width(), same=True)))
+    out = b.norm(b.conv(inner, width, same=True))
+    terms = [x, out, *([b.conv(x, width, same=True)] if b.pick(True, False) else [])]
+    return b.act(b.add(Add(), *terms))
+
+
+def dense(b: Builder, x: str) -> str:
+    """Concatenation; sometimes added to one wide convolution, which splits that one into two groups."""
+    left, right = b.conv(x, b.width(), same=True), b.act(b.conv(x, b.width(), same=True))
+    both = b.add(Concat(), left, right, *([x] if b.pick(True, False) else []))
+    if b.pick(True, False):
+        both = b.add(Add(), both, b.conv(x, b.shapes[both][0], same=True))
+    return b.norm(both)
+
+
+def depthwise(b: Builder, x: str) -> str:
+    width = b.shapes[x][0]
+    if width == 1:
+        x = b.conv(x, width := 3, same=True)
+    out = b.norm(b.conv(x, width * b.pick(1, 2), kernel=(3, 3), same=True, groups=width))
+    return b.act(b.conv(out, b.width(), kernel=(1, 1)))
+
+
+def grouped(b: Builder, x: str) -> str:
+    """Convolutions whose groups differ up- and downstream."""
+    wide = b.act(b.conv(x, 12, same=True))
+    out = b.norm(b.conv(wide, 12, same=True, groups=b.pick(2, 3, 4)))
+    return b.act(b.conv(out, b.pick(6, 12), same=True, groups=b.pick(1, 2, 3, 6)))
+
+
+def squeeze(b: Builder, x: str) -> str:
+    """Squeeze and excitation: a gate (C, 1, 1) multiplied in; or one gate for all channels."""
+    width = b.shapes[x][0]
+    gate = b.add(Activation("relu"), b.conv(b.add(AdaptiveAvgPool2d(), x), b.width(), kernel=(1, 1), same=True))
+    gate = b.add(Activation("sigmoid"), b.conv(gate, b.pick(width, 1), kernel=(1, 1), same=True))
+    return b.add(Multiply(), x, gate)
+
+
+def shared(b: Builder, x: str) -> str:
+    """One convolution (and sometimes one norm) called twice."""
+    width = b.shapes[x][0]
+    first = b.conv(x, width, same=True)
+    between = b.act(first)
+    owner = next(node for node in b.nodes if node.name == first)
+    second = b.add(owner.op, between, owner=first)
+    if b.pick(True, False):
+        norm = b.add(BatchNorm(), first)
+        second = b.add(BatchNorm(), second, owner=norm)
+        return b.add(Add(), norm, second, between)
+    return second
+
+
+def pool(b: Builder, x: str) -> str:
+    _, h, w = b.shapes[x]
+    if min(h, w) < 2:
+        return b.add(Scale(per_channel=b.pick(True, False)), x)
+    ceil = b.pick(True, False)
+    if b.pick(True, False):
+        return b.add(MaxPool2d((2, 2), b.pick((2, 2), (1, 1)), ceil_mode=ceil), x)
+    return b.add(AvgPool2d((2, 2), b.pick((2, 2), (1, 2)), (b.pick(0, 1), 0), ceil, b.pick(True, False)), x)
+
+
+BLOCKS = (chain, residual, dense, depthwise, grouped, squeeze, shared, pool)
+
+
+def tail(b: Builder, x: str) -> str:
+    """Map to vector, and a linear layer or three."""
+    if b.pick(True, False):
+        x = b.add(b.pick(AdaptiveAvgPool2d(), AdaptiveMaxPool2d((2, 1))), x)
+    x = b.add(Flatten(), x)
+    for _ in range(b.pick(0, 1, 2)):
+        x = b.act(b.norm(b.add(Linear(b.draw(st.integers(2, 6)), b.pick(True, False)), x)))
+        x = b.add(Dropout(0.3), x) if b.pick(True, False) else x
+    return b.add(Linear(3, b.pick(True, False)), x)
+
+
+@st.composite
+def graphs(draw, blocks=BLOCKS, most: int = 3) -> ArchGraph:
+    """An architecture of one to `most` blocks and a tail; sometimes with a second input, or without a tail."""
+    b = Builder(draw)
+    size = (draw(st.integers(1, 3)), draw(st.integers(4, 7)), draw(st.integers(4, 7)))
+    x = b.add(Input(size), name="x")
+    for block in draw(st.lists(st.sampled_from(blocks), min_size=1, max_size=most)):
+        x = block(b, x)
+    if draw(st.sampled_from((False, False, False, True))):
+        other = b.add(Input(b.shapes[x]), name="y")
+        x = b.add(Add(), x, b.conv(other, b.shapes[x][0], same=True), x)
+    x = b.conv(x, 2) if draw(st.sampled_from((False, False, False, True))) else tail(b, x)
+    b.add(Output(), x, name="out")
+    return ArchGraph(b.nodes)
+
+
+@st.composite
+def vector_graphs(draw) -> ArchGraph:
+    """A multilayer perceptron, with or without a shortcut."""
+    b = Builder(draw)
+    x = b.add(Input((draw(st.integers(1, 6)),)), name="x")
+    for _ in range(draw(st.integers(1, 3))):
+        h = b.act(b.norm(b.add(Linear(b.width(), b.pick(True, False)), x)))
+        x = b.add(Add(), h, b.add(Linear(b.shapes[h][0]), x)) if b.pick(True, False) else h
+    b.add(Output(), b.add(Linear(2), x), name="out")
+    return ArchGraph(b.nodes)
+
+
+def lively(graph: ArchGraph, seed: int = 0, dtype: torch.dtype = torch.float64) -> morphs.Network:
+    """Weights as after training: nothing at the neutral value that would hide a mistake."""
+    g = torch.Generator().manual_seed(seed)
+    net = morphs.init(graph, seed, torch.float64)
+    weights = {}
+    for (owner, name), tensor in net.weights.items():
+        kind = graph[owner].op.kind
+        uniform = torch.rand(tensor.shape, generator=g, dtype=torch.float64)
+        if name == "a":
+            tensor = 0.1 + 0.8 * uniform
+        elif name == "running_var":
+            tensor = 0.5 + uniform
+        elif name in ("bias", "running_mean"):
+            tensor = uniform - 0.5
+        elif kind in ("batch_norm", "scale") and name == "weight":
+            tensor = 0.5 + uniform
+        elif name == "num_batches_tracked":
+            tensor = torch.tensor(7)
+        weights[owner, name] = tensor
+    return morphs.Network(graph, weights).to(dtype)
+
+
+@st.composite
+def networks(draw, blocks=BLOCKS, most: int = 3, dtype: torch.dtype = torch.float64) -> morphs.Network:
+    """A network of `graphs()` (now and then of `vector_graphs()`) with `lively` weights."""
+    which = draw(st.sampled_from((0, 0, 0, 0, 1)))
+    graph = draw(vector_graphs()) if which else draw(graphs(blocks, most))
+    return lively(graph, draw(st.integers(0, 99)), dtype)
+
+
+def some_batches(net: morphs.Network, seed: int = 1, count: int = 2, size: int = 6):
+    """Batches (inputs, targets) for the moves that look at data; a tuple of inputs where there are several."""
+    g = torch.Generator().manual_seed(seed)
+    batches = []
+    for _ in range(count):
+        xs = tuple(torch.randn(size, *net.graph.shape(n.name), generator=g) for n in net.graph.inputs)
+        batches.append((xs[0] if len(xs) == 1 else xs, torch.zeros(size, dtype=torch.int64)))
+    return batches
