@@ -1,19 +1,21 @@
 """Applying a move: checked, measured, the parent untouched."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from morphs.drift import Drift, bound, drift, own_error
-from morphs.errors import DriftExceeded, LimitExceeded, MorphError, ParseError
+from morphs.drift import Drift, allowance, drift
+from morphs.errors import DriftExceeded, LimitExceeded, MorphError, ParseError, WeightsError
 from morphs.limits import Limits
 from morphs.move import Batch, Context, Loss, Made, Move, Origin
 from morphs.moves import MOVES
 from morphs.network import Key, Network
-from morphs.textform import parse_call, split
+from morphs.textform import parse_call, refuse_constant, split
 from morphs.typed import build
 
 
@@ -28,20 +30,34 @@ class Child:
 
 
 def parse(text: str) -> Move:
-    """The move of its text form, such as `widen(node=c3, to=96)`; fields left out take their defaults.
+    """The move of its text form, such as `widen(node=c3, to=96)`, or of its JSON; fields left out take their
+    defaults.
 
     Raises ParseError saying what is wrong.
     """
     try:
-        name, positional, keywords = parse_call(text)
+        name, keywords = _read_json(text) if text.lstrip().startswith("{") else _read_call(text)
         known = {move.name: move for move in MOVES}
         if name not in known:
-            raise ValueError(f"there is no move {name}; choose one of {', '.join(known)}")
-        if positional:
-            raise ValueError(f"{positional[0]!r} has no key; write key=value")
+            raise ValueError(f"there is no move {name!s:.80}; choose one of {', '.join(known)}")
         return build(known[name], keywords, partial=True)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ParseError(f"move {text.strip()[:120]!r}: {error}") from None
+
+
+def _read_call(text: str) -> tuple[str, dict[str, Any]]:
+    name, positional, keywords = parse_call(text)
+    if positional:
+        raise ValueError(f"{positional[0]!r:.80} has no key; write key=value")
+    return name, keywords
+
+
+def _read_json(text: str) -> tuple[str, dict[str, Any]]:
+    keywords: dict[str, Any] = json.loads(text, parse_constant=refuse_constant)
+    name = keywords.pop("move", None)
+    if not isinstance(name, str):
+        raise ValueError("its JSON does not name a move")
+    return name, keywords
 
 
 def parse_chain(text: str) -> tuple[Move, ...]:
@@ -70,29 +86,52 @@ def apply(
     float32-against-float64 error); WeightsError when the parent's weights aren't finite.
     """
     bound_move = parse(move) if isinstance(move, str) else move
-    versions = {key: tensor._version for key, tensor in network.weights.items()}  # pyright: ignore
     graph = bound_move.reshape(network.graph)
     broken = limits.violation(graph) if limits is not None else None
     if broken is not None:
         raise LimitExceeded(f"{bound_move}: {broken}; choose a smaller step or raise the limit")
+    bad = network.nonfinite()
+    if bad:
+        raise WeightsError(
+            f'{bound_move.name}: tensor {bad[0][1]} of node "{bad[0][0]}" holds NaN or infinity; mend the parent first'
+        )
+    versions = _versions(network)
     context = Context(torch.Generator().manual_seed(seed), batches, loss)
     made = bound_move.fill(network, graph, context)
     child, origin = _inherit(network, graph.params, made)
     result = Network(graph, child)
-    touched = [key for key, tensor in network.weights.items() if tensor._version != versions[key]]  # pyright: ignore
+    touched = [key for key, version in _versions(network).items() if version != versions[key]]
     if touched:
         raise MorphError(
             f"{bound_move}: it wrote into the parent's {touched[0]}; a move must not, report this"
         )
     found = drift(network, result, probe, seed) if measure else None
-    if found is not None and not found.within(bound_move.preserves, bound(network)):
-        allowed = max(bound(network), 10 * own_error(network, probe, seed) if bound(network) > 1e-10 else 0)
-        if not found.within(bound_move.preserves, allowed):
-            raise DriftExceeded(
-                f"{bound_move}: drift is {found.eval:.1e} in eval and {found.train:.1e} in train mode, over "
-                f"{allowed:.1e}, though it declares {bound_move.preserves.value}; convert the network to float64 first"
-            )
+    if found is not None:
+        _check_drift(network, bound_move, found, probe, seed)
     return Child(result, bound_move, found, MappingProxyType(origin))
+
+
+def _versions(network: Network) -> dict[Key, int]:
+    """How often each tensor was written to; tensors of inference mode can't tell."""
+    return {
+        key: 0 if tensor.is_inference() else tensor._version  # pyright: ignore[reportPrivateUsage]
+        for key, tensor in network.weights.items()
+    }
+
+
+def _check_drift(
+    network: Network, move: Move, found: Drift, probe: Tensor | tuple[Tensor, ...] | None, seed: int
+) -> None:
+    """Raise DriftExceeded when `found` is more than `move` declares and the network's precision explains."""
+    if found.within(move.preserves, allowance(network)):
+        return
+    coarse = allowance(network, probe, seed, measure=True)
+    if not found.within(move.preserves, coarse):
+        remedy = "report this" if network.dtype == torch.float64 else "convert the network to float64 first"
+        raise DriftExceeded(
+            f"{move}: drift is {found.eval:.1e} in eval and {found.train:.1e} in train mode, over "
+            f"{coarse.eval:.1e} and {coarse.train:.1e}, though it declares {move.preserves.value}; {remedy}"
+        )
 
 
 def apply_chain(

@@ -22,11 +22,13 @@ class Drift:
     eval: float
     train: float
 
-    def within(self, preserves: Preserves, bound: float) -> bool:
-        """Whether this is what a move that preserves so much may show."""
+    def within(self, preserves: Preserves, allowed: "Drift") -> bool:
+        """Whether this is what a move that preserves so much may show, where exact moves may show `allowed`."""
         if preserves is Preserves.APPROXIMATE:
             return True
-        return self.eval <= bound and (preserves is Preserves.EXACT_IN_EVAL or self.train <= bound)
+        return self.eval <= allowed.eval and (
+            preserves is Preserves.EXACT_IN_EVAL or self.train <= allowed.train
+        )
 
 
 def drift(
@@ -35,45 +37,73 @@ def drift(
     """The drift of `child` from `parent` on `probe` [N, ...], or on standard normal probes.
 
     Both networks are converted to float64. Train mode is measured with dropout off; neither network's running
-    statistics are touched. Raises WeightsError when the parent's own output isn't finite or the probe is empty.
+    statistics are touched. Raises WeightsError when the parent's own output isn't finite, the probe is empty or
+    doesn't fit, or the networks read or write different shapes.
     """
+    shapes = [
+        [network.graph.shape(node.name) for node in (*network.graph.inputs, network.graph.output)]
+        for network in (parent, child)
+    ]
+    if shapes[0] != shapes[1]:
+        raise WeightsError(
+            f"drift: the networks read and write {shapes[0]} and {shapes[1]}; compare networks of the same shapes"
+        )
     probes = _probes(parent.graph, probe, seed)
-    found: list[float] = []
-    for training in (False, True):
-        before, after = (_run(network, probes, training) for network in (parent, child))
-        if not bool(torch.isfinite(before).all()):
-            bad = ", ".join(f"{node}.{name}" for node, name in parent.nonfinite()[:3])
-            place = f"tensors {bad} hold NaN or infinity" if bad else "the probe makes it overflow"
-            raise WeightsError(f"drift: the parent's output is not finite: {place}; mend the parent first")
-        error = (after - before).abs().flatten(1).amax(1)
-        size = before.abs().flatten(1).amax(1)
-        relative = torch.where(size > 0, error / torch.where(size > 0, size, 1), error)
-        found.append(float(relative.max()) if bool(torch.isfinite(after).all()) else float("inf"))
-    return Drift(*found)
+    exact = torch.float64
+    modes = [
+        _relative(parent, _run(parent, probes, training, exact), _run(child, probes, training, exact))
+        for training in (False, True)
+    ]
+    return Drift(*modes)
 
 
-def bound(network: Network) -> float:
-    """The drift that an exact move may show on `network`: 1e-10 in float64, 1e-5 in coarser types."""
-    return BOUND64 if network.dtype == torch.float64 else BOUND32
+def _relative(parent: Network, before: Tensor, after: Tensor) -> float:
+    """The worst relative difference over the probes; infinite where `after` isn't finite."""
+    if not bool(torch.isfinite(before).all()):
+        bad = ", ".join(f"{node}.{name}" for node, name in parent.nonfinite()[:3])
+        place = f"tensors {bad} hold NaN or infinity" if bad else "the probe makes it overflow"
+        raise WeightsError(f"drift: the parent's output is not finite: {place}; mend the parent first")
+    if not bool(torch.isfinite(after).all()):
+        return float("inf")
+    error = (after - before).abs().flatten(1).amax(1)
+    size = before.abs().flatten(1).amax(1)
+    return float(torch.where(size > 0, error / torch.where(size > 0, size, 1), error).max())
 
 
-def own_error(network: Network, probe: Tensor | tuple[Tensor, ...] | None = None, seed: int = 0) -> float:
-    """How far `network` in its own precision is from itself in float64: the yardstick for coarse types."""
+def allowance(
+    network: Network, probe: Tensor | tuple[Tensor, ...] | None = None, seed: int = 0, measure: bool = False
+) -> Drift:
+    """The drift that an exact move may show on `network`: 1e-10 in float64, 1e-5 in coarser types.
+
+    With `measure`, a coarser type may also show ten times the network's own error against float64 on the probe.
+    """
+    if network.dtype == torch.float64:
+        return Drift(BOUND64, BOUND64)
+    if not measure:
+        return Drift(BOUND32, BOUND32)
     probes = _probes(network.graph, probe, seed)
-    exact = _run(network, probes, training=False)
-    module = network.to_torch().eval()
-    with torch.inference_mode():
-        coarse = module(*(p.to(network.dtype) for p in probes)).double()
-    return float((coarse - exact).abs().max() / (exact.abs().max() or 1.0))
+    own = [
+        _relative(
+            network,
+            _run(network, probes, training, torch.float64),
+            _run(network, probes, training, network.dtype),
+        )
+        for training in (False, True)
+    ]
+    return Drift(max(BOUND32, 10 * own[0]), max(BOUND32, 10 * own[1]))
 
 
-def _run(network: Network, probes: tuple[Tensor, ...], training: bool) -> Tensor:
-    module = network.to(torch.float64).to_torch().train(training)
+def _run(network: Network, probes: tuple[Tensor, ...], training: bool, dtype: torch.dtype) -> Tensor:
+    """What `network` computes in `dtype`, dropout off, as float64 [N, ...]."""
+    module = network.to(dtype).to_torch().train(training)
     for part in module.modules():
         if isinstance(part, nn.Dropout):
             part.eval()
-    with torch.inference_mode():
-        return module(*probes)
+    try:
+        with torch.inference_mode():
+            return module(*(p.to(dtype) for p in probes)).double()
+    except ValueError as error:  # torch's batch norm, of a single value
+        raise WeightsError(f"drift: the probe is too small ({error}); give more examples") from None
 
 
 def _probes(graph: ArchGraph, probe: Tensor | tuple[Tensor, ...] | None, seed: int) -> tuple[Tensor, ...]:
@@ -82,10 +112,14 @@ def _probes(graph: ArchGraph, probe: Tensor | tuple[Tensor, ...] | None, seed: i
         sizes = [graph.shape(node.name) for node in graph.inputs]
         return tuple(torch.randn(PROBES, *size, generator=generator, dtype=torch.float64) for size in sizes)
     probes = (probe,) if isinstance(probe, Tensor) else tuple(probe)
+    if len(probes) != len(graph.inputs):
+        raise WeightsError(f"drift: {len(probes)} probes for {len(graph.inputs)} inputs; give one for each")
     for node, given in zip(graph.inputs, probes, strict=True):
         if len(given) == 0 or tuple(given.shape[1:]) != graph.shape(node.name):
             raise WeightsError(
                 f'drift: the probe for input "{node.name}" has shape {tuple(given.shape)}; '
                 f"give at least one example of shape {graph.shape(node.name)}"
             )
+    if len({len(given) for given in probes}) > 1:
+        raise WeightsError("drift: the probes differ in length; give as many examples of each input")
     return tuple(given.to("cpu", torch.float64) for given in probes)

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -19,7 +20,10 @@ def save(network: Network, folder: str | os.PathLike[str]) -> None:
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
     (place / GRAPH_FILE).write_text(network.graph.to_json(), encoding="ascii")
-    tensors = {f"{owner}.{name}": t.cpu().contiguous() for (owner, name), t in network.weights.items()}
+    tensors = {  # clones: safetensors refuses tensors that share memory
+        f"{owner}.{name}": t.cpu().clone(memory_format=torch.contiguous_format)
+        for (owner, name), t in network.weights.items()
+    }
     (place / WEIGHTS_FILE).write_bytes(save_tensors(tensors))
 
 

@@ -19,7 +19,7 @@ from morphs.limits import Limits
 from morphs.network import Key, Network
 from morphs.textform import format_call
 
-Batch = tuple[Tensor, Tensor]  # inputs [N, ...] and targets [N]
+Batch = tuple[Tensor | tuple[Tensor, ...], Tensor]  # inputs [N, ...], one for each Input, and targets [N]
 Loss = Callable[[Tensor, Tensor], Tensor]
 Options = Mapping[str, Any]
 

@@ -26,7 +26,8 @@ class Network:
     """An ArchGraph and a tensor for each of its parameters and buffers, keyed (owner node, parameter).
 
     Immutable by agreement: nobody writes into the tensors, which networks share. `to_torch` and
-    `with_weights_from` copy. Raises WeightsError when a tensor is missing, superfluous or of another shape.
+    `with_weights_from` copy. Raises WeightsError when a tensor is missing, superfluous, of another shape or
+    not floating.
     """
 
     graph: ArchGraph
@@ -45,6 +46,10 @@ class Network:
             if shape != param.shape:
                 raise WeightsError(
                     f'network: node "{node}": {name} has shape {shape}; the graph says {param.shape}'
+                )
+            if name != "num_batches_tracked" and not self.weights[node, name].is_floating_point():
+                raise WeightsError(
+                    f'network: node "{node}": {name} is of {self.weights[node, name].dtype}; give floating numbers'
                 )
         ordered = {key: self.weights[key].detach() for key in params}
         object.__setattr__(self, "weights", MappingProxyType(ordered))

@@ -8,6 +8,8 @@ import re
 from typing import Any
 
 WORD = re.compile(r"[A-Za-z_][\w.]*", re.ASCII)
+JSON_WORDS = frozenset(("true", "false", "null", "NaN", "Infinity"))  # strings like these are quoted
+DEEPEST = 8  # of lists in lists
 CALL = re.compile(r"\s*([A-Za-z_]\w*)\s*\((.*)\)\s*", re.ASCII | re.DOTALL)
 
 
@@ -15,7 +17,7 @@ def format_value(value: Any) -> str:
     """A value in the text form: a bare word where it reads back as the same string, else JSON."""
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(format_value(item) for item in value) + "]"  # pyright: ignore
-    if isinstance(value, str) and WORD.fullmatch(value) and value not in ("true", "false", "null"):
+    if isinstance(value, str) and WORD.fullmatch(value) and value not in JSON_WORDS:
         return value
     return json.dumps(value, allow_nan=False)
 
@@ -43,23 +45,26 @@ def parse_call(text: str) -> tuple[str, list[Any], dict[str, Any]]:
     return match[1], positional, keywords
 
 
-def parse_value(text: str) -> Any:
-    """A JSON scalar, a bare word (as a string), or a list in brackets."""
+def parse_value(text: str, depth: int = 0) -> Any:
+    """A JSON scalar, a bare word (as a string), or a list in brackets. Raises ValueError."""
     text = text.strip()
-    if text.startswith("[") and text.endswith("]"):
-        return [parse_value(part) for part in split(text[1:-1], ",")]
-    if WORD.fullmatch(text) and text not in ("true", "false", "null", "NaN", "Infinity"):
+    if text.startswith("["):
+        if not text.endswith("]") or depth == DEEPEST:
+            raise ValueError(f"{text[:80]!r} is no list, or is nested more than {DEEPEST} deep")
+        return [parse_value(part, depth + 1) for part in split(text[1:-1], ",")]
+    if WORD.fullmatch(text) and text not in JSON_WORDS:
         return text
     try:
-        value = json.loads(text, parse_constant=lambda word: _refuse(word))
-    except ValueError:
+        value = json.loads(text, parse_constant=refuse_constant)
+    except (ValueError, RecursionError):
         raise ValueError(f"{text[:80]!r} is neither a JSON value nor a bare word") from None
     if isinstance(value, (dict, list)):
         raise ValueError(f"{text[:80]!r} is no scalar")
     return value
 
 
-def _refuse(word: str) -> None:
+def refuse_constant(word: str) -> None:
+    """For json.loads: NaN and infinities are no JSON. Raises ValueError."""
     raise ValueError(f"{word} is no JSON number")
 
 

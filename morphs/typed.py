@@ -1,16 +1,20 @@
 """Dataclass fields ⇄ JSON values: the one place that checks a document's values against type hints."""
 
+import sys
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 
 @cache
-def field_types(cls: type) -> Mapping[str, Any]:
+def field_types(cls: "type[DataclassInstance]") -> Mapping[str, Any]:
     """Resolved type hint of every field of the dataclass `cls`, in order."""
     hints = get_type_hints(cls)
     return {f.name: hints[f.name] for f in fields(cls)}
@@ -25,8 +29,11 @@ def build(cls: type[T], values: Mapping[str, Any], partial: bool = False) -> T:
     unknown = set(values) - set(types)
     if unknown:
         raise TypeError(f"{', '.join(sorted(unknown))} is no field; there are {', '.join(types) or 'none'}")
-    if not partial and set(types) - set(values):
-        raise TypeError(f"{', '.join(sorted(set(types) - set(values)))} is missing")
+    missing = [
+        f.name for f in fields(cls) if f.name not in values and not (partial and f.default is not MISSING)
+    ]
+    if missing:
+        raise TypeError(f"{', '.join(missing)} is missing")
     checked: dict[str, Any] = {}
     for name, value in values.items():
         try:
@@ -56,7 +63,8 @@ def conform(value: Any, hint: Any) -> Any:
             raise TypeError(f"{value!r} has not {len(each)} values")
         return tuple(conform(item, one) for item, one in zip(items, each, strict=True))
     elif hint is float and type(value) in (int, float):
-        return float(value)
+        if abs(value) <= sys.float_info.max:  # neither infinite, NaN nor too large
+            return float(value)
     elif hint is NoneType and value is None:
         return None
     elif type(value) is hint:

@@ -43,7 +43,10 @@ class Builder:
     def norm(self, x: str) -> str:
         if not self.pick(True, False):
             return x
-        return self.add(BatchNorm(affine=self.pick(True, True, False), track_running_stats=self.pick(True, True, False)), x)
+        return self.add(
+            BatchNorm(affine=self.pick(True, True, False), track_running_stats=self.pick(True, True, False)),
+            x,
+        )
 
     def act(self, x: str) -> str:
         fn = self.pick("relu", "relu", *ACTIVATIONS)
@@ -52,7 +55,14 @@ class Builder:
             return self.add(PActivation(fn, args, per_channel=self.pick(True, False)), x)
         return self.add(Activation(fn, args), x)
 
-    def conv(self, x: str, channels: int, same: bool = False, kernel: tuple[int, int] | None = None, groups: int = 1) -> str:
+    def conv(
+        self,
+        x: str,
+        channels: int,
+        same: bool = False,
+        kernel: tuple[int, int] | None = None,
+        groups: int = 1,
+    ) -> str:
         """A convolution; with `same` it keeps the size of its map."""
         _, h, w = self.shapes[x]
         kernel = kernel or self.pick((1, 1), (3, 3), (3, 1), (1, 3))
@@ -61,10 +71,14 @@ class Builder:
         mode = self.pick("zeros", "zeros", "reflect", "replicate", "circular")
         if any(p and p >= n for p, n in zip(padding, (h, w), strict=True)):
             mode = "zeros"
-        if not same and any(n + 2 * p < d * (k - 1) + 1 for n, p, d, k in zip((h, w), padding, dilation, kernel, strict=True)):
+        if not same and any(
+            n + 2 * p < d * (k - 1) + 1 for n, p, d, k in zip((h, w), padding, dilation, kernel, strict=True)
+        ):
             dilation = (1, 1)
         stride = (1, 1) if same else self.pick((1, 1), (1, 1), (2, 2), (2, 1))
-        return self.add(Conv2d(channels, kernel, stride, padding, mode, dilation, groups, self.pick(True, False)), x)
+        return self.add(
+            Conv2d(channels, kernel, stride, padding, mode, dilation, groups, self.pick(True, False)), x
+        )
 
 
 def chain(b: Builder, x: str) -> str:
@@ -106,7 +120,9 @@ def grouped(b: Builder, x: str) -> str:
 def squeeze(b: Builder, x: str) -> str:
     """Squeeze and excitation: a gate (C, 1, 1) multiplied in; or one gate for all channels."""
     width = b.shapes[x][0]
-    gate = b.add(Activation("relu"), b.conv(b.add(AdaptiveAvgPool2d(), x), b.width(), kernel=(1, 1), same=True))
+    gate = b.add(
+        Activation("relu"), b.conv(b.add(AdaptiveAvgPool2d(), x), b.width(), kernel=(1, 1), same=True)
+    )
     gate = b.add(Activation("sigmoid"), b.conv(gate, b.pick(width, 1), kernel=(1, 1), same=True))
     return b.add(Multiply(), x, gate)
 

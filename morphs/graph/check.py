@@ -19,7 +19,9 @@ def check_nodes(nodes: tuple[Node, ...]) -> None:
     by_name: dict[str, Node] = {}
     for node in nodes:
         if not NAME.fullmatch(node.name) or len(node.name) > 200:
-            raise GraphError(f"node {node.name!r}: a name is dotted words of letters, digits and underscores")
+            raise GraphError(
+                f"node {node.name!r:.80}: a name is dotted words of letters, digits and underscores"
+            )
         if node.name in by_name:
             raise GraphError(f'node "{node.name}": two nodes have this name; rename one')
         by_name[node.name] = node
@@ -45,7 +47,9 @@ def _check_slots(node: Node, by_name: dict[str, Node]) -> None:
         )
     for source in node.inputs:
         if source not in by_name:
-            raise GraphError(f'node "{node.name}": it reads "{source}", which does not exist; name a node')
+            raise GraphError(
+                f'node "{node.name}": it reads {source!r:.80}, which does not exist; name a node'
+            )
         if isinstance(by_name[source].op, Output):
             raise GraphError(
                 f'node "{node.name}": it reads the output node "{source}"; read its source instead'
@@ -56,7 +60,7 @@ def _check_owner(node: Node, by_name: dict[str, Node]) -> None:
     owner = by_name.get(node.owner)
     if owner is None or owner.owner != owner.name:
         raise GraphError(
-            f'node "{node.name}": owner "{node.owner}" owns no parameters; name a node that does'
+            f'node "{node.name}": owner {node.owner!r:.80} owns no parameters; name a node that does'
         )
     if owner.op != node.op:
         raise GraphError(

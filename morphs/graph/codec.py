@@ -8,6 +8,7 @@ from typing import Any, cast
 from morphs.errors import CodecError, GraphError
 from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import OPS, Op
+from morphs.textform import refuse_constant
 from morphs.typed import build
 
 FORMAT = 1
@@ -48,10 +49,10 @@ def graph_from_json(text: str) -> ArchGraph:
     if len(text) > MAX_BYTES:
         raise CodecError(f"graph: the document has {len(text)} bytes, more than {MAX_BYTES}")
     try:
-        document: Any = json.loads(text)
+        document: Any = json.loads(text, parse_constant=refuse_constant)
     except (ValueError, RecursionError) as error:
         raise CodecError(f"graph: the document is no JSON ({error})") from None
-    if not isinstance(document, dict) or cast(dict[str, Any], document).get("format") != FORMAT:
+    if not isinstance(document, dict) or repr(cast(dict[str, Any], document).get("format")) != str(FORMAT):
         raise CodecError(f"graph: the document has not format {FORMAT}; it was written by another version")
     listed = cast(dict[str, Any], document).get("nodes")
     if not isinstance(listed, list) or len(cast(list[Any], listed)) > MAX_NODES:
@@ -69,22 +70,24 @@ def _node(entry: Any) -> Node:
         raise CodecError("graph: a node is no JSON object")
     known = cast(dict[str, Any], entry)
     name, inputs, owner = known.get("name"), known.get("inputs"), known.get("owner")
+    if known.keys() - {"name", "op", "inputs", "owner"}:
+        raise CodecError(f"graph: node {name!r:.80} has a key that no node has")
     if not isinstance(name, str) or not isinstance(owner, str) or not isinstance(inputs, list):
-        raise CodecError(f"graph: node {name!r} lacks a name, an owner or inputs")
+        raise CodecError(f"graph: node {name!r:.80} lacks a name, an owner or inputs")
     if not all(isinstance(source, str) for source in cast(list[Any], inputs)):
-        raise CodecError(f"graph: node {name!r} has an input that is no name")
+        raise CodecError(f"graph: node {name!r:.80} has an input that is no name")
     return Node(name, op_from_dict(known.get("op"), name), tuple(cast(list[str], inputs)), owner)
 
 
 def op_from_dict(entry: Any, where: str) -> Op:
     """The op of `entry`; CodecError names `where` it stood."""
     if not isinstance(entry, dict):
-        raise CodecError(f"graph: node {where!r} has no op")
+        raise CodecError(f"graph: node {where!r:.80} has no op")
     values = dict(cast(dict[str, Any], entry))
     kind = values.pop("kind", None)
     if not isinstance(kind, str) or kind not in OP_BY_KIND:
-        raise CodecError(f"graph: node {where!r} has unknown op {kind!r}")
+        raise CodecError(f"graph: node {where!r:.80} has unknown op {kind!r:.80}")
     try:
         return build(OP_BY_KIND[kind], values)
     except TypeError as error:
-        raise CodecError(f"graph: node {where!r}: {kind}: {error}") from None
+        raise CodecError(f"graph: node {where!r:.80}: {kind}: {error}") from None

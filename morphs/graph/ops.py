@@ -8,7 +8,7 @@ A feature map is (C, H, W), a vector (F,); axis 0 is the width in both.
 
 from dataclasses import dataclass
 from enum import Enum
-from math import prod
+from math import inf, isfinite, prod
 from typing import ClassVar, Literal
 
 from morphs.errors import ShapeError
@@ -174,6 +174,14 @@ class BatchNorm(Op):
     affine: bool = True
     track_running_stats: bool = True
 
+    def shape(self, inputs: tuple[Shape, ...]) -> Shape:
+        """Kept."""
+        if not 0 < self.eps < inf or not (self.momentum is None or 0 <= self.momentum <= 1):
+            raise ShapeError(
+                f"batch_norm has eps {self.eps}, momentum {self.momentum}; give a positive eps, a momentum of 0 to 1"
+            )
+        return inputs[0]
+
     def params(self, inputs: tuple[Shape, ...]) -> dict[str, Param]:
         """γ (weight), β (bias), running mean and variance, the count of batches."""
         trained = Param((inputs[0][0],), (Axis.OUT,))
@@ -250,7 +258,7 @@ class MaxPool2d(Op):
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """(C, H, W) -> (C, H', W')."""
         c, h, w = feature_map(inputs[0], self.kind)
-        pool_padding(self.kernel, self.padding)
+        check_pool(self.kernel, self.stride, self.padding, self.dilation)
         return (c, *windows((h, w), self.kernel, self.stride, self.padding, self.dilation, self.ceil_mode))
 
 
@@ -268,7 +276,7 @@ class AvgPool2d(Op):
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """(C, H, W) -> (C, H', W')."""
         c, h, w = feature_map(inputs[0], self.kind)
-        pool_padding(self.kernel, self.padding)
+        check_pool(self.kernel, self.stride, self.padding, (1, 1))
         return (c, *windows((h, w), self.kernel, self.stride, self.padding, (1, 1), self.ceil_mode))
 
 
@@ -281,7 +289,7 @@ class AdaptiveAvgPool2d(Op):
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """(C, H, W) -> (C, *size)."""
-        return (feature_map(inputs[0], self.kind)[0], *self.size)
+        return adaptive(inputs[0], self.size, self.kind)
 
 
 @dataclass(frozen=True)
@@ -293,7 +301,7 @@ class AdaptiveMaxPool2d(Op):
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """(C, H, W) -> (C, *size)."""
-        return (feature_map(inputs[0], self.kind)[0], *self.size)
+        return adaptive(inputs[0], self.size, self.kind)
 
 
 @dataclass(frozen=True)
@@ -314,6 +322,12 @@ class Dropout(Op):
 
     kind: ClassVar[str] = "dropout"
     p: float = 0.5
+
+    def shape(self, inputs: tuple[Shape, ...]) -> Shape:
+        """Kept."""
+        if not 0 <= self.p <= 1:
+            raise ShapeError(f"dropout has probability {self.p}; give a number from 0 to 1")
+        return inputs[0]
 
 
 @dataclass(frozen=True)
@@ -388,16 +402,25 @@ def windows(
         count = (-(-room // s) if ceil_mode else room // s) + 1
         if ceil_mode and (count - 1) * s >= n + p:  # a window must not start in the right padding
             count -= 1
-        if room < 0 or count < 1:
+        if count < 1:
             raise ShapeError(f"a window of {d * (k - 1) + 1} pixels doesn't fit into {n} padded by {p}")
         counts.append(count)
     return counts[0], counts[1]
 
 
-def pool_padding(kernel: Pair, padding: Pair) -> None:
-    """Refuse what torch refuses: padding of more than half a pooling window."""
-    if any(2 * p > k for k, p in zip(kernel, padding, strict=True)):
+def check_pool(kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> None:
+    """Refuse what torch refuses: numbers out of range, and padding of more than half a pooling window."""
+    if min(*kernel, *stride, *dilation) < 1 or min(padding) < 0:
+        raise ShapeError("pooling has a kernel, stride or dilation below 1, or a negative padding")
+    if any(2 * p > d * (k - 1) + 1 for k, d, p in zip(kernel, dilation, padding, strict=True)):
         raise ShapeError(f"pooling pads {padding}, more than half its window {kernel}")
+
+
+def adaptive(shape: Shape, size: Pair, kind: str) -> Shape:
+    """(C, H, W) -> (C, *size); ShapeError when the size is not positive."""
+    if min(size) < 1:
+        raise ShapeError(f"{kind} has size {size}; give positive numbers")
+    return (feature_map(shape, kind)[0], *size)
 
 
 def check_activation(fn: str, args: tuple[float, ...]) -> None:
@@ -406,6 +429,8 @@ def check_activation(fn: str, args: tuple[float, ...]) -> None:
         raise ShapeError(f"activation {fn!r} is unknown; choose one of {', '.join(ACTIVATIONS)}")
     if len(args) not in (0, len(ACTIVATIONS[fn].args)):
         raise ShapeError(f"activation {fn} takes {len(ACTIVATIONS[fn].args)} arguments, not {len(args)}")
+    if not all(isfinite(value) for value in args):
+        raise ShapeError(f"activation {fn} has the argument {args}; give finite numbers")
 
 
 def per_channel(shape: Shape, per_channel: bool) -> Param:

@@ -16,7 +16,7 @@ from morphs.graph.activations import ACTIVATIONS
 from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.codec import MAX_BYTES, OP_BY_KIND
 from morphs.graph.ops import Activation, AvgPool2d, MaxPool2d, Op, Pair
-from morphs.textform import format_call, parse_call
+from morphs.textform import format_call, format_value, parse_call
 from morphs.typed import build, field_types
 
 
@@ -30,7 +30,7 @@ def node_to_text(node: Node) -> str:
     name, keywords = op_to_call(node.op)
     if node.owner != node.name:
         keywords["owner"] = node.owner
-    return f"{node.name} = {format_call(name, list(node.inputs), keywords)}"
+    return f"{node.name} = {format_call(name, [format_value(source) for source in node.inputs], keywords)}"
 
 
 def op_to_call(op: Op) -> tuple[str, dict[str, Any]]:
@@ -69,7 +69,9 @@ def parse_node(line: str) -> Node:
             raise ValueError("it has not the form name = op(inputs, key=value)")
         kind, inputs, keywords = parse_call(call)
         owner = keywords.pop("owner", "")
-        return Node(name.strip(), call_to_op(kind, keywords), tuple(map(str, inputs)), str(owner))
+        if not all(isinstance(source, str) for source in [*inputs, owner]):
+            raise ValueError("an input or owner is no name")
+        return Node(name.strip(), call_to_op(kind, keywords), tuple(inputs), owner)
     except GraphError:
         raise
     except (ValueError, TypeError) as error:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import torch
+from torch import Tensor
 
 from morphs.errors import NeedsData
 from morphs.graph.arch import ArchGraph, Node
@@ -58,7 +59,7 @@ class InsertNorm(Move):
         assert isinstance(op, BatchNorm)
         values = {
             "weight": torch.sqrt(variance + op.eps),
-            "bias": mean,
+            "bias": mean.clone(),  # tensors of one network don't share memory
             "running_mean": mean,
             "running_var": variance,
         }
@@ -71,30 +72,31 @@ def truncated(network: Network, node: str) -> Network:
     """The part of `network` that computes `node`, which becomes its output."""
     graph = network.graph
     kept = graph.ancestors(node) | {node}
-    owners = {graph[name].owner for name in kept}
+    # a use whose owner is cut off owns a copy of the owner's parameters
     nodes = [n if n.owner in kept else Node(n.name, n.op, n.inputs) for n in graph if n.name in kept]
     part = ArchGraph([*nodes, Node(graph.fresh("part"), Output(), (node,))])
-    weights = {
-        (n.name, name): network.weights[n.owner if n.owner in owners else n.name, name]
-        for n in graph
-        if n.name in kept and (n.owner == n.name or n.owner not in kept)
-        for name in n.op.params(graph.input_shapes(n.name))
-    }
-    return Network(part, weights)
+    return Network(part, {(n, name): network.weights[graph[n].owner, name] for n, name in part.params})
 
 
 def _statistics(parent: Network, node: str, context: Context) -> tuple[torch.Tensor, torch.Tensor, int]:
     """Mean and biased variance [C] of what `node` writes, over all batches, and the number of batches."""
     if context.batches is None:
         raise NeedsData(f'insert_norm: node "{node}" is calibrated on data and none was given; pass batches=')
-    module = truncated(parent, node).to(torch.float64).to_torch().eval()
-    total, squares, seen, count = torch.zeros(()), torch.zeros(()), 0, 0
-    with torch.inference_mode():
-        for batch in context.batches:
-            out = module(batch[0].to("cpu", torch.float64)).transpose(0, 1).flatten(1)
-            total, squares = total + out.sum(1), squares + out.square().sum(1)
-            seen, count = seen + out.shape[1], count + 1
+    part = truncated(parent, node)
+    module = part.to(torch.float64).to_torch().eval()
+    read = [place for place, given in enumerate(parent.graph.inputs) if given.name in part.graph]
+    mean, spread, seen, count = torch.zeros(()), torch.zeros(()), 0, 0  # spread: sum of squared deviations
+    with torch.no_grad():
+        for inputs, *_ in context.batches:
+            tensors = (inputs,) if isinstance(inputs, Tensor) else inputs
+            out = module(*(tensors[i].to("cpu", torch.float64) for i in read)).transpose(0, 1).flatten(1)
+            if out.shape[1] == 0:
+                continue
+            new, size = out.mean(1), out.shape[1]
+            share = size / (seen + size)
+            spread = spread + (out - new[:, None]).square().sum(1) + (new - mean).square() * seen * share
+            mean = mean + (new - mean) * share
+            seen, count = seen + size, count + 1
     if seen < 2:
         raise NeedsData(f'insert_norm: the batches hold {seen} values for node "{node}"; give at least 2')
-    mean = (total / seen).clone()
-    return mean, (squares / seen - mean.square()).clamp_min(0).clone(), count
+    return mean, spread / seen, count
