@@ -1,0 +1,64 @@
+"""Names for generated code: attributes for layers, variables for tensors."""
+
+import keyword
+from collections.abc import Iterator
+from itertools import count
+
+from torch import nn
+
+from morphs import ArchGraph
+
+RESERVED = frozenset(dir(nn.Module())) | {"self"}
+
+
+def attribute_names(graph: ArchGraph) -> dict[str, str]:
+    """An attribute of an nn.Module for each owner of a layer: its own name wherever Python and torch allow.
+
+    Dots become underscores; a word that Python or nn.Module uses gets one at its end. Names are unique and
+    never start with an underscore (two would be mangled by the class).
+    """
+    owners = dict.fromkeys(node.owner for node in graph)
+    wanted = {owner: _safe(owner) for owner in owners}
+    names = {owner: owner for owner in owners if wanted[owner] == owner}
+    taken = set(names)
+    for owner in owners:
+        if owner not in names:
+            stem = wanted[owner]
+            names[owner] = next(name for name in _numbered(stem) if name not in taken)
+            taken.add(names[owner])
+    return names
+
+
+def _safe(name: str) -> str:
+    flat = name.replace(".", "_")
+    if flat.startswith("_"):
+        flat = f"layer{flat}"
+    return f"{flat}_" if keyword.iskeyword(flat) or flat in RESERVED else flat
+
+
+def _numbered(stem: str) -> Iterator[str]:
+    yield stem
+    yield from (f"{stem}_{number}" for number in count(2))
+
+
+def variable_names(graph: ArchGraph) -> dict[str, str]:
+    """A local variable for what each node writes, reused as soon as nobody reads it any more.
+
+    A node writes over its first input that it is the last to read, so that a chain is `x = …` throughout
+    and a branch gets a letter of its own; memory is released as early as it can be.
+    """
+    last = {source: node.name for node in graph for source in node.inputs}
+    variables: dict[str, str] = {}
+    free: list[str] = []
+    fresh = _letters()
+    for node in graph:
+        dying = list(dict.fromkeys(variables[source] for source in node.inputs if last[source] == node.name))
+        variable = dying[0] if dying else free.pop(0) if free else next(fresh)
+        variables[node.name] = variable
+        free.extend(name for name in dying if name != variable)
+    return variables
+
+
+def _letters() -> Iterator[str]:
+    yield from ("x", "y", "z")
+    yield from (f"x{number}" for number in count(4))

@@ -1,0 +1,108 @@
+"""Exporting a trial of a run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from nas.errors import LedgerDamaged, RunError, UserError
+from nas.export.card import Ancestor, ModelCard, Score
+from nas.export.write import check_target, export
+from nas.ledger import LedgerView, Result, Store, TrialRecord, read, read_config
+
+
+class DataFacts(BaseModel):
+    """What a run's config.json keeps of its data set."""
+
+    name: str
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class RunFacts(BaseModel):
+    """What an export needs of a run's config.json."""
+
+    command: str
+    versions: dict[str, str]
+    data: DataFacts
+
+
+def export_trial(run: Path, trial: str | None, to: Path) -> Path:
+    """Export one trial of the run in folder `run` to the folder `to`, and return `to`.
+
+    trial: "generation.slot"; None for the final network, or the best one so far where none is complete.
+    Nothing of the run is locked or changed. Raises UserError for a trial that isn't there or isn't complete,
+    RunError or LedgerDamaged where the run can't be read, and what `export` raises.
+    """
+    check_target(to)
+    view = read(run)
+    record, result = _chosen(view, trial)
+    facts = _facts(run)
+    network = Store(run / "checkpoints").get(result.weights)
+    card = ModelCard(
+        name=f"{run.resolve().name}, trial {record.key}",
+        dataset=facts.data.name,
+        classes=facts.data.classes,
+        mean=facts.data.mean,
+        std=facts.data.std,
+        scores=_scores(result.scores),
+        lineage=_lineage(view, record),
+        command=facts.command,
+        versions={name: known for name, known in facts.versions.items() if known != "not installed"},
+    )
+    export(network, to, card)
+    return to
+
+
+def _chosen(view: LedgerView, trial: str | None) -> tuple[TrialRecord, Result]:
+    if not view.complete:
+        raise UserError("export: the run has no complete trial yet; let it run on (nas resume)")
+    complete = {record.key: record for record in view.complete}
+    record = (view.final or view.best) if trial is None else complete.get(trial)
+    if record is None or record.result is None:
+        states = {other.key: other.state for other in view.trials}
+        fact = f"is {states[trial]}" if trial in states else "does not exist"
+        raise UserError(f"export: trial {trial} {fact}; choose one of {_listed(list(complete))}")
+    return record, record.result
+
+
+def _listed(keys: list[str]) -> str:
+    if len(keys) <= 30:
+        return ", ".join(keys)
+    return f"{', '.join(keys[:29])}, … {keys[-1]} ({len(keys)} in all)"
+
+
+def _lineage(view: LedgerView, record: TrialRecord) -> tuple[Ancestor, ...]:
+    """From the seed network to `record`."""
+    by_key = {other.key: other for other in view.trials}
+    steps: list[Ancestor] = []
+    key: str | None = record.key
+    while key is not None:
+        if key not in by_key or len(steps) > len(by_key):
+            raise LedgerDamaged(
+                f"export: the ancestors of trial {record.key} don't lead to a seed network (at {key}); "
+                "restore the run from a copy"
+            )
+        job, result = by_key[key].job, by_key[key].result
+        accuracy = result.scores.get("val_accuracy") if result else None
+        steps.append(Ancestor(key, job.kind, job.moves, result.params if result else None, accuracy))
+        key = job.parent
+    return tuple(reversed(steps))
+
+
+def _scores(scores: Mapping[str, float]) -> tuple[Score, ...]:
+    """`val_accuracy` and its like, taken apart."""
+    parts = ((name.partition("_"), value) for name, value in scores.items())
+    return tuple(Score(split, metric, value) for (split, _, metric), value in parts if metric)
+
+
+def _facts(run: Path) -> RunFacts:
+    try:
+        return RunFacts.model_validate(read_config(run).config)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise RunError(
+            f"export: {run / 'config.json'}: {where}: {first['msg']}; restore it from a copy"
+        ) from None

@@ -1,0 +1,103 @@
+"""Writing an exported network: three files that appear together."""
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from morphs import ArchGraph, Network
+from nas.errors import UserError
+from nas.export.card import ModelCard, card_text
+from nas.export.names import attribute_names
+from nas.export.source import model_source
+
+
+def export(network: Network, to: Path, card: ModelCard) -> tuple[Path, ...]:
+    """Write `network` as model.py, weights.safetensors (float32) and README.md into the folder `to`.
+
+    model.py is plain PyTorch and imports torch alone; in evaluation mode it computes, bit for bit, what
+    `network.to(torch.float32).to_torch()` does. `to` is made if need be; an existing one must be empty. The
+    files are staged in a hidden folder first: a crash leaves no half-written export under its name.
+
+    Returns the files' paths. Raises UserError where `to` is in use or can't be written, and where card and
+    network don't fit together.
+    """
+    _check_fit(network.graph, card)
+    contents = {
+        "model.py": model_source(network.graph, card).encode(),
+        "weights.safetensors": save_tensors(state(network), metadata={"format": "pt"}),
+        "README.md": card_text(card, network.graph).encode(errors="replace"),
+    }
+    try:
+        return _write(contents, to)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"export: can't write to {to} ({reason}); name another folder") from error
+
+
+def check_target(to: Path) -> None:
+    """Raise UserError unless `to` is an empty folder or nothing yet."""
+    if to.is_dir():
+        there = sorted(entry.name for entry in to.iterdir())
+        if there:
+            more = ", …" if len(there) > 3 else ""
+            raise UserError(
+                f"export: {to} is not empty ({', '.join(there[:3])}{more}); name a new or an empty folder"
+            )
+    elif to.exists() or to.is_symlink():
+        raise UserError(f"export: {to} is no folder; name a new or an empty folder")
+
+
+def state(network: Network) -> dict[str, Tensor]:
+    """The state_dict of the exported module: float32 copies under its attributes' names."""
+    names = attribute_names(network.graph)
+    return {
+        f"{names[owner]}.{parameter}": tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for (owner, parameter), tensor in network.to(torch.float32).weights.items()
+    }
+
+
+def _check_fit(graph: ArchGraph, card: ModelCard) -> None:
+    if len(graph.inputs) != 1:
+        names = ", ".join(node.name for node in graph.inputs)
+        raise UserError(
+            f"export: the network reads {len(graph.inputs)} tensors ({names}); only one is supported"
+        )
+    channels, output = graph.shape(graph.inputs[0].name)[0], graph.shape(graph.output.name)
+    if output != (len(card.classes),):
+        raise UserError(
+            f"export: the network writes {list(output)} for an image, the model card names {len(card.classes)} "
+            "classes; give one name for each output"
+        )
+    if len(card.mean) != channels or len(card.std) != channels or not all(card.std):
+        raise UserError(
+            f"export: the model card has mean {card.mean} and std {card.std}, the input {channels} channels; "
+            "give one mean and one positive std for each channel"
+        )
+
+
+def _write(contents: dict[str, bytes], to: Path) -> tuple[Path, ...]:
+    check_target(to)
+    existed = to.is_dir()
+    to.parent.mkdir(parents=True, exist_ok=True)
+    # An existing folder is filled, not replaced: it may be a mount point, or where the user stands.
+    stage = (to if existed else to.parent) / f".export-{secrets.token_hex(6)}"
+    stage.mkdir()
+    try:
+        for name, data in contents.items():
+            with open(stage / name, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        if existed:
+            for name in contents:
+                (stage / name).rename(to / name)
+        else:
+            stage.rename(to)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+    return tuple(to / name for name in contents)

@@ -1,0 +1,43 @@
+"""Any network: the exported code computes what the network computes, and is formatted."""
+
+import tempfile
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from export_support import card_for, images_for
+from hypothesis import assume, given
+from strategies import networks
+
+from morphs import Network, Node
+from morphs.graph.ops import Flatten
+from nas.export import export
+
+
+def as_classifier(net: Network) -> Network:
+    """`net` with its output flattened, where that is a feature map."""
+    out = net.graph.output
+    if len(net.graph.shape(out.name)) == 1:
+        return net
+    name = net.graph.fresh("flat")
+    return Network(
+        net.graph.update(Node(name, Flatten(), out.inputs), Node(out.name, out.op, (name,))), net.weights
+    )
+
+
+@given(networks(dtype=torch.float32))
+def test_exported_code_computes_what_the_network_computes(net: Network) -> None:
+    assume(len(net.graph.inputs) == 1)
+    net = as_classifier(net)
+    with tempfile.TemporaryDirectory() as place:
+        to = Path(place) / "to"
+        export(net, to, card_for(net.graph))
+        module = ModuleType("exported")
+        module.__file__ = str(to / "model.py")
+        exec(compile((to / "model.py").read_bytes(), module.__file__, "exec"), module.__dict__)
+        x = module.normalise(images_for(net.graph))
+        exported, plain = module.load(), net.to_torch().eval()
+        with torch.no_grad():
+            torch.testing.assert_close(exported(x), plain(x), rtol=0, atol=0)
+        assert sum(p.numel() for p in exported.parameters()) == sum(p.numel() for p in plain.parameters())
+        assert module.load().state_dict().keys() == exported.state_dict().keys()

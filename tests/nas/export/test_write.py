@@ -1,0 +1,135 @@
+import os
+from pathlib import Path
+
+import pytest
+from export_support import card_for, graph, network
+
+import nas.export.write
+from morphs import init, parse_graph
+from nas.errors import UserError
+from nas.export import Ancestor, ModelCard, Score, export
+from nas.export.card import card_text
+from nas.export.templates import code, plain
+
+FILES = ["README.md", "model.py", "weights.safetensors"]
+
+
+def listed(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_it_writes_three_files_and_leaves_nothing_else(tmp_path: Path) -> None:
+    net = network("residual")
+    paths = export(net, tmp_path / "deep" / "new", card_for(net.graph))
+    assert sorted(path.name for path in paths) == FILES == listed(tmp_path / "deep" / "new")
+    assert all(path.is_file() for path in paths)
+    assert listed(tmp_path / "deep") == ["new"]
+
+
+def test_an_empty_folder_is_filled_in_place(tmp_path: Path) -> None:
+    net, to = network("residual"), tmp_path / "here"
+    to.mkdir()
+    before = to.stat().st_ino
+    export(net, to, card_for(net.graph))
+    assert to.stat().st_ino == before
+    assert listed(to) == FILES
+
+
+def test_the_same_network_gives_the_same_bytes(tmp_path: Path) -> None:
+    net = network("branches")
+    first, second = (export(net, tmp_path / name, card_for(net.graph)) for name in ("a", "b"))
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
+    net = network("residual")
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"is not empty \(notes.txt\); name a new or an empty folder"):
+        export(net, tmp_path, card_for(net.graph))
+    with pytest.raises(UserError, match="is no folder; name a new or an empty folder"):
+        export(net, tmp_path / "notes.txt", card_for(net.graph))
+    with pytest.raises(UserError, match="can't write to"):
+        export(net, tmp_path / "notes.txt" / "sub", card_for(net.graph))
+    assert listed(tmp_path) == ["notes.txt"]
+
+
+@pytest.mark.parametrize("existed", [False, True])
+def test_a_failure_leaves_nothing_behind(
+    tmp_path: Path, existed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    net, to = network("residual"), tmp_path / "to"
+    if existed:
+        to.mkdir()
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        nas.export.write.export(net, to, card_for(net.graph))
+    assert listed(tmp_path) == (["to"] if existed else [])
+    assert not existed or listed(to) == []
+
+
+def test_card_and_network_must_fit(tmp_path: Path) -> None:
+    net = network("residual")
+    for changes, fact in (
+        ({"classes": ("a", "b")}, r"writes \[3\] for an image, the model card names 2 classes"),
+        ({"mean": (0.5,)}, "the input 2 channels"),
+        ({"std": (0.5, 0.0)}, "positive std"),
+    ):
+        with pytest.raises(UserError, match=fact):
+            export(net, tmp_path / "to", card_for(net.graph, **changes))
+    two = init(parse_graph("x = input(size=[2]); y = input(size=[2]); s = add(x, y); out = output(s)"))
+    with pytest.raises(UserError, match=r"reads 2 tensors \(x, y\); only one is supported"):
+        export(two, tmp_path / "to", card_for(two.graph))
+    assert listed(tmp_path) == []
+
+
+def test_the_card_says_where_scores_come_from() -> None:
+    card = card_for(
+        graph("residual"),
+        scores=(
+            Score("val", "accuracy", 0.5),
+            Score("test", "accuracy", 0.4567),
+            Score("train", "loss", 0.25),
+        ),
+        lineage=(
+            Ancestor("0.0", "seed", params=1234, val_accuracy=0.4),
+            Ancestor("1.2", "child", "widen(node=c1, to=8, how=replicate); deepen(node=c2)", 2345, 0.5),
+        ),
+        command="nas search digits --seed 3",
+        versions={"torch": "9.9", "python": "3.99"},
+    )
+    text = card_text(card, graph("residual"))
+    for line in (
+        "| accuracy | 45.67 % | test split, read once, after the search had ended |",
+        "| loss | 0.2500 | training split |",
+        "1. trial 0.0 (seed): no change of the architecture; 1,234 parameters; validation accuracy 40.00 %",
+        "2. trial 1.2 (child): `widen(node=c1, to=8, how=replicate); deepen(node=c2)`; 2,345 parameters; "
+        "validation accuracy 50.00 %",
+        "Made by `nas search digits --seed 3`.",
+        "With python 3.99, torch 9.9.",
+        "Classes, in the order of the outputs: kind 0, kind 1, kind 2.",
+        "    c1 = conv2d(x, channels=4, kernel=3, padding=1, bias=false)",
+    ):
+        assert line in text.splitlines(), line
+    assert text.index("45.67 %") < text.index("50.00 %")
+    assert "never measured on the test split" not in text
+
+
+def test_the_card_says_how_to_train_p_activations_on() -> None:
+    assert "`project_()`" in card_text(card_for(graph("activations")), graph("activations"))
+    assert "`project_()`" not in card_text(card_for(graph("residual")), graph("residual"))
+
+
+def test_a_card_without_scores_says_so() -> None:
+    text = card_text(card_for(graph("residual")), graph("residual"))
+    assert "No score was recorded." in text
+    assert "This network was never measured on the test split." in text
+    assert isinstance(card_for(graph("residual")), ModelCard)
+
+
+def test_markup_in_names_is_made_harmless() -> None:
+    assert plain("a|b\n<i>`*") == "a\\|b \\<i\\>\\`\\*"
+    assert code("x\ny") == "`x y`"
+    assert code("a ``b`` `c`") == "``` a ``b`` `c` ```"
