@@ -1,0 +1,178 @@
+"""The configuration of a run: defaults, recipes, the command line's overrides, in one checked value."""
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from morphs import Limits
+from nas.errors import UserError
+from nas.train import TrainConfig
+from search_spaces import SPACES
+
+RECIPES = Path("runs/recipes")
+LIMITS = tuple(field.name for field in fields(Limits))
+
+
+class RunConfig(BaseModel):
+    """Everything that decides what a run does. Times in seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    space: str
+    data: str
+    data_root: str | None = None
+    val_fraction: float = Field(default=0.1, gt=0, lt=1)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    budget: float | None = Field(default=None, gt=0)  # wall seconds for everything, across resumes
+    generations: int | None = Field(default=None, ge=1)
+    children: int = Field(default=3, ge=1, le=1000)
+    moves_per_child: int = Field(default=2, ge=1, le=100)
+    epochs: float = Field(default=1.0, gt=0)  # of the incumbent; all competitors get its cost
+    final_share: float = Field(
+        default=0.25, ge=0, lt=1
+    )  # of the training cost (of the budget, if there is one)
+    final: Literal["continue", "restart"] = "continue"
+    limits: dict[str, int] = {}
+    policy: Literal["hill-climb"] = "hill-climb"
+    move_sampler: Literal["uniform"] = "uniform"
+    executor: Literal["local"] = "local"
+    workers: int = Field(default=1, ge=1, le=4096)
+    threads: int = Field(default=1, ge=1, le=4096)  # of each child, whatever `workers` is
+    device: str = "cpu"
+    child_timeout: float | None = Field(default=None, gt=0)
+    train: TrainConfig = TrainConfig()
+    recipe: str | None = None
+
+    @field_validator("space")
+    @classmethod
+    def _known_space(cls, space: str) -> str:
+        if space not in SPACES:
+            near = difflib.get_close_matches(space, SPACES, 1)
+            hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(SPACES)}"
+            raise ValueError(f'there is no search space "{space}"; {hint}')
+        return space
+
+    @field_validator("limits")
+    @classmethod
+    def _known_limits(cls, limits: dict[str, int]) -> dict[str, int]:
+        for name, value in limits.items():
+            if name not in LIMITS:
+                raise ValueError(f'there is no limit "{name}"; choose one of {", ".join(LIMITS)}')
+            if value < 1:
+                raise ValueError(
+                    f"limit {name}={value} is below 1, so no network fits; give a positive number"
+                )
+        return limits
+
+    @model_validator(mode="after")
+    def _ends(self) -> "RunConfig":
+        if self.budget is None and self.generations is None:
+            raise ValueError("the run has no end; give --budget or --generations")
+        return self
+
+
+# What each space is run with unless a recipe or the command line says otherwise. Tuned on validation splits.
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "digits": {"data": "digits", "generations": 6, "epochs": 40, "train": {"lr": 0.1, "batch_size": 64}},
+    "mlp": {"data": "mnist", "generations": 6, "epochs": 2, "train": {"lr": 0.1, "batch_size": 128}},
+    "cifar_quick": {
+        "data": "cifar10",
+        "generations": 8,
+        "epochs": 2,
+        "train": {"lr": 0.05, "batch_size": 128},
+    },
+    "nash": {"data": "cifar10", "generations": 8, "epochs": 2, "train": {"lr": 0.1, "batch_size": 128}},
+}
+
+
+def make_config(space_or_recipe: str, overrides: Mapping[str, Any]) -> RunConfig:
+    """The configuration for a space's name or a recipe (a TOML file, or its name in runs/recipes).
+
+    overrides: fields that the command line sets; `train` and `limits` are merged key by key. Raises UserError
+    with one line for anything wrong.
+    """
+    recipe: dict[str, Any] = {}
+    if space_or_recipe not in SPACES:
+        recipe = load_recipe(_find_recipe(space_or_recipe))
+    space = str(recipe.get("space", space_or_recipe))
+    values: dict[str, Any] = {"workers": max(1, (os.cpu_count() or 1) // int(overrides.get("threads", 1)))}
+    layers: list[Mapping[str, Any]] = [DEFAULTS.get(space, {}), recipe, overrides]
+    if any("budget" in layer for layer in layers[1:]):
+        layers[0] = {key: value for key, value in layers[0].items() if key != "generations"}
+    for layer in layers:
+        for key, value in layer.items():
+            merged = key in ("train", "limits") and isinstance(value, Mapping)
+            values[key] = {**values.get(key, {}), **value} if merged else value
+    values["space"] = space
+    if recipe:
+        values["recipe"] = space_or_recipe
+    return check_config(values)
+
+
+def check_config(values: Mapping[str, Any]) -> RunConfig:
+    """`values` as a RunConfig; UserError with one line, naming the field, when they are none."""
+    try:
+        return RunConfig.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = str(first["msg"]).removeprefix("Value error, ")
+        raise UserError(f"configuration: {where + ': ' if where else ''}{message}") from None
+    except UserError as error:
+        raise UserError(f"configuration: {error}") from None
+
+
+def _find_recipe(name: str) -> Path:
+    path = Path(name)
+    if path.suffix == ".toml" or path.is_file():
+        return path
+    if (RECIPES / f"{name}.toml").is_file():
+        return RECIPES / f"{name}.toml"
+    recipes = sorted(p.stem for p in RECIPES.glob("*.toml")) if RECIPES.is_dir() else []
+    near = difflib.get_close_matches(name, [*SPACES, *recipes], 1)
+    hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join([*SPACES, *recipes])}"
+    raise UserError(f'search: "{name}" is neither a search space nor a recipe; {hint}')
+
+
+def load_recipe(path: Path) -> dict[str, Any]:
+    """The fields that a recipe file sets. Raises UserError when it can't be read or names no space."""
+    try:
+        recipe = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"recipe: {path} can't be read ({error}); name a TOML file or a space") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"recipe: {path} is no TOML ({error}); mend that line") from None
+    if "space" not in recipe:
+        raise UserError(f'recipe: {path} names no space; add a line like space = "digits"')
+    if isinstance(recipe.get("budget"), str):
+        recipe["budget"] = parse_duration(recipe["budget"])
+    return recipe
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a duration such as 90s, 10m, 1.5h or 45; UserError for anything else."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h|d|)\s*", text)
+    seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]] if match else 0.0
+    if seconds <= 0:
+        raise UserError(
+            f'duration "{text}" is none; write a positive number of s, m, h or d, like 90s or 10m'
+        )
+    return seconds
+
+
+def parse_limit(text: str) -> tuple[str, int]:
+    """(name, most) of a limit such as params=2e6; UserError for anything else."""
+    name, equals, value = text.partition("=")
+    try:
+        if not equals:
+            raise ValueError
+        return name.strip(), int(float(value))
+    except (ValueError, OverflowError):
+        raise UserError(f'limit "{text}" is none; write NAME=NUMBER, like params=2e6') from None

@@ -1,0 +1,77 @@
+"""What a run tells whoever watches it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from nas.config import RunConfig
+from nas.evaluate import Scores
+from nas.ledger import Job, LedgerView, TrialRecord
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended, or was left.
+
+    seconds: wall time across resumes. overhead: the share of it in which no child was inside training or
+    evaluation.
+    """
+
+    run: Path
+    view: LedgerView
+    best: TrialRecord
+    test: Scores | None
+    seconds: float
+    overhead: float
+    stopped: Literal["budget", "generations", "exhausted", "interrupted"]
+
+
+class Watcher(Protocol):
+    """Called in the driver's process; every method must be cheap."""
+
+    def run_opened(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
+        """The ledger is open; nothing has been started yet."""
+        ...
+
+    def generation_started(self, generation: int, jobs: Sequence[Job]) -> None:
+        """These competitors are about to be trained; the final training is one job of kind "final"."""
+        ...
+
+    def progress(self, key: str, step: int, steps: int, loss: float) -> None:
+        """The competitor `key` has trained `step` of `steps`."""
+        ...
+
+    def trial_told(self, record: TrialRecord) -> None:
+        """A trial's result is durable."""
+        ...
+
+    def generation_ended(self, generation: int, best: TrialRecord) -> None:
+        """All competitors of the generation are told; `best` is the next incumbent."""
+        ...
+
+    def run_finished(self, outcome: Outcome) -> None:
+        """Nothing more will happen."""
+        ...
+
+
+class Silent:
+    """A watcher that says nothing."""
+
+    def run_opened(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
+        """Nothing."""
+
+    def generation_started(self, generation: int, jobs: Sequence[Job]) -> None:
+        """Nothing."""
+
+    def progress(self, key: str, step: int, steps: int, loss: float) -> None:
+        """Nothing."""
+
+    def trial_told(self, record: TrialRecord) -> None:
+        """Nothing."""
+
+    def generation_ended(self, generation: int, best: TrialRecord) -> None:
+        """Nothing."""
+
+    def run_finished(self, outcome: Outcome) -> None:
+        """Nothing."""

@@ -1,0 +1,141 @@
+"""One trial's work, from parent checkpoint to durable child: what a worker does, wherever it runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import morphs
+from morphs import Network
+from nas.data import ImageSplit, SearchData, train_batches
+from nas.errors import TrainingFailed
+from nas.evaluate import evaluate
+from nas.ledger import Job, Result, Store
+from nas.seeds import derive
+from nas.train import TrainConfig, train
+
+CALIBRATION_BATCHES = 4
+Progress = Callable[[int, int, float], None]  # (step, steps, loss)
+
+
+@dataclass(frozen=True)
+class Worksite:
+    """What every task of a run shares."""
+
+    run: Path
+    config: TrainConfig
+    device: str
+    load_test: Callable[[], ImageSplit]  # called for the final network alone
+
+
+def perform(job: Job, site: Worksite, data: SearchData, progress: Progress) -> Result:
+    """Morph, train, evaluate and store one candidate. The same job gives the same result, bit for bit.
+
+    Raises MorphError when a move is refused or drifts, TrainingFailed when training diverges.
+    """
+    clock = _Clock()
+    store = Store(site.run / "checkpoints")
+    network, drift = _start(job, store, data)
+    module = network.to_torch()
+    clock.lap("morph")
+    begin = time.time()
+    report = train(
+        module, data, steps=job.steps, config=site.config, seed=derive(job.seed, "train"), device=site.device,
+        on_step=_seldom(progress),
+    )  # fmt: skip
+    clock.lap("train")
+    scores = evaluate(module, data.val, data, device=site.device)
+    tested = _test_scores(module, job, site, data)
+    end = clock.lap("evaluate")
+    trained = network.with_weights_from(module)
+    if trained.nonfinite():
+        raise TrainingFailed(
+            f"training: {'.'.join(trained.nonfinite()[0])} is not finite; lower the learning rate"
+        )
+    digest = store.put(trained)
+    clock.lap("store")
+    spent = morphs.cost(network.graph)
+    return Result(
+        fingerprint=network.graph.fingerprint,
+        weights=digest,
+        scores={
+            "val_accuracy": scores.accuracy,
+            "val_loss": scores.loss,
+            "train_loss": report.loss,
+            **tested,
+        },
+        params=spent.params,
+        macs=spent.macs,
+        drift_eval=drift.eval if drift else None,
+        drift_train=drift.train if drift else None,
+        seconds={**clock.laps, "busy_from": begin, "busy_to": end},
+    )
+
+
+def _start(job: Job, store: Store, data: SearchData) -> tuple[Network, morphs.Drift | None]:
+    """The network to train, and the worst drift among its moves."""
+    parent = job.extra.get("parent_weights")
+    if parent is None:
+        return morphs.init(morphs.graph_from_json(job.graph), derive(job.seed, "init")), None
+    network = store.get(str(parent))
+    if not job.moves:
+        return network, None
+    batches = list(_calibration(data, derive(job.seed, "calibrate")))
+    worst = morphs.Drift(0.0, 0.0)
+    loss = nn.functional.cross_entropy
+    for child in morphs.apply_chain(network, job.moves, derive(job.seed, "morph") >> 1, batches, loss):
+        assert child.drift is not None
+        worst = morphs.Drift(max(worst.eval, child.drift.eval), max(worst.train, child.drift.train))
+        network = child.network
+    return network, worst
+
+
+def _test_scores(module: nn.Module, job: Job, site: Worksite, data: SearchData) -> dict[str, float]:
+    """The final network's scores on the test split; nothing for any other job."""
+    if job.kind != "final":
+        return {}
+    scores = evaluate(module, site.load_test(), data, device=site.device)
+    return {"test_accuracy": scores.accuracy, "test_loss": scores.loss}
+
+
+def _calibration(data: SearchData, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """A few batches of training data for moves that look at data."""
+    generator = torch.Generator().manual_seed(seed)
+    size = min(128, len(data.train))
+    batches = train_batches(data.train, size, generator, data.mean, data.std, data.augment)
+    return islice(batches, CALIBRATION_BATCHES)
+
+
+def _seldom(progress: Progress, period: float = 0.2) -> Progress:
+    """`progress`, called at most every `period` seconds and at the end."""
+    last = 0.0
+
+    def report(step: int, steps: int, loss: float) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= period or step == steps:
+            last = now
+            progress(step, steps, float(loss))
+
+    return report
+
+
+class _Clock:
+    """Seconds spent in each named lap."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def lap(self, name: str) -> float:
+        """End the lap `name`; the wall clock's time."""
+        now = time.monotonic()
+        self.laps[name] = now - self._last
+        self._last = now
+        return time.time()

@@ -1,0 +1,9 @@
+"""Seeds derived from (run seed, generation, slot, purpose): no trial numbers, no global generator."""
+
+import hashlib
+
+
+def derive(seed: int, *path: int | str) -> int:
+    """A seed in [0, 2^63) for `path` below `seed`; the same everywhere and always."""
+    text = "/".join(map(str, (seed, *path)))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
