@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -21,10 +22,9 @@ class DataFacts(BaseModel):
 
 
 class RunFacts(BaseModel):
-    """What an export needs of a run's config.json."""
+    """What an export needs of what a run's driver wrote about it."""
 
     command: str
-    versions: dict[str, str]
     data: DataFacts
 
 
@@ -38,7 +38,8 @@ def export_trial(run: Path, trial: str | None, to: Path) -> Path:
     check_target(to)
     view = read(run)
     record, result = _chosen(view, trial)
-    facts = _facts(run)
+    described = read_config(run)
+    facts = _facts(run, described.config)
     network = Store(run / "checkpoints").get(result.weights)
     card = ModelCard(
         name=f"{run.resolve().name}, trial {record.key}",
@@ -49,7 +50,7 @@ def export_trial(run: Path, trial: str | None, to: Path) -> Path:
         scores=_scores(result.scores),
         lineage=_lineage(view, record),
         command=facts.command,
-        versions={name: known for name, known in facts.versions.items() if known != "not installed"},
+        versions={name: known for name, known in described.versions.items() if known != "not installed"},
     )
     export(network, to, card)
     return to
@@ -97,9 +98,9 @@ def _scores(scores: Mapping[str, float]) -> tuple[Score, ...]:
     return tuple(Score(split, metric, value) for (split, _, metric), value in parts if metric)
 
 
-def _facts(run: Path) -> RunFacts:
+def _facts(run: Path, description: Mapping[str, Any]) -> RunFacts:
     try:
-        return RunFacts.model_validate(read_config(run).config)
+        return RunFacts.model_validate(dict(description))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
