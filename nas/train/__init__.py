@@ -1,0 +1,23 @@
+"""Training: one short or long run of SGD on a module, the same bit for bit for the same seed and thread count.
+
+`steps_for` says how many steps a candidate gets for a given cost, `train` takes them.
+"""
+
+from nas.train.config import Precision, TrainConfig
+from nas.train.loop import TrainReport, train
+from nas.train.precision import Arithmetic, choose_arithmetic, forward_macs, native_bf16, put
+from nas.train.schedule import learning_rate, steps_for
+
+__all__ = [
+    "Arithmetic",
+    "Precision",
+    "TrainConfig",
+    "TrainReport",
+    "choose_arithmetic",
+    "forward_macs",
+    "learning_rate",
+    "native_bf16",
+    "put",
+    "steps_for",
+    "train",
+]

@@ -1,0 +1,194 @@
+"""The training loop. Legend: B batch, C channels, H height, W width."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from nas.data import SearchData, train_batches
+from nas.errors import TrainingFailed, UserError
+from nas.train.config import TrainConfig
+from nas.train.precision import Arithmetic, choose_arithmetic, forward_macs, native_bf16, put
+from nas.train.schedule import learning_rate
+from nas.train.watch import LossWatch, non_finite
+
+OnStep = Callable[[int, int, float], None]
+LOOK_EVERY = 50  # steps between looks at the losses on an accelerator
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What a run did. loss: mean over the last tenth of its steps; seconds: wall time; precision: "bf16", "fp32"."""
+
+    steps: int
+    images: int
+    loss: float
+    seconds: float
+    precision: str
+
+
+def train(
+    module: nn.Module,
+    data: SearchData,
+    *,
+    steps: int,
+    config: TrainConfig,
+    seed: int,
+    device: torch.device | str = "cpu",
+    on_step: OnStep | None = None,
+    start: int = 0,
+    total: int | None = None,
+) -> TrainReport:
+    """Train `module` in place for `steps` batches of data.train; it ends in train mode, on `device`.
+
+    On a CPU the same module, data, arguments and number of threads give the same weights bit for bit. The loop
+    reads no global generator and leaves them all as they were.
+
+    seed:         decides batches, augmentation and dropout.
+    on_step:      called after each step with (steps done, steps, the newest loss known); keep it cheap.
+    start, total: the steps are number start … start + steps - 1 of a cosine over `total` (default start + steps),
+                  for runs in portions. Momentum starts at 0 in each call.
+    Raises TrainingFailed when the loss or a weight is not finite, UserError where module, data and numbers do
+    not fit, DataError for an unreadable image. The module is then worth nothing.
+    """
+    began = time.perf_counter()
+    span = _span(steps, start, total)
+    where = torch.device(device)
+    module.to(where).train()
+    macs = forward_macs(module, data.input_shape, len(data.classes))
+    arithmetic = choose_arithmetic(config.precision, macs, native_bf16(where))
+    batch_source = torch.Generator().manual_seed(seed)
+    dropout_seed = int(torch.randint(2**62, (), generator=batch_source))
+    watch = LossWatch(steps, 1 if where.type == "cpu" else LOOK_EVERY, _remedy(config))
+    held = non_finite(module)  # a mask of -inf, say
+    with put(module, where, arithmetic), _seeded(where, dropout_seed), _reproducible(where):
+        batches = train_batches(
+            data.train, config.batch_size, batch_source, data.mean, data.std, data.augment, where,
+            _dtype(module), arithmetic.memory_format,
+        )  # fmt: skip
+        with closing(cast(Generator[tuple[Tensor, Tensor]], batches)):
+            _run(module, batches, span, config, arithmetic, where, watch, on_step)
+    if bad := sorted(non_finite(module) - held):
+        raise TrainingFailed(f"{bad[0]} is not finite after {steps} steps of training; {_remedy(config)}")
+    seconds = time.perf_counter() - began
+    return TrainReport(steps, steps * config.batch_size, watch.final, seconds, arithmetic.name)
+
+
+def _run(
+    module: nn.Module,
+    batches: Iterator[tuple[Tensor, Tensor]],
+    span: tuple[int, int, int],
+    config: TrainConfig,
+    arithmetic: Arithmetic,
+    device: torch.device,
+    watch: LossWatch,
+    on_step: OnStep | None,
+) -> None:
+    start, stop, total = span
+    optimizer = make_optimizer(module, config)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    projections = [part.project_ for part in module.modules() if callable(getattr(part, "project_", None))]
+    forward = _compiled(module) if config.compile else module
+    for step in range(start, stop):
+        x, y = next(batches)
+        # Entered afresh for each step: autocast keeps its casts of the weights until it is left.
+        with torch.autocast(device.type, torch.bfloat16) if arithmetic.bf16 else nullcontext():
+            out = forward(x)
+        loss = nn.functional.cross_entropy(_at_least_float(out), y, label_smoothing=config.label_smoothing)
+        loss.backward()
+        if config.clip_norm is not None:
+            nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+        rate = learning_rate(step, total, config)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        for project in projections:
+            cast(Callable[[], None], project)()
+        newest = watch.add(loss)
+        if on_step is not None:
+            on_step(step - start + 1, stop - start, newest)
+
+
+def make_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.SGD:
+    """SGD over the trainable parameters, those with fewer than two dimensions without weight decay.
+
+    Raises UserError where there is nothing to train.
+    """
+    trainable = [p for p in module.parameters() if p.requires_grad]
+    if not trainable:
+        raise UserError("network: no parameter of it can be trained; unfreeze one with requires_grad_()")
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    # Fused: one call for all parameters, several times faster than one each on small networks.
+    fused = all(p.device.type in ("cpu", "cuda") for p in trainable)
+    return torch.optim.SGD(
+        [group for group in groups if group["params"]],
+        lr=config.lr,
+        momentum=config.momentum,
+        nesterov=config.momentum > 0,
+        fused=fused,
+    )
+
+
+def _span(steps: int, start: int, total: int | None) -> tuple[int, int, int]:
+    last = start + steps if total is None else total
+    if steps < 1 or start < 0 or start + steps > last:
+        raise UserError(
+            f"training: steps {start} … {start + steps} of {last} are none; take at least 1, within the total"
+        )
+    return start, start + steps, last
+
+
+def _remedy(config: TrainConfig) -> str:
+    clip = "set clip_norm" if config.clip_norm is None else f"clip_norm (now {config.clip_norm:g})"
+    return f"lower lr (now {config.lr:g}), use warmup_steps, or {clip}"
+
+
+def _dtype(module: nn.Module) -> torch.dtype:
+    return next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+
+
+def _at_least_float(out: Tensor) -> Tensor:
+    return out.float() if out.dtype in (torch.bfloat16, torch.float16) else out
+
+
+def _compiled(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    # Without the reset the ninth network of a process would exceed the recompilation limit and run uncompiled.
+    torch.compiler.reset()
+    return cast(Callable[[Tensor], Tensor], torch.compile(module, dynamic=False))
+
+
+@contextmanager
+def _seeded(device: torch.device, seed: int) -> Generator[None]:
+    """The global generators, which dropout draws from, seeded inside and as they were afterwards."""
+    accelerators = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=accelerators, device_type="cuda"):
+        torch.default_generator.manual_seed(seed)
+        if accelerators:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def _reproducible(device: torch.device) -> Generator[None]:
+    """On CUDA, convolutions by fixed algorithms; nothing to do elsewhere."""
+    if device.type != "cuda":
+        yield
+        return
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
