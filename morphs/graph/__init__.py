@@ -1,0 +1,1 @@
+"""Architecture graphs: values that know nothing of torch."""

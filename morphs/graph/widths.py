@@ -19,7 +19,7 @@ from math import lcm
 from types import MappingProxyType
 
 from morphs.graph.arch import ArchGraph, Node
-from morphs.graph.ops import Conv2d, Linear, Op, Shape, Trait, is_depthwise
+from morphs.graph.ops import Axis, Conv2d, Linear, Op, Shape, Trait, is_depthwise
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,15 @@ class Widths:
         """The group that makes up the whole output of `name`, channel by channel; None where there are several."""
         spans = self.spans[name]
         return spans[0].group if len(spans) == 1 and spans[0].times == 1 else None
+
+    def free(self) -> dict[int, str]:
+        """For each group whose width may change: a node that writes exactly this group."""
+        whole: dict[int, str] = {}
+        for name in self.spans:
+            number = self.group_of(name)
+            if number is not None and self.groups[number].fixed is None:
+                whole.setdefault(number, name)
+        return whole
 
     def columns(self, name: str) -> int:
         """Width of the output of `name`."""
@@ -117,11 +126,19 @@ def channel_groups(graph: ArchGraph) -> Widths:
         layouts[node.name] = _write(graph, node, [layouts[i] for i in node.inputs], ties)
     for node in graph:
         if node.owner != node.name:
-            owner = graph[node.owner]
-            ties.tie(layouts[node.name], layouts[owner.name], node.name)
-            for mine, theirs in zip(node.inputs, owner.inputs, strict=True):
-                ties.tie(layouts[mine], layouts[theirs], node.name)
+            _tie_uses(graph, node, layouts, ties)
     return _collect(graph, layouts, ties)
+
+
+def _tie_uses(graph: ArchGraph, node: Node, layouts: dict[str, _Layout], ties: _Ties) -> None:
+    """Tie what a second use of a module reads and writes to the first, along the axes its parameters have."""
+    owner = graph[node.owner]
+    params = node.op.params(graph.input_shapes(node.name)).values()
+    axes = {axis for param in params for axis in param.axes}
+    if Axis.OUT in axes:
+        ties.tie(layouts[node.name], layouts[owner.name], node.name)
+    if Axis.IN in axes:
+        ties.tie(layouts[node.inputs[0]], layouts[owner.inputs[0]], node.name)
 
 
 def _write(graph: ArchGraph, node: Node, read: list[_Layout], ties: _Ties) -> _Layout:

@@ -30,16 +30,19 @@ class AddSkip(Move):
     def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
         """Options: reach (most weight layers to skip)."""
         reach = choices(options, "reach", (4,))[0]
+        layers = frozenset(node.name for node in graph if node.op.kind in ("conv2d", "linear"))
+        sources = [node.name for node in graph if node.op.kind in SOURCES]
+        before: dict[str, frozenset[str]] = {}  # of each node, itself included
         for target in graph:
+            before[target.name] = frozenset((target.name,)).union(*(before[i] for i in target.inputs))
             if target.op.kind not in TARGETS:
                 continue
-            before = graph.ancestors(target.name)
-            for source in graph:
-                if source.op.kind in SOURCES and source.name in before:
-                    skipped = (before | {target.name}) - graph.ancestors(source.name) - {source.name}
-                    weights = sum(graph[name].op.kind in ("conv2d", "linear") for name in skipped)
-                    if 1 <= weights <= reach:
-                        yield cls(source.name, target.name)
+            for source in sources:
+                alike = graph.shape(source) == graph.shape(target.name)
+                if alike and source in before[target.name]:
+                    skipped = (before[target.name] - before[source]) & layers
+                    if 1 <= len(skipped) <= reach:
+                        yield cls(source, target.name)
 
     def reshape(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph."""

@@ -7,12 +7,12 @@ from typing import ClassVar, Literal, Self
 
 import torch
 
-from morphs.errors import ShapeError
+from morphs.errors import NoFactoring, ShapeError
 from morphs.graph.activations import ACTIVATIONS
 from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import Activation, Conv2d, Input, Linear, Op, Output, PActivation, Pair
 from morphs.move import NEW, Context, Made, Move, Options, Origin
-from morphs.moves.editing import choices, feeds_output, insert_after, layers, require
+from morphs.moves.editing import choices, feeds_output, insert_after, layers, pair, require
 from morphs.network import Network
 from morphs.solve.deconv import factor
 
@@ -60,7 +60,7 @@ class Deepen(Move):
             if node.op.kind in ("activation", "p_activation"):
                 spatial = len(graph.shape(node.name)) == 3
                 for kernel in choices(options, "kernels", ((3, 3),)) if spatial else ((1, 1),):
-                    yield cls(node.name, "identity", None, tuple(kernel), (1, 1), activation)
+                    yield cls(node.name, "identity", None, pair(kernel), (1, 1), activation)
 
     @classmethod
     def _factor_candidates(cls, graph: ArchGraph, options: Options, activation: str) -> Iterator[Self]:
@@ -73,10 +73,10 @@ class Deepen(Move):
             )
             least = choices(options, "min_channels", (4,))[0]
             for ratio in choices(options, "ratio", (1, 2)):
-                for first, then in pairs:
+                for first, then in ((pair(one), pair(two)) for one, two in pairs):
                     channels = max(least, int(ratio * (outs if _covers(first, node.op) else ins)))
                     if _surely_factors(node.op, ins, channels, first, then):
-                        yield cls(node.name, "netmorph", channels, tuple(first), tuple(then), activation)
+                        yield cls(node.name, "netmorph", channels, first, then, activation)
 
     def reshape(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph."""
@@ -152,8 +152,7 @@ class Deepen(Move):
         more = tuple(a + b - 1 - k for a, b, k in zip(self.kernel, self.then, op.kernel, strict=True))
         if min(more) < 0 or any(m % 2 for m in more):
             raise self.refuse(
-                f"kernels {self.kernel} and {self.then} compose to {tuple(k + m for k, m in zip(op.kernel, more, strict=True))}, "
-                f"which can't hold {op.kernel} in its middle",
+                f"kernels {self.kernel} and {self.then} can't compose to one that holds {op.kernel} in its middle",
                 "choose kernels whose sum less one is larger than it by an even number",
             )
         padding = tuple(p + d * m // 2 for p, d, m in zip(op.padding, op.dilation, more, strict=True))
@@ -209,7 +208,10 @@ class Deepen(Move):
         weight = parent.weights[self.node, "weight"].double()
         filters = weight if weight.dim() == 4 else weight[:, :, None, None]
         assert self.channels is not None
-        found = factor(filters, self.channels, self.kernel, self.then, context.generator)
+        try:
+            found = factor(filters, self.channels, self.kernel, self.then, context.generator)
+        except NoFactoring as error:
+            raise NoFactoring(f'{self.name}: node "{self.node}": {error}') from None
         first, second = (f if weight.dim() == 4 else f[:, :, 0, 0] for f in (found.first, found.second))
         return {
             (name, "weight"): (first.contiguous(), NEW),
@@ -231,14 +233,21 @@ def _surely_factors(op: Op, ins: int, channels: int, first: Pair, then: Pair) ->
     )
 
 
+KEEP_NONNEGATIVE = frozenset((
+    "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "flatten", "dropout", "concat", "add",
+    "multiply",
+))  # fmt: skip
+
+
 def _reads_fixpoints(graph: ArchGraph, name: str, fn: str) -> bool:
     """Whether everything `name` writes is left as it is by φ = `fn`, judged from the graph alone."""
-    op = graph[name].op
-    if isinstance(op, Activation):
-        return op.fn == fn or (fn == "relu" and ACTIVATIONS[op.fn].nonnegative)
-    if fn == "relu" and op.kind in (
-        "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "flatten", "dropout", "concat",
-        "add", "multiply",
-    ):  # fmt: skip
-        return all(_reads_fixpoints(graph, source, fn) for source in graph[name].inputs)
-    return False
+    keeps: dict[str, bool] = {}
+    for node in graph:
+        if isinstance(node.op, Activation):
+            keeps[node.name] = node.op.fn == fn or (fn == "relu" and ACTIVATIONS[node.op.fn].nonnegative)
+        else:
+            passes = fn == "relu" and node.op.kind in KEEP_NONNEGATIVE
+            keeps[node.name] = passes and all(keeps[source] for source in node.inputs)
+        if node.name == name:
+            break
+    return keeps[name]

@@ -1,12 +1,12 @@
 """Small steps that several moves share: looking for sites, wiring nodes in, checking names."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from morphs.errors import IllegalMove
 from morphs.graph.arch import ArchGraph, Node
-from morphs.graph.ops import Input, Output
+from morphs.graph.ops import Input, Output, Pair
 from morphs.move import Options
 
 
@@ -34,6 +34,12 @@ def with_op(graph: ArchGraph, name: str, **changes: Any) -> tuple[Node, ...]:
 def choices(options: Options, key: str, default: tuple[Any, ...]) -> tuple[Any, ...]:
     """The menu's values for `key`, or the default ones."""
     return tuple(options.get(key, default))
+
+
+def pair(value: Iterable[int]) -> Pair:
+    """Height and width from a menu, which may hold lists."""
+    height, width = value
+    return height, width
 
 
 def feeds_output(graph: ArchGraph, name: str) -> bool:

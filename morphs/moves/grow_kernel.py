@@ -16,7 +16,10 @@ from morphs.network import Network
 
 @dataclass(frozen=True)
 class GrowKernel(Move):
-    """Give the convolution `node` the kernel `to`; new taps are zero and the padding grows with them, dilation included."""
+    """Give the convolution `node` the kernel `to`; new taps are zero and the padding grows with them.
+
+    It grows by the dilation times half of what the kernel grows, on each side.
+    """
 
     name: ClassVar[str] = "grow_kernel"
     summary: ClassVar[str] = "a larger convolution kernel, new taps zero"

@@ -39,13 +39,14 @@ class Widen(Move):
 
     @classmethod
     def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
-        """Options: how, factor (multiples of the width), max_width."""
-        for group in channel_groups(graph).groups:
-            if group.fixed is None:
-                for factor in choices(options, "factor", (1.5, 2)):
-                    to = max(round(group.width * factor / group.blocks), group.width // group.blocks + 1)
-                    for how in choices(options, "how", ("replicate", "zero")):
-                        yield cls(group.producers[0], to * group.blocks, how)
+        """Options: how, factor (multiples of the width)."""
+        widths = channel_groups(graph)
+        for number, node in widths.free().items():
+            group = widths.groups[number]
+            for factor in choices(options, "factor", (1.5, 2)):
+                to = max(round(group.width * factor / group.blocks), group.width // group.blocks + 1)
+                for how in choices(options, "how", ("replicate", "zero")):
+                    yield cls(node, to * group.blocks, how)
 
     def reshape(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph."""
@@ -56,8 +57,9 @@ class Widen(Move):
         require(graph, self.name, self.node)
         widths = channel_groups(graph)
         number = widths.group_of(self.node)
-        free = [g.producers[0] for g in widths.groups if g.fixed is None]
-        instead = f"choose one of {', '.join(free)}" if free else "no width of this network is free"
+        free = list(widths.free().values())
+        listed = ", ".join(free[:12]) + (", …" if len(free) > 12 else "")
+        instead = f"choose one of {listed}" if free else "no width of this network is free"
         if number is None:
             raise self.refuse(f'node "{self.node}" writes several groups of channels', instead)
         group = widths.groups[number]
@@ -109,8 +111,8 @@ class Widen(Move):
         source = np.concatenate([np.arange(part), copies.numpy()])
         shares = torch.ones(grown, dtype=torch.float64)
         for unit in range(part):
-            clones = np.flatnonzero(source == unit)
-            shares[torch.from_numpy(clones)] = _unequal_shares(len(clones), generator)
+            clones = torch.from_numpy(np.flatnonzero(source == unit))
+            shares[clones] = _unequal_shares(len(clones), generator)
         return _in_blocks(source, part, blocks), shares.repeat(blocks), _in_blocks(kept, part, blocks)
 
     def _new_rows(
@@ -136,13 +138,11 @@ def _in_blocks(local: Index, part: int, blocks: int) -> Index:
 
 
 def _unequal_shares(count: int, generator: torch.Generator) -> Tensor:
-    """`count` unequal positive numbers that sum to one; dyadic, so that the sum is exact in floating point."""
-    shares = [1.0]
-    while len(shares) < count:
-        largest = shares.pop(shares.index(max(shares)))
-        part = int(torch.randint(9, 12, (), generator=generator)) / 16
-        shares += [largest * part, largest * (1 - part)]
-    return torch.tensor(shares, dtype=torch.float64)
+    """`count` positive numbers that sum to one, no two of them equal, in random order; 1/4 and 3/4 of two."""
+    if count == 1:
+        return torch.ones(1, dtype=torch.float64)
+    shares = torch.linspace(0.5, 1.5, count, dtype=torch.float64) / count
+    return shares[torch.randperm(count, generator=generator)]
 
 
 def _spans(graph: ArchGraph, widths: Widths, owner: str, axis: Axis) -> list[tuple[int, int, int]]:

@@ -1,0 +1,1 @@
+"""The numerics: plain functions of tensors."""

@@ -18,6 +18,7 @@ from morphs.errors import NoFactoring
 from morphs.graph.ops import Pair
 
 RESIDUAL = 1e-12  # relative, in the largest entry: what counts as solved
+POWER_STEPS = 20  # enough to tell the order of a condition
 CONDITION = 1e3  # of the decoupled matrix: beyond it float32 drifts, so a solution is not used
 
 
@@ -44,7 +45,7 @@ def compose(first: Tensor, second: Tensor) -> Tensor:
 
 
 def deconv(known: Tensor, target: Tensor, kernel: Pair) -> tuple[Tensor, float]:
-    """Least-norm X [A, C, kernel] with Σ_c X[a, c] * known[c, b] = target[a, b], and the system's condition.
+    """Least-norm X [A, C, kernel] with Σ_c X[a, c] ⊛ known[c, b] = target[a, b], and the system's condition.
 
     known [C, B, k], target [A, B, k + kernel − 1]. The condition is infinite when the system has more
     equations than unknowns or no Cholesky factor. Cholesky of the smaller Gram matrix and one refinement.
@@ -72,10 +73,16 @@ def deconv(known: Tensor, target: Tensor, kernel: Pair) -> tuple[Tensor, float]:
     solution = solution + torch.cholesky_solve(rest.T, factor).T @ matrix.T
     if (kh, kw) == (1, 1):
         solution = solution.reshape(target.shape[0], *kernel, c).movedim(3, 1)
-    # the condition in the 1-norm, from the factor: cond(Gram) = cond(matrix)²
-    inverse = torch.linalg.solve_triangular(factor, torch.eye(len(factor), dtype=factor.dtype), upper=False)
-    condition = float(torch.linalg.matrix_norm(factor) * torch.linalg.matrix_norm(inverse)) / len(factor)
-    return solution.reshape(target.shape[0], c, *kernel), condition
+    return solution.reshape(target.shape[0], c, *kernel), _condition(factor)
+
+
+def _condition(factor: Tensor) -> float:
+    """The 2-norm condition of a matrix from the Cholesky factor of its Gram matrix, by power iteration."""
+    large = small = torch.linspace(1, 2, len(factor), dtype=factor.dtype)[:, None]
+    for _ in range(POWER_STEPS):
+        large = factor @ (factor.T @ (large / large.norm()))
+        small = torch.cholesky_solve(small / small.norm(), factor)
+    return float((large.norm() * small.norm()).sqrt())
 
 
 def factor(target: Tensor, channels: int, first: Pair, second: Pair, generator: torch.Generator) -> Factoring:
@@ -87,15 +94,25 @@ def factor(target: Tensor, channels: int, first: Pair, second: Pair, generator: 
     Raises NoFactoring, naming a number of channels that works, when no exact factoring exists.
     """
     goal = target.double()
-    for flipped, one, two in ((False, first, second), (True, second, first)):
-        shrinking = goal.transpose(0, 1) if flipped else goal
-        found = _shrink_second(shrinking, channels, one, two, generator)
-        if found is not None:
-            a, b, support = found
-            if flipped:  # the mirrored equation: Gᵀ = F1ᵀ ⊛ F2ᵀ
-                a, b, support = b.transpose(0, 1), a.transpose(0, 1), (support[1], support[0])
-            return _finish(goal, a, b, support)
-    raise NoFactoring(_why_not(goal, channels, first, second))
+    found = _solve(goal, channels, first, second, generator)
+    if found is not None:
+        return _finish(goal, *found)
+    raise NoFactoring(_why_not(goal, channels, first, second, generator))
+
+
+def _solve(
+    goal: Tensor, channels: int, first: Pair, second: Pair, generator: torch.Generator
+) -> tuple[Tensor, Tensor, tuple[Pair, Pair]] | None:
+    """F1, F2 and the support they fill; F1 full if possible, else F2."""
+    found = _shrink_second(goal, channels, first, second, generator)
+    if found is not None:
+        return found
+    # the mirrored equation: Gᵀ = F1ᵀ ⊛ F2ᵀ
+    found = _shrink_second(goal.transpose(0, 1), channels, second, first, generator)
+    if found is None:
+        return None
+    two, one, (support2, support1) = found
+    return one.transpose(0, 1), two.transpose(0, 1), (support1, support2)
 
 
 def _shrink_second(
@@ -146,14 +163,15 @@ def _one_step(
 def _span(padded: Tensor, channels: int, generator: torch.Generator) -> Tensor:
     """A random 1×1 factor F2 [C₊, C, 1, 1] with F2·F2ᵀ·G = G if C ≥ the rank of G; then F1 = F2ᵀ·G is exact.
 
-    With C ≥ C₊ its rows are orthonormal; with fewer its columns are, and span the column space of G.
+    With C ≥ C₊ its rows are orthonormal; with fewer they are the coordinates, in C random orthonormal
+    directions, of an orthonormal basis [C₊, R] of the columns of G.
     """
     outs = len(padded)
     if channels >= outs:
-        rows = torch.linalg.qr(_noise((channels, outs), generator))[0].T
-        return rows[:, :, None, None]
-    basis = torch.linalg.svd(padded.flatten(1), full_matrices=False)[0][:, :channels]
-    mixing = torch.linalg.qr(_noise((basis.shape[1], basis.shape[1]), generator))[0]
+        basis = torch.eye(outs, dtype=padded.dtype)
+    else:
+        basis = torch.linalg.svd(padded.flatten(1), full_matrices=False)[0][:, :channels]
+    mixing = torch.linalg.qr(_noise((channels, basis.shape[1]), generator))[0].T
     return (basis @ mixing)[:, :, None, None]
 
 
@@ -183,8 +201,8 @@ def _finish(goal: Tensor, first: Tensor, second: Tensor, support: tuple[Pair, Pa
     return Factoring(first, second, _residual(padded, first, second), support, spread)
 
 
-def _why_not(goal: Tensor, channels: int, first: Pair, second: Pair) -> str:
-    """Why no exact factoring was found, and a number of channels that works."""
+def _why_not(goal: Tensor, channels: int, first: Pair, second: Pair, generator: torch.Generator) -> str:
+    """Why no exact factoring was found, and a number of channels that was seen to work."""
     outs, ins, kernel = goal.shape[0], goal.shape[1], goal.shape[2:]
     needs: list[int] = []
     if all(a >= k for a, k in zip(first, kernel, strict=True)):
@@ -194,12 +212,11 @@ def _why_not(goal: Tensor, channels: int, first: Pair, second: Pair) -> str:
     composite = [a + b - 1 for a, b in zip(first, second, strict=True)]
     needs.append(-(-ins * prod(composite) // prod(second)))
     needs.append(-(-outs * prod(composite) // prod(first)))
-    works = (
-        min(n for n in needs if n > channels)
-        if any(n > channels for n in needs)
-        else max(*needs, channels + 1)
-    )
+    # counting is necessary, not sufficient: a square system may be ill conditioned, and a little more does
+    tries = sorted({n for need in needs for n in (need, need + 1, need + need // 4 + 1) if n > channels})
+    works = next((n for n in tries if _solve(goal, n, first, second, generator) is not None), None)
+    remedy = "choose other kernels" if works is None else f"use {works} channels or more"
     return (
         f"no exact factoring of {outs}×{ins} channels, kernel {tuple(kernel)}, into kernels {first} and {second} "
-        f"with {channels} channels between; use {works} channels or more"
+        f"with {channels} channels between; {remedy}"
     )

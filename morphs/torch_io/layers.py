@@ -26,6 +26,7 @@ class PActivation(nn.Module):
         self.a = nn.Parameter(torch.ones(()) if channels is None else torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        """The same shape as x (N, C, ...)."""
         a = self.a.to(x.dtype)
         if isinstance(self.phi, nn.ReLU):  # the same function, in one pass
             return nn.functional.prelu(x, a.reshape(-1))
@@ -33,6 +34,7 @@ class PActivation(nn.Module):
         return (1 - a) * self.phi(x) + a * x
 
     def project_(self) -> None:
+        """Clamp a to [0, 1]."""
         with torch.no_grad():
             self.a.clamp_(0, 1)
 
@@ -45,6 +47,7 @@ class Scale(nn.Module):
         self.weight = nn.Parameter(torch.ones(()) if channels is None else torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        """The same shape as x (N, C, ...)."""
         return self.weight.to(x.dtype).reshape([-1] + [1] * (x.dim() - 2)) * x
 
 
