@@ -1,0 +1,113 @@
+"""What there is to search with: moves, spaces, recipes."""
+
+from __future__ import annotations
+
+import inspect
+import tomllib
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal, get_args, get_origin, get_type_hints
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from morphs import MOVES, ArchGraph, Move, cost
+from nas.config import DEFAULTS, RECIPES
+from nas.text import count
+from search_spaces import SPACES, Shape
+
+# Input shape and classes of the sets that spaces start on, so that listing needs no data.
+SHAPES: MappingProxyType[str, tuple[Shape, int]] = MappingProxyType(
+    {"digits": ((1, 8, 8), 10), "mnist": ((1, 28, 28), 10), "cifar10": ((3, 32, 32), 10)}
+)
+
+
+def moves() -> RenderableType:
+    """Every move: what it does, what it keeps, its fields and an example from one of the spaces."""
+    parts: list[RenderableType] = [
+        Text("Chained by a semicolon, moves make a child that computes what its parent did.")
+    ]
+    for kind in MOVES:
+        example = example_of(kind)
+        keeps = example.preserves.value if example is not None else "depends on the site"
+        table = Table.grid(padding=(0, 2))
+        table.add_column(no_wrap=True, style="dim")
+        table.add_column(overflow="fold")
+        table.add_row("  keeps the function", keeps)
+        table.add_row("  fields", Text(", ".join(field_text(kind))))
+        table.add_row("  example", Text("–" if example is None else str(example)))
+        parts += [Text(), Text.assemble((kind.name, "bold"), f"  {kind.summary}"), table]
+    return Group(*parts)
+
+
+def field_text(kind: type[Move]) -> Iterator[str]:
+    """Each field of a move as name: type."""
+    hints = get_type_hints(kind)
+    for field in fields(kind):
+        hint = hints[field.name]
+        if get_origin(hint) is Literal:
+            yield f"{field.name}: {'|'.join(map(str, get_args(hint)))}"
+        else:
+            plain = hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
+            yield f"{field.name}: {plain.replace('NoneType', 'None')}"
+
+
+def example_of(kind: type[Move]) -> Move | None:
+    """A legal move of this kind on the seed network of a space that has one."""
+    for name, graph in seeds():
+        for allowed, menu in SPACES[name](*SHAPES[str(DEFAULTS[name]["data"])]).moves:
+            if allowed is kind:
+                found = next(iter(kind.sites(graph, None, menu)), None)
+                if found is not None:
+                    return found
+    return next((move for _, graph in seeds() for move in kind.sites(graph)), None)
+
+
+def seeds() -> Iterator[tuple[str, ArchGraph]]:
+    """Every space's name and its seed network on the data set it starts on."""
+    for name, space in SPACES.items():
+        yield name, space(*SHAPES[str(DEFAULTS[name]["data"])]).seed
+
+
+def spaces() -> RenderableType:
+    """Every space with its seed's size on its own data set; below, the recipes."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("space", "data"):
+        table.add_column(name, no_wrap=True)
+    for name in ("seed's params", "MACs"):
+        table.add_column(name, no_wrap=True, justify="right")
+    table.add_column("what it is", overflow="fold")
+    for name, graph in seeds():
+        spent = cost(graph)
+        about = (inspect.getdoc(SPACES[name]) or "").split("\n")[0]
+        table.add_row(name, str(DEFAULTS[name]["data"]), count(spent.params), count(spent.macs), about)
+    return Group(table, Text(), recipes(RECIPES))
+
+
+def recipes(folder: Path) -> RenderableType:
+    """The recipes in `folder`, each with its first comment line."""
+    found = sorted(folder.glob("*.toml")) if folder.is_dir() else []
+    if not found:
+        return Text(f"no recipes in {folder}")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("recipe", "space", "data"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("what it is", overflow="fold")
+    for path in found:
+        table.add_row(*(Text(cell) for cell in _recipe_row(path)))
+    return table
+
+
+def _recipe_row(path: Path) -> tuple[str, str, str, str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        return path.stem, "–", "–", f"can't be read: {error}"
+    first = text.split("\n", 1)[0]
+    about = first.lstrip("# ").strip() if first.startswith("#") else ""
+    space = str(values.get("space", "–"))
+    return path.stem, space, str(values.get("data", DEFAULTS.get(space, {}).get("data", "–"))), about

@@ -1,0 +1,220 @@
+"""The `nas` command. Bodies import what they need themselves: help and listings must not wait for torch."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from nas import options
+from nas.errors import NasError, UserError
+from nas.text import one_line
+
+# What a full or forbidding disk says: facts about the machine, not faults of the program.
+_DISK = (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG)
+
+
+class OneLine(TyperGroup):
+    """Wrong input ends in one line on standard error, `nas: fact; remedy`; what is unexpected keeps its traceback."""
+
+    def main(self, args: Sequence[str] | None = None, *more: Any, **named: Any) -> Any:
+        """Run the command that `args` (default: the command line) name, and exit."""
+        given = list(sys.argv[1:] if args is None else args)
+        named |= {"standalone_mode": False, "obj": given}
+        try:
+            code = super().main(given or ["--help"], *more, **named)
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader of our output has gone, as head does
+            with suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            code = 1
+        except Exception as error:
+            line, code = _explained(error)
+            if line is None:
+                raise
+            print(f"nas: {line}", file=sys.stderr)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _explained(error: Exception) -> tuple[str | None, int]:
+    """The line and exit code for an error, (None, 1) for one that nobody expected."""
+    if isinstance(error, NasError):
+        return one_line(str(error)), 2 if isinstance(error, UserError) else 1
+    if any(
+        kind.__module__ == "morphs.errors" for kind in type(error).__mro__
+    ):  # without importing torch for it
+        return one_line(str(error)), 1
+    if isinstance(error, OSError) and error.errno in _DISK:
+        return f"{error.filename or 'a file'}: {error.strerror}; free space or choose another place", 1
+    if hasattr(error, "format_message"):  # the parser's own errors, whichever package they come from
+        return _usage(error), 2
+    return None, 1
+
+
+def _usage(error: Any) -> str:
+    """A parser's complaint as fact and remedy."""
+    text = (
+        one_line(error.format_message()).rstrip(".").replace("Value error, ", "").replace(": Input", ": it")
+    )
+    fact, _, near = text.partition(" Did you mean ")
+    context = getattr(error, "ctx", None)
+    path = getattr(context, "command_path", None) or "nas"
+    remedy = f"did you mean {near}" if near else f"see {path} --help"
+    return f"{fact[:1].lower()}{fact[1:].rstrip('.')}; {remedy}"
+
+
+app = typer.Typer(
+    cls=OneLine,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Grow neural networks: search architectures by moves that keep what a network has learned.",
+    epilog="A run is a folder and survives any end: go on with nas resume RUN. Start with: nas search digits",
+)
+
+
+@app.command()
+def search(
+    context: typer.Context,
+    what: options.What,
+    data: options.Data = None,
+    data_root: options.DataRoot = None,
+    run: options.NewRun = None,
+    seed: options.Seed = None,
+    budget: options.Budget = None,
+    generations: options.Generations = None,
+    children: options.Children = None,
+    epochs: options.Epochs = None,
+    final_share: options.FinalShare = None,
+    final: options.FinalHow = None,
+    limit: options.LimitOption = None,
+    policy: options.PolicyOption = None,
+    move_sampler: options.MoveSamplerOption = None,
+    executor: options.ExecutorOption = None,
+    workers: options.Workers = None,
+    threads: options.Threads = None,
+    device: options.Device = None,
+    child_timeout: options.ChildTimeout = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Search for a good network, and train the best one found.
+
+    The search is recorded in a folder as it goes; Ctrl-C or a crash loses at most the children in training.
+    """
+    from nas import drive
+
+    given: dict[str, Any] = {
+        "data": data,
+        "data_root": None if data_root is None else str(data_root.expanduser().absolute()),
+        "seed": seed,
+        "budget": budget,
+        "generations": generations,
+        "children": children,
+        "epochs": epochs,
+        "final_share": final_share,
+        "final": final,
+        "limits": limit,
+        "policy": policy,
+        "move_sampler": move_sampler,
+        "executor": executor,
+        "workers": workers,
+        "threads": threads,
+        "device": device,
+        "child_timeout": child_timeout,
+    }
+    overrides = {
+        name: str(value) if isinstance(value, StrEnum) else value
+        for name, value in given.items()
+        if value is not None and value != []
+    }
+    raise typer.Exit(drive.search(what, overrides, run, quiet, shlex.join(["nas", *context.obj])))
+
+
+@app.command()
+def resume(run: options.Run, force: options.Force = False, quiet: options.Quiet = False) -> None:
+    """Go on with a run that was stopped or killed, or say again how it ended."""
+    from nas import drive
+
+    raise typer.Exit(drive.resume(run, force, quiet))
+
+
+@app.command()
+def status(run: options.Run, json: options.Json = False) -> None:
+    """Say how a run stands. It may be running."""
+    from nas import tables
+    from nas.standing import find_run, standing
+
+    found = standing(find_run(run))
+    if json:
+        print(found.to_json())
+    else:
+        tables.show(tables.status(found))
+
+
+@app.command()
+def report(run: options.Run) -> None:
+    """Write RUN/report.html anew: one file, to be opened in any browser."""
+    from nas.standing import find_run
+
+    folder = find_run(run)
+    from nas.report import write_report
+
+    print(write_report(folder))
+
+
+@app.command()
+def runs(folder: options.Folder = Path("runs")) -> None:
+    """List runs, newest first."""
+    from nas import tables
+    from nas.standing import run_folders, standing_or_problem
+
+    found = [standing_or_problem(run) for run in run_folders(folder)]
+    if found:
+        tables.show(tables.runs(found))
+    else:
+        print(f"no runs in {folder}; start one with: nas search digits")
+
+
+@app.command()
+def export(
+    run: options.Run,
+    to: options.To,
+    trial: options.Trial = None,
+) -> None:
+    """Write a found network as plain PyTorch: model.py, weights and a model card."""
+    from nas.standing import find_run
+
+    folder = find_run(run)
+    from nas.export import export_trial
+
+    print(export_trial(folder, trial, to))
+
+
+@app.command()
+def moves() -> None:
+    """List the moves that networks grow by."""
+    from nas import catalog, tables
+
+    tables.show(catalog.moves())
+
+
+@app.command()
+def spaces() -> None:
+    """List search spaces and recipes."""
+    from nas import catalog, tables
+
+    tables.show(catalog.spaces())
+
+
+def main() -> None:
+    """The console script."""
+    app(prog_name="nas")

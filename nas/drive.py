@@ -1,0 +1,154 @@
+"""`nas search` and `nas resume`: a run with someone watching, and what to say when it ends."""
+
+from __future__ import annotations
+
+import math
+import signal
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from nas import tables
+from nas.config import RunConfig, make_config, parse_duration, parse_limit
+from nas.errors import NasError, UserError
+from nas.events import Outcome, Watcher
+from nas.live import LiveView, watcher_for
+from nas.run import default_run_folder
+from nas.run import resume as resume_run
+from nas.run import search as search_run
+from nas.standing import find_run
+from nas.text import one_line
+
+INTERRUPTED = 130
+
+
+def search(what: str, overrides: dict[str, Any], run: Path | None, quiet: bool, command: str) -> int:
+    """Search anew; the exit code. overrides: the options given, times and limits as they were typed.
+
+    Raises UserError for wrong input.
+    """
+    config = configuration(what, overrides)
+    folder = run if run is not None else default_run_folder(config)
+    return _watched(quiet, folder, lambda watcher: search_run(config, folder, watcher, command))
+
+
+def resume(name: str, force: bool, quiet: bool) -> int:
+    """Go on with a run; the exit code. Raises RunError when that can't be done."""
+    folder = find_run(name)
+    return _watched(quiet, folder, lambda watcher: resume_run(folder, watcher, force))
+
+
+def configuration(what: str, overrides: dict[str, Any]) -> RunConfig:
+    """The run's configuration from the options of the command line."""
+    values = dict(overrides)
+    for name in ("budget", "child_timeout"):
+        if name in values:
+            values[name] = parse_duration(values[name])
+    if "limits" in values:
+        values["limits"] = dict(parse_limit(text) for text in values["limits"])
+    for name in ("epochs", "final_share"):
+        if name in values and not math.isfinite(values[name]):
+            raise UserError(
+                f"--{name.replace('_', '-')} {values[name]} is no finite number; give one like 0.5 or 2"
+            )
+    config = make_config(what, values)
+    _check_device(config.device)
+    return config
+
+
+def _check_device(name: str) -> None:
+    """UserError when torch can't compute on the device `name` here."""
+    import torch
+
+    try:
+        float(torch.zeros(1, device=torch.device(name)).sum())
+    except (
+        Exception
+    ) as error:  # torch says no in many ways: RuntimeError, AssertionError, NotImplementedError, …
+        fact = one_line(str(error)).split(". ")[0][:160]
+        raise UserError(
+            f'device "{name}" can\'t be used here ({fact}); use cpu or another --device'
+        ) from None
+
+
+def _watched(quiet: bool, folder: Path, drive: Callable[[Watcher], Outcome]) -> int:
+    with _watching(quiet) as watcher, _interrupts() as interrupts:
+        try:
+            outcome = drive(watcher)
+        except (KeyboardInterrupt, NasError) as error:
+            if not interrupts.count:
+                raise
+            _say_stopped(folder, "" if isinstance(error, KeyboardInterrupt) else str(error))
+            return INTERRUPTED
+        report = _reported(outcome.run)
+    if outcome.stopped == "interrupted":
+        _say_stopped(outcome.run, "")
+        return INTERRUPTED
+    if not quiet:
+        tables.show(tables.summary(outcome, report))
+    return 0
+
+
+def _reported(run: Path) -> Path | None:
+    """Write the report; a run without one is still a run, so that a failure is only said."""
+    from nas.report import write_report
+
+    try:
+        return write_report(run)
+    except (NasError, OSError) as error:
+        print(f"nas: the report was not written ({error}); try again with: nas report {run}", file=sys.stderr)
+        return None
+
+
+def _say_stopped(run: Path, why: str) -> None:
+    if (run / "ledger.db").exists():
+        print(
+            f"nas: stopped; everything told is kept in {run}, go on with: nas resume {run}", file=sys.stderr
+        )
+    else:
+        print(
+            f"nas: stopped before the run began{': ' if why else ''}{why}; nothing was written",
+            file=sys.stderr,
+        )
+
+
+@contextmanager
+def _watching(quiet: bool) -> Generator[Watcher]:
+    """A watcher that leaves the terminal as it was, however the run ends."""
+    watcher = watcher_for(quiet)
+    try:
+        yield watcher
+    finally:
+        if isinstance(watcher, LiveView):
+            watcher.close()
+
+
+@dataclass
+class _Interrupts:
+    """Counts what asks the process to stop. The first stops the run cleanly; others are told to wait."""
+
+    count: int = 0
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """A signal handler."""
+        self.count += 1
+        if self.count == 1:
+            raise KeyboardInterrupt
+        if self.count == 2:
+            print("\nnas: stopping already, one moment", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _interrupts() -> Generator[_Interrupts]:
+    """Ctrl-C and a polite kill stop the run once; pressing again changes nothing."""
+    interrupts = _Interrupts()
+    former = {number: signal.signal(number, interrupts.handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield interrupts
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)

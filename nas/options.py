@@ -1,0 +1,180 @@
+"""The options of the commands, with their help: what may be typed, apart from what it does."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+SEARCH, WORK, OUTPUT = "What is searched", "How it is carried out", "Output"
+
+
+class Final(StrEnum):
+    """How the final network is trained."""
+
+    CONTINUE = "continue"
+    RESTART = "restart"
+
+
+class Policy(StrEnum):
+    """Search policies."""
+
+    HILL_CLIMB = "hill-climb"
+
+
+class MoveSampler(StrEnum):
+    """How moves are drawn."""
+
+    UNIFORM = "uniform"
+
+
+class Executor(StrEnum):
+    """Where children are trained."""
+
+    LOCAL = "local"
+
+
+What = Annotated[
+    str,
+    typer.Argument(
+        metavar="SPACE|RECIPE",
+        help="A search space (see nas spaces), a recipe's name, or a recipe file (.toml).",
+        show_default=False,
+    ),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|PATH",
+        rich_help_panel=SEARCH,
+        help="Data set: digits, mnist, fashion-mnist, cifar10, cifar100, svhn, imagefolder:PATH or "
+        "package.module:function. (Default: the space's own.)",
+    ),
+]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        rich_help_panel=SEARCH,
+        help="Where the published sets lie, or are downloaded to. (Default: $NAS_DATA, or ~/.cache/nas/data.)",
+    ),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=2**31 - 1,
+        metavar="N",
+        rich_help_panel=SEARCH,
+        help="Decides every random choice. (Default: 0.)",
+    ),
+]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        rich_help_panel=SEARCH,
+        help="Wall time for everything, resumes included: 90s, 10m, 1.5h.",
+    ),
+]
+Generations = Annotated[
+    int | None, typer.Option(min=1, metavar="N", rich_help_panel=SEARCH, help="Stop after N generations.")
+]
+Children = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=1000,
+        metavar="N",
+        rich_help_panel=SEARCH,
+        help="Children in each generation, beside their parent.",
+    ),
+]
+Epochs = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X",
+        rich_help_panel=SEARCH,
+        help="Training of each competitor, in epochs of the parent: all get what that costs.",
+    ),
+]
+FinalShare = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X",
+        rich_help_panel=SEARCH,
+        help="Share of the training that goes to the final network, from 0 to below 1.",
+    ),
+]
+FinalHow = Annotated[
+    Final | None,
+    typer.Option(rich_help_panel=SEARCH, help="Train the final network on from its weights, or afresh."),
+]
+LimitOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=N",
+        rich_help_panel=SEARCH,
+        help="Most that a network may cost, like params=2e6; also macs, activations, depth, nodes, width. Repeatable.",
+    ),
+]
+PolicyOption = Annotated[Policy | None, typer.Option(rich_help_panel=SEARCH, help="How the search decides.")]
+MoveSamplerOption = Annotated[
+    MoveSampler | None, typer.Option(rich_help_panel=SEARCH, help="How the moves of a child are drawn.")
+]
+ExecutorOption = Annotated[
+    Executor | None, typer.Option(rich_help_panel=WORK, help="Where children are trained.")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=4096,
+        metavar="N",
+        rich_help_panel=WORK,
+        help="Children trained at once. (Default: cores / threads.)",
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=4096,
+        metavar="N",
+        rich_help_panel=WORK,
+        help="Processor threads of each child. (Default: 1.)",
+    ),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(metavar="D", rich_help_panel=WORK, help="Torch device: cpu, cuda, cuda:1. (Default: cpu.)"),
+]
+ChildTimeout = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", rich_help_panel=WORK, help="End a child that takes longer, as failed: 5m."),
+]
+NewRun = Annotated[
+    Path | None,
+    typer.Option(
+        "--run",
+        metavar="DIR",
+        rich_help_panel=OUTPUT,
+        help="The run's new folder. (Default: runs/SPACE-DATA-NNN.)",
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", rich_help_panel=OUTPUT, help="Say nothing but errors.")]
+Run = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run's folder, or its name below ./runs.", show_default=False)
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Go on although versions, machine or data have changed.")
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder that holds the runs.")]
+To = Annotated[Path, typer.Option("--to", metavar="DIR", help="A new or empty folder.", show_default=False)]
+Trial = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N", help="Another trial than the best, as generation.slot (see the report), like 3.1."
+    ),
+]

@@ -1,0 +1,119 @@
+"""What the listing commands print: tables for people, plain text in a pipe."""
+
+from __future__ import annotations
+
+import sys
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from nas.text import count, percent, size, span
+
+if TYPE_CHECKING:
+    from nas.events import Outcome
+    from nas.standing import Standing
+
+STATE_STYLES = {"running": "green", "finished": "", "stopped": "yellow", "damaged": "red"}
+
+
+def show(picture: RenderableType) -> None:
+    """Print on standard output: in colour and fitted to a terminal; as wide as need be in a pipe."""
+    if sys.stdout.isatty():
+        Console(highlight=False).print(picture)
+        return
+    text = StringIO()
+    Console(file=text, highlight=False, color_system=None, force_terminal=False, width=4000).print(picture)
+    print("\n".join(line.rstrip() for line in text.getvalue().splitlines()))
+
+
+def facts(rows: list[tuple[str, str]]) -> Table:
+    """Names and values, one pair a line."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, Text(value))
+    return table
+
+
+def status(found: Standing) -> RenderableType:
+    """A run, seen closely."""
+    of = f" of {found.generations}" if found.generations is not None else ""
+    generation = "none yet" if found.generation is None else f"{found.generation}{of}"
+    trials = f"{found.complete} complete, {found.failed} failed, {found.running} running"
+    if found.running and found.driver is None:
+        trials = trials.replace("running", "to run again")
+    budget = f" of {span(found.budget)}" if found.budget is not None else ""
+    rows = [
+        ("run", found.run),
+        ("state", found.state if found.driver is None else f"{found.state}, by {found.driver}"),
+        ("search", f"{found.space} on {found.data}, seed {found.seed}"),
+        ("generation", generation),
+        ("trials", trials),
+    ]
+    if found.best_trial is not None:
+        what = f" ({found.best_moves})" if found.best_moves else ""
+        rows += [
+            ("best trial", f"{found.best_trial}{what}"),
+            ("validation accuracy", percent(found.best_val_accuracy)),
+            ("test accuracy", percent(found.test_accuracy)),
+            ("parameters", count(found.best_params)),
+        ]
+    if found.seconds is not None:
+        rows += [
+            ("wall time", f"{span(found.seconds)}{budget}"),
+            ("engine overhead", percent(found.overhead, 1)),
+        ]
+    rows += [("on disk", size(found.disk_bytes))]
+    rows += [("command", found.command)] if found.command else []
+    rows += [("next", found.next)]
+    return facts(rows)
+
+
+def runs(found: list[Standing]) -> RenderableType:
+    """Runs, one a line, and below them what is wrong with the damaged ones."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("run", "search", "state"):
+        table.add_column(name, overflow="fold")
+    for name in ("generation", "val", "test", "params", "time"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for run in found:
+        of = f"/{run.generations}" if run.generations is not None else ""
+        table.add_row(
+            Text(run.run),
+            Text(f"{run.space} on {run.data}" if run.space else "–"),
+            Text(run.state, STATE_STYLES[run.state]),
+            "–" if run.generation is None else f"{run.generation}{of}",
+            percent(run.best_val_accuracy),
+            percent(run.test_accuracy),
+            count(run.best_params),
+            "–" if run.seconds is None else span(run.seconds),
+        )
+    problems = [Text(f"{run.run}: {run.problem}", "red") for run in found if run.problem is not None]
+    return Group(table, *problems)
+
+
+def summary(outcome: Outcome, report: Path | None) -> RenderableType:
+    """What a finished run came to."""
+    result = outcome.best.result
+    why = {
+        "budget": "the budget is spent",
+        "generations": "all generations are done",
+        "exhausted": "no move is left",
+    }
+    rows = [
+        ("finished", f"{why.get(outcome.stopped, outcome.stopped)}; best trial {outcome.best.key}"),
+        ("validation accuracy", percent(result.scores.get("val_accuracy") if result else None)),
+        ("test accuracy", percent(outcome.test.accuracy if outcome.test else None)),
+        ("parameters", count(result.params if result else None)),
+        ("wall time", span(outcome.seconds)),
+        ("engine overhead", percent(outcome.overhead, 1)),
+        ("run folder", str(outcome.run)),
+    ]
+    rows += [("report", str(report))] if report is not None else []
+    rows += [("next", f"nas export {outcome.run} --to DIR")]
+    return Group(Text(), facts(rows))

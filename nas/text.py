@@ -1,0 +1,52 @@
+"""Numbers as people read them."""
+
+
+def span(seconds: float) -> str:
+    """A time: 4.2s, 42s, 2:31, 1:02:31."""
+    seconds = max(0.0, seconds)
+    if seconds < 9.95:
+        return f"{seconds:.1f}s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def percent(share: float | None, digits: int = 2) -> str:
+    """A share of one as 97.31 %; a dash for none."""
+    return "–" if share is None else f"{100 * share:.{digits}f} %"
+
+
+def count(number: float | None) -> str:
+    """A whole number with separators: 12,345; a dash for none."""
+    return "–" if number is None else f"{round(number):,}"
+
+
+def plural(number: int, noun: str) -> str:
+    """1 child, 2 children, 3 trials."""
+    many = {"child": "children"}.get(noun, f"{noun}s")
+    return f"{count(number)} {noun if number == 1 else many}"
+
+
+def size(bytes_: int) -> str:
+    """Bytes in the unit that fits: 812 B, 3.4 MB, 1.2 GB (decimal units)."""
+    value = float(bytes_)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 999.5:
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 99.5 else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def clip(text: str, width: int) -> str:
+    """`text` in at most `width` characters, the end replaced by an ellipsis where it is longer."""
+    return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+
+
+def one_line(text: str) -> str:
+    """`text` in one line; of a traceback only what went wrong."""
+    head, found, trace = text.partition("Traceback (most recent call last):")
+    last = trace.strip().splitlines()[-1:] if found else []
+    return " ".join(" ".join([head, *last]).split())
