@@ -1,6 +1,7 @@
 """Network → nn.Module, and back after training."""
 
 import operator
+from keyword import kwlist
 from typing import Any
 
 import torch
@@ -12,14 +13,37 @@ from morphs.errors import WeightsError
 from morphs.graph import ops
 from morphs.graph.arch import ArchGraph, Node
 from morphs.network import Key, Network
-from morphs.torch_io.layers import build_layer, layer
+from morphs.torch_io.layers import ACTIVATION_MODULES, PActivation, Scale, build_layer, layer
 
-_RESERVED = frozenset(dir(GraphModule(nn.Module(), Graph())))
+_RESERVED = frozenset(dir(GraphModule(nn.Module(), Graph()))) | frozenset((*kwlist, "self"))
+
+
+def _attributes_of_layers() -> frozenset[str]:
+    """What the modules of the layer table call their own attributes."""
+    with torch.device("meta"):
+        layers = (
+            nn.Conv2d(1, 1, 1), nn.Linear(1, 1), nn.BatchNorm2d(1), nn.MaxPool2d(1), nn.AvgPool2d(1),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(), Scale(), PActivation(nn.ReLU()),
+            *(activation() for activation in ACTIVATION_MODULES.values()),
+        )  # fmt: skip
+    return frozenset(name for module in layers for name in dir(module))
+
+
+# a part after a dot may sit inside a layer's module, whose attributes it must not hide
+_OF_LAYERS = _RESERVED | _attributes_of_layers()
 
 
 def module_path(name: str) -> str:
-    """Where the module of node `name` lives: its own name, unless nn.Module uses that for something else."""
-    return f"node_{name}" if name.split(".")[0] in _RESERVED else name
+    """Where the module of node `name` lives: its own name, with `node_` before a part that torch or Python uses.
+
+    Different names have different paths.
+    """
+    first, *rest = name.split(".")
+    return ".".join([_safe(first, _RESERVED), *(_safe(part, _OF_LAYERS) for part in rest)])
+
+
+def _safe(part: str, reserved: frozenset[str]) -> str:
+    return f"node_{part}" if part in reserved or part.startswith("node_") else part
 
 
 def to_torch(network: Network) -> nn.Module:
