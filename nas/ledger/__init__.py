@@ -1,0 +1,23 @@
+"""The durable record of a run: trials, checkpoints, and the digest of what was decided."""
+
+from nas.ledger.config import RunConfig, current_versions, read_config
+from nas.ledger.ledger import Ledger
+from nas.ledger.reading import read
+from nas.ledger.store import Store
+from nas.ledger.types import Job, Result, TrialRecord, job_from, result_from
+from nas.ledger.view import LedgerView
+
+__all__ = [
+    "Job",
+    "Ledger",
+    "LedgerView",
+    "Result",
+    "RunConfig",
+    "Store",
+    "TrialRecord",
+    "current_versions",
+    "job_from",
+    "read",
+    "read_config",
+    "result_from",
+]

@@ -1,0 +1,73 @@
+"""RUN/config.json: the configuration a run was made with, and the versions that made it."""
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, cast
+
+from nas.errors import RunError, UserError
+from nas.ledger.files import MAX_CONFIG_BYTES, atomic_write, canonical_json, parse_json, read_bounded, sha256
+
+FORMAT = 1
+FILE = "config.json"
+PACKAGES = ("morph-nas", "torch", "numpy", "networkx", "optuna", "sqlalchemy", "safetensors")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """config: as given to `Ledger.create`. versions: of Python and of the packages that decide outcomes."""
+
+    config: Mapping[str, Any]
+    versions: Mapping[str, str]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the configuration; versions are left out."""
+        return sha256(canonical_json(dict(self.config)))
+
+
+def current_versions() -> dict[str, str]:
+    """The versions this process runs."""
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def write_config(run: Path, config: Mapping[str, Any]) -> RunConfig:
+    """Write RUN/config.json, whole or not at all. Raises UserError for a configuration that is no JSON."""
+    made = RunConfig(dict(config), current_versions())
+    document = {"format": FORMAT, "config": made.config, "versions": made.versions}
+    try:
+        text = canonical_json(document)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"configuration: it is not JSON ({error}); use text, numbers, lists and mappings"
+        ) from None
+    if len(text) > MAX_CONFIG_BYTES or parse_json(text) != document:
+        raise UserError("configuration: it doesn't read back as itself; use text keys, lists and no tuples")
+    atomic_write(run / FILE, text.encode())
+    return made
+
+
+def read_config(run: Path) -> RunConfig:
+    """The configuration of a run. Raises RunError when it can't be read."""
+    path = run / FILE
+    remedy = "restore it from a copy or start a new run"
+    try:
+        document = parse_json(read_bounded(path, MAX_CONFIG_BYTES))
+    except FileNotFoundError:
+        raise RunError(f"{run} is no run: {FILE} is missing; give the folder of a run") from None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} can't be read ({error}); {remedy}") from None
+    known = cast(dict[str, Any], document) if isinstance(document, dict) else {}
+    config: Any = known.get("config")
+    versions: Any = known.get("versions")
+    if known.get("format") != FORMAT or not isinstance(config, dict) or not isinstance(versions, dict):
+        raise RunError(f"{path} is no configuration of format {FORMAT}; {remedy}")
+    return RunConfig(cast(dict[str, Any], config), cast(dict[str, str], versions))

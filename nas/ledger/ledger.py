@@ -1,0 +1,292 @@
+"""The ledger of a run: its only writer, under a lock.
+
+    RUN/config.json      the configuration and the versions
+        ledger.db        an Optuna study (SQLite)
+        lock             held by the driver
+        checkpoints/     the store
+
+Order of a trial: ask (the trial and its job appear in one transaction) → run → checkpoint durable → result
+written → told. A process may die between any two of these: a trial without a result is handed back to be
+run again, one with a result whose checkpoint is intact is told on opening.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from nas.errors import LedgerDamaged, RunError
+from nas.ledger import sqlite
+from nas.ledger.config import RunConfig, read_config, write_config
+from nas.ledger.files import fsync_file, fsync_folder, temporary_name
+from nas.ledger.lock import Lock
+from nas.ledger.records import (
+    REASON,
+    RESULT,
+    job_attributes,
+    record_of,
+    records_of,
+    seal,
+    stored_reason,
+    stored_result,
+)
+from nas.ledger.store import Store
+from nas.ledger.study import Entry, Study, build, guarded
+from nas.ledger.types import Job, Result, TrialRecord
+from nas.ledger.view import LedgerView, score, view_of
+
+FORMAT = 1
+DATABASE, LOCK, CHECKPOINTS = "ledger.db", "lock", "checkpoints"
+MAX_REASON = 20_000
+NOTE = "note:"
+
+
+class Ledger:
+    """The durable record of a run. Made by `create` or `open`; a context manager.
+
+    store: the run's checkpoints. config: what the run was made with. Every method raises RunError when the
+    disk refuses and LedgerDamaged when the record is not what was written.
+    """
+
+    def __init__(self, run: Path, lock: Lock, config: RunConfig, study: Study) -> None:
+        """For `create` and `open`."""
+        self.run, self.config = run, config
+        self.store = Store(run / CHECKPOINTS)
+        self._lock, self._study = lock, study
+        self._records: dict[int, TrialRecord] = {}
+        self._interrupted: tuple[int, ...] = ()
+
+    @classmethod
+    def create(cls, run: Path, config: Mapping[str, Any]) -> Self:
+        """A new run in the folder `run`, which is made if need be.
+
+        A crash leaves a run or a folder that `create` takes again. Raises RunError when there is a run.
+        """
+        try:
+            run.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{run} can't be made ({error.strerror}); choose another folder") from None
+        lock = Lock(run / LOCK)
+        with _closing_on_error(lock):
+            if (run / DATABASE).exists():
+                raise RunError(f"{run} is a run already; resume it or choose another folder")
+            made = write_config(run, config)
+            _build(run, made)
+            return cls._opened(run, lock, made)
+
+    @classmethod
+    def open(cls, run: Path, *, force: bool = False) -> Self:
+        """The run in the folder `run`, to go on with it.
+
+        Tells what was decided but not told yet; see `interrupted` for what has to run again.
+        force: take a configuration that was edited after the run was made. Raises RunError when `run` is no
+        run, is in use, or its configuration changed.
+        """
+        config = _check_folder(run)
+        lock = Lock(run / LOCK)
+        with _closing_on_error(lock):
+            return cls._opened(run, lock, config, force=force)
+
+    @classmethod
+    def _opened(cls, run: Path, lock: Lock, config: RunConfig, *, force: bool = False) -> Self:
+        path = run / DATABASE
+        study = open_study(path, sqlite.WRITE)
+        with _closing_on_error(study):
+            _check_attributes(path, study.attributes, config, force)
+            ledger = cls(run, lock, config, study)
+            ledger._recover()
+        return ledger
+
+    def view(self) -> LedgerView:
+        """What the ledger holds now."""
+        return view_of(self._records.values(), self.notes)
+
+    @property
+    def notes(self) -> Mapping[str, Any]:
+        """What `note` wrote, by this process or an earlier one."""
+        return notes_of(self._study)
+
+    def note(self, name: str, value: Any) -> None:
+        """Keep a JSON value about the run as a whole, such as its wall time. Durable when this returns."""
+        self._study.annotate(NOTE + name, value)
+
+    def interrupted(self) -> tuple[tuple[int, Job], ...]:
+        """(number, job) of the trials that a former process left running, to be run again, in order of place."""
+        left = [
+            self._records[number] for number in self._interrupted if self._records[number].state == "running"
+        ]
+        return tuple((record.number, record.job) for record in view_of(left).trials)
+
+    def ask(self, job: Job) -> int:
+        """Start a trial: its number. Durable when this returns. Raises RunError when its place is taken."""
+        if any(record.key == job.key for record in self._records.values()):
+            raise RunError(f"ask: trial {job.key} is in the ledger of {self.run}; ask for another slot")
+        try:
+            attributes = job_attributes(job)
+        except (ValueError, TypeError) as error:
+            raise RunError(f"ask: trial {job.key}: {error}; give a smaller job") from None
+        number = self._study.add(job, attributes)
+        self._reread(number)
+        return number
+
+    def tell(self, number: int, result: Result) -> None:
+        """End a running trial with its result. Durable when this returns.
+
+        Raises RunError when the trial isn't running or the checkpoint isn't in the store: it goes there first.
+        """
+        record = self._running(number, "tell")
+        if not self.store.has(result.weights):
+            fact = f"checkpoint {result.weights[:12]} is not in {self.store.folder}"
+            raise RunError(f"tell: trial {record.key}: {fact}; put the network there first")
+        self._study.write(number, RESULT, seal(RESULT, record.key, result.to_dict()))
+        self._finish(record, result)
+
+    def fail(self, number: int, reason: str) -> None:
+        """End a running trial without a result and keep the reason (its first 20 000 characters)."""
+        record = self._running(number, "fail")
+        self._study.write(number, REASON, seal(REASON, record.key, reason[:MAX_REASON]))
+        self._study.fail(number)
+        self._reread(number)
+
+    def close(self) -> None:
+        """Free the lock; again does nothing."""
+        self._study.close()
+        self._lock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _running(self, number: int, verb: str) -> TrialRecord:
+        record = self._records.get(number)
+        if record is None:
+            raise RunError(
+                f"{verb}: the ledger of {self.run} has no trial number {number}; use one that ask gave"
+            )
+        if record.state != "running":
+            raise RunError(f"{verb}: trial {record.key} is {record.state} already; a trial ends once")
+        return record
+
+    def _finish(self, record: TrialRecord, result: Result) -> None:
+        told = replace(record, state="complete", result=result)
+        self._study.complete(record.number, score(told))
+        self._reread(record.number)
+
+    def _reread(self, number: int) -> None:
+        """Take one trial as the database has it: memory never says more than the disk."""
+        with guarded(self._study.path):
+            record = record_of(self._study.entry(number))
+        if record is not None:
+            self._records[number] = record
+
+    def _recover(self) -> None:
+        """Bring what a dead process left into order."""
+        entries = self._study.entries()
+        with guarded(self._study.path):
+            self._records = {record.number: record for record in records_of(entries)}
+        for entry in entries:
+            if entry.state == "running":
+                self._recover_running(entry)
+        running = [number for number, record in self._records.items() if record.state == "running"]
+        self._interrupted = tuple(running)
+        self.store.sweep()
+
+    def _recover_running(self, entry: Entry) -> None:
+        record = self._records.get(entry.number)
+        if record is None:  # it died between asking and writing the job
+            self._study.fail(entry.number)
+            return
+        with guarded(self._study.path):
+            result, reason = stored_result(entry, record.job), stored_reason(entry, record.job)
+        if result is not None and self._intact(result.weights):
+            self._finish(record, result)
+        elif reason is not None:
+            self._study.fail(entry.number)
+            self._reread(entry.number)
+
+    def _intact(self, digest: str) -> bool:
+        try:
+            self.store.verify(digest)
+        except RunError:
+            return False
+        return True
+
+
+def notes_of(study: Study) -> dict[str, Any]:
+    """The notes among a study's attributes."""
+    return {name.removeprefix(NOTE): v for name, v in study.attributes.items() if name.startswith(NOTE)}
+
+
+def open_study(path: Path, mode: str) -> Study:
+    """The study of a checked database. Raises RunError or LedgerDamaged."""
+    with guarded(path):
+        sqlite.check(path, mode)
+    return Study(path, mode)
+
+
+@contextmanager
+def _closing_on_error(resource: Lock | Study) -> Generator[None]:
+    try:
+        yield
+    except BaseException:
+        resource.close()
+        raise
+
+
+def _build(run: Path, config: RunConfig) -> None:
+    """Make the database under a temporary name; the run exists once it has its own."""
+    import morphs
+
+    temporary = temporary_name(run / DATABASE)
+    attributes = {
+        "ledger": {"format": FORMAT, "config": config.digest},
+        "moves": sorted(move.name for move in morphs.MOVES),
+    }
+    try:
+        build(temporary, attributes)
+        fsync_file(temporary)
+        temporary.rename(run / DATABASE)
+        fsync_folder(run)
+        fsync_folder(run.absolute().parent)
+    except OSError as error:
+        raise RunError(
+            f"{run} can't be written ({error.strerror}); free space or choose another folder"
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _check_folder(run: Path) -> RunConfig:
+    if not run.is_dir():
+        raise RunError(f"{run} is no run: there is no such folder; give the folder of a run")
+    config = read_config(run)
+    if not (run / DATABASE).is_file():
+        raise RunError(f"{run} is no run: {DATABASE} is missing; restore it from a copy or start a new run")
+    return config
+
+
+def _check_attributes(path: Path, attributes: Mapping[str, Any], config: RunConfig, force: bool) -> None:
+    known: Any = attributes.get("ledger")
+    if not isinstance(known, dict) or set(known) != {"format", "config"}:  # pyright: ignore[reportUnknownArgumentType]
+        raise LedgerDamaged(sqlite.damage(path, "it is the study of another program"))
+    if known["format"] != FORMAT:
+        raise RunError(
+            f"{path} has format {known['format']!r:.20}, not {FORMAT}; use the version that wrote it"
+        )
+    if known["config"] != config.digest and not force:
+        raise RunError(
+            f"{path.parent}: config.json was changed after the run was made; restore it or start a new run"
+        )
+
+
+def check_run(run: Path, study: Study) -> None:
+    """Check that a study opened for reading is a ledger of ours; its configuration may have been edited."""
+    _check_attributes(run / DATABASE, study.attributes, _check_folder(run), force=True)

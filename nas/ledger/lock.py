@@ -1,0 +1,88 @@
+"""One driver to a run: a kernel lock, which a dead process can't keep."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+import weakref
+from pathlib import Path
+from typing import Any
+
+from nas.errors import RunError
+
+PATIENCE_SECONDS = 0.5
+
+
+class Lock:
+    """An exclusive flock on a file, which names its holder for the error that others get.
+
+    The kernel frees it with the process, however that ends. A forked child (a loader's worker) lets go of its
+    copy at once, so that an orphan can't keep the run.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Take the lock. Raises RunError, with the holder's name, when another process has it."""
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise RunError(
+                f"{path} can't be opened ({error.strerror}); a driver needs to write there"
+            ) from None
+        try:
+            _take(descriptor)
+        except BlockingIOError:
+            holder = _holder(descriptor)
+            os.close(descriptor)
+            raise RunError(f"{path.parent} is in use by {holder}; wait for it or stop it first") from None
+        except OSError as error:
+            os.close(descriptor)
+            raise RunError(
+                f"{path} can't be locked ({error.strerror}); use a file system with locks"
+            ) from None
+        self._descriptor: int | None = descriptor
+        alive: weakref.ref[Lock] = weakref.ref(self)
+        os.register_at_fork(after_in_child=lambda: _drop(alive))
+        name = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(name).encode(), 0)
+
+    def close(self) -> None:
+        """Free the lock; again does nothing."""
+        if self._descriptor is not None:
+            os.ftruncate(self._descriptor, 0)
+            self._drop()
+
+    def _drop(self) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _drop(alive: weakref.ref[Lock]) -> None:
+    lock = alive()
+    if lock is not None:
+        lock._drop()  # pyright: ignore[reportPrivateUsage]
+
+
+def _take(descriptor: int) -> None:
+    """Take the lock, waiting a moment for a holder that was killed and is still being buried by the kernel."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(0.01)
+
+
+def _holder(descriptor: int) -> str:
+    """Who wrote its name into the lock file; it may be just about to."""
+    try:
+        name: Any = json.loads(os.pread(descriptor, 4096, 0))
+        return f"process {int(name['pid'])} on {str(name['host'])[:100]} since {str(name['since'])[:40]}"
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return "another process"

@@ -1,0 +1,99 @@
+"""Between trials as they are stored and records: sealed attributes, and what must hold among them.
+
+An attribute is stored with a SHA-256 over its name, its trial's place and its text, so that a byte that
+flips within the database, which SQLite can't notice, is noticed here.
+"""
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+from nas.ledger.files import MAX_ATTRIBUTE_BYTES, canonical_json, sha256
+from nas.ledger.study import Entry
+from nas.ledger.types import Job, Result, State, TrialRecord, job_from, result_from
+from nas.ledger.view import score
+
+JOB, RESULT, REASON = "job", "result", "reason"
+_STATES: dict[str, State] = {"running": "running", "complete": "complete", "fail": "failed"}
+
+
+def seal(name: str, key: str, body: Any) -> dict[str, Any]:
+    """`body` as it is stored. Raises ValueError when it is no JSON or too large to be read back."""
+    text = canonical_json(body)
+    if len(text) > MAX_ATTRIBUTE_BYTES // 2:
+        raise ValueError(f"the {name} has {len(text)} characters, more than {MAX_ATTRIBUTE_BYTES // 2}")
+    return {"body": body, "sha256": sha256(f"{name} {key}\n{text}")}
+
+
+def unseal(name: str, key: str, stored: Any) -> Any:
+    """The body of `seal`. Raises ValueError when it was changed."""
+    entries = cast(dict[str, Any], stored) if isinstance(stored, dict) else {}
+    if entries.keys() != {"body", "sha256"}:
+        raise ValueError(f"the {name} of a trial is not what was written")
+    if sha256(f"{name} {key}\n{canonical_json(entries['body'])}") != entries["sha256"]:
+        raise ValueError(f"the {name} of a trial is not what was written")
+    return entries["body"]
+
+
+def job_attributes(job: Job) -> dict[str, Any]:
+    """What is stored when a trial starts: the sealed job, and its extra scalars again for the dashboard to plot."""
+    scalars = {
+        f"extra.{name}": value for name, value in job.extra.items() if isinstance(value, (str, int, float))
+    }
+    return {JOB: seal(JOB, "", job.to_dict()), **scalars}
+
+
+def record_of(entry: Entry) -> TrialRecord | None:
+    """The record of a stored trial; None for one about which nothing was written.
+
+    Raises ValueError for what the ledger never writes.
+    """
+    place = f"trial number {entry.number}"
+    if entry.empty and entry.state in ("running", "fail", "waiting"):
+        return None
+    if JOB not in entry.attributes or entry.state not in _STATES:
+        raise ValueError(f"{place} has no job or the unknown state {entry.state}")
+    job = job_from(unseal(JOB, "", entry.attributes[JOB]))
+    result, reason = stored_result(entry, job), stored_reason(entry, job)
+    state = _STATES[entry.state]
+    if state == "running":
+        return TrialRecord(job, state, None, None, entry.number, entry.started, None)
+    record = TrialRecord(
+        job,
+        state,
+        result if state == "complete" else None,
+        reason,
+        entry.number,
+        entry.started,
+        entry.finished,
+    )
+    if state == "complete" and (result is None or score(record) != entry.value):
+        raise ValueError(f"{place} is complete without the result that was told")
+    return record
+
+
+def stored_result(entry: Entry, job: Job) -> Result | None:
+    """The result that was written, told or not."""
+    if RESULT not in entry.attributes:
+        return None
+    return result_from(unseal(RESULT, job.key, entry.attributes[RESULT]))
+
+
+def stored_reason(entry: Entry, job: Job) -> str | None:
+    """The reason for a failure that was written, told or not."""
+    if REASON not in entry.attributes:
+        return None
+    reason = unseal(REASON, job.key, entry.attributes[REASON])
+    if not isinstance(reason, str):
+        raise ValueError("the reason of a trial is no text")
+    return reason
+
+
+def records_of(entries: Iterable[Entry]) -> tuple[TrialRecord, ...]:
+    """The records of all trials that have a job. Raises ValueError also when two have the same place."""
+    records = tuple(record for record in map(record_of, entries) if record is not None)
+    seen: set[str] = set()
+    for record in records:
+        if record.key in seen:
+            raise ValueError(f"two trials have the place {record.key}")
+        seen.add(record.key)
+    return records

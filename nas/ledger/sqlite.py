@@ -1,0 +1,121 @@
+"""The database file beneath the study: how it is opened, and what must hold before anything reads it.
+
+The settings are those of our own connections: rollback journal and `synchronous=FULL`.
+"""
+
+import sqlite3
+from pathlib import Path
+
+from nas.errors import LedgerDamaged, RunError
+from nas.ledger.files import MAX_ATTRIBUTE_BYTES
+
+BUSY_SECONDS = 60
+MAX_TRIALS = 1_000_000
+READ, WRITE, BUILD = "ro", "rw", "rwc"
+
+_ATTRIBUTES = (
+    ("trial_user_attributes", "value_json"),
+    ("trial_system_attributes", "value_json"),
+    ("study_user_attributes", "value_json"),
+    ("study_system_attributes", "value_json"),
+    ("trial_params", "distribution_json"),
+)
+# What a sound file may fail with for reasons outside it, by primary result code, and what to do.
+_PASSING = {
+    sqlite3.SQLITE_BUSY: "another program holds it; close that program",
+    sqlite3.SQLITE_LOCKED: "another program holds it; close that program",
+    sqlite3.SQLITE_FULL: "the disk is full; free space and resume",
+    sqlite3.SQLITE_IOERR: "the disk fails or is full; free space and resume",
+    sqlite3.SQLITE_CANTOPEN: "it can't be opened; check the permissions of the folder",
+    sqlite3.SQLITE_PERM: "it can't be opened; check its permissions",
+    sqlite3.SQLITE_READONLY: "it can't be written; check its permissions",
+}
+
+
+def connect(path: Path, mode: str) -> sqlite3.Connection:
+    """A connection to an existing file (READ, WRITE) or to a new one that is made durable later (BUILD)."""
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
+    connection.execute("PRAGMA trusted_schema=OFF")
+    if mode == WRITE:
+        connection.execute("PRAGMA journal_mode=DELETE")
+        connection.execute("PRAGMA synchronous=FULL")
+    elif mode == BUILD:
+        connection.execute("PRAGMA journal_mode=MEMORY")
+        connection.execute("PRAGMA synchronous=OFF")
+    return connection
+
+
+def check(path: Path, mode: str) -> None:
+    """Find out whether the file is a whole database of one study, with nothing in it beyond the bounds.
+
+    Costs one pass over the file. Raises sqlite3.Error for what SQLite refuses, LedgerDamaged for the rest.
+    """
+    connection = connect(path, mode)
+    try:
+        for fact in _facts(connection):
+            raise LedgerDamaged(damage(path, fact))
+        pages, page = (
+            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size")
+        )
+        if path.stat().st_size < pages * page:  # SQLite takes the rest of a torn last page for zeros
+            raise LedgerDamaged(damage(path, "it was cut short"))
+    finally:
+        connection.close()
+
+
+def _facts(connection: sqlite3.Connection) -> list[str]:
+    """What is wrong, the first finding first; empty for a sound file."""
+
+    def number(query: str) -> int:
+        return int(connection.execute(query).fetchone()[0] or 0)
+
+    sound = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if sound != "ok":
+        return [" ".join(str(sound).split())[:200]]
+    if number("SELECT count(*) FROM sqlite_master WHERE type IN ('trigger', 'view')"):
+        return ["it has triggers or views, which we never make"]
+    for table in ("studies", "version_info", "alembic_version"):
+        if number(f"SELECT count(*) FROM {table}") != 1:
+            return [f"table {table} has not exactly one row"]
+    trials = number("SELECT count(*) FROM trials")
+    if trials > MAX_TRIALS:
+        return [f"it has more than {MAX_TRIALS} trials"]
+    whole = "SELECT count(DISTINCT number) FROM trials WHERE typeof(number) = 'integer' AND number >= 0 AND number < "
+    if number(whole + str(trials)) != trials:
+        return ["trials are missing"]
+    for table, column in _ATTRIBUTES:
+        if number(f"SELECT max(length({column})) FROM {table}") > MAX_ATTRIBUTE_BYTES:
+            return [f"an entry of {table} has more than {MAX_ATTRIBUTE_BYTES} characters"]
+    return []
+
+
+def damage(path: Path, fact: str) -> str:
+    """The line for a ledger that is not what was written."""
+    return f"{path} is damaged ({fact}); restore it from a copy or start a new run"
+
+
+def explain(path: Path, error: BaseException) -> RunError:
+    """The error to raise instead of one from SQLite, SQLAlchemy or Optuna: LedgerDamaged unless the cause passes."""
+    cause = _root(error)
+    if isinstance(cause, sqlite3.Error):
+        code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        if code in _PASSING:
+            return RunError(f"{path}: {cause}: {_PASSING[code]}")
+    fact = " ".join(f"{type(cause).__name__}: {cause}".split())[:200]
+    return LedgerDamaged(damage(path, fact))
+
+
+def needs_rollback(error: BaseException) -> bool:
+    """Whether a read-only connection met a transaction that its writer died in."""
+    code = getattr(_root(error), "sqlite_errorcode", 0)
+    return code in (sqlite3.SQLITE_READONLY_ROLLBACK, sqlite3.SQLITE_READONLY_RECOVERY)
+
+
+def _root(error: BaseException) -> BaseException:
+    """The innermost cause, the database driver's own error where there is one."""
+    while True:
+        inner = getattr(error, "orig", None) or error.__cause__
+        if not isinstance(inner, BaseException) or inner is error:
+            return error
+        error = inner

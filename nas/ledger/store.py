@@ -1,0 +1,207 @@
+"""Checkpoints under the name of their content.
+
+    checkpoints/<Network.digest>/graph.json           canonical JSON
+                                 weights.safetensors
+                                 manifest.json        name, bytes and SHA-256 of the files
+
+A folder appears under its name by one rename, after all in it is durable: it is whole or not there.
+The SHA-256s detect damage, not forgery; nothing is ever unpickled, so that neither runs code.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from nas.errors import LedgerDamaged, RunError
+from nas.ledger.files import (
+    canonical_json,
+    fsync_file,
+    fsync_folder,
+    parse_json,
+    read_bounded,
+    sha256_file,
+    temporary_name,
+)
+from nas.ledger.types import is_digest
+
+if TYPE_CHECKING:
+    from morphs import Network
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+MAX_MANIFEST_BYTES = 2**16
+TEMPORARY = ".tmp-"
+
+
+class Store:
+    """A folder of checkpoints. Any number of processes may put and get at the same time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, digest: str) -> Path:
+        """The folder of one checkpoint. Raises RunError for what is no digest, which so never becomes a path."""
+        if not is_digest(digest):
+            raise RunError(
+                f"checkpoint {digest!r:.80}: no SHA-256 in hexadecimal; give a digest that the ledger names"
+            )
+        return self.folder / digest
+
+    def put(self, network: Network) -> str:
+        """Keep `network` and give its digest back, once it would survive a crash of the machine.
+
+        A checkpoint that is there and intact is left as it is; a damaged one is replaced.
+        Raises RunError when the disk doesn't take it; nothing then counts as kept.
+        """
+        digest = network.digest
+        if self.has(digest):
+            try:
+                self.verify(digest)
+                return digest
+            except LedgerDamaged:
+                self.remove(digest)
+        temporary = temporary_name(self.path(digest))
+        try:
+            _write(network, temporary, digest)
+            self._publish(temporary, digest)
+        except OSError as error:
+            fact = f"{self.folder} doesn't take it ({error.strerror})"
+            raise RunError(f"checkpoint {digest[:12]}: {fact}; free space there and resume") from None
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        return digest
+
+    def _publish(self, temporary: Path, digest: str) -> None:
+        try:
+            temporary.rename(self.path(digest))
+        except OSError:
+            if not self.has(digest):
+                raise
+            self.verify(digest)  # another process was first with the same content
+        fsync_folder(self.folder)
+
+    def get(self, digest: str) -> Network:
+        """The network kept under `digest`, every byte checked before it is read.
+
+        Raises RunError when it isn't there, LedgerDamaged when it is not what was put.
+        """
+        import morphs
+        from morphs.errors import MorphError
+
+        self.verify(digest)
+        try:
+            network = morphs.load(self.path(digest))
+        except (MorphError, OSError) as error:
+            raise damaged(digest, f"it can't be read ({error})") from None
+        if network.digest != digest:
+            raise damaged(digest, "its content has another digest")
+        return network
+
+    def has(self, digest: str) -> bool:
+        """Whether a checkpoint of that name is there; `verify` tells whether it is intact."""
+        return (self.path(digest) / MANIFEST).is_file()
+
+    def verify(self, digest: str) -> None:
+        """Check a checkpoint's files against its manifest.
+
+        Raises RunError when it isn't there, LedgerDamaged with the first difference.
+        """
+        folder = self.path(digest)
+        if not folder.is_dir():
+            raise RunError(
+                f"checkpoint {digest[:12]}: not in {self.folder}; it was not kept: choose another trial"
+            )
+        files = _manifest(folder, digest)
+        present = {entry.name for entry in folder.iterdir()} - {MANIFEST}
+        if present != files.keys():
+            raise damaged(
+                digest, f"files differ from the manifest: {', '.join(sorted(present ^ files.keys()))[:200]}"
+            )
+        for name, known in files.items():
+            path = folder / name
+            try:
+                intact = not path.is_symlink() and path.is_file() and _entry(path) == known
+            except OSError as error:
+                raise damaged(digest, f"{name} can't be read ({error.strerror})") from None
+            if not intact:
+                raise damaged(digest, f"{name} is not what was written")
+
+    def digests(self) -> tuple[str, ...]:
+        """The names of all checkpoints, sorted."""
+        if not self.folder.is_dir():
+            return ()
+        return tuple(
+            sorted(entry.name for entry in self.folder.iterdir() if is_digest(entry.name) and entry.is_dir())
+        )
+
+    def size_bytes(self, digest: str | None = None) -> int:
+        """Bytes of one checkpoint's files, or of all."""
+        names = self.digests() if digest is None else (digest,)
+        return sum(file.stat().st_size for name in names for file in self.path(name).glob("*"))
+
+    def remove(self, digest: str) -> None:
+        """Forget a checkpoint, at once as a whole; one that isn't there is no error."""
+        temporary = temporary_name(self.path(digest))
+        try:
+            self.path(digest).rename(temporary)
+        except FileNotFoundError:
+            return
+        shutil.rmtree(temporary, ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Delete what killed processes left half written. For the holder of the run's lock."""
+        for leftover in self.folder.glob(f"{TEMPORARY}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def damaged(digest: str, fact: str) -> LedgerDamaged:
+    """The error of a checkpoint that is not what was put."""
+    return LedgerDamaged(f"checkpoint {digest[:12]}: {fact}; restore checkpoints/{digest} from a copy")
+
+
+def _write(network: Network, folder: Path, digest: str) -> None:
+    """All of a checkpoint's files, durable, in a fresh folder."""
+    import morphs
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir()
+    morphs.save(network, folder)
+    files = {path.name: _entry(path) for path in sorted(folder.iterdir())}
+    document = {"format": FORMAT, "digest": digest, "files": files}
+    (folder / MANIFEST).write_text(canonical_json(document), encoding="ascii")
+    for name in (*files, MANIFEST):
+        fsync_file(folder / name)
+    fsync_folder(folder)
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    return {"bytes": os.path.getsize(path), "sha256": sha256_file(path)}
+
+
+def _manifest(folder: Path, digest: str) -> dict[str, Any]:
+    """The files that a checkpoint consists of. Raises LedgerDamaged for a manifest we didn't write."""
+    try:
+        data = read_bounded(folder / MANIFEST, MAX_MANIFEST_BYTES)
+        document = parse_json(data)
+        if canonical_json(document).encode() != data:
+            raise ValueError("it is not in canonical form")
+    except FileNotFoundError:
+        raise damaged(digest, f"{MANIFEST} is missing") from None
+    except (OSError, ValueError) as error:
+        raise damaged(digest, f"{MANIFEST} can't be read ({error})") from None
+    if not isinstance(document, dict):
+        raise damaged(digest, f"{MANIFEST} is no JSON object")
+    known = cast(dict[str, Any], document)
+    files: Any = known.get("files")
+    if (
+        known.keys() != {"format", "digest", "files"}
+        or known["digest"] != digest
+        or not isinstance(files, dict)
+    ):
+        raise damaged(digest, f"{MANIFEST} belongs to another checkpoint or version")
+    if known["format"] != FORMAT:
+        raise damaged(digest, f"{MANIFEST} has format {known['format']!r:.20}, not {FORMAT}")
+    return cast(dict[str, Any], files)

@@ -1,0 +1,207 @@
+"""The Optuna study that holds the trials: the one module that touches optuna.
+
+Optuna is used as the record's format, so that its dashboard and its plots open a run; it decides nothing.
+The storage's own interface is used rather than `Study`: a trial appears with its job in one transaction,
+and no sampler or pruner is ever asked. The import is put off until a study is opened: workers that only
+handle jobs and checkpoints start without it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas.errors import NasError
+from nas.ledger import sqlite
+from nas.ledger.types import KINDS, Job
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.storages import RDBStorage
+    from optuna.trial import FrozenTrial
+
+NAME = "search"
+NO_MOVE, SEVERAL, OTHER = "none", "several", "other"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A trial as it is stored. state: Optuna's word, in lower case. value: the objective's, of a complete trial."""
+
+    number: int
+    state: str
+    attributes: Mapping[str, Any]
+    value: float | None
+    started: float
+    finished: float | None
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was ever written about the trial."""
+        return not self.attributes and self.value is None
+
+
+def build(path: Path, attributes: Mapping[str, Any]) -> None:
+    """Make a database with one empty study at `path`; the caller makes it durable. Raises RunError."""
+    import optuna
+    from optuna.study import StudyDirection
+
+    with guarded(path):
+        storage = _storage(path, sqlite.BUILD)
+        verbosity = optuna.logging.get_verbosity()
+        optuna.logging.set_verbosity(optuna.logging.WARNING)  # it announces each new study on stderr
+        try:
+            study = storage.create_new_study([StudyDirection.MAXIMIZE], NAME)
+        finally:
+            optuna.logging.set_verbosity(verbosity)
+        for name, value in attributes.items():
+            storage.set_study_user_attr(study, name, value)
+        _dispose(storage)
+
+
+class Study:
+    """The study of an existing database, checked before anything is read from it.
+
+    Raises RunError or LedgerDamaged from every method; sqlite3.Error only where `check` is documented to.
+    """
+
+    def __init__(self, path: Path, mode: str) -> None:
+        self.path = path
+        with guarded(path):
+            self._storage = _storage(path, mode)
+            self._study = self._storage.get_study_id_from_name(NAME)
+            self.attributes: Mapping[str, Any] = self._storage.get_study_user_attrs(self._study)
+        self._ids: dict[int, int] = {}  # trial number → trial id
+
+    def entries(self) -> tuple[Entry, ...]:
+        """All trials, in the order of their numbers."""
+        with guarded(self.path):
+            trials = self._storage.get_all_trials(self._study, deepcopy=False)
+            return tuple(_entry(trial) for trial in trials)
+
+    def entry(self, number: int) -> Entry:
+        """One trial."""
+        with guarded(self.path):
+            return _entry(self._storage.get_trial(self._id(number)))
+
+    def annotate(self, name: str, value: Any) -> None:
+        """Write an attribute of the study, in one transaction."""
+        with guarded(self.path):
+            self._storage.set_study_user_attr(self._study, name, value)
+        self.attributes = {**self.attributes, name: value}
+
+    def add(self, job: Job, attributes: Mapping[str, Any]) -> int:
+        """Add a running trial with `attributes` in one transaction; its number."""
+        from optuna.trial import TrialState, create_trial
+
+        values, distributions = _parameters(job, tuple(self.attributes.get("moves", ())))
+        with guarded(self.path):
+            template = create_trial(
+                state=TrialState.RUNNING,
+                params=values,
+                distributions=distributions,
+                user_attrs=dict(attributes),
+            )
+            trial = self._storage.create_new_trial(self._study, template)
+            number = self._storage.get_trial_number_from_id(trial)
+        self._ids[number] = trial
+        return number
+
+    def write(self, number: int, name: str, value: Any) -> None:
+        """Write an attribute of a running trial, in one transaction."""
+        with guarded(self.path):
+            self._storage.set_trial_user_attr(self._id(number), name, value)
+
+    def complete(self, number: int, value: float) -> None:
+        """End a running trial with its objective value, in one transaction."""
+        from optuna.trial import TrialState
+
+        with guarded(self.path):
+            self._storage.set_trial_state_values(self._id(number), TrialState.COMPLETE, [value])
+
+    def fail(self, number: int) -> None:
+        """End a running trial without a value, in one transaction."""
+        from optuna.trial import TrialState
+
+        with guarded(self.path):
+            self._storage.set_trial_state_values(self._id(number), TrialState.FAIL)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        _dispose(self._storage)
+
+    def _id(self, number: int) -> int:
+        if number not in self._ids:
+            self._ids[number] = self._storage.get_trial_id_from_study_id_trial_number(self._study, number)
+        return self._ids[number]
+
+
+@contextmanager
+def guarded(path: Path) -> Generator[None]:
+    """Turn whatever the layers below raise into RunError or LedgerDamaged."""
+    try:
+        yield
+    except NasError:
+        raise
+    except Exception as error:  # a damaged file makes SQLAlchemy and Optuna raise almost anything
+        raise sqlite.explain(path, error) from error
+
+
+def _storage(path: Path, mode: str) -> RDBStorage:
+    from optuna.storages import RDBStorage
+
+    def creator() -> sqlite3.Connection:
+        return sqlite.connect(path, mode)
+
+    # The path goes through `creator` alone: as a part of the URL it would be a template, and '?' an option.
+    return RDBStorage(
+        "sqlite:///ledger.db",
+        engine_kwargs={"creator": creator},
+        skip_compatibility_check=mode == sqlite.READ,
+        skip_table_creation=mode != sqlite.BUILD,
+    )
+
+
+def _dispose(storage: RDBStorage) -> None:
+    storage.remove_session()
+    storage.engine.dispose()
+
+
+def _entry(trial: FrozenTrial) -> Entry:
+    finished = trial.datetime_complete
+    if trial.datetime_start is None:
+        raise ValueError(f"trial {trial.number} has no start")
+    return Entry(
+        number=trial.number,
+        state=trial.state.name.lower(),
+        attributes=trial.user_attrs,
+        value=trial.value if trial.state.is_finished() else None,
+        started=trial.datetime_start.timestamp(),
+        finished=None if finished is None else finished.timestamp(),
+    )
+
+
+def _parameters(job: Job, moves: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
+    """What the dashboard draws a trial by. Few, since each is a row to load; fixed categories, since Optuna refuses
+    those that change in the course of a study.
+    """
+    from optuna.distributions import CategoricalDistribution, IntDistribution
+
+    names = {part.partition("(")[0].strip() for part in job.moves.split(";") if part.strip()}
+    move = NO_MOVE if not names else SEVERAL if len(names) > 1 else names.pop()
+    choices = (NO_MOVE, *moves, SEVERAL, OTHER)
+    values = {
+        "kind": job.kind,
+        "move": move if move in choices else OTHER,
+        "generation": job.generation,
+    }
+    distributions: dict[str, BaseDistribution] = {
+        "kind": CategoricalDistribution(KINDS),
+        "move": CategoricalDistribution(choices),
+        "generation": IntDistribution(0, 2**53),
+    }
+    return values, distributions
