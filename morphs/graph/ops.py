@@ -412,7 +412,7 @@ def check_pool(kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Non
     """Refuse what torch refuses: numbers out of range, and padding of more than half a pooling window."""
     if min(*kernel, *stride, *dilation) < 1 or min(padding) < 0:
         raise ShapeError("pooling has a kernel, stride or dilation below 1, or a negative padding")
-    if any(2 * p > d * (k - 1) + 1 for k, d, p in zip(kernel, dilation, padding, strict=True)):
+    if any(2 * p > k for k, p in zip(kernel, padding, strict=True)):
         raise ShapeError(f"pooling pads {padding}, more than half its window {kernel}")
 
 

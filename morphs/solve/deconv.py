@@ -102,22 +102,19 @@ def factor(target: Tensor, channels: int, first: Pair, second: Pair, generator: 
 
 def _solve(
     goal: Tensor, channels: int, first: Pair, second: Pair, generator: torch.Generator
-) -> tuple[Tensor, Tensor, tuple[Pair, Pair]] | None:
-    """F1, F2 and the support they fill; F1 full if possible, else F2."""
+) -> tuple[Tensor, Tensor] | None:
+    """F1 and F2; F1 full if possible, else F2."""
     found = _shrink_second(goal, channels, first, second, generator)
     if found is not None:
         return found
     # the mirrored equation: Gᵀ = F1ᵀ ⊛ F2ᵀ
     found = _shrink_second(goal.transpose(0, 1), channels, second, first, generator)
-    if found is None:
-        return None
-    two, one, (support2, support1) = found
-    return one.transpose(0, 1), two.transpose(0, 1), (support1, support2)
+    return None if found is None else (found[1].transpose(0, 1), found[0].transpose(0, 1))
 
 
 def _shrink_second(
     goal: Tensor, channels: int, one: Pair, two: Pair, generator: torch.Generator
-) -> tuple[Tensor, Tensor, tuple[Pair, Pair]] | None:
+) -> tuple[Tensor, Tensor] | None:
     """Algorithm 2 for 'F1 expands G': F1 full, F2 of effective kernel from `two` down to 1."""
     kernel = (int(goal.shape[2]), int(goal.shape[3]))
     grown = tuple((a + b - 1 - k) // 2 for a, b, k in zip(one, two, kernel, strict=True))
@@ -132,8 +129,7 @@ def _shrink_second(
         found = _one_step(padded, channels, one, small, generator)
         if found is not None:
             right = tuple(full - part - at for full, part, at in zip(two, small, left, strict=True))
-            second = torch.nn.functional.pad(found[1], (left[1], right[1], left[0], right[0]))
-            return found[0], second, (one, small)
+            return found[0], torch.nn.functional.pad(found[1], (left[1], right[1], left[0], right[0]))
     return None
 
 
@@ -186,7 +182,7 @@ def _residual(padded: Tensor, first: Tensor, second: Tensor) -> float:
     return error / (float(padded.abs().max()) or 1.0)
 
 
-def _finish(goal: Tensor, first: Tensor, second: Tensor, support: tuple[Pair, Pair]) -> Factoring:
+def _finish(goal: Tensor, first: Tensor, second: Tensor) -> Factoring:
     """Give both factors the same spread, keeping their product: one times s, the other times 1/s."""
     spread1, spread2 = float(first.std(correction=0)), float(second.std(correction=0))
     if spread1 > 0 and spread2 > 0:
@@ -198,7 +194,14 @@ def _finish(goal: Tensor, first: Tensor, second: Tensor, support: tuple[Pair, Pa
     ]
     padded = torch.nn.functional.pad(goal, (padding[1], padding[1], padding[0], padding[0]))
     spread = float(first.std(correction=0)) / (float(goal.std(correction=0)) or 1.0)
+    support = (_support(first), _support(second))
     return Factoring(first, second, _residual(padded, first, second), support, spread)
+
+
+def _support(factor: Tensor) -> Pair:
+    """Rows and columns of the kernel that are not all zero."""
+    filled = (factor != 0).flatten(0, 1).any(0)
+    return int(filled.any(1).sum()), int(filled.any(0).sum())
 
 
 def _why_not(goal: Tensor, channels: int, first: Pair, second: Pair, generator: torch.Generator) -> str:

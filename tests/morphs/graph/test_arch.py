@@ -44,7 +44,10 @@ def test_errors_name_node_and_rule(said):
 
 
 def test_no_error_repeats_a_huge_name_or_one_with_newlines():
-    for nodes in ([X, Node("r", Activation("relu"), ("z\n" * 9999,)), OUT], [X, Node("\n" * 9999, Flatten(), ("x",))]):
+    for nodes in (
+        [X, Node("r", Activation("relu"), ("z\n" * 9999,)), OUT],
+        [X, Node("\n" * 9999, Flatten(), ("x",))],
+    ):
         with pytest.raises(GraphError) as caught:
             ArchGraph(nodes)
         assert "\n" not in str(caught.value)
@@ -67,8 +70,12 @@ def test_order_and_reachability_are_networkxs(graph):
     assert [n.name for n in graph] == list(nx.lexicographical_topological_sort(dag, key=natural_key))
     for node in graph:
         assert graph.ancestors(node.name) == nx.ancestors(dag, node.name)
-        assert sorted(graph.consumers(node.name)) == sorted((r, d["slot"]) for _, r, d in dag.out_edges(node.name, data=True))
-        assert [s for s, _, d in sorted(dag.in_edges(node.name, data=True), key=lambda e: e[2]["slot"])] == list(node.inputs)
+        assert sorted(graph.consumers(node.name)) == sorted(
+            (r, d["slot"]) for _, r, d in dag.out_edges(node.name, data=True)
+        )
+        assert [
+            s for s, _, d in sorted(dag.in_edges(node.name, data=True), key=lambda e: e[2]["slot"])
+        ] == list(node.inputs)
 
 
 def test_c2_comes_before_c10():

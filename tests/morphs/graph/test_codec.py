@@ -45,12 +45,20 @@ def test_graphs_go_through_json_and_text(graph):
 
 
 def document(**changes) -> dict:
-    base = json.loads(morphs.parse_graph("x = input(size=[4]); l = linear(x, features=2); out = output(l)").to_json())
+    base = json.loads(
+        morphs.parse_graph("x = input(size=[4]); l = linear(x, features=2); out = output(l)").to_json()
+    )
     return {**base, **changes}
 
 
 def node(**changes) -> dict:
-    return {"name": "l", "op": {"kind": "linear", "features": 2, "bias": True}, "inputs": ["x"], "owner": "l", **changes}
+    return {
+        "name": "l",
+        "op": {"kind": "linear", "features": 2, "bias": True},
+        "inputs": ["x"],
+        "owner": "l",
+        **changes,
+    }
 
 
 def with_node(**changes) -> str:
@@ -157,5 +165,7 @@ def test_errors_in_the_text_form_name_the_line(line, said):
 
 
 def test_the_text_form_takes_comments_and_semicolons_and_leaves_defaults_out():
-    graph = morphs.parse_graph("# a comment\nx = input(size=[2, 4, 4]); m = max_pool2d(x, kernel=[2, 2], stride=2);out=output(m)")
+    graph = morphs.parse_graph(
+        "# a comment\nx = input(size=[2, 4, 4]); m = max_pool2d(x, kernel=[2, 2], stride=2);out=output(m)"
+    )
     assert graph.text() == "x = input(size=[2, 4, 4])\nm = max_pool2d(x, kernel=2)\nout = output(m)"
