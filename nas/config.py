@@ -23,7 +23,7 @@ LIMITS = tuple(field.name for field in fields(Limits))
 class RunConfig(BaseModel):
     """Everything that decides what a run does. Times in seconds."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     space: str
     data: str
@@ -35,9 +35,8 @@ class RunConfig(BaseModel):
     children: int = Field(default=3, ge=1, le=1000)
     moves_per_child: int = Field(default=2, ge=1, le=100)
     epochs: float = Field(default=1.0, gt=0)  # of the incumbent; all competitors get its cost
-    final_share: float = Field(
-        default=0.25, ge=0, lt=1
-    )  # of the training cost (of the budget, if there is one)
+    # Of the training cost of the best network's lineage; of the budget, where that ends the search.
+    final_share: float = Field(default=0.25, ge=0, lt=1)
     final: Literal["continue", "restart"] = "continue"
     limits: dict[str, int] = {}
     policy: Literal["hill-climb"] = "hill-climb"
@@ -46,7 +45,7 @@ class RunConfig(BaseModel):
     workers: int = Field(default=1, ge=1, le=4096)
     threads: int = Field(default=1, ge=1, le=4096)  # of each child, whatever `workers` is
     device: str = "cpu"
-    child_timeout: float | None = Field(default=None, gt=0)
+    child_timeout: float | None = Field(default=None, gt=0)  # the final training, far longer, has none
     train: TrainConfig = TrainConfig()
     recipe: str | None = None
 
@@ -80,15 +79,28 @@ class RunConfig(BaseModel):
 
 # What each space is run with unless a recipe or the command line says otherwise. Tuned on validation splits.
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "digits": {"data": "digits", "generations": 6, "epochs": 40, "train": {"lr": 0.1, "batch_size": 64}},
-    "mlp": {"data": "mnist", "generations": 6, "epochs": 2, "train": {"lr": 0.1, "batch_size": 128}},
+    "digits": {
+        "data": "digits",
+        "val_fraction": 0.2,
+        "generations": 8,
+        "moves_per_child": 1,
+        "epochs": 100,
+        "final_share": 0.3,
+        "train": {"lr": 0.05, "batch_size": 64, "warmup_steps": 50, "clip_norm": 1.0},
+    },
+    "mlp": {
+        "data": "mnist",
+        "generations": 6,
+        "epochs": 2,
+        "train": {"lr": 0.05, "warmup_steps": 50, "clip_norm": 1.0, "weight_decay": 1e-4},
+    },
     "cifar_quick": {
         "data": "cifar10",
         "generations": 8,
         "epochs": 2,
-        "train": {"lr": 0.05, "batch_size": 128},
+        "train": {"lr": 0.05, "warmup_steps": 50, "clip_norm": 2.0},
     },
-    "nash": {"data": "cifar10", "generations": 8, "epochs": 2, "train": {"lr": 0.1, "batch_size": 128}},
+    "nash": {"data": "cifar10", "generations": 8, "epochs": 2, "train": {"lr": 0.1, "warmup_steps": 50}},
 }
 
 
@@ -102,7 +114,7 @@ def make_config(space_or_recipe: str, overrides: Mapping[str, Any]) -> RunConfig
     if space_or_recipe not in SPACES:
         recipe = load_recipe(_find_recipe(space_or_recipe))
     space = str(recipe.get("space", space_or_recipe))
-    values: dict[str, Any] = {"workers": max(1, (os.cpu_count() or 1) // int(overrides.get("threads", 1)))}
+    values: dict[str, Any] = {}
     layers: list[Mapping[str, Any]] = [DEFAULTS.get(space, {}), recipe, overrides]
     if any("budget" in layer for layer in layers[1:]):
         layers[0] = {key: value for key, value in layers[0].items() if key != "generations"}
@@ -113,7 +125,15 @@ def make_config(space_or_recipe: str, overrides: Mapping[str, Any]) -> RunConfig
     values["space"] = space
     if recipe:
         values["recipe"] = space_or_recipe
-    return check_config(values)
+    config = check_config(values)
+    if "workers" in values:
+        return config
+    return config.model_copy(update={"workers": max(1, _cores() // config.threads)})
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_config(values: Mapping[str, Any]) -> RunConfig:
@@ -121,12 +141,27 @@ def check_config(values: Mapping[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(dict(values))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        message = str(first["msg"]).removeprefix("Value error, ")
-        raise UserError(f"configuration: {where + ': ' if where else ''}{message}") from None
+        raise UserError(f"configuration: {_first_fault(error)}") from None
     except UserError as error:
         raise UserError(f"configuration: {error}") from None
+
+
+def _first_fault(error: ValidationError) -> str:
+    """The first thing wrong, as fact and remedy."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        known = (
+            [field.name for field in fields(TrainConfig)] if "." in where else list(RunConfig.model_fields)
+        )
+        name = where.rpartition(".")[2]
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}"
+        return f'there is no setting "{where}"; {hint}'
+    message = str(first["msg"])
+    if first["type"] == "value_error":  # our own words, which say all
+        return message.removeprefix("Value error, ")
+    return f"{where or 'it'}: {message[:1].lower()}{message[1:]}, not {first['input']!r:.60}"
 
 
 def _find_recipe(name: str) -> Path:

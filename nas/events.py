@@ -9,13 +9,17 @@ from nas.config import RunConfig
 from nas.evaluate import Scores
 from nas.ledger import Job, LedgerView, TrialRecord
 
+Stopped = Literal["budget", "generations", "exhausted", "interrupted"]  # exhausted: no legal move was left
+
 
 @dataclass(frozen=True)
 class Outcome:
     """How a run ended, or was left.
 
-    seconds: wall time across resumes. overhead: the share of it in which no child was inside training or
-    evaluation.
+    best: the final network's trial; until there is one `view.best`. test: the final network's scores on the
+    test split. seconds: wall time across resumes, from reading the data to the end. overhead: the share of it
+    in which no trial was inside training or evaluation (trials without a result count as if they had not been).
+    stopped: why the search ended; "interrupted" when the run isn't finished.
     """
 
     run: Path
@@ -24,7 +28,7 @@ class Outcome:
     test: Scores | None
     seconds: float
     overhead: float
-    stopped: Literal["budget", "generations", "exhausted", "interrupted"]
+    stopped: Stopped
 
 
 class Watcher(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from morphs import ArchGraph, Limits, cost
 from nas.config import RunConfig
@@ -23,6 +23,12 @@ class Plan:
     space: Space
     policy: Policy
     images: int  # of the training split
+
+    @property
+    def rounds(self) -> int:
+        """How many competitors of a generation a worker performs, one after the other."""
+        competitors = self.config.children + 1
+        return -(-competitors // min(self.config.workers, competitors))
 
 
 def make_plan(config: RunConfig, data: SearchData) -> Plan:
@@ -48,9 +54,7 @@ def seed_job(plan: Plan) -> Job:
 
 def generation_jobs(plan: Plan, view: LedgerView, generation: int) -> tuple[Job, ...]:
     """The competitors of `generation` ≥ 1, given all that was told before it; empty when nothing is left to try."""
-    before = LedgerView(
-        tuple(r for r in view.trials if r.job.generation < generation and r.job.kind != "final")
-    )
+    before = LedgerView(tuple(record for record in view.trials if record.job.generation < generation))
     proposals = plan.policy.propose(before, generation, plan.config.seed)
     parents = {record.job.key: record for record in before.complete}
     incumbent = graph_of(plan.policy.incumbent(before))
@@ -70,13 +74,19 @@ def generation_jobs(plan: Plan, view: LedgerView, generation: int) -> tuple[Job,
 
 
 def final_job(plan: Plan, view: LedgerView, steps: int) -> Job:
-    """The final training of the best network, from its weights or afresh."""
+    """The final training of the best network, from its weights or afresh (without steps: its weights as they are).
+
+    Its slot is 0, and one more for each final training that failed.
+    """
     best = plan.policy.incumbent(view)
-    generation = 1 + max(record.job.generation for record in view.trials)
-    job = _job(plan, "final", generation, 0, best, "", graph_of(best), steps)
-    if plan.config.final == "restart":
-        job = Job(**{**vars(job), "extra": {}})
-    return job
+    failed = sum(record.job.kind == "final" for record in view.trials)
+    job = _job(plan, "final", last_generation(view) + 1, failed, best, "", graph_of(best), steps)
+    return replace(job, extra={}) if plan.config.final == "restart" and steps else job
+
+
+def last_generation(view: LedgerView) -> int:
+    """The last generation of the search that has a trial; 0 where none has begun."""
+    return max((record.job.generation for record in view.trials if record.job.kind != "final"), default=0)
 
 
 def lineage_steps(plan: Plan, view: LedgerView) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
+from nas.config import RunConfig
 from nas.ledger import Job, Result
 
 
@@ -21,20 +23,20 @@ class Progressed:
 
 @dataclass(frozen=True)
 class Done:
-    """A job ended: with a result whose checkpoint is durable, or with the reason why not."""
+    """A job ended: with a result whose checkpoint is durable, or with the reason why not.
+
+    fault: the reason is no fault of the candidate (the disk is full, the data can't be read): the job is to be
+    run again once that is mended, and must not be recorded as failed.
+    """
 
     number: int
     result: Result | None
     reason: str | None
+    fault: bool = False
 
 
 class Executor(Protocol):
     """Performs jobs, each known by its trial's number."""
-
-    @property
-    def slots(self) -> int:
-        """How many jobs run at once."""
-        ...
 
     def submit(self, number: int, job: Job) -> None:
         """Perform `job` as soon as a worker is free."""
@@ -45,5 +47,9 @@ class Executor(Protocol):
         ...
 
     def close(self) -> None:
-        """Stop everything at once; what was in flight is lost."""
+        """Stop everything at once; what was in flight is lost. Again does nothing."""
         ...
+
+
+# (run folder, configuration, digest of the driver's data) -> an executor, which starts nothing before `submit`
+ExecutorFactory = Callable[[Path, RunConfig, str], Executor]

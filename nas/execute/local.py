@@ -1,52 +1,70 @@
-"""The local executor: spawned worker processes, no Ray. A worker that dies fails its own job alone."""
+"""The local executor: worker processes on this machine, no Ray. A worker that dies fails its own job alone.
+
+Workers are started by name rather than by multiprocessing's spawn, which would run the user's main script
+again in each of them. Each is the leader of a session: Ctrl-C reaches the driver alone, and a worker is
+killed with all that it started.
+"""
 
 from __future__ import annotations
 
+import json
 import multiprocessing
+import os
 import signal
+import subprocess
+import sys
 import time
-import traceback
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
-from morphs.errors import MorphError
 from nas.config import RunConfig
-from nas.errors import NasError
 from nas.execute.executor import Done, Progressed
-from nas.ledger import Job, job_from, result_from
+from nas.execute.worker import Began, Order
+from nas.ledger import Job
 
-_CONTEXT = multiprocessing.get_context("spawn")
+LOG = "workers.log"
+START_SECONDS = 300.0  # allowed for a worker's imports and data, on top of the timeout for a child
+_MAIN = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
+    "from nas.execute.worker import main; main(int(sys.argv[1]))"
+)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Worker:
     """One process and what it is doing."""
 
-    process: SpawnProcess
-    pipe: Connection
-    number: int | None = None
-    since: float = 0.0
+    process: subprocess.Popen[bytes]
+    pipe: Connection[Any, Any]
+    job: tuple[int, Job] | None = None
+    deadline: float | None = None
     reason: str | None = None  # why we killed it
+
+    @property
+    def free(self) -> bool:
+        return self.job is None and self.process.poll() is None
+
+    def kill(self) -> None:
+        """End it and all that it started; a frozen process as well."""
+        if self.process.returncode is None:  # else its number may be another's by now
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
 
 
 @dataclass
 class LocalExecutor:
-    """Up to `config.workers` processes of `config.threads` threads each, started when first needed."""
+    """Up to `config.workers` processes of `config.threads` threads each, started with the first job."""
 
     run: Path
     config: RunConfig
+    data_digest: str
     _workers: list[_Worker] = field(default_factory=list[_Worker])
     _waiting: deque[tuple[int, Job]] = field(default_factory=deque[tuple[int, Job]])
-
-    @property
-    def slots(self) -> int:
-        """Workers at once."""
-        return self.config.workers
 
     def submit(self, number: int, job: Job) -> None:
         """Queue a job and start it if a worker is free."""
@@ -56,125 +74,95 @@ class LocalExecutor:
     def poll(self, timeout: float) -> Iterator[Progressed | Done]:
         """Progress and ends of jobs; kills workers that exceed the timeout for one child."""
         self._kill_late()
-        watched: dict[Any, _Worker] = {}
-        for worker in self._workers:
-            watched[worker.pipe] = worker
-            watched[worker.process.sentinel] = worker
-        events: list[Progressed | Done] = []
-        ended: list[_Worker] = []
-        for ready in wait(list(watched), timeout):
-            worker = watched[ready]
-            if worker in ended:
-                continue
-            if isinstance(ready, Connection):
-                ended += [] if self._receive(worker, events) else [worker]
-            elif not worker.pipe.poll():
-                ended.append(worker)
-        for worker in ended:
-            self._bury(worker, events)
+        owners: dict[Any, _Worker] = {worker.pipe: worker for worker in self._workers}
+        events = [event for pipe in wait(owners, timeout) for event in self._receive(owners[pipe])]
         self._assign()
         yield from events
 
     def close(self) -> None:
         """Kill every worker."""
         for worker in self._workers:
-            worker.process.kill()
+            worker.kill()
         for worker in self._workers:
-            worker.process.join()
+            worker.process.wait()
             worker.pipe.close()
         self._workers.clear()
         self._waiting.clear()
 
     def _assign(self) -> None:
+        if not self._workers:  # all that a generation can use: the others start while the first is at work
+            for _ in range(min(self.config.workers, self.config.children + 1)):
+                self._start()
         while self._waiting:
-            free = next((worker for worker in self._workers if worker.number is None), None)
-            if free is None and len(self._workers) < self.slots:
-                free = self._spawn()
+            free = next((worker for worker in self._workers if worker.free), None)
+            if free is None and len(self._workers) < self.config.workers:
+                free = self._start()
             if free is None:
                 return
-            number, job = self._waiting.popleft()
-            free.number, free.since = number, time.monotonic()
-            try:
-                free.pipe.send((number, job.to_dict()))
-            except (BrokenPipeError, ConnectionError):  # it died while idle; poll reports the job as lost
-                continue
+            free.job = self._waiting.popleft()
+            free.deadline = self._deadline(free.job[1], START_SECONDS)
+            with suppress(OSError):  # it died this moment: poll reports the job as lost
+                free.pipe.send(free.job)
 
-    def _spawn(self) -> _Worker:
-        ours, theirs = _CONTEXT.Pipe()
-        process = _CONTEXT.Process(target=_work, args=(theirs, self.run, self.config), daemon=True)
-        process.start()
-        theirs.close()
+    def _deadline(self, job: Job, allowance: float = 0.0) -> float | None:
+        limit = self.config.child_timeout
+        return None if limit is None or job.kind == "final" else time.monotonic() + limit + allowance
+
+    def _start(self) -> _Worker:
+        ours, theirs = multiprocessing.Pipe()
+        with (self.run / LOG).open("ab") as log, theirs:
+            process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-c",
+                    _MAIN,
+                    str(theirs.fileno()),
+                    json.dumps([str(entry) for entry in sys.path]),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
         worker = _Worker(process, ours)
         self._workers.append(worker)
+        with suppress(OSError):
+            worker.pipe.send(Order(self.run.absolute(), self.config, self.data_digest))
         return worker
 
-    def _receive(self, worker: _Worker, events: list[Progressed | Done]) -> bool:
-        """Read one message; False when the worker is gone."""
+    def _receive(self, worker: _Worker) -> list[Progressed | Done]:
+        """What one message says, or the end of the worker."""
         try:
-            message = worker.pipe.recv()
-        except (EOFError, ConnectionError, OSError):
-            return False
-        if isinstance(message, Progressed):
-            events.append(message)
-        else:
-            number, result, reason = message
-            worker.number = None
-            events.append(Done(number, result_from(result) if result is not None else None, reason))
-        return True
+            message: Began | Progressed | Done = worker.pipe.recv()
+        except (EOFError, OSError):
+            return self._bury(worker)
+        if isinstance(message, Began):
+            if worker.job is not None:
+                worker.deadline = self._deadline(worker.job[1])
+            return []
+        if isinstance(message, Done):
+            worker.job = worker.deadline = None
+        return [message]
 
     def _kill_late(self) -> None:
-        limit = self.config.child_timeout
+        now = time.monotonic()
         for worker in self._workers:
-            if limit is not None and worker.number is not None and time.monotonic() - worker.since > limit:
-                worker.reason = f"it took longer than {limit:g} s (--child-timeout)"
-                worker.process.kill()
+            if worker.deadline is not None and now > worker.deadline:
+                worker.reason = f"it took longer than {self.config.child_timeout:g} s (--child-timeout)"
+                worker.kill()
 
-    def _bury(self, worker: _Worker, events: list[Progressed | Done]) -> None:
-        worker.process.kill()
-        worker.process.join()
+    def _bury(self, worker: _Worker) -> list[Progressed | Done]:
+        """Forget a worker that closed its end, and say what that means for its job."""
+        with suppress(subprocess.TimeoutExpired):
+            worker.process.wait(5)
+        worker.kill()
+        code = worker.process.wait()
         worker.pipe.close()
         self._workers.remove(worker)
-        if worker.number is not None:
-            code = worker.process.exitcode or 0
-            cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            hint = ", most likely for want of memory" if code == -signal.SIGKILL else ""
-            reason = worker.reason or f"its worker process died ({cause}{hint})"
-            events.append(Done(worker.number, None, reason))
-
-
-def _work(pipe: Connection, run: Path, config: RunConfig) -> None:
-    """A worker process: perform jobs until the driver is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
-    import torch
-
-    from nas.data import load_search_data, load_test_split
-    from nas.execute.task import Worksite, perform
-
-    torch.set_num_threads(config.threads)
-    root = Path(config.data_root) if config.data_root else None
-    site = Worksite(run, config.train, config.device, lambda: load_test_split(config.data, root, config.seed))
-    data = None
-    while True:
-        try:
-            number, document = pipe.recv()
-        except (EOFError, ConnectionError):
-            return
-
-        def progress(step: int, steps: int, loss: float, number: int = number) -> None:
-            pipe.send(Progressed(number, step, steps, loss))
-
-        try:
-            data = data or load_search_data(config.data, root, config.seed, config.val_fraction)
-            done = (number, perform(job_from(document), site, data, progress).to_dict(), None)
-        except (BrokenPipeError, ConnectionError):
-            return  # the driver is gone: the job will be run again by the next one
-        except (MorphError, NasError) as error:
-            done = (number, None, str(error))
-        except MemoryError:
-            done = (number, None, "it ran out of memory; set a limit on parameters or activations")
-        except Exception:
-            done = (number, None, "it raised an exception: " + traceback.format_exc(limit=-3)[-2000:])
-        try:
-            pipe.send(done)
-        except (BrokenPipeError, ConnectionError):
-            return
+        if worker.job is None:
+            return []
+        cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        hint = "most likely for want of memory" if code == -signal.SIGKILL else f"see {self.run / LOG}"
+        reason = worker.reason or f"its worker process died ({cause}; {hint})"
+        return [Done(worker.job[0], None, reason)]

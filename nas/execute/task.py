@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -13,9 +14,11 @@ from torch import Tensor, nn
 
 import morphs
 from morphs import Network
+from morphs.errors import MorphError
 from nas.data import ImageSplit, SearchData, train_batches
-from nas.errors import TrainingFailed
+from nas.errors import TrainingFailed, UserError
 from nas.evaluate import evaluate
+from nas.execute.executor import Done
 from nas.ledger import Job, Result, Store
 from nas.seeds import derive
 from nas.train import TrainConfig, train
@@ -34,6 +37,23 @@ class Worksite:
     load_test: Callable[[], ImageSplit]  # called for the final network alone
 
 
+def attempt(number: int, job: Job, site: Worksite, data: SearchData, progress: Progress) -> Done:
+    """`perform`, with whatever ends a candidate as its reason. Raises ConnectionError alone: nobody listens."""
+    try:
+        return Done(number, perform(job, site, data, progress), None)
+    except ConnectionError:
+        raise
+    except UserError as error:  # of the disk, the record or the data
+        return Done(number, None, str(error), fault=True)
+    except (MorphError, TrainingFailed) as error:
+        return Done(number, None, str(error))
+    except (MemoryError, torch.OutOfMemoryError):
+        return Done(number, None, "it ran out of memory; set a limit on parameters or activations")
+    except Exception as error:
+        trace = traceback.format_exc(limit=-3)[-2000:]
+        return Done(number, None, f"it raised {type(error).__name__}: {error}\n{trace}")
+
+
 def perform(job: Job, site: Worksite, data: SearchData, progress: Progress) -> Result:
     """Morph, train, evaluate and store one candidate. The same job gives the same result, bit for bit.
 
@@ -45,10 +65,13 @@ def perform(job: Job, site: Worksite, data: SearchData, progress: Progress) -> R
     module = network.to_torch()
     clock.lap("morph")
     begin = time.time()
-    report = train(
-        module, data, steps=job.steps, config=site.config, seed=derive(job.seed, "train"), device=site.device,
-        on_step=_seldom(progress),
-    )  # fmt: skip
+    losses: dict[str, float] = {}
+    if job.steps:
+        report = train(
+            module, data, steps=job.steps, config=site.config, seed=derive(job.seed, "train"),
+            device=site.device, on_step=_seldom(progress),
+        )  # fmt: skip
+        losses["train_loss"] = report.loss
     clock.lap("train")
     scores = evaluate(module, data.val, data, device=site.device)
     tested = _test_scores(module, job, site, data)
@@ -67,7 +90,7 @@ def perform(job: Job, site: Worksite, data: SearchData, progress: Progress) -> R
         scores={
             "val_accuracy": scores.accuracy,
             "val_loss": scores.loss,
-            "train_loss": report.loss,
+            **losses,
             **tested,
         },
         params=spent.params,
@@ -81,8 +104,9 @@ def perform(job: Job, site: Worksite, data: SearchData, progress: Progress) -> R
 def _start(job: Job, store: Store, data: SearchData) -> tuple[Network, morphs.Drift | None]:
     """The network to train, and the worst drift among its moves."""
     parent = job.extra.get("parent_weights")
+    graph = morphs.graph_from_json(job.graph)
     if parent is None:
-        return morphs.init(morphs.graph_from_json(job.graph), derive(job.seed, "init")), None
+        return morphs.init(graph, derive(job.seed, "init")), None
     network = store.get(str(parent))
     if not job.moves:
         return network, None
@@ -93,6 +117,8 @@ def _start(job: Job, store: Store, data: SearchData) -> tuple[Network, morphs.Dr
         assert child.drift is not None
         worst = morphs.Drift(max(worst.eval, child.drift.eval), max(worst.train, child.drift.train))
         network = child.network
+    if network.graph != graph:
+        raise MorphError(f"{job.moves}: leads to another graph than the job's; report this")
     return network, worst
 
 
@@ -127,7 +153,7 @@ def _seldom(progress: Progress, period: float = 0.2) -> Progress:
 
 
 class _Clock:
-    """Seconds spent in each named lap."""
+    """Wall seconds spent in each named lap."""
 
     def __init__(self) -> None:
         self.laps: dict[str, float] = {}

@@ -1,0 +1,102 @@
+"""A worker process: performs jobs one after the other, and ends at once when its driver does.
+
+Its standard streams are not the driver's: what it or a user's data set prints is kept in the run's log.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import sys
+import threading
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from nas.config import RunConfig
+from nas.data import SearchData, load_search_data, load_test_split
+from nas.errors import UserError
+from nas.execute.executor import Done, Progressed
+from nas.execute.task import Worksite, attempt
+from nas.ledger import Job
+
+
+@dataclass(frozen=True)
+class Order:
+    """The first message to a worker: what it needs to know for all its jobs."""
+
+    run: Path
+    config: RunConfig
+    data_digest: str
+
+
+@dataclass(frozen=True)
+class Began:
+    """The worker's start-up is over and it works on this job now."""
+
+    number: int
+
+
+def main(descriptor: int) -> None:
+    """Serve the driver at the other end of the socket `descriptor`, until it closes that."""
+    faulthandler.enable()
+    pipe: Connection[Any, Any] = Connection(descriptor)
+    order: Order = pipe.recv()
+    inbox: SimpleQueue[tuple[int, Job]] = SimpleQueue()
+    threading.Thread(target=_listen, args=(pipe, inbox), daemon=True).start()
+    try:
+        _serve(pipe, order, inbox)
+    except (BrokenPipeError, ConnectionError):
+        _leave()  # the driver is gone: its jobs will be run again by the next one
+
+
+def _listen(pipe: Connection[Any, Any], inbox: SimpleQueue[tuple[int, Job]]) -> None:
+    """Take jobs in. Reading all the time is how the driver's end is noticed in the middle of a training."""
+    try:
+        while True:
+            inbox.put(pipe.recv())
+    except (EOFError, OSError):
+        _leave()
+
+
+def _leave() -> None:
+    sys.stdout.flush()
+    os._exit(0)  # from any thread, whatever the others do: all that counts is durable by its own means
+
+
+def _serve(pipe: Connection[Any, Any], order: Order, inbox: SimpleQueue[tuple[int, Job]]) -> None:
+    import torch
+
+    config = order.config
+    torch.set_num_threads(config.threads)
+    root = Path(config.data_root) if config.data_root else None
+    site = Worksite(
+        order.run, config.train, config.device, lambda: load_test_split(config.data, root, config.seed)
+    )
+    data = _data(order, root)  # before the first job is here
+    while True:
+        number, job = inbox.get()
+        pipe.send(Began(number))
+
+        def progress(step: int, steps: int, loss: float, number: int = number) -> None:
+            pipe.send(Progressed(number, step, steps, loss))
+
+        if isinstance(data, str):
+            pipe.send(Done(number, None, data, fault=True))
+        else:
+            pipe.send(attempt(number, job, site, data, progress))
+
+
+def _data(order: Order, root: Path | None) -> SearchData | str:
+    """The data set, or why there is none."""
+    config = order.config
+    try:
+        data = load_search_data(config.data, root, config.seed, config.val_fraction)
+    except UserError as error:
+        return str(error)
+    if data.digest != order.data_digest:
+        fact = f"data: {config.data} gave a worker process other images than its driver"
+        return f"{fact}; make it give the same each time"
+    return data
