@@ -1,0 +1,138 @@
+"""From the report's tables to plotly figures, as plain JSON values; colours are names that the page resolves."""
+
+from collections.abc import Callable, Iterable, Sequence
+from html import escape
+from typing import Any
+
+from nas.report.tables import UNCHANGED, MoveRow, TrialRow
+from nas.text import count, percent
+
+Figure = dict[str, Any]
+ZERO_DRIFT = 1e-18  # where an exact zero stands on a logarithmic axis
+FLOAT32_BOUND = 1e-5  # the drift that a float32 network's exact move may show (see morphs.drift)
+
+
+def figures(
+    rows: Sequence[TrialRow], moves: Sequence[MoveRow], drifts: Sequence[TrialRow]
+) -> dict[str, Figure]:
+    """Every chart by the id of its place in the page; charts without a point are left out."""
+    told = [row for row in rows if row.val_accuracy is not None]
+    unit, name = _unit(max((row.time or 0.0 for row in told), default=0.0))
+    charts = {
+        "time": accuracy_chart(
+            told, lambda row: (row.time or 0.0) / unit, {"title": f"running time ({name})"}, True
+        ),
+        "params": accuracy_chart(
+            told,
+            lambda row: row.params or 0,
+            _log_axis("parameters", [row.params or 1 for row in told]),
+            False,
+        ),
+        "gain": gain_chart(moves),
+        "drift": drift_chart(drifts),
+    }
+    return {key: chart for key, chart in charts.items() if chart["data"]}
+
+
+def accuracy_chart(
+    rows: Sequence[TrialRow], at: Callable[[TrialRow], float], axis: dict[str, Any], joined: bool
+) -> Figure:
+    """Validation accuracy in percent against `at`; joined: a line through the best network's ancestors."""
+    best = [row for row in rows if row.best]
+    line = [row for row in rows if row.lineage and not row.best]
+    rest = [row for row in rows if not row.lineage]
+    groups = (
+        ("children", [row for row in rest if row.kind != "parent"], "circle", "muted", 7),
+        (UNCHANGED, [row for row in rest if row.kind == "parent"], "square-open", "muted", 8),
+        ("line of the best", line, "circle", "accent", 9),
+        ("best network", best, "star", "gold", 16),
+    )
+    path: Figure = {
+        "type": "scatter", "mode": "lines", "hoverinfo": "skip", "showlegend": False,
+        "line": {"color": "accent", "width": 2}, "x": [at(row) for row in line + best],
+        "y": [_percent(row) for row in line + best],
+    }  # fmt: skip
+    points = [
+        {
+            "type": "scatter", "mode": "markers", "name": name, "x": [at(row) for row in members],
+            "y": [_percent(row) for row in members], "text": [_tip(row) for row in members],
+            "hovertemplate": "%{text}<extra></extra>",
+            "marker": {"symbol": symbol, "color": color, "size": size},
+        }
+        for name, members, symbol, color, size in groups
+        if members
+    ]  # fmt: skip
+    layout = {"xaxis": axis, "yaxis": {"title": "validation accuracy (%)"}}
+    return {"data": ([path] if joined and rows else []) + points, "layout": layout}
+
+
+def gain_chart(moves: Iterable[MoveRow]) -> Figure:
+    """Bars: each move kind's mean gain in percentage points, whiskers one standard deviation."""
+    known = [row for row in moves if row.gain is not None][::-1]
+    bar: Figure = {
+        "type": "bar", "orientation": "h", "y": [escape(row.kind) for row in known],
+        "x": [100 * (row.gain or 0.0) for row in known],
+        "error_x": {"type": "data", "array": [100 * (row.deviation or 0.0) for row in known], "color": "text"},
+        "text": [f"n = {row.compared}" for row in known], "textposition": "none",
+        "hovertemplate": "%{y}: %{x:+.2f} points, %{text}<extra></extra>",
+        "marker": {"color": ["good" if (row.gain or 0.0) >= 0 else "bad" for row in known]},
+    }  # fmt: skip
+    layout = {
+        "xaxis": {"title": "mean gain (percentage points)"},
+        "height": 120 + 34 * len(known),
+    }
+    return {"data": [bar] if known else [], "layout": layout}
+
+
+def drift_chart(rows: Sequence[TrialRow]) -> Figure:
+    """A strip for each mode and promise: every child's drift on a logarithmic axis, the float32 bound dashed."""
+    data: list[Figure] = []
+    for mode, symbol in (("eval", "circle"), ("train", "diamond-open")):
+        for promise in dict.fromkeys(row.preserves for row in rows):
+            members = [row for row in rows if row.preserves == promise]
+            values = [row.drift_eval if mode == "eval" else row.drift_train for row in members]
+            pairs = [(row, value) for row, value in zip(members, values, strict=True) if value is not None]
+            data.append({
+                "type": "scatter", "mode": "markers", "name": f"{promise}, {mode} mode",
+                "x": [max(value, ZERO_DRIFT) for _, value in pairs],
+                "y": [f"{mode} mode<br>{promise}"] * len(pairs), "showlegend": False,
+                "text": [f"{row.key}: {value:.1e}<br>{escape('; '.join(row.steps))}" for row, value in pairs],
+                "hovertemplate": "%{text}<extra></extra>",
+                "marker": {"symbol": symbol, "size": 9, "opacity": 0.75,
+                           "color": "accent" if promise == "exact" else "gold"},
+            })  # fmt: skip
+    strips = len({trace["y"][0] for trace in data if trace["y"]})
+    layout = {
+        "xaxis": {
+            "title": f"drift (an exact zero stands at {ZERO_DRIFT:.0e})", "type": "log", "dtick": 3,
+            "exponentformat": "power",
+        },
+        "yaxis": {"range": [-0.6, strips - 0.4]},
+        "height": 130 + 52 * strips,
+        "shapes": [
+            {"type": "line", "x0": FLOAT32_BOUND, "x1": FLOAT32_BOUND, "y0": 0, "y1": 1, "yref": "paper",
+             "line": {"color": "bad", "dash": "dash", "width": 1.5}}
+        ],
+    }  # fmt: skip
+    return {"data": data, "layout": layout}
+
+
+def _percent(row: TrialRow) -> float:
+    return 100 * (row.val_accuracy or 0.0)
+
+
+def _tip(row: TrialRow) -> str:
+    what = "<br>".join(map(escape, row.steps)) or escape(row.kind)
+    return f"<b>{row.key}</b> {percent(row.val_accuracy)}, {count(row.params)} parameters<br>{what}"
+
+
+def _log_axis(title: str, values: Sequence[int]) -> dict[str, Any]:
+    """A logarithmic axis for counts with marks at 1, 2 and 5, or at powers of ten only where those are many."""
+    low, high = min(values, default=1) / 1.5, max(values, default=1) * 1.5
+    ticks = [step * 10**power for power in range(16) for step in (1, 2, 5) if low <= step * 10**power <= high]
+    ticks = ticks if len(ticks) <= 7 else [tick for tick in ticks if str(tick).strip("0") == "1"]
+    return {"title": title, "type": "log", "tickvals": ticks, "ticktext": [count(tick) for tick in ticks]}
+
+
+def _unit(longest: float) -> tuple[float, str]:
+    return (3600.0, "hours") if longest > 7200 else (60.0, "minutes") if longest > 180 else (1.0, "seconds")

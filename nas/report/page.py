@@ -1,0 +1,118 @@
+"""From the ledger to RUN/report.html: one file that needs no network and runs in any browser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from morphs import graph_from_json, graph_to_svg
+from morphs.errors import MorphError
+from nas.ledger import LedgerView, read, read_config
+from nas.ledger.files import atomic_write
+from nas.report.charts import figures
+from nas.report.tables import best_trial, drift_rows, headline, move_rows, trial_rows
+from nas.report.tree import tree_svg
+from nas.standing import Standing, standing
+from nas.text import count, percent, span
+
+REPORT = "report.html"
+
+
+def write_report(run: Path) -> Path:
+    """Write RUN/report.html, whole or not at all, and give its path; takes no lock, so a run may be at work.
+
+    Raises RunError when `run` is no run or can't be written to, LedgerDamaged when its record is damaged.
+    """
+    path = run / REPORT
+    atomic_write(path, render(read(run), read_config(run).config, standing(run)).encode())
+    return path
+
+
+def render(view: LedgerView, facts: Mapping[str, Any], state: Standing) -> str:
+    """The page. facts: what `Ledger.create` was given. Nothing of the run reaches the page unescaped."""
+    rows = trial_rows(view)
+    moves, drifts, head = move_rows(rows), drift_rows(rows), headline(view, rows)
+    drawing, text = _drawing(view)
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            head=head,
+            state=state,
+            seconds=head.seconds if state.seconds is None else state.seconds,
+            drawing=drawing,
+            graph_text=text,
+            tree=Markup(tree_svg(rows)),
+            rows=rows,
+            moves=moves,
+            drifts=drifts,
+            figures=figures(rows, moves, drifts),
+            facts=fact_tables(facts),
+            plotly=Markup(get_plotlyjs()),
+        )
+    )
+
+
+def fact_tables(facts: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
+    """Configuration, data, machine and versions as (name, value) rows; nested names are joined by dots."""
+    return {name: _flat(facts[name]) for name in ("config", "data", "machine", "versions") if facts.get(name)}
+
+
+def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
+    if isinstance(value, Mapping) and value:
+        entries = cast(Mapping[str, Any], value)
+        return [row for key in entries for row in _flat(entries[key], f"{name}.{key}" if name else str(key))]
+    if isinstance(value, list):
+        items = [str(item) for item in cast(list[Any], value)]
+        more = f" … {len(items) - 20} more" if len(items) > 20 else ""
+        return [(name, ", ".join(items[:20]) + more)]
+    return [(name, "–" if value is None or value == {} else str(value))]
+
+
+def _drawing(view: LedgerView) -> tuple[Markup, str]:
+    """The best network drawn, and its short text form; both empty where there is none yet."""
+    best = best_trial(view)
+    if best is None:
+        return Markup(), ""
+    try:
+        graph = graph_from_json(best.job.graph)
+    except MorphError as error:
+        return Markup(), f"the graph of trial {best.key} can't be read: {error}"
+    return Markup(graph_to_svg(graph)), graph.text()
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("nas.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    filters: dict[str, Callable[..., str]] = {
+        "percent": percent, "count": count, "span": _span, "drift": _drift, "points": _points, "ratio": _ratio,
+    }  # fmt: skip
+    environment.filters.update(filters)
+    return environment
+
+
+def _span(seconds: float | None) -> str:
+    return "–" if seconds is None else span(seconds)
+
+
+def _drift(value: float | None) -> str:
+    return "–" if value is None else "0" if value == 0 else f"{value:.1e}"
+
+
+def _ratio(number: float, base: float) -> str:
+    """How many times `base` is in `number`, to two or more digits."""
+    return f"{number / base:.1f}" if number < 20 * base else count(number / base)
+
+
+def _points(gain: float | None) -> str:
+    """A difference of shares in percentage points."""
+    return "–" if gain is None else f"{100 * gain:+.2f}"

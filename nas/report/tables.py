@@ -1,0 +1,282 @@
+"""From the ledger's view to the tables and points of the report: pure functions, no HTML.
+
+Accuracies and gains are shares of one, times are seconds, drifts are relative (see `morphs.Drift`).
+"""
+
+from collections.abc import Iterable
+from dataclasses import MISSING, dataclass, fields, replace
+from statistics import fmean, stdev
+
+from morphs import Move, Preserves, parse
+from morphs.errors import MorphError
+from morphs.textform import format_value, split
+from nas.ledger import LedgerView, TrialRecord
+from nas.standing import spent
+
+UNCHANGED = "unchanged parent"
+UNKNOWN = "unknown"
+PLACES = ("node", "source", "target")  # fields that say where: written without their key
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """One trial, as the report tells of it."""
+
+    key: str
+    generation: int
+    slot: int
+    kind: str
+    parent: str | None
+    moves: str
+    steps: tuple[str, ...]  # the moves in short, one by one
+    state: str
+    reason: str
+    won: bool  # the next generation grew from it, or it is the last generation's best
+    lineage: bool  # it is the best trial or one of its ancestors
+    best: bool
+    time: float | None  # running time of the search at which it ended
+    val_accuracy: float | None = None
+    gain: float | None = None  # over the unchanged parent of its generation
+    params: int | None = None
+    macs: int | None = None
+    seconds: float | None = None  # all it took
+    train_seconds: float = 0.0
+    drift_eval: float | None = None
+    drift_train: float | None = None
+    preserves: str = UNKNOWN  # what its moves declare: the least of them
+
+
+@dataclass(frozen=True)
+class MoveRow:
+    """What one kind of move cost and earned. A child made by several kinds counts once for each."""
+
+    kind: str
+    proposed: int  # children
+    failed: int
+    won: int
+    compared: int  # children with a gain
+    gain: float | None  # mean
+    deviation: float | None  # of the gains; None below two
+    seconds: float  # of training, a child's split evenly over its moves
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The run in a few numbers; None for what isn't known yet."""
+
+    best: TrialRow | None
+    seed: TrialRow | None
+    test_accuracy: float | None
+    finished: bool  # the final network is trained
+    generations: int
+    trials: int
+    failed: int
+    running: int
+    seconds: float  # running time; what lies between a stop and a resume left out
+
+
+def trial_rows(view: LedgerView) -> tuple[TrialRow, ...]:
+    """Every trial, in the ledger's order."""
+    won, times = winners(view), clock(view)
+    best = best_trial(view)
+    line = lineage(view, best)
+    return tuple(
+        _row(view, record, record.key in won, record.key in line, record is best, times.get(record.key))
+        for record in view.trials
+    )
+
+
+def headline(view: LedgerView, rows: Iterable[TrialRow]) -> Headline:
+    """The numbers on top of the report."""
+    listed, final = tuple(rows), view.final
+    states = [row.state for row in listed]
+    return Headline(
+        best=next((row for row in listed if row.best), None),
+        seed=next((row for row in listed if row.kind == "seed"), None),
+        test_accuracy=final.result.scores.get("test_accuracy") if final and final.result else None,
+        finished=final is not None,
+        generations=len({row.generation for row in listed if row.kind in ("parent", "child")}),
+        trials=len(listed),
+        failed=states.count("failed"),
+        running=states.count("running"),
+        seconds=max(clock(view).values(), default=0.0),
+    )
+
+
+def move_rows(rows: Iterable[TrialRow]) -> tuple[MoveRow, ...]:
+    """A row for each kind of move, most proposed first, and one for the unchanged parents."""
+    found: dict[str, list[tuple[TrialRow, float]]] = {}
+    for row in rows:
+        kinds = [kind_of(step) for step in row.steps] if row.kind == "child" else []
+        for kind in dict.fromkeys(kinds):
+            found.setdefault(kind, []).append((row, kinds.count(kind) / len(kinds)))
+        if row.kind == "parent":
+            found.setdefault(UNCHANGED, []).append((row, 1.0))
+    table = [_move_row(kind, uses) for kind, uses in found.items()]
+    return tuple(sorted(table, key=lambda row: (row.kind == UNCHANGED, -row.proposed, row.kind)))
+
+
+def drift_rows(rows: Iterable[TrialRow]) -> tuple[TrialRow, ...]:
+    """The children whose drift was measured."""
+    return tuple(row for row in rows if row.drift_eval is not None and row.steps)
+
+
+# -- who won, and when -------------------------------------------------------------------------------
+
+
+def winners(view: LedgerView) -> frozenset[str]:
+    """Keys of the trials from which the next generation grew; for the last whole one, of its best."""
+    named = {record.job.parent for record in view.trials}
+    won: set[str] = set()
+    for number in {record.job.generation for record in view.trials}:
+        rivals = [record for record in view.generation(number) if record.job.kind != "final"]
+        chosen = {record.key for record in rivals if record.key in named}
+        complete = [record for record in rivals if record.state == "complete"]
+        if not chosen and complete and all(record.state != "running" for record in rivals):
+            chosen = {max(complete, key=_rank).key}
+        won |= chosen
+    return frozenset(won)
+
+
+def best_trial(view: LedgerView) -> TrialRecord | None:
+    """The final training, else the last generation's winner: other generations trained longer or less."""
+    won = winners(view)
+    searched = [record for record in view.complete if record.key in won]
+    last = max((record.job.generation for record in searched), default=0)
+    rivals = [record for record in searched if record.job.generation == last]
+    return view.final or max(rivals, key=_rank, default=None)
+
+
+def lineage(view: LedgerView, record: TrialRecord | None) -> frozenset[str]:
+    """Keys of `record` and all its ancestors."""
+    known = {trial.key: trial for trial in view.trials}
+    keys: set[str] = set()
+    while record is not None and record.key not in keys:
+        keys.add(record.key)
+        record = known.get(record.job.parent or "")
+    return frozenset(keys)
+
+
+def clock(view: LedgerView) -> dict[str, float]:
+    """For each ended trial the running time at its end: seconds in which at least one trial was at work.
+
+    What lies between a stop and a resume so doesn't count, nor does the engine's own time between generations.
+    """
+    spans = {record.key: span for record in view.trials if (span := _span(record)) is not None}
+    merged: list[tuple[float, float]] = []
+    for start, end in sorted(spans.values()):
+        if merged and start <= merged[-1][1]:
+            start, end = merged[-1][0], max(end, merged.pop()[1])
+        merged.append((start, end))
+    return {
+        key: sum(min(stop, end) - start for start, stop in merged if start < end)
+        for key, (_, end) in spans.items()
+    }
+
+
+def _span(record: TrialRecord) -> tuple[float, float] | None:
+    """When an ended trial was at work, in seconds since the epoch; a repeated one from its last start, where known."""
+    if record.finished is None:
+        return None
+    seconds = record.result.seconds if record.result else {}
+    return seconds.get("busy_from", record.started), seconds.get("busy_to", record.finished)
+
+
+def _rank(record: TrialRecord) -> tuple[float, float, int, int]:
+    """As hill climbing ranks: validation accuracy, then loss, then fewer parameters, then the earlier slot."""
+    assert record.result is not None
+    scores = record.result.scores
+    return scores["val_accuracy"], -scores.get("val_loss", 0.0), -record.result.params, -record.job.slot
+
+
+# -- rows --------------------------------------------------------------------------------------------
+
+
+def _row(
+    view: LedgerView, record: TrialRecord, won: bool, lineage: bool, best: bool, time: float | None
+) -> TrialRow:
+    job, result = record.job, record.result
+    texts = split(job.moves, ";")
+    row = TrialRow(
+        record.key, job.generation, job.slot, job.kind, job.parent, job.moves, tuple(map(short, texts)),
+        record.state, record.reason or "", won, lineage, best, time, preserves=_declared(texts),
+        train_seconds=record.finished - record.started if record.finished and not result else 0.0,
+    )  # fmt: skip
+    if result is None:
+        return row
+    return replace(
+        row,
+        val_accuracy=result.scores["val_accuracy"],
+        gain=_gain(view, record),
+        params=result.params,
+        macs=result.macs,
+        seconds=spent(result),
+        train_seconds=result.seconds.get("train", 0.0),
+        drift_eval=result.drift_eval,
+        drift_train=result.drift_train,
+    )
+
+
+def _gain(view: LedgerView, record: TrialRecord) -> float | None:
+    """Validation accuracy of a child over its parent, trained on unchanged at the same cost."""
+    if record.job.kind != "child" or record.result is None:
+        return None
+    for rival in view.generation(record.job.generation):
+        if rival.job.kind == "parent" and rival.job.parent == record.job.parent and rival.result:
+            return record.result.scores["val_accuracy"] - rival.result.scores["val_accuracy"]
+    return None
+
+
+def _move_row(kind: str, uses: list[tuple[TrialRow, float]]) -> MoveRow:
+    gains = [row.gain for row, _ in uses if row.gain is not None]
+    return MoveRow(
+        kind=kind,
+        proposed=len(uses),
+        failed=sum(row.state == "failed" for row, _ in uses),
+        won=sum(row.won for row, _ in uses),
+        compared=len(gains),
+        gain=fmean(gains) if gains else None,
+        deviation=stdev(gains) if len(gains) > 1 else None,
+        seconds=sum(row.train_seconds * share for row, share in uses),
+    )
+
+
+# -- moves in few words ------------------------------------------------------------------------------
+
+
+def kind_of(step: str) -> str:
+    """Name of a move from its text."""
+    return step.partition("(")[0].strip()
+
+
+def short(text: str) -> str:
+    """A move's text without what is at its default: `deepen(r1, kernel=3)`; a move unknown here as it is."""
+    move = _parsed(text)
+    if move is None:
+        return text.strip()
+    words: list[str] = []
+    for field in fields(move):
+        value = getattr(move, field.name)
+        if field.default is not MISSING and value == field.default:
+            continue
+        if isinstance(value, tuple) and len(set(value)) == 1 and isinstance(value[0], int):
+            value = value[0]
+        written = format_value(value)
+        words.append(written if field.name in PLACES else f"{field.name}={written}")
+    return f"{move.name}({', '.join(words)})"
+
+
+def _declared(texts: list[str]) -> str:
+    """The least that any of these moves declares to preserve."""
+    moves = [_parsed(text) for text in texts]
+    if not moves or None in moves:
+        return UNKNOWN
+    order = list(Preserves)
+    return max((move.preserves for move in moves if move), key=order.index).value
+
+
+def _parsed(text: str) -> Move | None:
+    try:
+        return parse(text)
+    except MorphError:
+        return None

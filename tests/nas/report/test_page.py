@@ -1,0 +1,116 @@
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from report_support import EVIL, FACTS, example_view, standing_of, with_running, write_run
+
+from nas.errors import RunError
+from nas.ledger import LedgerView
+from nas.report import write_report
+from nas.report.charts import figures
+from nas.report.page import fact_tables, render
+from nas.report.tables import drift_rows, move_rows, trial_rows
+from nas.report.tree import tree_svg
+
+WHOLE = example_view()
+
+
+def page(view: LedgerView, state: str = "finished") -> str:
+    """The page without plotly's own source."""
+    html = render(view, FACTS, standing_of(view, state))
+    return re.sub(r"<script>/\*\*.*?</script>", "", html, flags=re.DOTALL)
+
+
+def test_every_trial_move_reason_and_setting_is_there() -> None:
+    html = page(WHOLE)
+    for record in WHOLE.trials:
+        assert f">{record.key}" in html
+    for expected in (
+        "loss is NaN at step 17",
+        "96.31 %",
+        "read once",
+        FACTS["command"],
+        "train.batch_size",
+        "2.10.0",
+    ):
+        assert expected in html
+
+
+def test_what_a_run_says_is_never_markup() -> None:
+    html = page(WHOLE, "running")
+    assert EVIL not in html
+    assert "<script>alert" not in html
+    assert "exit code 1: &lt;script&gt;alert" in html
+    assert "<b>best</b>" not in html
+    assert "on <host>" not in html
+
+
+def test_the_page_asks_for_nothing_from_outside() -> None:
+    html = page(WHOLE)
+    assert not re.findall(r"""(?:src|href|action)\s*=|@import|url\(""", html)
+    assert set(re.findall(r"https?://[^\s\"'<)]+", html)) <= {"http://www.w3.org/2000/svg"}
+    assert "default-src 'none'" in html
+
+
+@pytest.mark.parametrize(
+    ("view", "state", "expected"),
+    [
+        (with_running(WHOLE), "running", "not read before the final training ends"),
+        (with_running(WHOLE), "stopped", "nas resume runs/digits-digits-001"),
+        (example_view(0, final=False), "stopped", "the seed network itself"),
+        (LedgerView(()), "running", "No trial has ended yet"),
+    ],
+)
+def test_runs_that_are_not_finished(view: LedgerView, state: str, expected: str) -> None:
+    assert expected in page(view, state)
+
+
+def test_hundreds_of_trials_stay_light() -> None:
+    view = example_view(40, 8)
+    assert len(view.trials) == 362
+    assert len(render(view, FACTS, standing_of(view, "finished")).encode()) < 8e6
+
+
+def test_the_tree_has_an_edge_to_every_child_and_one_strong_line() -> None:
+    tree = ElementTree.fromstring(tree_svg(trial_rows(WHOLE)))
+    paths = [item.attrib["class"] for item in tree.iter() if item.tag.endswith("path")]
+    assert len(paths) == len(WHOLE.trials) - 1
+    assert sum("line" in names.split() for names in paths) == 7  # six generations and the final training
+    assert sum("failed" in names.split() for names in paths) == 3
+    texts = [item.text or "" for item in tree.iter() if item.tag.endswith("text")]
+    assert sum(text == "unchanged" for text in texts) == 6
+    assert sum(text.startswith("★") for text in texts) == 1
+
+
+def test_charts_show_every_complete_trial_once() -> None:
+    rows = trial_rows(WHOLE)
+    charts = figures(rows, move_rows(rows), drift_rows(rows))
+    assert set(charts) == {"time", "params", "gain", "drift"}
+    for name in ("time", "params"):
+        points = [x for trace in charts[name]["data"] if trace["mode"] == "markers" for x in trace["x"]]
+        assert len(points) == len(WHOLE.complete)
+    assert figures((), (), ()) == {}
+
+
+def test_facts_are_flattened() -> None:
+    assert fact_tables({"config": {"a": {"b": 1}, "c": None, "d": [1, 2], "e": {}}, "other": 1}) == {
+        "config": [("a.b", "1"), ("c", "–"), ("d", "1, 2"), ("e", "–")]
+    }
+
+
+def test_a_run_on_disk_gets_its_report(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    write_run(run, example_view(2, 3))
+    path = write_report(run)
+    assert path == run / "report.html"
+    html = path.read_text(encoding="utf-8")
+    assert "96.31 %" in html
+    assert sorted(entry.name for entry in run.iterdir() if entry.name.startswith(".")) == []
+    assert write_report(run).read_text(encoding="utf-8") == html
+
+
+def test_no_run_gives_one_line(tmp_path: Path) -> None:
+    with pytest.raises(RunError):
+        write_report(tmp_path)
+    assert list(tmp_path.iterdir()) == []
