@@ -126,7 +126,7 @@ class Deepen(Move):
     def _factored(self, graph: ArchGraph, node: Node) -> ArchGraph:
         op = node.op
         if not isinstance(op, (Conv2d, Linear)):
-            raise self.refuse(f'node "{node.name}" is a {op.kind}', "choose a conv2d or linear")
+            raise self.refuse(f'node "{node.name}" has the op {op.kind}', "choose a conv2d or linear")
         if graph.is_shared(node.name):
             raise self.refuse(f'node "{node.name}" shares its parameters', "choose a layer that is used once")
         if self.channels is None or self.channels < 1:

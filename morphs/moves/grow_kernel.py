@@ -42,7 +42,7 @@ class GrowKernel(Move):
         """The child's graph."""
         op = require(graph, self.name, self.node).op
         if not isinstance(op, Conv2d):
-            raise self.refuse(f'node "{self.node}" is a {op.kind}', "choose a conv2d")
+            raise self.refuse(f'node "{self.node}" has the op {op.kind}', "choose a conv2d")
         more = tuple(new - old for new, old in zip(self.to, op.kernel, strict=True))
         if min(more) < 0 or max(more) == 0 or any(m % 2 for m in more):
             raise self.refuse(

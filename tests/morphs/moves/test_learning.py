@@ -1,0 +1,68 @@
+"""A child can learn: gradients reach every new number, and clones part ways."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import morphs
+from strategies import lively, some_batches
+
+TEXT = """
+    x = input(size=[3, 6, 6]); c = conv2d(x, channels=4, kernel=3, padding=1, bias=false); n = batch_norm(c)
+    r = {phi}(n); d = conv2d(r, channels=4, kernel=3, padding=1); e = {phi}(d); g = adaptive_avg_pool2d(e, size=2)
+    f = flatten(g); h = linear(f, features=6); i = {phi}(h); l = linear(i, features=3); out = output(l)
+"""
+
+MOVES = [
+    "widen(node=c, to=7)", "widen(node=d, to=9)", "widen(node=h, to=20)", "widen(node=c, to=7, how=zero)",
+    "widen(node=d, to=9, how=zero)", "widen(node=h, to=9, how=zero)", "deepen(node=r, kernel=[3, 3])", "deepen(node=i)",
+    "deepen(node=n, kernel=[3, 3], activation=tanh)", "deepen(node=d, how=netmorph, channels=16, kernel=[3, 3], then=[3, 3])",
+    "deepen(node=d, how=netmorph, channels=4, kernel=[3, 3])", "deepen(node=h, how=netmorph, channels=9)",
+    "grow_kernel(node=c, to=[5, 5])", "add_skip(source=r, target=d)", "insert_norm(node=d)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("phi", ["relu", "tanh"])
+@pytest.mark.parametrize("move", MOVES)
+def test_a_few_steps_move_every_new_number(move, phi):
+    net = lively(morphs.parse_graph(TEXT.format(phi=phi)), seed=3)
+    child = morphs.apply(net, move, batches=some_batches(net), seed=2)
+    trained = train(child.network)
+    for key, origin in child.origin.items():
+        if not child.network.graph.params[key].trainable:
+            continue
+        before, after = child.network.weights[key], trained.weights[key]
+        fresh = np.ones(before.shape, dtype=bool)
+        if origin.source is not None:
+            fresh[...] = False
+            for axis, index in enumerate(origin.axes):
+                if index is not None:
+                    shape = [-1 if a == axis else 1 for a in range(before.dim())]
+                    fresh |= (index < 0).reshape(shape)
+        stuck = torch.from_numpy(fresh) & (before == after)
+        assert not bool(stuck.any()), f"{int(stuck.sum())} new numbers of {key} did not move"
+
+
+def train(net: morphs.Network, steps: int = 4) -> morphs.Network:
+    """`steps` of SGD on random data, in train mode; P-activations aren't projected, to see where they are drawn."""
+    g = torch.Generator().manual_seed(0)
+    x = 3 * torch.randn(256, *net.graph.shape("x"), generator=g, dtype=net.dtype)
+    y = torch.randint(0, 3, (256,), generator=g)
+    module = net.to_torch().train()
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.05, momentum=0.9)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(module(x), y).backward()
+        optimizer.step()
+    return net.with_weights_from(module)
+
+
+@pytest.mark.parametrize("node", ["c", "d", "h"])
+def test_clones_of_a_unit_do_not_stay_equal(node):
+    net = lively(morphs.parse_graph(TEXT.format(phi="tanh")))
+    child = morphs.apply(net, f"widen(node={node}, to={2 * net.graph.shape(node)[0]})").network
+    before, after = (n.weights[node, "weight"].flatten(1) for n in (child, train(child)))
+    twins = [(i, j) for i in range(len(before)) for j in range(i) if torch.equal(before[i], before[j])]
+    assert len(twins) == net.graph.shape(node)[0]
+    assert all(float((after[i] - after[j]).abs().max()) > 1e-6 for i, j in twins)
