@@ -1,0 +1,60 @@
+"""Shape rules that several ops share, and the limits that torch sets to an op's attributes.
+
+C channels, H height, W width.
+"""
+
+from math import isfinite
+
+from morphs.errors import ShapeError
+from morphs.graph.activations import ACTIVATIONS
+
+Shape = tuple[int, ...]
+Pair = tuple[int, int]
+
+
+def feature_map(shape: Shape, kind: str) -> tuple[int, int, int]:
+    """`shape` as (C, H, W); ShapeError when it is a vector."""
+    if len(shape) != 3:
+        raise ShapeError(f"{kind} reads {shape}, which is no (C, H, W) feature map")
+    return shape[0], shape[1], shape[2]
+
+
+def windows(
+    size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool = False
+) -> Pair:
+    """Number of window positions along H and W, by torch's rule."""
+    counts: list[int] = []
+    for n, k, s, p, d in zip(size, kernel, stride, padding, dilation, strict=True):
+        room = n + 2 * p - d * (k - 1) - 1
+        count = (-(-room // s) if ceil_mode else room // s) + 1
+        if ceil_mode and (count - 1) * s >= n + p:  # a window must not start in the right padding
+            count -= 1
+        if count < 1:
+            raise ShapeError(f"a window of {d * (k - 1) + 1} pixels doesn't fit into {n} padded by {p}")
+        counts.append(count)
+    return counts[0], counts[1]
+
+
+def check_pool(kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> None:
+    """Refuse what torch refuses: numbers out of range, and padding of more than half a pooling window."""
+    if min(*kernel, *stride, *dilation) < 1 or min(padding) < 0:
+        raise ShapeError("pooling has a kernel, stride or dilation below 1, or a negative padding")
+    if any(2 * p > k for k, p in zip(kernel, padding, strict=True)):
+        raise ShapeError(f"pooling pads {padding}, more than half its window {kernel}")
+
+
+def adaptive(shape: Shape, size: Pair, kind: str) -> Shape:
+    """(C, H, W) -> (C, *size); ShapeError when the size is not positive."""
+    if min(size) < 1:
+        raise ShapeError(f"{kind} has size {size}; give positive numbers")
+    return (feature_map(shape, kind)[0], *size)
+
+
+def check_activation(fn: str, args: tuple[float, ...]) -> None:
+    """Refuse an unknown φ or a wrong number of arguments."""
+    if fn not in ACTIVATIONS:
+        raise ShapeError(f"activation {fn!r} is unknown; choose one of {', '.join(ACTIVATIONS)}")
+    if len(args) not in (0, len(ACTIVATIONS[fn].args)):
+        raise ShapeError(f"activation {fn} takes {len(ACTIVATIONS[fn].args)} arguments, not {len(args)}")
+    if not all(isfinite(value) for value in args):
+        raise ShapeError(f"activation {fn} has the argument {args}; give finite numbers")

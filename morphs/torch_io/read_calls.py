@@ -1,0 +1,329 @@
+"""What torch functions and tensor methods mean in the op vocabulary.
+
+Each reader has the signature of the function it reads (so that Python binds the arguments), takes `Ref` for
+tensors, and describes the result as `Made`; nothing is built here. B batch, C channels, H height, W width.
+"""
+
+import math
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from morphs.graph import ops
+from morphs.graph.activations import ACTIVATIONS
+from morphs.graph.ops import Op, Pair, Shape
+
+
+class Refused(Exception):
+    """What the vocabulary can't express, and the remedy; whoever catches it adds the place."""
+
+
+class Batch:
+    """The length of the batch axis: known to be there, never to be computed with."""
+
+    def __repr__(self) -> str:
+        return "B"
+
+
+BATCH = Batch()
+
+
+@dataclass(eq=False)
+class Ref:
+    """A tensor of the traced program: the node that computes its present contents, its shape without batch.
+
+    `family` holds the tensors that share its memory; a stale one was written over through another.
+    """
+
+    name: str
+    shape: Shape
+    family: list["Ref"] = field(default_factory=list["Ref"])
+    stale: bool = False
+
+
+class Memory(Enum):
+    """Where a call leaves its result."""
+
+    NEW = "new"  # in memory of its own
+    VIEW = "view"  # in another tensor object, perhaps on the same memory
+    SAME = "same"  # in the very tensor it read first
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a call comes to: a chain of ops (none: it passes its input on), the first of which reads `reads`."""
+
+    ops: tuple[Op, ...]
+    reads: tuple[Ref, ...]
+    memory: Memory = Memory.NEW
+    stem: str = ""  # how to name the first op's node; by default after the op
+
+
+# -- elementwise ---------------------------------------------------------------------------------------
+
+
+def _act(fn: str, args: tuple[float, ...], input: Ref, inplace: bool) -> Made:
+    usual = tuple(default for _, default in ACTIVATIONS[fn].args)
+    given = tuple(float(value) for value in args)
+    op = ops.Activation(fn, () if given == usual else given)
+    return Made((op,), (tensor(input),), Memory.SAME if inplace else Memory.NEW)
+
+
+def activation(fn: str) -> Callable[..., Made]:
+    """The reader of a φ without arguments."""
+
+    def read(input: Ref, inplace: bool = False) -> Made:
+        return _act(fn, (), input, inplace)
+
+    return read
+
+
+def leaky_relu(input: Ref, negative_slope: float = 0.01, inplace: bool = False) -> Made:
+    """Leaky ReLU."""
+    return _act("leaky_relu", (negative_slope,), input, inplace)
+
+
+def elu(input: Ref, alpha: float = 1.0, inplace: bool = False) -> Made:
+    """ELU."""
+    return _act("elu", (alpha,), input, inplace)
+
+
+def gelu(input: Ref, approximate: str = "none") -> Made:
+    """GELU, the exact one."""
+    only("approximate", approximate, "none")
+    return _act("gelu", (), input, False)
+
+
+def softplus(input: Ref, beta: float = 1, threshold: float = 20) -> Made:
+    """Softplus with torch's own beta and threshold."""
+    only("beta", beta, 1)
+    only("threshold", threshold, 20)
+    return _act("softplus", (), input, False)
+
+
+def hardtanh(input: Ref, min_val: float = -1, max_val: float = 1, inplace: bool = False) -> Made:
+    """Hardtanh from 0 to 6, which is ReLU6."""
+    if (min_val, max_val) != (0, 6):
+        raise Refused(
+            f"hardtanh from {min_val} to {max_val} is not in the vocabulary; use ReLU6 or another activation"
+        )
+    return _act("relu6", (), input, inplace)
+
+
+def dropout(input: Ref, p: float = 0.5, training: bool = True, inplace: bool = False) -> Made:
+    """Dropout that follows the module's training flag. The trace runs in eval mode, so `training` is then False."""
+    if training:
+        raise Refused("it drops out in eval mode too; use nn.Dropout, or pass training=self.training")
+    return Made((ops.Dropout(float(p)),), (tensor(input),), Memory.SAME if inplace else Memory.VIEW)
+
+
+def add(input: Any, other: Any, alpha: float = 1, inplace: bool = False) -> Made:
+    """Sum of two tensors of one shape; 0 + x, with which Python's sum begins, is x."""
+    only("alpha", alpha, 1)
+    terms = [term for term in (input, other) if not (isinstance(term, (int, float)) and term == 0)]
+    if len(terms) == 1 and not inplace:
+        return Made((), (tensor(terms[0]),))
+    return Made(
+        (ops.Add(),), (tensor(input), tensor(other)), Memory.SAME if inplace else Memory.NEW
+    )
+
+
+def multiply(input: Any, other: Any, inplace: bool = False) -> Made:
+    """Product of two tensors."""
+    return Made(
+        (ops.Multiply(),), (tensor(input), tensor(other)), Memory.SAME if inplace else Memory.NEW
+    )
+
+
+# -- windows -------------------------------------------------------------------------------------------
+
+
+def max_pool2d(
+    input: Ref, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+    ceil_mode: bool = False, return_indices: bool = False,
+) -> Made:  # fmt: skip
+    """Maximum over windows."""
+    only("return_indices", return_indices, False)
+    op = ops.MaxPool2d(
+        pair(kernel_size), pair(stride or kernel_size), pair(padding), pair(dilation), bool(ceil_mode)
+    )
+    return Made((op,), (tensor(input),))
+
+
+def avg_pool2d(
+    input: Ref, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+    count_include_pad: bool = True, divisor_override: int | None = None,
+) -> Made:  # fmt: skip
+    """Mean over windows."""
+    only("divisor_override", divisor_override, None)
+    op = ops.AvgPool2d(
+        pair(kernel_size), pair(stride or kernel_size), pair(padding), bool(ceil_mode), bool(count_include_pad)
+    )
+    return Made((op,), (tensor(input),))
+
+
+def adaptive_avg_pool2d(input: Ref, output_size: Any) -> Made:
+    """Mean over as many windows as `output_size` says; None keeps an axis."""
+    return Made((ops.AdaptiveAvgPool2d(_adaptive(tensor(input), output_size)),), (input,))
+
+
+def adaptive_max_pool2d(input: Ref, output_size: Any, return_indices: bool = False) -> Made:
+    """Maximum over as many windows as `output_size` says; None keeps an axis."""
+    only("return_indices", return_indices, False)
+    return Made((ops.AdaptiveMaxPool2d(_adaptive(tensor(input), output_size)),), (input,))
+
+
+def _adaptive(input: Ref, size: Any) -> Pair:
+    _, *spatial = ops.feature_map(input.shape, "adaptive pooling")
+    wanted = size if isinstance(size, (tuple, list)) else (size, size)
+    return pair([own if n is None else n for n, own in zip(wanted, spatial, strict=True)])
+
+
+def mean(input: Ref, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Made:
+    """Mean over H and W, as global average pooling."""
+    only("dtype", dtype, None)
+    rank = 1 + len(tensor(input).shape)
+    axes = dim if isinstance(dim, (tuple, list)) else (dim,)
+    if rank != 4 or any(axis is None for axis in axes) or {int(axis) % rank for axis in axes} != {2, 3}:
+        raise Refused(f"a mean over dim={dim} is not in the vocabulary; take it over (2, 3) of a feature map")
+    pooled = ops.AdaptiveAvgPool2d((1, 1))
+    return Made((pooled,) if keepdim else (pooled, ops.Flatten()), (input,), stem="mean")
+
+
+# -- shapes --------------------------------------------------------------------------------------------
+
+
+def flatten(input: Ref, start_dim: int = 0, end_dim: int = -1) -> Made:
+    """Everything but the batch axis in one."""
+    rank = 1 + len(tensor(input).shape)
+    if (start_dim % rank, end_dim % rank) != (1, rank - 1):
+        raise Refused(
+            f"flattening dims {start_dim} to {end_dim} is not in the vocabulary; flatten all but the batch: dim 1 to -1"
+        )
+    return Made((ops.Flatten(),), (input,), Memory.VIEW)
+
+
+def view(input: Ref, *shape: Any) -> Made:
+    """A view or reshape that flattens all but the batch axis, or keeps the shape."""
+    sizes = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
+    own = tensor(input).shape
+    if sum(size == -1 for size in sizes) <= 1 and sizes:
+        known = [size for size in sizes[1:] if size != -1]
+        rest = () if BATCH in known else tuple(math.prod(own) // max(1, math.prod(known)) if s == -1 else s for s in sizes[1:])
+        if sizes[0] in (BATCH, -1) and math.prod(rest) == math.prod(own):
+            if rest == own:
+                return Made((), (input,), Memory.VIEW)
+            if len(rest) == 1:
+                return Made((ops.Flatten(),), (input,), Memory.VIEW)
+    text = ", ".join(map(str, sizes))
+    raise Refused(
+        f"reshaping (B, {', '.join(map(str, own))}) to ({text}) is not in the vocabulary; "
+        f"only x.view(x.size(0), -1) is: write gates on feature maps with 1x1 convolutions"
+    )
+
+
+def cat(tensors: Any, dim: int = 0) -> Made:
+    """Tensors one after the other along C."""
+    refs = tuple(tensor(ref) for ref in tensors)
+    if not refs or dim % (1 + len(refs[0].shape)) != 1:
+        raise Refused(f"concatenation along dim={dim} is not in the vocabulary; only dim=1 is")
+    return Made((ops.Concat(),), refs)
+
+
+def contiguous(input: Ref, memory_format: Any = None) -> Made:
+    """The same numbers."""
+    return Made((), (tensor(input),), Memory.VIEW)
+
+
+def clone(input: Ref, memory_format: Any = None) -> Made:
+    """The same numbers in memory of their own."""
+    return Made((), (tensor(input),))
+
+
+def size(input: Ref, dim: int | None = None) -> Any:
+    """The shape (B, ...), or one axis of it."""
+    full = (BATCH, *tensor(input).shape)
+    return full if dim is None else full[dim]
+
+
+def attribute(input: Ref, name: str) -> Any:
+    """x.shape and x.ndim."""
+    if name not in ("shape", "ndim"):
+        raise Refused(f"the attribute {name} of a tensor is not in the vocabulary; only shape and ndim are")
+    return size(input) if name == "shape" else len(size(input))
+
+
+# -- arguments -----------------------------------------------------------------------------------------
+
+
+def tensor(value: Any) -> Ref:
+    """`value` as a tensor that may be read."""
+    if not isinstance(value, Ref):
+        raise Refused(f"it takes {value!r:.40}, which no input leads to; use tensors computed from the inputs")
+    if value.stale:
+        raise Refused("it reads a tensor that was changed in place through another view; drop the inplace=True")
+    return value
+
+
+def only(name: str, value: Any, wanted: Any) -> None:
+    """Refuse another value than the one the vocabulary has."""
+    if value != wanted:
+        raise Refused(f"{name}={value!r} is not in the vocabulary; only {name}={wanted!r} is")
+
+
+def pair(value: Any) -> Pair:
+    """An int or a sequence of one or two, as a pair of ints."""
+    values = list(value) if isinstance(value, (tuple, list)) else [value]
+    try:
+        first, second = (operator.index(v) for v in (values * 2 if len(values) == 1 else values))
+    except (TypeError, ValueError):
+        raise Refused(f"{value!r} is no pair of whole numbers; give one or two") from None
+    return first, second
+
+
+# -- tables --------------------------------------------------------------------------------------------
+
+Reader = Callable[..., Any]
+
+
+def _inplace(reader: Reader) -> Reader:
+    return partial(reader, inplace=True)
+
+
+_PLAIN: Mapping[str, Reader] = {
+    fn: activation(fn) for fn in ("relu", "relu6", "silu", "hardswish", "mish", "tanh", "sigmoid")
+}
+
+CALLS: Mapping[Any, Reader] = {  # functions by themselves, methods by name
+    **{F.relu: _PLAIN["relu"], torch.relu: _PLAIN["relu"], torch.relu_: _inplace(_PLAIN["relu"])},
+    **{"relu": _PLAIN["relu"], "relu_": _inplace(_PLAIN["relu"]), F.relu6: _PLAIN["relu6"]},
+    **{F.silu: _PLAIN["silu"], F.hardswish: _PLAIN["hardswish"], F.mish: _PLAIN["mish"]},
+    **{torch.tanh: _PLAIN["tanh"], "tanh": _PLAIN["tanh"]},
+    **{torch.tanh_: _inplace(_PLAIN["tanh"]), "tanh_": _inplace(_PLAIN["tanh"])},
+    **{torch.sigmoid: _PLAIN["sigmoid"], "sigmoid": _PLAIN["sigmoid"]},
+    **{torch.sigmoid_: _inplace(_PLAIN["sigmoid"]), "sigmoid_": _inplace(_PLAIN["sigmoid"])},
+    **{F.hardtanh: hardtanh, F.hardtanh_: _inplace(hardtanh), F.elu: elu, F.elu_: _inplace(elu)},
+    **{F.leaky_relu: leaky_relu, F.leaky_relu_: _inplace(leaky_relu), F.gelu: gelu, F.softplus: softplus},
+    F.dropout: dropout,
+    **{operator.add: add, operator.iadd: _inplace(add), torch.add: add, "add": add, "add_": _inplace(add)},
+    **{operator.mul: multiply, operator.imul: _inplace(multiply), torch.mul: multiply, "mul": multiply},
+    **{"mul_": _inplace(multiply), torch.multiply: multiply, "multiply": multiply},
+    **{F.max_pool2d: max_pool2d, torch.max_pool2d: max_pool2d, F.avg_pool2d: avg_pool2d},
+    **{F.adaptive_avg_pool2d: adaptive_avg_pool2d, F.adaptive_max_pool2d: adaptive_max_pool2d},
+    **{torch.mean: mean, "mean": mean, torch.flatten: flatten, "flatten": flatten},
+    **{"view": view, "reshape": view, torch.reshape: view},
+    **{torch.cat: cat, torch.concat: cat, torch.concatenate: cat},
+    **{"contiguous": contiguous, "clone": clone, torch.clone: clone},
+    **{"size": size, "dim": lambda input: attribute(input, "ndim"), getattr: attribute},
+}  # fmt: skip
+
+ARITHMETIC = frozenset((  # what may be done with the numbers in shapes
+    operator.add, operator.sub, operator.mul, operator.iadd, operator.imul, operator.floordiv, operator.getitem,
+    math.prod,
+))  # fmt: skip

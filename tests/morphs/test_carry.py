@@ -1,0 +1,148 @@
+"""Optimizer state through a change of shapes."""
+
+import pytest
+import torch
+from torch import nn
+
+import morphs
+from morphs.errors import WeightsError
+from strategies import lively, some_batches
+
+TEXT = """
+    x = input(size=[3, 6, 6]); c = conv2d(x, channels=4, kernel=3, padding=1, bias=false); n = batch_norm(c)
+    r = relu(n); d = conv2d(r, channels=4, kernel=3, padding=1); p = p_activation(d, fn=relu); f = flatten(p)
+    l = linear(f, features=3); out = output(l)
+"""
+
+OPTIMIZERS = {
+    "sgd": lambda groups: torch.optim.SGD(groups, lr=0.05, momentum=0.9, nesterov=True),
+    "adam": lambda groups: torch.optim.Adam(groups, lr=0.01, amsgrad=True),
+    "adamw": lambda groups: torch.optim.AdamW(groups, lr=0.01, weight_decay=0.02),
+    "rmsprop": lambda groups: torch.optim.RMSprop(groups, lr=0.01, centered=True, momentum=0.5),
+    "adagrad": lambda groups: torch.optim.Adagrad(groups, lr=0.01),
+}
+MOVES = (
+    "widen(node=c, to=7)", "widen(node=c, to=7, how=zero)", "widen(node=d, to=6)", "grow_kernel(node=d, to=[5, 5])",
+    "deepen(node=r, kernel=[3, 3])", "deepen(node=d, how=netmorph, channels=5, kernel=[3, 3])", "insert_norm(node=d)",
+    "add_skip(source=r, target=p)",
+)  # fmt: skip
+
+
+def grouped(module: nn.Module) -> list[dict]:
+    """Weight decay on matrices and filters only, as training does."""
+    params = list(module.parameters())
+    return [
+        {"params": [p for p in params if p.dim() >= 2], "weight_decay": 0.1},
+        {"params": [p for p in params if p.dim() < 2], "weight_decay": 0.0, "lr": 0.001},
+    ]
+
+
+def step(module: nn.Module, optimizer: torch.optim.Optimizer, seed: int = 0) -> None:
+    g = torch.Generator().manual_seed(seed)
+    x, y = torch.randn(8, 3, 6, 6, generator=g, dtype=torch.float64), torch.randint(0, 3, (8,), generator=g)
+    optimizer.zero_grad()
+    nn.functional.cross_entropy(module(x), y).backward()
+    optimizer.step()
+
+
+def grown(move: str, make, groups=grouped):
+    net = lively(morphs.parse_graph(TEXT))
+    parent = net.to_torch()
+    optimizer = make(groups(parent))
+    step(parent, optimizer)
+    trained = net.with_weights_from(parent)
+    child = morphs.apply(trained, move, batches=some_batches(net))
+    module = child.network.to_torch()
+    return parent, optimizer, child, module, morphs.carry(optimizer, parent, module, child)
+
+
+@pytest.mark.parametrize("move", MOVES)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_carried_optimizer_steps_every_parameter_of_the_child(move, name):
+    _, optimizer, _, module, carried = grown(move, OPTIMIZERS[name])
+    assert type(carried) is type(optimizer)
+    assert carried.defaults == optimizer.defaults
+    stepped = [id(p) for group in carried.param_groups for p in group["params"]]
+    assert sorted(stepped) == sorted(id(p) for p in module.parameters())
+    for old, new in zip(optimizer.param_groups, carried.param_groups, strict=True):
+        assert {k: v for k, v in old.items() if k != "params"} == {
+            k: v for k, v in new.items() if k != "params"
+        }
+        assert all((p.dim() >= 2) == (new["weight_decay"] > 0) for p in new["params"])
+    before = {name: p.detach().clone() for name, p in module.named_parameters()}
+    step(module, carried, seed=1)
+    moved = {name for name, p in module.named_parameters() if not torch.equal(p, before[name])}
+    assert {"c.weight", "d.weight", "l.weight", "l.bias"} <= moved
+
+
+@pytest.mark.parametrize("move", MOVES)
+@pytest.mark.parametrize(
+    ("name", "entry"), [("sgd", "momentum_buffer"), ("adam", "exp_avg"), ("adam", "max_exp_avg_sq")]
+)
+def test_kept_entries_keep_their_momentum_and_new_ones_start_at_zero(move, name, entry):
+    parent, optimizer, child, module, carried = grown(move, OPTIMIZERS[name])
+    old, new = dict(parent.named_parameters()), dict(module.named_parameters())
+    for key, origin in child.origin.items():
+        path = ".".join(key)
+        if path not in new:
+            continue
+        state = carried.state.get(new[path], {})
+        if origin.source is None:
+            assert not state
+            continue
+        moment = optimizer.state[old[".".join(origin.source)]][entry]
+        assert torch.equal(state[entry], origin.gather(moment))
+        assert state[entry].data_ptr() != moment.data_ptr()
+        if name == "adam":
+            assert state["step"] == 1
+
+
+def test_a_replaced_parameter_stays_in_its_group():
+    _, _, _, module, carried = grown(
+        "deepen(node=d, how=netmorph, channels=5, kernel=[3, 3])", OPTIMIZERS["sgd"],
+        lambda m: [{"params": [p], "lr": 0.1 * (i + 1)} for i, p in enumerate(m.parameters())],
+    )  # fmt: skip
+    (group,) = [g for g in carried.param_groups if any(p is module.d.weight for p in g["params"])]
+    names = [name for name, _ in lively(morphs.parse_graph(TEXT)).to_torch().named_parameters()]
+    assert group["lr"] == pytest.approx(0.1 * (names.index("d.weight") + 1))
+
+
+def test_frozen_parameters_stay_out_and_groups_stay_in_line():
+    def only_linear(module):
+        return [{"params": [module.c.weight], "lr": 1.0}, {"params": [module.l.weight, module.l.bias]}]
+
+    _, _, _, module, carried = grown("widen(node=d, to=6)", OPTIMIZERS["sgd"], only_linear)
+    assert [[id(p) for p in g["params"]] for g in carried.param_groups] == [
+        [id(module.c.weight)],
+        [id(module.l.weight), id(module.l.bias)],
+    ]
+
+
+def test_schedulers_find_their_groups():
+    _, optimizer, child, module, _ = grown("widen(node=d, to=6)", OPTIMIZERS["sgd"])
+    torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10)
+    parent = lively(morphs.parse_graph(TEXT)).to_torch()
+    fresh = OPTIMIZERS["sgd"](grouped(parent))
+    torch.optim.lr_scheduler.CosineAnnealingLR(fresh, 10)
+    carried = morphs.carry(fresh, parent, module, child)
+    assert [g["initial_lr"] for g in carried.param_groups] == [0.05, 0.001]
+
+
+def test_compiled_modules_are_carried_like_plain_ones():
+    parent, optimizer, child, module, _ = grown("widen(node=d, to=6)", OPTIMIZERS["sgd"])
+    carried = morphs.carry(
+        optimizer, torch.compile(parent, backend="eager"), torch.compile(module, backend="eager"), child
+    )
+    assert torch.equal(
+        carried.state[module.c.weight]["momentum_buffer"], optimizer.state[parent.c.weight]["momentum_buffer"]
+    )
+
+
+def test_modules_that_are_not_the_networks_are_refused():
+    parent, optimizer, child, module, _ = grown("deepen(node=r, kernel=[3, 3])", OPTIMIZERS["sgd"])
+    with pytest.raises(WeightsError, match=r"the child module has no parameter conv1\.weight"):
+        morphs.carry(optimizer, parent, parent, child)
+    with pytest.raises(WeightsError, match="the parent module has no parameter"):
+        morphs.carry(optimizer, nn.Linear(2, 2), module, child)
+    with pytest.raises(WeightsError, match="steps no parameter"):
+        morphs.carry(optimizer, child.network.to_torch(), module, child)
