@@ -25,7 +25,7 @@ def figures(
         "params": accuracy_chart(
             told,
             lambda row: row.params or 0,
-            _log_axis("parameters", [row.params or 1 for row in told]),
+            _count_axis("parameters", [row.params or 1 for row in told]),
             False,
         ),
         "gain": gain_chart(moves),
@@ -72,7 +72,7 @@ def gain_chart(moves: Iterable[MoveRow]) -> Figure:
     bar: Figure = {
         "type": "bar", "orientation": "h", "y": [escape(row.kind) for row in known],
         "x": [100 * (row.gain or 0.0) for row in known],
-        "error_x": {"type": "data", "array": [100 * (row.deviation or 0.0) for row in known], "color": "text"},
+        "error_x": {"type": "data", "array": [None if row.deviation is None else 100 * row.deviation for row in known], "color": "text"},
         "text": [f"n = {row.compared}" for row in known], "textposition": "none",
         "hovertemplate": "%{y}: %{x:+.2f} points, %{text}<extra></extra>",
         "marker": {"color": ["good" if (row.gain or 0.0) >= 0 else "bad" for row in known]},
@@ -86,35 +86,47 @@ def gain_chart(moves: Iterable[MoveRow]) -> Figure:
 
 def drift_chart(rows: Sequence[TrialRow]) -> Figure:
     """A strip for each mode and promise: every child's drift on a logarithmic axis, the float32 bound dashed."""
-    data: list[Figure] = []
-    for mode, symbol in (("eval", "circle"), ("train", "diamond-open")):
-        for promise in dict.fromkeys(row.preserves for row in rows):
-            members = [row for row in rows if row.preserves == promise]
-            values = [row.drift_eval if mode == "eval" else row.drift_train for row in members]
-            pairs = [(row, value) for row, value in zip(members, values, strict=True) if value is not None]
-            data.append({
-                "type": "scatter", "mode": "markers", "name": f"{promise}, {mode} mode",
-                "x": [max(value, ZERO_DRIFT) for _, value in pairs],
-                "y": [f"{mode} mode<br>{promise}"] * len(pairs), "showlegend": False,
-                "text": [f"{row.key}: {value:.1e}<br>{escape('; '.join(row.steps))}" for row, value in pairs],
-                "hovertemplate": "%{text}<extra></extra>",
-                "marker": {"symbol": symbol, "size": 9, "opacity": 0.75,
-                           "color": "accent" if promise == "exact" else "gold"},
-            })  # fmt: skip
-    strips = len({trace["y"][0] for trace in data if trace["y"]})
+    strips = [
+        (mode, promise)
+        for mode in ("eval", "train")
+        for promise in dict.fromkeys(row.preserves for row in rows)
+    ]
+    data = [_strip(rows, *strip, height) for height, strip in enumerate(strips)]
     layout = {
         "xaxis": {
             "title": f"drift (an exact zero stands at {ZERO_DRIFT:.0e})", "type": "log", "dtick": 3,
             "exponentformat": "power",
         },
-        "yaxis": {"range": [-0.6, strips - 0.4]},
-        "height": 130 + 52 * strips,
+        "yaxis": {
+            "range": [-0.6, len(strips) - 0.4], "tickvals": list(range(len(strips))), "zeroline": False,
+            "ticktext": [f"{mode} mode<br>{promise}" for mode, promise in strips],
+        },
+        "height": 130 + 52 * len(strips),
         "shapes": [
             {"type": "line", "x0": FLOAT32_BOUND, "x1": FLOAT32_BOUND, "y0": 0, "y1": 1, "yref": "paper",
              "line": {"color": "bad", "dash": "dash", "width": 1.5}}
         ],
     }  # fmt: skip
     return {"data": data, "layout": layout}
+
+
+def _strip(rows: Sequence[TrialRow], mode: str, promise: str, height: int) -> Figure:
+    """The children of one promise in one mode, a little apart in height so that equal drifts all show."""
+    found = [
+        (row, value)
+        for row in rows
+        if row.preserves == promise
+        and (value := row.drift_eval if mode == "eval" else row.drift_train) is not None
+    ]
+    return {
+        "type": "scatter", "mode": "markers", "showlegend": False,
+        "x": [max(value, ZERO_DRIFT) for _, value in found],
+        "y": [height + (number % 7 - 3) * 0.07 for number in range(len(found))],
+        "text": [f"{row.key}: {value:.1e}<br>{escape('; '.join(row.steps))}" for row, value in found],
+        "hovertemplate": "%{text}<extra></extra>",
+        "marker": {"symbol": "circle" if mode == "eval" else "diamond-open", "size": 8, "opacity": 0.75,
+                   "color": "accent" if promise == "exact" else "gold"},
+    }  # fmt: skip
 
 
 def _percent(row: TrialRow) -> float:
@@ -126,8 +138,10 @@ def _tip(row: TrialRow) -> str:
     return f"<b>{row.key}</b> {percent(row.val_accuracy)}, {count(row.params)} parameters<br>{what}"
 
 
-def _log_axis(title: str, values: Sequence[int]) -> dict[str, Any]:
-    """A logarithmic axis for counts with marks at 1, 2 and 5, or at powers of ten only where those are many."""
+def _count_axis(title: str, values: Sequence[int]) -> dict[str, Any]:
+    """An axis for counts: logarithmic where they span much, with marks at 1, 2, 5 or powers of ten only."""
+    if max(values, default=1) < 5 * min(values, default=1):
+        return {"title": title}
     low, high = min(values, default=1) / 1.5, max(values, default=1) * 1.5
     ticks = [step * 10**power for power in range(16) for step in (1, 2, 5) if low <= step * 10**power <= high]
     ticks = ticks if len(ticks) <= 7 else [tick for tick in ticks if str(tick).strip("0") == "1"]
