@@ -69,10 +69,11 @@ def accuracy_chart(
 def gain_chart(moves: Iterable[MoveRow]) -> Figure:
     """Bars: each move kind's mean gain in percentage points, whiskers one standard deviation."""
     known = [row for row in moves if row.gain is not None][::-1]
+    whiskers = [None if row.deviation is None else 100 * row.deviation for row in known]
     bar: Figure = {
         "type": "bar", "orientation": "h", "y": [escape(row.kind) for row in known],
         "x": [100 * (row.gain or 0.0) for row in known],
-        "error_x": {"type": "data", "array": [None if row.deviation is None else 100 * row.deviation for row in known], "color": "text"},
+        "error_x": {"type": "data", "array": whiskers, "color": "text"},
         "text": [f"n = {row.compared}" for row in known], "textposition": "none",
         "hovertemplate": "%{y}: %{x:+.2f} points, %{text}<extra></extra>",
         "marker": {"color": ["good" if (row.gain or 0.0) >= 0 else "bad" for row in known]},
