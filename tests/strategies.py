@@ -13,8 +13,24 @@ import morphs
 from morphs.graph.activations import ACTIVATIONS
 from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import (
-    Activation, AdaptiveAvgPool2d, AdaptiveMaxPool2d, Add, AvgPool2d, BatchNorm, Concat, Conv2d, Dropout, Flatten,
-    Input, Linear, MaxPool2d, Multiply, Op, Output, PActivation, Scale,
+    Activation,
+    AdaptiveAvgPool2d,
+    AdaptiveMaxPool2d,
+    Add,
+    AvgPool2d,
+    BatchNorm,
+    Concat,
+    Conv2d,
+    Dropout,
+    Flatten,
+    Input,
+    Linear,
+    MaxPool2d,
+    Multiply,
+    Op,
+    Output,
+    PActivation,
+    Scale,
 )  # fmt: skip
 
 Draw = Callable[[st.SearchStrategy], object]

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from strategies import lively, some_batches
 from torch import nn
 
 import morphs
 from morphs.errors import WeightsError
-from strategies import lively, some_batches
 
 TEXT = """
     x = input(size=[3, 6, 6]); c = conv2d(x, channels=4, kernel=3, padding=1, bias=false); n = batch_norm(c)

@@ -6,14 +6,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies import networks, some_batches
 
 import morphs
 from morphs.move import Preserves
-from strategies import networks, some_batches
 
 MENUS = {  # small, so that every kind of choice comes up often
     "deepen": {
-        "how": ("identity", "netmorph"), "activation": ("relu", "tanh"), "kernels": ((1, 1), (3, 3), (3, 1)), "min_channels": (1,),
+        "how": ("identity", "netmorph"), "activation": ("relu", "tanh"), "kernels": ((1, 1), (3, 3), (3, 1)),
+        "min_channels": (1,),
     },
     "widen": {"factor": (1.5, 2, 3)},
 }  # fmt: skip

@@ -3,14 +3,20 @@
 import pytest
 import torch
 from hypothesis import given
+from strategies import lively, networks
 
 import morphs
 from morphs.drift import allowance
 from morphs.errors import DriftExceeded, WeightsError
-from strategies import lively, networks
 
-TEXT = "x = input(size=[3]); l = linear(x, features=4); r = relu(l); d = dropout(r); o = linear(d, features=2); out = output(o)"
-NORM = "x = input(size=[2, 3, 3]); c = conv2d(x, channels=4, kernel=3); n = batch_norm(c); f = flatten(n); o = linear(f, features=2); out = output(o)"
+TEXT = """
+    x = input(size=[3]); l = linear(x, features=4); r = relu(l); d = dropout(r); o = linear(d, features=2)
+    out = output(o)
+"""
+NORM = """
+    x = input(size=[2, 3, 3]); c = conv2d(x, channels=4, kernel=3); n = batch_norm(c); f = flatten(n)
+    o = linear(f, features=2); out = output(o)
+"""
 
 
 def changed(net: morphs.Network, key: tuple[str, str], to) -> morphs.Network:

@@ -4,12 +4,12 @@ import networkx as nx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import graphs
 
 import morphs
 from morphs.errors import GraphError, ShapeError
 from morphs.graph.arch import ArchGraph, Node, natural_key
 from morphs.graph.ops import Activation, Add, BatchNorm, Conv2d, Flatten, Input, Linear, Output
-from strategies import graphs
 
 X, OUT = Node("x", Input((2, 4, 4))), Node("out", Output(), ("r",))
 RELU = Node("r", Activation("relu"), ("x",))

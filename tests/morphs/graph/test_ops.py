@@ -69,7 +69,8 @@ OTHERS = [
     ops.Linear(3), ops.Linear(3, bias=False), ops.BatchNorm(), ops.BatchNorm(affine=False),
     ops.BatchNorm(track_running_stats=False), ops.BatchNorm(momentum=None), ops.Activation("relu"),
     ops.Activation("leaky_relu", (0.2,)), ops.Activation("elu", (0.5,)), ops.PActivation("gelu"),
-    ops.PActivation("relu", per_channel=True), ops.Scale(), ops.Scale(per_channel=False), ops.Flatten(), ops.Dropout(0.2),
+    ops.PActivation("relu", per_channel=True), ops.Scale(), ops.Scale(per_channel=False), ops.Flatten(),
+    ops.Dropout(0.2),
 ]  # fmt: skip
 
 

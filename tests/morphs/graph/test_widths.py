@@ -3,10 +3,10 @@
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import graphs, lively
 
 import morphs
 from morphs.graph.widths import channel_groups, resized
-from strategies import graphs, lively
 
 
 def groups_of(text: str) -> dict[str, tuple[int, int, str | None]]:
@@ -128,8 +128,10 @@ def test_squeeze_and_excitation_ties_the_gate_and_broadcast_fixes_one():
 def test_a_shared_module_ties_both_its_uses():
     text = (
         IN
-        + """a = conv2d(x, channels=4, kernel=1); b = conv2d(x, channels=4, kernel=1); s = conv2d(a, channels=5, kernel=1)
-        t = conv2d(b, channels=5, kernel=1, owner=s); u = conv2d(t, channels=2, kernel=1); v = conv2d(s, channels=2, kernel=1)
+        + """a = conv2d(x, channels=4, kernel=1); b = conv2d(x, channels=4, kernel=1)
+        s = conv2d(a, channels=5, kernel=1)
+        t = conv2d(b, channels=5, kernel=1, owner=s); u = conv2d(t, channels=2, kernel=1)
+        v = conv2d(s, channels=2, kernel=1)
         o = add(u, v); out = output(o)"""
     )
     assert free(text) == {"a b": 4, "s": 5}
@@ -148,7 +150,8 @@ def test_sharing_what_has_no_parameters_ties_nothing():
 def test_a_module_applied_to_its_own_output_ties_input_and_output():
     text = (
         IN
-        + """a = conv2d(x, channels=4, kernel=1); s = conv2d(a, channels=4, kernel=1); t = conv2d(s, channels=4, kernel=1, owner=s)
+        + """a = conv2d(x, channels=4, kernel=1); s = conv2d(a, channels=4, kernel=1)
+        t = conv2d(s, channels=4, kernel=1, owner=s)
         o = conv2d(t, channels=2, kernel=1); out = output(o)"""
     )
     assert free(text) == {"a s": 4}

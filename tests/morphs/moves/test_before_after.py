@@ -1,10 +1,10 @@
 """Each move on a small graph in short text form: what it looks like before and after, and what it refuses."""
 
 import pytest
+from strategies import lively, some_batches
 
 import morphs
 from morphs.errors import IllegalMove, LimitExceeded, NeedsData, ParseError
-from strategies import lively, some_batches
 
 
 def lines(text: str) -> str:
@@ -248,7 +248,7 @@ def test_chains_are_parted_by_semicolons():
 
 def test_a_limit_is_checked_on_the_graph_before_weights_are_made():
     net = lively(morphs.parse_graph(BEFORE))
-    with pytest.raises(LimitExceeded, match="params would be .* more than the limit 400"):
+    with pytest.raises(LimitExceeded, match=r"params would be .* more than the limit 400"):
         morphs.apply(net, "widen(node=c, to=99999999)", limits=morphs.Limits(params=400))
 
 

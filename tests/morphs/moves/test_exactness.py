@@ -4,12 +4,12 @@ import itertools
 
 import pytest
 import torch
+from strategies import lively, some_batches
 
 import morphs
 from morphs.errors import IllegalMove
 from morphs.moves.insert_norm import truncated
 from morphs.moves.widen import _unequal_shares
-from strategies import lively, some_batches
 
 
 def exact(net: morphs.Network, move: str, seed: int = 0) -> morphs.Child:
@@ -45,7 +45,10 @@ def test_factors_are_exact_at_borders_too(mode, stride, dilation):
 
 def test_growing_a_kernel_grows_padding_with_dilation():
     graph = morphs.parse_graph(
-        "x = input(size=[2, 9, 9]); c = conv2d(x, channels=4, kernel=[3, 1], padding=[2, 0], dilation=[2, 3], groups=2); out = output(c)"
+        """
+            x = input(size=[2, 9, 9])
+            c = conv2d(x, channels=4, kernel=[3, 1], padding=[2, 0], dilation=[2, 3], groups=2); out = output(c)
+        """
     )
     child = exact(lively(graph), "grow_kernel(node=c, to=[5, 3])").network
     assert child.graph["c"].op.padding == (4, 3)
@@ -68,7 +71,8 @@ def test_a_plain_relu_is_inserted_only_where_it_changes_nothing():
     graph = morphs.parse_graph("""
         x = input(size=[2, 4, 4]); c = conv2d(x, channels=2, kernel=1); r = relu(c); s = sigmoid(c); n = batch_norm(r)
         p = p_activation(n, fn=relu); a = add(r, s); m = max_pool2d(a, kernel=2); k = concat(m, m); l = leaky_relu(k)
-        q = concat(k, l); u = max_pool2d(p, kernel=2); w = concat(q, u); d = dropout(w); o = conv2d(d, channels=1, kernel=1)
+        q = concat(k, l); u = max_pool2d(p, kernel=2); w = concat(q, u); d = dropout(w)
+        o = conv2d(d, channels=1, kernel=1)
         out = output(o)
     """)
     plain = {}
@@ -92,16 +96,19 @@ def test_a_deep_stack_of_sums_is_judged_in_linear_time():
 WIDE = {
     "grouped up- and downstream": ("c", 24, """
         c = conv2d(x, channels=12, kernel=3, groups=1); n = batch_norm(c); p = p_activation(n, fn=elu, per_channel=true)
-        d = conv2d(p, channels=12, kernel=3, padding=1, groups=4); t = tanh(d); e = conv2d(t, channels=6, kernel=1, groups=6)
+        d = conv2d(p, channels=12, kernel=3, padding=1, groups=4); t = tanh(d)
+        e = conv2d(t, channels=6, kernel=1, groups=6)
         y = conv2d(e, channels=2, kernel=1)"""),
     "a grouped convolution's own output": ("d", 24, """
-        c = conv2d(x, channels=12, kernel=3); d = conv2d(c, channels=12, kernel=3, padding=1, groups=4); n = batch_norm(d)
+        c = conv2d(x, channels=12, kernel=3); d = conv2d(c, channels=12, kernel=3, padding=1, groups=4)
+        n = batch_norm(d)
         e = conv2d(n, channels=6, kernel=1, groups=6); y = conv2d(e, channels=2, kernel=1)"""),
     "grouped in a residual": ("c", 10, """
         c = conv2d(x, channels=6, kernel=3); t = mish(c); d = conv2d(t, channels=6, kernel=3, padding=1, groups=2)
         a = add(d, c); y = conv2d(a, channels=2, kernel=1)"""),
     "grouped by three and two at once": ("c", 18, """
-        c = conv2d(x, channels=6, kernel=1); d = conv2d(c, channels=3, kernel=1, groups=3); e = conv2d(c, channels=4, kernel=1, groups=2)
+        c = conv2d(x, channels=6, kernel=1); d = conv2d(c, channels=3, kernel=1, groups=3)
+        e = conv2d(c, channels=4, kernel=1, groups=2)
         k = concat(d, e); y = conv2d(k, channels=2, kernel=1)"""),
     "concat offsets": ("b", 7, """
         a = conv2d(x, channels=2, kernel=1); b = conv2d(x, channels=3, kernel=1); e = relu(b); k = concat(e, a, e)
@@ -109,29 +116,35 @@ WIDE = {
     "a part of a wide convolution": ("b", 7, """
         a = conv2d(x, channels=2, kernel=1); b = conv2d(x, channels=3, kernel=1); k = concat(a, b)
         w = conv2d(x, channels=5, kernel=1); s = add(w, k); n = batch_norm(s); y = conv2d(n, channels=2, kernel=3)"""),
-    "flatten": ("c", 5, "c = conv2d(x, channels=3, kernel=3); m = max_pool2d(c, kernel=2); f = flatten(m); y = linear(f, features=2)"),
+    "flatten": ("c", 5, """
+        c = conv2d(x, channels=3, kernel=3); m = max_pool2d(c, kernel=2); f = flatten(m); y = linear(f, features=2)"""),
     "flatten of a concat": ("b", 5, """
         a = conv2d(x, channels=2, kernel=1); b = conv2d(x, channels=3, kernel=1); k = concat(a, b); f = flatten(k)
         n = batch_norm(f); p = p_activation(n, fn=relu, per_channel=true); y = linear(p, features=2)"""),
     "depthwise multiplier, then flatten": ("c", 5, """
-        c = conv2d(x, channels=3, kernel=1); d = conv2d(c, channels=6, kernel=3, groups=3); n = batch_norm(d); f = flatten(n)
+        c = conv2d(x, channels=3, kernel=1); d = conv2d(c, channels=6, kernel=3, groups=3); n = batch_norm(d)
+        f = flatten(n)
         y = linear(f, features=2)"""),
     "two multipliers": ("c", 4, """
-        c = conv2d(x, channels=2, kernel=1); d = conv2d(c, channels=4, kernel=3, groups=2); e = conv2d(d, channels=12, kernel=1, groups=4)
+        c = conv2d(x, channels=2, kernel=1); d = conv2d(c, channels=4, kernel=3, groups=2)
+        e = conv2d(d, channels=12, kernel=1, groups=4)
         y = conv2d(e, channels=2, kernel=1)"""),
     "squeeze and excitation": ("c", 6, """
         c = conv2d(x, channels=4, kernel=1); g = adaptive_avg_pool2d(c); h = conv2d(g, channels=2, kernel=1)
-        s = conv2d(h, channels=4, kernel=1); t = sigmoid(s); m = multiply(c, t); y = conv2d(m, channels=2, kernel=1)"""),
+        s = conv2d(h, channels=4, kernel=1); t = sigmoid(s); m = multiply(c, t)
+        y = conv2d(m, channels=2, kernel=1)"""),
     "shared modules": ("a", 7, """
         a = conv2d(x, channels=4, kernel=1); s = conv2d(a, channels=4, kernel=3, padding=1); n = batch_norm(s)
-        t = conv2d(n, channels=4, kernel=3, padding=1, owner=s); o = batch_norm(t, owner=n); y = conv2d(o, channels=2, kernel=1)"""),
+        t = conv2d(n, channels=4, kernel=3, padding=1, owner=s); o = batch_norm(t, owner=n)
+        y = conv2d(o, channels=2, kernel=1)"""),
     "an owner that comes after its user": ("a", 7, """
         a = conv2d(x, channels=4, kernel=1); b = conv2d(a, channels=4, kernel=1, owner=z); r = relu(b)
         z = conv2d(r, channels=4, kernel=1); y = conv2d(z, channels=2, kernel=1)"""),
     "norms without affine or statistics": ("c", 9, """
         c = conv2d(x, channels=4, kernel=3); n = batch_norm(c, affine=false); r = silu(n)
         d = batch_norm(r, track_running_stats=false); s = scale(d); y = conv2d(s, channels=2, kernel=1)"""),
-    "one unit many times": ("c", 17, "c = conv2d(x, channels=1, kernel=3); r = relu(c); y = conv2d(r, channels=2, kernel=3)"),
+    "one unit many times": ("c", 17, """
+        c = conv2d(x, channels=1, kernel=3); r = relu(c); y = conv2d(r, channels=2, kernel=3)"""),
 }  # fmt: skip
 
 
@@ -164,7 +177,10 @@ def test_clones_get_unequal_shares_that_sum_to_one():
 
 def test_replicated_norms_gather_all_their_vectors_with_one_index():
     graph = morphs.parse_graph(
-        "x = input(size=[3, 4, 4]); c = conv2d(x, channels=4, kernel=1); n = batch_norm(c); o = conv2d(n, channels=2, kernel=1); out = output(o)"
+        """
+            x = input(size=[3, 4, 4]); c = conv2d(x, channels=4, kernel=1); n = batch_norm(c)
+            o = conv2d(n, channels=2, kernel=1); out = output(o)
+        """
     )
     net = lively(graph)
     child = exact(net, "widen(node=c, to=7)").network
@@ -178,7 +194,10 @@ def test_replicated_norms_gather_all_their_vectors_with_one_index():
 
 def test_zero_widening_shuffles_new_channels_among_the_old_and_zeroes_what_reads_them():
     graph = morphs.parse_graph(
-        "x = input(size=[3, 4, 4]); c = conv2d(x, channels=4, kernel=1); r = relu(c); o = conv2d(r, channels=2, kernel=1); out = output(o)"
+        """
+            x = input(size=[3, 4, 4]); c = conv2d(x, channels=4, kernel=1); r = relu(c)
+            o = conv2d(r, channels=2, kernel=1); out = output(o)
+        """
     )
     child = exact(lively(graph), "widen(node=c, to=12, how=zero)")
     new = torch.tensor(child.origin["c", "weight"].axes[0] < 0)
@@ -190,7 +209,10 @@ def test_zero_widening_shuffles_new_channels_among_the_old_and_zeroes_what_reads
 
 # -- insert_norm -------------------------------------------------------------------------------------
 
-NORMED = "x = input(size=[3, 5, 5]); c = conv2d(x, channels=4, kernel=3); t = tanh(c); y = conv2d(t, channels=2, kernel=3); out = output(y)"
+NORMED = """
+    x = input(size=[3, 5, 5]); c = conv2d(x, channels=4, kernel=3); t = tanh(c)
+    y = conv2d(t, channels=2, kernel=3); out = output(y)
+"""
 
 
 def test_an_inserted_norm_is_exact_in_eval_and_in_train_on_its_own_calibration_batch():
@@ -231,7 +253,8 @@ def test_a_constant_channel_does_not_break_the_calibration(tmp_path):
 
 def test_truncated_networks_compute_the_inner_value_with_shared_modules_cut_off():
     graph = morphs.parse_graph("""
-        x = input(size=[2, 4, 4]); y = input(size=[2, 4, 4]); b = conv2d(y, channels=2, kernel=1, owner=z); n = batch_norm(b, owner=m)
+        x = input(size=[2, 4, 4]); y = input(size=[2, 4, 4]); b = conv2d(y, channels=2, kernel=1, owner=z)
+        n = batch_norm(b, owner=m)
         c = conv2d(n, channels=2, kernel=1, owner=z); r = relu(c); a = add(r, x); z = conv2d(a, channels=2, kernel=1)
         m = batch_norm(z); out = output(m)
     """)

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from strategies import lively, some_batches
 from torch import nn
 
 import morphs
-from strategies import lively, some_batches
 
 TEXT = """
     x = input(size=[3, 6, 6]); c = conv2d(x, channels=4, kernel=3, padding=1, bias=false); n = batch_norm(c)
@@ -17,7 +17,8 @@ TEXT = """
 MOVES = [
     "widen(node=c, to=7)", "widen(node=d, to=9)", "widen(node=h, to=20)", "widen(node=c, to=7, how=zero)",
     "widen(node=d, to=9, how=zero)", "widen(node=h, to=9, how=zero)", "deepen(node=r, kernel=[3, 3])", "deepen(node=i)",
-    "deepen(node=n, kernel=[3, 3], activation=tanh)", "deepen(node=d, how=netmorph, channels=16, kernel=[3, 3], then=[3, 3])",
+    "deepen(node=n, kernel=[3, 3], activation=tanh)",
+    "deepen(node=d, how=netmorph, channels=16, kernel=[3, 3], then=[3, 3])",
     "deepen(node=d, how=netmorph, channels=4, kernel=[3, 3])", "deepen(node=h, how=netmorph, channels=9)",
     "grow_kernel(node=c, to=[5, 5])", "add_skip(source=r, target=d)", "insert_norm(node=d)",
 ]  # fmt: skip

@@ -111,7 +111,10 @@ def test_a_zero_kernel_factors():
 
 @pytest.mark.parametrize(
     "case",
-    [(6, 8, (3, 3), 2, (3, 3), (1, 1)), (8, 6, (5, 5), 3, (3, 3), (3, 3)), (1, 1, (7, 7), 2, (3, 3), (5, 5)), (5, 5, (1, 1), 2, (1, 1), (1, 1))],
+    [
+        (6, 8, (3, 3), 2, (3, 3), (1, 1)), (8, 6, (5, 5), 3, (3, 3), (3, 3)), (1, 1, (7, 7), 2, (3, 3), (5, 5)),
+        (5, 5, (1, 1), 2, (1, 1), (1, 1)),
+    ],
 )  # fmt: skip
 def test_a_refusal_names_channels_that_work(case):
     outs, ins, kernel, channels, one, two = case
@@ -126,7 +129,10 @@ def test_a_refusal_names_channels_that_work(case):
 
 @given(
     outs=st.integers(1, 5), ins=st.integers(1, 5), channels=st.integers(1, 12), seed=st.integers(0, 99),
-    shapes=st.sampled_from([((3, 3), (3, 3), (1, 1)), ((3, 3), (1, 1), (3, 3)), ((3, 3), (3, 3), (3, 3)), ((2, 2), (2, 2), (1, 3)), ((1, 1), (1, 1), (1, 1))]),
+    shapes=st.sampled_from([
+        ((3, 3), (3, 3), (1, 1)), ((3, 3), (1, 1), (3, 3)), ((3, 3), (3, 3), (3, 3)), ((2, 2), (2, 2), (1, 3)),
+        ((1, 1), (1, 1), (1, 1)),
+    ]),
 )  # fmt: skip
 def test_what_is_returned_is_exact_and_what_must_exist_is_found(outs, ins, channels, seed, shapes):
     kernel, one, two = shapes

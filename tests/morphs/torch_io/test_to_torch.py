@@ -5,6 +5,7 @@ import pickle
 import pytest
 import torch
 from hypothesis import given
+from strategies import graphs, lively, networks
 from torch import nn
 
 import morphs
@@ -12,7 +13,6 @@ from morphs.errors import WeightsError
 from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import Conv2d, Input, Output
 from morphs.torch_io.to_torch import module_path
-from strategies import graphs, lively, networks
 
 
 def probes(net: morphs.Network, size: int = 3) -> list[torch.Tensor]:
@@ -69,7 +69,10 @@ def test_a_module_computes_what_a_hand_written_one_does():
 @pytest.mark.parametrize("per_channel", [True, False])
 def test_p_activation_is_equation_9_and_projects_its_parameter(fn, per_channel):
     graph = morphs.parse_graph(
-        f"x = input(size=[3, 2, 2]); p = p_activation(x, fn={fn}, per_channel={str(per_channel).lower()}); out = output(p)"
+        f"""
+            x = input(size=[3, 2, 2]); p = p_activation(x, fn={fn}, per_channel={str(per_channel).lower()})
+            out = output(p)
+        """
     )
     net = lively(graph)
     x, a = probes(net)[0], net.weights["p", "a"].reshape(-1, 1, 1)
@@ -100,8 +103,9 @@ def test_torch_export_and_compile_accept_a_network():
 
 
 AWKWARD = (
-    "training", "forward", "weight", "_modules", "class", "lambda", "self", "parameters", "node_training", "node_node_training",
-    "layer", "layer.weight", "layer.stride", "layer.1", "layer.training", "a.class", "a_class", "true", "NaN", "T_destination",
+    "training", "forward", "weight", "_modules", "class", "lambda", "self", "parameters", "node_training",
+    "node_node_training", "layer", "layer.weight", "layer.stride", "layer.1", "layer.training", "a.class", "a_class",
+    "true", "NaN", "T_destination",
     "__class__", "out.put", "torch", "x.y.z", "graph", "code", "print",
 )  # fmt: skip
 
