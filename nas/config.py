@@ -161,6 +161,8 @@ def _first_fault(error: ValidationError) -> str:
     message = str(first["msg"])
     if first["type"] == "value_error":  # our own words, which say all
         return message.removeprefix("Value error, ")
+    if first["type"] == "missing":
+        return f'the setting "{where}" is missing; give it'
     return f"{where or 'it'}: {message[:1].lower()}{message[1:]}, not {first['input']!r:.60}"
 
 

@@ -68,6 +68,7 @@ def _leave() -> None:
 
 def _serve(pipe: Connection[Any, Any], order: Order, inbox: SimpleQueue[tuple[int, Job]]) -> None:
     import torch
+    import torch._dynamo  # the first step of an optimizer does, for more than a second, and within a child's timeout
 
     config = order.config
     torch.set_num_threads(config.threads)
@@ -75,7 +76,7 @@ def _serve(pipe: Connection[Any, Any], order: Order, inbox: SimpleQueue[tuple[in
     site = Worksite(
         order.run, config.train, config.device, lambda: load_test_split(config.data, root, config.seed)
     )
-    data = _data(order, root)  # before the first job is here
+    data = data_of(order, root)  # before the first job is here
     while True:
         number, job = inbox.get()
         pipe.send(Began(number))
@@ -89,7 +90,7 @@ def _serve(pipe: Connection[Any, Any], order: Order, inbox: SimpleQueue[tuple[in
             pipe.send(attempt(number, job, site, data, progress))
 
 
-def _data(order: Order, root: Path | None) -> SearchData | str:
+def data_of(order: Order, root: Path | None) -> SearchData | str:
     """The data set, or why there is none."""
     config = order.config
     try:

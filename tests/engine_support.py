@@ -1,0 +1,151 @@
+"""What tests of the engine share: a small configuration, an executor in this process, a watcher that remembers."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import morphs
+from nas.config import RunConfig, check_config
+from nas.data import load_search_data, load_test_split
+from nas.events import Outcome, Silent
+from nas.execute import Done, Progressed
+from nas.execute.task import Worksite, attempt
+from nas.ledger import Job, LedgerView, Result, TrialRecord
+from nas.ledger.view import decided
+
+TINY: dict[str, Any] = {
+    "space": "digits",
+    "data": "digits",
+    "val_fraction": 0.1,
+    "seed": 3,
+    "generations": 2,
+    "children": 2,
+    "moves_per_child": 2,
+    "epochs": 0.1,
+    "final_share": 0.25,
+    "threads": 1,
+    "train": {"lr": 0.05, "batch_size": 64},
+}
+
+
+def tiny(**changes: Any) -> RunConfig:
+    """A run of seven trials with a few steps each."""
+    return check_config({**TINY, **changes})
+
+
+class Inline:
+    """An executor that performs jobs in this process when it is polled. fail: turns jobs into failures."""
+
+    def __init__(
+        self, run: Path, config: RunConfig, data_digest: str, fail: Callable[[Job], Done | None] | None = None
+    ) -> None:
+        self.queue: deque[tuple[int, Job]] = deque()
+        self.fail = fail
+        self.data = load_search_data(config.data, None, config.seed, config.val_fraction)
+        assert self.data.digest == data_digest
+        self.site = Worksite(
+            run, config.train, "cpu", lambda: load_test_split(config.data, None, config.seed)
+        )
+
+    def submit(self, number: int, job: Job) -> None:
+        self.queue.append((number, job))
+
+    def poll(self, timeout: float) -> Iterator[Progressed | Done]:
+        number, job = self.queue.popleft()
+        failure = self.fail(job) if self.fail else None
+        if failure is not None:
+            yield Done(number, None, failure.reason, failure.fault)
+            return
+        told: list[Progressed] = []
+        done = attempt(
+            number, job, self.site, self.data, lambda *facts: told.append(Progressed(number, *facts))
+        )
+        yield from told
+        yield done
+
+    def close(self) -> None:
+        self.queue.clear()
+
+
+def failing(which: Callable[[Job], bool], reason: str = "it burst", fault: bool = False) -> Any:
+    """A factory of executors in which some jobs fail."""
+
+    def factory(run: Path, config: RunConfig, digest: str) -> Inline:
+        return Inline(
+            run, config, digest, lambda job: Done(0, None, reason, fault) if which(job) else None
+        )
+
+    return factory
+
+
+class Recorder(Silent):
+    """Remembers what it was told; presses Ctrl-C after `stop_after` trials."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.events: list[tuple[Any, ...]] = []
+        self.stop_after = stop_after
+
+    @property
+    def told(self) -> list[str]:
+        return [event[1] for event in self.events if event[0] == "told"]
+
+    def run_opened(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
+        self.events.append(("opened", resumed, len(view.complete)))
+
+    def generation_started(self, generation: int, jobs: Sequence[Job]) -> None:
+        self.events.append(("started", generation, [job.key for job in jobs]))
+        if self.stop_after == 0:
+            raise KeyboardInterrupt
+
+    def progress(self, key: str, step: int, steps: int, loss: float) -> None:
+        self.events.append(("progress", key, step, steps))
+
+    def trial_told(self, record: TrialRecord) -> None:
+        self.events.append(("told", record.key))
+        if self.stop_after is not None and len(self.told) == self.stop_after:
+            raise KeyboardInterrupt
+
+    def generation_ended(self, generation: int, best: TrialRecord) -> None:
+        self.events.append(("ended", generation, best.key))
+
+    def run_finished(self, outcome: Outcome) -> None:
+        self.events.append(("finished", outcome.stopped))
+
+
+def decisions(view: LedgerView) -> list[dict[str, Any]]:
+    """What the search decided, the final training left out."""
+    return [decided(record) for record in view.trials if record.job.kind != "final"]
+
+
+def record_of(
+    job: Job, accuracy: float | None, loss: float = 1.0, number: int = 0, seconds: float = 0.0
+) -> TrialRecord:
+    """A trial that came to `accuracy`; None: it failed."""
+    if accuracy is None:
+        return TrialRecord(job, "failed", None, "it burst", number, 0.0, 1.0)
+    graph = morphs.graph_from_json(job.graph)
+    cost = morphs.cost(graph)
+    scores = {"val_accuracy": accuracy, "val_loss": loss}
+    result = Result(graph.fingerprint, "0" * 64, scores, cost.params, cost.macs, seconds={"train": seconds})
+    return TrialRecord(job, "complete", result, None, number, 0.0, 1.0)
+
+
+class Given:
+    """The data of `engine_support:given`: what is noise to one test is the content of another."""
+
+    seed = 0
+    calls = 0
+
+
+def given() -> Any:
+    """Sixty noisy images of two classes, as a user's function would return them."""
+    Given.calls += 1
+    draw = np.random.default_rng(Given.seed)
+    labels = np.arange(60) % 2
+    images = (draw.integers(0, 100, (60, 8, 8)) + 100 * labels[:, None, None]).astype(np.uint8)
+    return (images, labels), (images[:20], labels[:20])
