@@ -4,8 +4,6 @@
 P-activations with a strictly between 0 and 1, biases and scales away from their neutral values.
 """
 
-from collections.abc import Callable
-
 import torch
 from hypothesis import strategies as st
 
@@ -32,8 +30,6 @@ from morphs.graph.ops import (
     PActivation,
     Scale,
 )  # fmt: skip
-
-Draw = Callable[[st.SearchStrategy], object]
 
 
 class Builder:
