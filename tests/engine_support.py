@@ -76,9 +76,7 @@ def failing(which: Callable[[Job], bool], reason: str = "it burst", fault: bool 
     """A factory of executors in which some jobs fail."""
 
     def factory(run: Path, config: RunConfig, digest: str) -> Inline:
-        return Inline(
-            run, config, digest, lambda job: Done(0, None, reason, fault) if which(job) else None
-        )
+        return Inline(run, config, digest, lambda job: Done(0, None, reason, fault) if which(job) else None)
 
     return factory
 

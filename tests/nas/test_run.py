@@ -87,7 +87,9 @@ def test_interruption_anywhere_changes_nothing(finished: Any, tmp_path: Path, tr
 
 def test_ctrl_c_before_the_first_trial_ended(finished: Any, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    with pytest.raises(NasError, match=r"stopped before the first trial ended; go on with: nas resume") as caught:
+    with pytest.raises(
+        NasError, match=r"stopped before the first trial ended; go on with: nas resume"
+    ) as caught:
         search(tiny(), run, Recorder(stop_after=0), "", Inline)
     assert not isinstance(caught.value, UserError)
     assert resume(run, Silent(), executor=Inline).view.digest == finished.outcome.view.digest
@@ -144,7 +146,9 @@ def test_changed_versions_are_refused_unless_forced(finished: Any, interrupted: 
     run = copy_of(interrupted)
     edit(run, torch="1.0", numpy="0.1")
     before = content(run)
-    with pytest.raises(RunError, match=r"version of torch was 1\.0 and is .*version of numpy was 0\.1.*--force"):
+    with pytest.raises(
+        RunError, match=r"version of torch was 1\.0 and is .*version of numpy was 0\.1.*--force"
+    ):
         resume(run, Silent(), executor=no_executor)
     assert content(run) == before
     assert resume(run, Recorder(stop_after=1), force=True, executor=Inline).stopped == "interrupted"
@@ -207,7 +211,9 @@ def test_wrong_input_is_refused_before_anything_is_written(tmp_path: Path) -> No
     run = tmp_path / "run"
     with pytest.raises(UserError, match=r"a budget of 0 s leaves 0 s .* about \d+ s: raise --budget"):
         search(tiny(budget=0.001, epochs=20), run, Silent(), "", no_executor)
-    with pytest.raises(UserError, match=r'seed network of space "digits": params would be .* raise that limit'):
+    with pytest.raises(
+        UserError, match=r'seed network of space "digits": params would be .* raise that limit'
+    ):
         search(tiny(limits={"params": 10}), run, Silent(), "", no_executor)
     with pytest.raises(DataError, match="unknown data set"):
         search(tiny(data="digitz"), run, Silent(), "", no_executor)
@@ -236,7 +242,9 @@ def test_after_a_generation_that_failed_the_next_grows_from_the_one_before(tmp_p
 def test_two_generations_that_failed_end_the_run_with_the_reason(tmp_path: Path) -> None:
     run = tmp_path / "run"
     broken = failing(lambda job: job.generation > 0)
-    with pytest.raises(NasError, match=r"every competitor of 2 generations failed, the last with: it burst; .*resume"):
+    with pytest.raises(
+        NasError, match=r"every competitor of 2 generations failed, the last with: it burst; .*resume"
+    ):
         search(tiny(generations=9), run, Silent(), "", broken)
     assert len(read(run).trials) == 7
 
@@ -261,7 +269,11 @@ def test_a_fault_outside_the_candidate_stops_the_run_and_is_not_recorded(
     run = tmp_path / "run"
     with pytest.raises(RunError, match=r"the disk is full; free space \(then go on with: nas resume"):
         search(
-            tiny(), run, Silent(), "", failing(lambda job: job.key == "1.2", "the disk is full; free space", True)
+            tiny(),
+            run,
+            Silent(),
+            "",
+            failing(lambda job: job.key == "1.2", "the disk is full; free space", True),
         )
     assert read(run).trial("1.2").state == "running"
     assert resume(run, Silent(), executor=Inline).view.digest == finished.outcome.view.digest
@@ -306,9 +318,7 @@ def test_without_a_final_share_the_best_network_is_tested_as_it_is(tmp_path: Pat
 
 
 def test_a_budget_decides_a_prefix_in_whole_generations(tmp_path: Path) -> None:
-    short = search(
-        tiny(generations=None, budget=4, epochs=0.3), tmp_path / "short", Silent(), "", Inline
-    )
+    short = search(tiny(generations=None, budget=4, epochs=0.3), tmp_path / "short", Silent(), "", Inline)
     assert short.stopped == "budget"
     reached = max(record.job.generation for record in short.view.trials if record.job.kind != "final")
     assert short.view.final is not None
@@ -319,7 +329,9 @@ def test_a_budget_decides_a_prefix_in_whole_generations(tmp_path: Path) -> None:
     assert len(short.view.generation(reached)) == (3 if reached else 1)
 
 
-def test_a_budget_that_isnt_used_up_gives_the_final_training_its_share_only(finished: Any, tmp_path: Path) -> None:
+def test_a_budget_that_isnt_used_up_gives_the_final_training_its_share_only(
+    finished: Any, tmp_path: Path
+) -> None:
     outcome = search(tiny(budget=600), tmp_path / "run", Silent(), "", Inline)
     assert outcome.stopped == "generations"
     assert outcome.view.digest == finished.outcome.view.digest
@@ -352,9 +364,7 @@ def test_wall_time_is_counted_across_resumes(interrupted: Path, copy_of: Copy) -
     assert walls == sorted(set(walls))
 
 
-def test_the_default_folder_is_the_first_free_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_default_folder_is_the_first_free_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert default_run_folder(tiny()) == Path("runs/digits-digits-001")
     Path("runs/digits-digits-001").mkdir(parents=True)

@@ -1,0 +1,187 @@
+"""Real worker processes: what happens when they fail, hang, die, or lose their driver. Each test goes on with the
+executor that the one before left, since starting a worker takes seconds.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engine_support import TINY, Inline, tiny
+
+from nas.data import load_search_data
+from nas.events import Silent
+from nas.execute import Done, LocalExecutor, Progressed
+from nas.execute.local import LOG
+from nas.execute.worker import Order, data_of
+from nas.ledger import Job, Store, read
+from nas.run import resume, search
+from nas.schedule import make_plan, seed_job
+
+ROOT = Path(__file__).parents[3]
+LONG = 10**8
+
+
+@pytest.fixture(scope="module")
+def jobs() -> list[Job]:
+    return [seed_job(make_plan(tiny(), load_search_data("digits", None, 3)))]
+
+
+@pytest.fixture(scope="module")
+def executor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalExecutor]:
+    run = tmp_path_factory.mktemp("local")
+    digest = load_search_data("digits", None, 3).digest
+    executor = LocalExecutor(run, tiny(workers=1), digest)
+    yield executor
+    executor.close()
+
+
+def end_of(executor: LocalExecutor, number: int) -> Done:
+    """The end of a job."""
+    while True:
+        for event in executor.poll(1.0):
+            if isinstance(event, Done):
+                assert event.number == number
+                return event
+
+
+def in_training(executor: LocalExecutor, number: int) -> int:
+    """Wait until a job trains; the process that does it."""
+    while True:
+        for event in executor.poll(1.0):
+            assert isinstance(event, Progressed)
+            assert event.number == number
+            return executor._workers[0].process.pid
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs (a zombie doesn't)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_job_is_done_in_another_process(executor: LocalExecutor, jobs: list[Job]) -> None:
+    executor.submit(1, jobs[0])
+    done = end_of(executor, 1)
+    assert done.result is not None
+    assert Store(executor.run / "checkpoints").has(done.result.weights)
+
+
+def test_an_exception_fails_its_job_alone(executor: LocalExecutor, jobs: list[Job]) -> None:
+    done = end_of_last(executor, jobs[0])
+    weights = done.result.weights if done.result else ""
+    bad = replace(jobs[0], kind="child", moves="widen(node=nowhere, to=9)", extra={"parent_weights": weights})
+    executor.submit(2, bad)
+    failed = end_of(executor, 2)
+    assert failed.result is None
+    assert "nowhere" in str(failed.reason)
+    assert end_of_last(executor, jobs[0]) == done
+
+
+def end_of_last(executor: LocalExecutor, job: Job) -> Done:
+    """The end of a job that ends well, without its times."""
+    executor.submit(3, job)
+    done = end_of(executor, 3)
+    assert done.result is not None, done.reason
+    return replace(done, result=replace(done.result, seconds={}))
+
+
+def test_a_killed_worker_fails_its_job_alone(executor: LocalExecutor, jobs: list[Job]) -> None:
+    executor.submit(4, replace(jobs[0], kind="final", steps=LONG))
+    executor.submit(5, jobs[0])
+    os.kill(in_training(executor, 4), signal.SIGKILL)
+    assert end_of(executor, 4).reason == "its worker process died (SIGKILL; most likely for want of memory)"
+    assert end_of(executor, 5).result is not None
+
+
+def test_a_worker_that_died_idle_fails_no_job(executor: LocalExecutor, jobs: list[Job]) -> None:
+    executor._workers[0].process.kill()
+    executor._workers[0].process.wait()
+    assert end_of_last(executor, jobs[0]).result is not None
+
+
+def test_a_child_that_takes_too_long_is_killed(executor: LocalExecutor, jobs: list[Job]) -> None:
+    executor.config = executor.config.model_copy(update={"child_timeout": 0.5})
+    executor.submit(6, replace(jobs[0], steps=LONG))
+    begin = time.monotonic()
+    assert end_of(executor, 6).reason == "it took longer than 0.5 s (--child-timeout)"
+    assert time.monotonic() - begin > 0.5
+
+
+def test_close_ends_a_frozen_worker_and_leaves_nothing(executor: LocalExecutor, jobs: list[Job]) -> None:
+    executor.submit(7, replace(jobs[0], kind="final", steps=LONG))
+    pid = in_training(executor, 7)
+    os.kill(pid, signal.SIGSTOP)
+    executor.close()
+    executor.close()
+    assert not alive(pid)
+    assert not (executor.run / LOG).read_text()
+
+
+def test_a_worker_that_sees_other_data_stops_the_run(tmp_path: Path) -> None:
+    found = data_of(Order(tmp_path, tiny(), "0" * 64), None)
+    assert isinstance(found, str)
+    assert "other images than its driver" in found
+    missing = data_of(Order(tmp_path, tiny(data="imagefolder:/nowhere"), "0" * 64), None)
+    assert isinstance(missing, str)
+    assert "/nowhere" in missing
+
+
+def test_the_digest_depends_neither_on_executor_nor_on_workers(finished: Any, tmp_path: Path) -> None:
+    outcome = search(tiny(workers=2), tmp_path / "run", Silent(), "")
+    assert outcome.view.digest == finished.outcome.view.digest
+    assert not (tmp_path / "run" / LOG).read_text()
+
+
+# A user's script, without the guard that multiprocessing's spawn would ask for.
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from nas.config import check_config
+from nas.events import Silent
+from nas.run import search
+class Say(Silent):
+    def trial_told(self, record):
+        print(record.key, flush=True)
+search(check_config(json.loads(sys.argv[2])), Path(sys.argv[1]), Say(), "")
+"""
+
+
+def test_kill_9_of_the_driver_ends_its_workers_and_loses_nothing(finished: Any, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    driver = subprocess.Popen(
+        [sys.executable, str(script), str(run), json.dumps({**TINY, "workers": 2})],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert driver.stdout is not None
+    assert driver.stdout.readline().strip() == "0.0"
+    told = {driver.stdout.readline().strip(), "0.0"}
+    children = Path(f"/proc/{driver.pid}/task/{driver.pid}/children").read_text().split()
+    workers = [int(pid) for pid in children]
+    assert len(workers) == 2
+    os.killpg(driver.pid, signal.SIGKILL)
+    _, noise = driver.communicate()
+    end = time.monotonic() + 10
+    while any(map(alive, workers)) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not any(map(alive, workers))
+    assert not noise
+    assert not (run / LOG).read_text()
+    assert told <= {record.key for record in read(run).complete}
+    outcome = resume(run, Silent(), executor=Inline)
+    assert outcome.view.digest == finished.outcome.view.digest

@@ -1,0 +1,170 @@
+"""The policy alone: views in, proposals out."""
+
+from functools import reduce
+from random import Random
+from typing import Any
+
+import pytest
+from engine_support import record_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import morphs
+from morphs import AddSkip, ArchGraph, Deepen, GrowKernel, Limits, Widen, cost
+from nas.ledger import Job, LedgerView, TrialRecord
+from nas.search import HillClimb, graph_of, score
+from search_spaces import Space
+
+SEED = morphs.parse_graph("""
+x = input(size=[1, 8, 8])
+c1 = conv2d(x, channels=4, kernel=3, padding=1)
+r1 = relu(c1)
+m1 = max_pool2d(r1, kernel=2)
+f = flatten(m1)
+fc = linear(f, features=3)
+y = output(fc)
+""")
+SPACE = Space(
+    SEED,
+    (
+        (Widen, {"factor": (2, 3)}),
+        (Deepen, {"how": ("identity",), "kernels": ((3, 3),)}),
+        (AddSkip, {"reach": (2,)}),
+        (GrowKernel, {"max_kernel": (5,)}),
+    ),
+)
+
+
+def climb(limits: Limits | None = None, children: int = 4, moves: int = 2) -> HillClimb:
+    return HillClimb(SPACE, limits or Limits(), children, moves)
+
+
+def trial(
+    key: str, accuracy: float | None, loss: float = 1.0, kind: str = "child", graph: ArchGraph = SEED
+) -> TrialRecord:
+    generation, slot = map(int, key.split("."))
+    return record_of(Job(kind, generation, slot, None, "", 0, 1, graph.to_json()), accuracy, loss)
+
+
+def view(*trials: TrialRecord) -> LedgerView:
+    return LedgerView(trials)
+
+
+ROOT = view(trial("0.0", 0.5, kind="seed"))
+
+
+def test_the_unchanged_parent_competes_in_slot_0() -> None:
+    first, *others = climb().propose(ROOT, 1, 0)
+    assert (first.slot, first.parent, first.moves, first.graph) == (0, "0.0", (), SEED)
+    assert [proposal.slot for proposal in others] == [1, 2, 3, 4]
+    assert all(len(proposal.moves) == 2 for proposal in others)
+
+
+@settings(max_examples=8)
+@given(st.integers(0, 2**31 - 1), st.integers(1, 5), st.integers(1, 3))
+def test_proposals_are_a_pure_function_of_view_and_seed(seed: int, generation: int, moves: int) -> None:
+    before = SEED.to_json()
+    proposals = climb(moves=moves).propose(ROOT, generation, seed)
+    assert proposals == climb(moves=moves).propose(ROOT, generation, seed)
+    assert SEED.to_json() == before
+    for proposal in proposals[1:]:
+        assert 1 <= len(proposal.moves) <= moves
+        assert reduce(lambda graph, move: move.reshape(graph), proposal.moves, SEED) == proposal.graph
+    graphs = [proposal.graph for proposal in proposals]
+    assert len(set(graphs)) == len(graphs)
+
+
+def test_seeds_and_generations_draw_differently() -> None:
+    drawn = {
+        tuple(
+            map(
+                str, (move for proposal in climb().propose(ROOT, generation, seed) for move in proposal.moves)
+            )
+        )
+        for generation in (1, 2)
+        for seed in (0, 1)
+    }
+    assert len(drawn) == 4
+
+
+def test_what_one_slot_draws_does_not_depend_on_how_many_there_are() -> None:
+    few, many = (climb(children=n).propose(ROOT, 1, 7) for n in (2, 4))
+    assert list(many[:3]) == list(few)
+
+
+@settings(max_examples=10)
+@given(
+    seed=st.integers(0, 1000),
+    params=st.none() | st.integers(180, 800),
+    macs=st.none() | st.integers(2500, 60_000),
+    depth=st.none() | st.integers(2, 4),
+    width=st.none() | st.integers(4, 16),
+)
+def test_limits_are_kept(seed: int, **bounds: int | None) -> None:
+    fits = {name: value for name, value in bounds.items() if value is not None}
+    limits = Limits(**fits)
+    for proposal in climb(limits, moves=3).propose(ROOT, 1, seed):
+        if proposal.moves:
+            assert limits.violation(proposal.graph) is None
+            spent = cost(proposal.graph)
+            assert spent.params <= fits.get("params", spent.params)
+            assert spent.macs <= fits.get("macs", spent.macs)
+
+
+def test_nothing_is_proposed_where_no_move_is_legal() -> None:
+    tight = Limits(params=cost(SEED).params, macs=cost(SEED).macs, nodes=len(SEED), depth=2)
+    assert climb(tight).propose(ROOT, 1, 0) == ()
+
+
+def test_fewer_children_where_fewer_are_distinct() -> None:
+    only = Space(SEED, ((GrowKernel, {"max_kernel": (5,)}),))
+    proposals = HillClimb(only, Limits(), 5, 1).propose(ROOT, 1, 0)
+    assert 2 <= len(proposals) < 6
+    assert len({proposal.graph for proposal in proposals}) == len(proposals)
+
+
+def test_the_incumbent_is_the_best_of_the_last_generation_that_has_one() -> None:
+    early, late = trial("0.0", 0.9, kind="seed"), trial("1.1", 0.6)
+    policy = climb()
+    assert policy.incumbent(view(early)) == early
+    assert policy.incumbent(view(early, trial("1.0", 0.5), late)) == late
+    assert policy.incumbent(view(early, trial("1.0", None), trial("1.1", None))) == early
+    assert policy.incumbent(view(early, late, trial("2.0", 0.1, kind="final"))) == late
+    assert policy.propose(view(early, late), 2, 0)[0].parent == "1.1"
+
+
+def test_ties_go_to_loss_then_size_then_slot() -> None:
+    wide = morphs.parse("widen(node=c1, to=8, how=replicate)").reshape(SEED)
+    ranked = [
+        trial("1.4", 0.7, 0.9, graph=wide),
+        trial("1.3", 0.8, 1.1),
+        trial("1.2", 0.8, 1.0, graph=wide),
+        trial("1.1", 0.8, 1.0),
+        trial("1.0", 0.8, 1.0),
+    ]
+    assert sorted(ranked, key=score) == ranked
+    assert climb().incumbent(view(*Random(0).sample(ranked, 5))).key == "1.0"
+
+
+def test_a_chain_grows_from_the_incumbents_graph() -> None:
+    wide = morphs.parse("widen(node=c1, to=8, how=replicate)").reshape(SEED)
+    best = trial("1.1", 0.6, graph=wide)
+    proposals: Any = climb().propose(view(trial("0.0", 0.5, kind="seed"), best), 2, 0)
+    assert graph_of(best) == wide
+    assert all(
+        reduce(lambda graph, move: move.reshape(graph), proposal.moves, wide) == proposal.graph
+        for proposal in proposals
+    )
+
+
+def test_kinds_with_many_sites_are_no_likelier() -> None:
+    drawn = [
+        proposal.moves[0].name for seed in range(60) for proposal in climb(moves=1).propose(ROOT, 1, seed)[1:]
+    ]
+    assert len(set(drawn)) >= 3
+    assert max(drawn.count(name) for name in set(drawn)) < 0.6 * len(drawn)
+
+
+@pytest.mark.parametrize("children", [1, 3])
+def test_as_many_children_as_asked(children: int) -> None:
+    assert len(climb(children=children).propose(ROOT, 1, 0)) == children + 1

@@ -1,0 +1,79 @@
+"""Every space: its seed network, its moves, its description."""
+
+from random import Random
+from typing import Any
+
+import pytest
+
+import morphs
+from search_spaces import SPACES, Shape
+
+SHAPES: dict[str, list[Shape]] = {
+    "digits": [(1, 8, 8), (1, 28, 28), (3, 32, 32)],
+    "mlp": [(1, 8, 8), (1, 28, 28), (3, 32, 32)],
+    "cifar_quick": [(1, 28, 28), (3, 32, 32), (3, 64, 64)],
+    "nash": [(1, 8, 8), (1, 28, 28), (3, 32, 32)],
+}
+BUILT = [(name, shape) for name, shapes in SHAPES.items() for shape in shapes]
+
+
+def test_every_space_is_tested() -> None:
+    assert SHAPES.keys() == SPACES.keys()
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_space_is_described_in_its_first_line(name: str) -> None:
+    first = (SPACES[name].__doc__ or "").splitlines()[0]
+    assert first.endswith(".")
+    assert 20 <= len(first) <= 120
+
+
+@pytest.mark.parametrize("classes", [3, 10])
+@pytest.mark.parametrize(("name", "shape"), BUILT)
+def test_a_space_fits_its_data(name: str, shape: Shape, classes: int) -> None:
+    space = SPACES[name](shape, classes)
+    graph = space.seed
+    (entry,) = [node.name for node in graph if node.op.kind == "input"]
+    (out,) = [node.name for node in graph if node.op.kind == "output"]
+    assert tuple(graph.shape(entry)) == shape
+    assert tuple(graph.shape(out)) == (classes,)
+    assert space.limits.violation(graph) is None
+    assert SPACES[name](shape, classes) == space
+    assert all(move in morphs.MOVES for move, _ in space.moves)
+
+
+def reachable(name: str, shape: Shape, steps: int) -> set[int]:
+    """The moves of a space, by their index, that have a legal site within `steps` random moves of the seed."""
+    space = SPACES[name](shape, 10)
+    found: set[int] = set()
+    for attempt in range(8):
+        draw = Random(attempt)
+        graph = space.seed
+        for _ in range(steps + 1):
+            sites: list[Any] = []
+            for index, (kind, options) in enumerate(space.moves):
+                here = list(kind.sites(graph, None, options))
+                if here:
+                    found.add(index)
+                    sites.append(here)
+            if len(found) == len(space.moves) or not sites:
+                return found
+            graph = draw.choice(draw.choice(sites)).reshape(graph)
+    return found
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_every_move_of_a_space_is_legal_somewhere_near(name: str) -> None:
+    space = SPACES[name](SHAPES[name][-1], 10)
+    found = reachable(name, SHAPES[name][-1], 3)
+    assert [str(space.moves[i]) for i in range(len(space.moves)) if i not in found] == []
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_the_menu_of_a_move_is_one_it_knows(name: str) -> None:
+    """Every site obeys the menu: a choice that a move does not read would be found here only if it raised."""
+    space = SPACES[name](SHAPES[name][-1], 10)
+    for kind, options in space.moves:
+        for move in kind.sites(space.seed, None, options):
+            if "how" in options:
+                assert move.how in options["how"]  # type: ignore[attr-defined]
