@@ -1,7 +1,8 @@
 """Which arithmetic and memory layout a network is computed in: decided by a rule, never by a stopwatch.
 
 Measured with torch 2.15 on an AMD EPYC (Zen 5: avx512_bf16, no AMX), 2 threads, batches of 128; speed of a
-training step over float32 in contiguous (NCHW) memory, best of 5:
+training step over float32 in contiguous (NCHW) memory, best of 5 interleaved rounds, not the only user of the
+machine:
 
     network            forward MAC per image   fp32 NHWC   bf16 NCHW   bf16 NHWC
     MLP, 64 wide                      0.01 M        1.00        0.58        0.57
