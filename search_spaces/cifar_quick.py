@@ -5,7 +5,7 @@ from search_spaces.space import Shape, Space
 
 
 def cifar_quick(input_shape: Shape, classes: int) -> Space:
-    """Caffe's cifar10_quick ((5:32)(5:32)(5:64) and two linear layers), deepened and widened as in the paper's Table 1."""
+    """Caffe's cifar10_quick ((5:32)(5:32)(5:64), two linear layers), grown as in the paper's Table 1."""
     seed = parse_graph(f"""
         x = input(size={list(input_shape)})
         c1 = conv2d(x, channels=32, kernel=5, padding=2)

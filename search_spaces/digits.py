@@ -1,11 +1,11 @@
 """The space that `nas search digits` explores."""
 
-from morphs import AddSkip, Deepen, GrowKernel, Widen, parse_graph
+from morphs import AddSkip, Deepen, GrowKernel, InsertNorm, Widen, parse_graph
 from search_spaces.space import Shape, Space
 
 
 def digits(input_shape: Shape, classes: int) -> Space:
-    """Small images, the size of scikit-learn's digits: a LeNet of two convolutions, grown by exact moves."""
+    """Small images, the size of scikit-learn's digits: a LeNet of two convolutions, grown step by step."""
     seed = parse_graph(f"""
         x = input(size={list(input_shape)})
         c1 = conv2d(x, channels=8, kernel=3, padding=1)
@@ -21,10 +21,11 @@ def digits(input_shape: Shape, classes: int) -> Space:
     return Space(
         seed,
         (
-            (Widen, {"factor": (2, 3), "how": ("replicate", "zero")}),
+            (Widen, {"factor": (1.5, 2), "how": ("replicate", "zero")}),
             (Deepen, {"how": ("identity",), "kernels": ((3, 3),)}),
-            (Deepen, {"how": ("netmorph",), "ratio": (2, 4), "min_channels": (16,)}),
+            (Deepen, {"how": ("netmorph",), "ratio": (1, 2), "min_channels": (16,)}),
             (AddSkip, {"reach": (2,)}),
             (GrowKernel, {"max_kernel": (5,)}),
+            (InsertNorm, {}),
         ),
     )

@@ -17,7 +17,6 @@ import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -95,7 +94,8 @@ def one_seed(seed: int, quick: bool, again: bool) -> dict[str, Any]:
     test = load_test_split(config.data, None, seed)
     view = read(run)
     final = view.final
-    assert final is not None and final.result is not None
+    assert final is not None
+    assert final.result is not None
     grown = Store(run / "checkpoints").get(final.result.weights)
     seed_graph = morphs.graph_from_json(view.trial("0.0").job.graph)
     right = {
@@ -121,7 +121,7 @@ def one_seed(seed: int, quick: bool, again: bool) -> dict[str, Any]:
 def trained(
     graph: morphs.ArchGraph, data: SearchData, config: TrainConfig, seconds: float, seed: int
 ) -> torch.nn.Module:
-    """`graph` from fresh weights, trained in one cosine for about `seconds` of wall time, on the faster thread count."""
+    """`graph` from fresh weights, trained in one cosine for about `seconds`, on the faster number of threads."""
     counts = sorted({1, os.cpu_count() or 1})
     pace = {n: seconds_per_step(graph, data, config, threads=n, steps=100) for n in counts}
     threads = min(counts, key=lambda n: pace[n])

@@ -71,7 +71,7 @@ def main() -> None:
 
 def nas(*words: str) -> list[str]:
     """A nas command line."""
-    return [sys.executable, "-m", "nas.cli", *words]
+    return [sys.executable, "-m", "nas", *words]
 
 
 def seconds_of(command: list[str]) -> float:
