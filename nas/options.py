@@ -51,6 +51,14 @@ Data = Annotated[
         "package.module:function. (Default: the space's own.)",
     ),
 ]
+SameData = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="The run's data set once more; needed only where it is a package.module:function, since code is "
+        "never run because a file of the run names it.",
+    ),
+]
 DataRoot = Annotated[
     Path | None,
     typer.Option(

@@ -100,9 +100,9 @@ def test_a_recipe_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.Monke
     RECIPES.mkdir(parents=True)
     (RECIPES / "mine.toml").write_text(RECIPE)
     assert make_config("mine", {}).recipe == "mine"
-    with pytest.raises(UserError, match='"mina" is neither a search space nor a recipe; did you mean mine?'):
+    with pytest.raises(UserError, match='"mina" is neither a search space nor a recipe; did you mean mine'):
         make_config("mina", {})
-    with pytest.raises(UserError, match='"x" is neither .*; choose one of digits, mlp, .*mine'):
+    with pytest.raises(UserError, match=r'"x" is neither .*; choose one of digits, mlp, .*mine'):
         make_config("x", {})
 
 
