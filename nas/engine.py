@@ -14,6 +14,7 @@ from nas.events import Outcome, Stopped, Watcher
 from nas.execute import Done, Executor, Progressed
 from nas.ledger import Job, Ledger, LedgerView
 from nas.schedule import Plan, final_job, generation_jobs, last_generation, lineage_steps, seed_job
+from nas.standing import overhead
 
 BARREN = 2  # generations in a row without a single result that end a run: not one bad draw, a cause to mend
 POLL_SECONDS = 0.5
@@ -206,23 +207,6 @@ def outcome_of(run: Path, view: LedgerView, stopped: Stopped) -> Outcome:
 def wall_of(view: LedgerView) -> float:
     """Wall seconds that drivers have spent on the run, as far as they could note it."""
     return float(view.notes.get("wall", 0.0))
-
-
-def overhead(view: LedgerView, wall: float) -> float:
-    """The share of `wall` seconds in which no trial was inside training or evaluation.
-
-    Trials that failed or were interrupted count as if they had not been: what they took is not known.
-    """
-    spans = sorted(
-        (record.result.seconds["busy_from"], record.result.seconds["busy_to"])
-        for record in view.complete
-        if record.result is not None and "busy_from" in record.result.seconds
-    )
-    busy, reached = 0.0, 0.0
-    for start, stop in spans:
-        busy += max(0.0, stop - max(start, reached))
-        reached = max(reached, stop)
-    return max(0.0, 1 - busy / wall) if wall > 0 else 0.0
 
 
 def _working(seconds: object) -> float:
