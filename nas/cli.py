@@ -6,8 +6,8 @@ import errno
 import os
 import shlex
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -38,14 +38,14 @@ class OneLine(TyperGroup):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             code = 1
         except Exception as error:
-            line, code = _explained(error)
+            line, code = _explained(error, given)
             if line is None:
                 raise
             print(f"nas: {line}", file=sys.stderr)
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def _explained(error: Exception) -> tuple[str | None, int]:
+def _explained(error: Exception, given: Sequence[str]) -> tuple[str | None, int]:
     """The line and exit code for an error, (None, 1) for one that nobody expected."""
     if isinstance(error, NasError):
         return one_line(str(error)), 2 if isinstance(error, UserError) else 1
@@ -56,20 +56,35 @@ def _explained(error: Exception) -> tuple[str | None, int]:
     if isinstance(error, OSError) and error.errno in _DISK:
         return f"{error.filename or 'a file'}: {error.strerror}; free space or choose another place", 1
     if hasattr(error, "format_message"):  # the parser's own errors, whichever package they come from
-        return _usage(error), 2
+        return _usage(error, given), 2
     return None, 1
 
 
-def _usage(error: Any) -> str:
+def _usage(error: Any, given: Sequence[str]) -> str:
     """A parser's complaint as fact and remedy."""
     text = (
         one_line(error.format_message()).rstrip(".").replace("Value error, ", "").replace(": Input", ": it")
     )
     fact, _, near = text.partition(" Did you mean ")
-    context = getattr(error, "ctx", None)
-    path = getattr(context, "command_path", None) or "nas"
+    commands = [
+        command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands
+    ]
+    path = f"nas {given[0]}" if given and given[0] in commands else "nas"
     remedy = f"did you mean {near}" if near else f"see {path} --help"
     return f"{fact[:1].lower()}{fact[1:].rstrip('.')}; {remedy}"
+
+
+@contextmanager
+def _starting(quiet: bool) -> Generator[None]:
+    """A word on a terminal while torch is imported, which takes seconds; wiped away afterwards."""
+    shown = not quiet and sys.stdout.isatty() and os.environ.get("TERM") not in (None, "", "dumb")
+    if shown:
+        print("starting …", end="\r", flush=True)
+    try:
+        yield
+    finally:
+        if shown:
+            print("          ", end="\r", flush=True)
 
 
 app = typer.Typer(
@@ -110,7 +125,8 @@ def search(
 
     The search is recorded in a folder as it goes; Ctrl-C or a crash loses at most the children in training.
     """
-    from nas import drive
+    with _starting(quiet):
+        from nas import drive
 
     given: dict[str, Any] = {
         "data": data,
@@ -140,11 +156,17 @@ def search(
 
 
 @app.command()
-def resume(run: options.Run, force: options.Force = False, quiet: options.Quiet = False) -> None:
+def resume(
+    run: options.Run,
+    data: options.SameData = None,
+    force: options.Force = False,
+    quiet: options.Quiet = False,
+) -> None:
     """Go on with a run that was stopped or killed, or say again how it ended."""
-    from nas import drive
+    with _starting(quiet):
+        from nas import drive
 
-    raise typer.Exit(drive.resume(run, force, quiet))
+    raise typer.Exit(drive.resume(run, force, quiet, data))
 
 
 @app.command()

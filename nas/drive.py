@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import sys
 from collections.abc import Callable, Generator
@@ -36,10 +35,10 @@ def search(what: str, overrides: dict[str, Any], run: Path | None, quiet: bool, 
     return _watched(quiet, folder, lambda watcher: search_run(config, folder, watcher, command))
 
 
-def resume(name: str, force: bool, quiet: bool) -> int:
-    """Go on with a run; the exit code. Raises RunError when that can't be done."""
+def resume(name: str, force: bool, quiet: bool, data: str | None = None) -> int:
+    """Go on with a run; the exit code. data: see `nas.run.resume`. Raises RunError when that can't be done."""
     folder = find_run(name)
-    return _watched(quiet, folder, lambda watcher: resume_run(folder, watcher, force))
+    return _watched(quiet, folder, lambda watcher: resume_run(folder, watcher, force, data))
 
 
 def configuration(what: str, overrides: dict[str, Any]) -> RunConfig:
@@ -50,11 +49,6 @@ def configuration(what: str, overrides: dict[str, Any]) -> RunConfig:
             values[name] = parse_duration(values[name])
     if "limits" in values:
         values["limits"] = dict(parse_limit(text) for text in values["limits"])
-    for name in ("epochs", "final_share"):
-        if name in values and not math.isfinite(values[name]):
-            raise UserError(
-                f"--{name.replace('_', '-')} {values[name]} is no finite number; give one like 0.5 or 2"
-            )
     config = make_config(what, values)
     _check_device(config.device)
     return config
@@ -66,9 +60,7 @@ def _check_device(name: str) -> None:
 
     try:
         float(torch.zeros(1, device=torch.device(name)).sum())
-    except (
-        Exception
-    ) as error:  # torch says no in many ways: RuntimeError, AssertionError, NotImplementedError, …
+    except Exception as error:  # torch says no in many ways: RuntimeError, AssertionError, …
         fact = one_line(str(error)).split(". ")[0][:160]
         raise UserError(
             f'device "{name}" can\'t be used here ({fact}); use cpu or another --device'
@@ -76,17 +68,19 @@ def _check_device(name: str) -> None:
 
 
 def _watched(quiet: bool, folder: Path, drive: Callable[[Watcher], Outcome]) -> int:
-    with _watching(quiet) as watcher, _interrupts() as interrupts:
+    """Have `drive` watched; the exit code. What is said, is said once the live view is gone."""
+    with _interrupts() as interrupts:
         try:
-            outcome = drive(watcher)
-        except (KeyboardInterrupt, NasError) as error:
+            with _watching(quiet) as watcher:
+                outcome = drive(watcher)
+        except (KeyboardInterrupt, NasError):
             if not interrupts.count:
                 raise
-            _say_stopped(folder, "" if isinstance(error, KeyboardInterrupt) else str(error))
+            _say_stopped(folder)
             return INTERRUPTED
         report = _reported(outcome.run)
     if outcome.stopped == "interrupted":
-        _say_stopped(outcome.run, "")
+        _say_stopped(outcome.run)
         return INTERRUPTED
     if not quiet:
         tables.show(tables.summary(outcome, report))
@@ -104,16 +98,12 @@ def _reported(run: Path) -> Path | None:
         return None
 
 
-def _say_stopped(run: Path, why: str) -> None:
+def _say_stopped(run: Path) -> None:
     if (run / "ledger.db").exists():
-        print(
-            f"nas: stopped; everything told is kept in {run}, go on with: nas resume {run}", file=sys.stderr
-        )
+        said = f"stopped; everything told is kept in {run}, go on with: nas resume {run}"
     else:
-        print(
-            f"nas: stopped before the run began{': ' if why else ''}{why}; nothing was written",
-            file=sys.stderr,
-        )
+        said = "stopped before the run began"
+    print(f"nas: {said}", file=sys.stderr)
 
 
 @contextmanager
@@ -150,5 +140,5 @@ def _interrupts() -> Generator[_Interrupts]:
     try:
         yield interrupts
     finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
+        for number, handler in former.items():  # once stopping, the process is left alone till it has ended
+            signal.signal(number, signal.SIG_IGN if interrupts.count else handler)

@@ -16,7 +16,7 @@ from rich.text import Text
 from nas.config import RunConfig
 from nas.events import Outcome, Silent, Watcher
 from nas.ledger import Job, LedgerView, TrialRecord
-from nas.progress import Competitor, Progress, describe
+from nas.progress import Competitor, Progress, accuracy, describe
 from nas.standing import spent
 from nas.text import clip, count, one_line, percent, plural, span
 
@@ -58,15 +58,10 @@ def facts(record: TrialRecord) -> str:
     return "  ".join([*parts, f"{count(result.params)} params", span(spent(result))])
 
 
-def accuracy(record: TrialRecord | None) -> float | None:
-    """The validation accuracy of a trial that has one."""
-    return None if record is None or record.result is None else record.result.scores.get("val_accuracy")
-
-
 def gain(before: TrialRecord | None, after: TrialRecord) -> str:
     """What a generation earned, in percentage points of validation accuracy, as (+0.42); empty if unknown."""
     old, new = accuracy(before), accuracy(after)
-    return "" if old is None or new is None else f" ({100 * (new - old):+.2f})"
+    return "" if min(old, new) < 0 else f" ({100 * (new - old):+.2f})"
 
 
 def verdict(generation: int, before: TrialRecord | None, best: TrialRecord) -> str:
@@ -126,8 +121,8 @@ class PlainView:
     def generation_ended(self, generation: int, best: TrialRecord) -> None:
         """Say who is the next incumbent."""
         if best.job.kind != "final":
-            self._say(verdict(generation, self._progress.best, best))
-        self._progress.best = best
+            self._say(verdict(generation, self._progress.incumbent, best))
+        self._progress.end(best)
 
     def run_finished(self, outcome: Outcome) -> None:
         """The command prints the summary."""
@@ -146,7 +141,13 @@ class LiveView:
     def __init__(self, console: Console, progress: Progress | None = None) -> None:
         self._console = console
         self._progress = progress or Progress()
-        self._live = Live(_Drawing(self._progress), console=console, refresh_per_second=5, transient=True)
+        self._live = Live(
+            _Drawing(self._progress),
+            console=console,
+            refresh_per_second=5,
+            transient=True,
+            redirect_stderr=sys.stderr.isatty(),  # into the lines above the picture, unless it goes elsewhere
+        )
 
     def run_opened(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
         """Start to draw."""
@@ -173,9 +174,8 @@ class LiveView:
     def generation_ended(self, generation: int, best: TrialRecord) -> None:
         """Say who is the next incumbent."""
         if best.job.kind != "final":
-            self._console.print(Text(verdict(generation, self._progress.best, best)))
-        with self._progress.lock:
-            self._progress.best = best
+            self._console.print(Text(verdict(generation, self._progress.incumbent, best)))
+        self._progress.end(best)
 
     def run_finished(self, outcome: Outcome) -> None:
         """Take the bars away."""
@@ -208,9 +208,10 @@ def draw(progress: Progress, width: int) -> Group:
     if config is None or not progress.competitors:
         return Group(Text("starting …", style="dim"))
     of = f" of {config.generations}" if config.generations is not None else ""
-    title = "final training" if progress.final else f"generation {progress.generation}{of}"
+    title = f"generation {progress.generation}{of}" if progress.generation else "seed network"
+    title = "final training" if progress.final else title
     left = progress.left()
-    remaining = "" if left is None else f", {span(left)} left"
+    remaining = "" if left is None or left < 1 else f", {span(left)} left"
     times = f"{span(progress.spent + progress.elapsed())}{remaining}"
     table.add_row(Text("whole run", "bold"), _bar(progress.share()), Text(times))
     done = f"{progress.told} of {len(progress.competitors)} trained"
@@ -223,12 +224,11 @@ def draw(progress: Progress, width: int) -> Group:
             Text(_row_end(competitor), style),
         )
     best = progress.best
-    line = (
-        "none yet"
-        if best is None or best.result is None
-        else f"{facts(best).rsplit('  ', 1)[0]}  ({best.job.key})"
-    )
-    return Group(table, Text.assemble(("best so far ", "bold"), line))
+    line = "none yet"
+    if best is not None and best.result is not None:
+        name_of_best = f"{best.job.key} {describe(best.job)}"
+        line = f"val {percent(accuracy(best))}, {plural(best.result.params, 'parameter')}, {name_of_best}"
+    return Group(table, Text.assemble(("best so far  ", "bold"), line, no_wrap=True, overflow="ellipsis"))
 
 
 def _bar(share: float) -> ProgressBar:

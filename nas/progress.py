@@ -45,7 +45,8 @@ class Progress:
     spent: float = 0.0  # wall seconds of earlier sittings
     generation: int = -1
     first: float | None = None  # units of work that were done when this sitting began
-    best: TrialRecord | None = None
+    incumbent: TrialRecord | None = None  # of the last generation that ended
+    best: TrialRecord | None = None  # of all that was told
     competitors: dict[str, Competitor] = field(default_factory=dict[str, Competitor])
 
     def open(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
@@ -54,7 +55,7 @@ class Progress:
             self.run, self.config, self.resumed = run, config, resumed
             self.opened = self.clock()
             self.spent = float(view.notes.get("wall", 0.0))
-            self.best = view.best
+            self.best = self.incumbent = view.best
 
     def start(self, generation: int, jobs: Sequence[Job]) -> None:
         """A generation begins."""
@@ -75,6 +76,14 @@ class Progress:
         with self.lock:
             key = record.job.key
             self.competitors.setdefault(key, Competitor(record.job)).record = record
+            final = record.job.kind == FINAL and record.result is not None
+            if final or accuracy(record) > accuracy(self.best):
+                self.best = record
+
+    def end(self, best: TrialRecord) -> None:
+        """A generation ended."""
+        with self.lock:
+            self.incumbent = best
 
     @property
     def final(self) -> bool:
@@ -132,6 +141,11 @@ class Progress:
         with self.lock:
             left, used = self.left(), self.spent + self.elapsed()
             return 0.0 if left is None else min(1.0, used / max(1e-9, used + left))
+
+
+def accuracy(record: TrialRecord | None) -> float:
+    """The validation accuracy of a trial, −1 where it has none."""
+    return -1.0 if record is None or record.result is None else record.result.scores.get("val_accuracy", -1.0)
 
 
 def describe(job: Job) -> str:

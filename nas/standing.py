@@ -9,10 +9,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from nas.errors import RunError, UserError
 from nas.ledger import LedgerView, Result, read, read_config
+from nas.text import clip
 
 RUNS = Path("runs")
 CONFIG = "config.json"
@@ -63,22 +64,22 @@ def find_run(name: str) -> Path:
 
     Raises RunError when there is none, or what is there is no run.
     """
-    path = Path(name).expanduser()
-    below = RUNS / name
-    for candidate in (path, below):
-        if (candidate / CONFIG).exists() or (candidate / "ledger.db").exists():
-            return candidate
-    for candidate in (path, below):
-        if candidate.is_dir():
-            raise RunError(
-                f"{candidate} is no run folder, it has no {CONFIG}; nas runs lists those below {RUNS}"
-            )
-        if candidate.exists():
-            raise RunError(f"{candidate} is a file; name the folder of a run")
-    names = [found.name for found in run_folders(RUNS)]
+    try:
+        places = (Path(name).expanduser(), RUNS / name) if name else ()
+        found = [place for place in places if (place / CONFIG).exists() or (place / "ledger.db").exists()]
+        others = [place for place in places if place.exists()]
+    except (OSError, RuntimeError, ValueError):  # too long a name, no such user's home, a NUL
+        found, others = [], []
+    if found:
+        return found[0]
+    if others and others[0].is_dir():
+        raise RunError(f"{others[0]} is no run folder, it has no {CONFIG}; nas runs lists those below {RUNS}")
+    if others:
+        raise RunError(f"{others[0]} is a file; name the folder of a run")
+    names = [run.name for run in run_folders(RUNS)]
     near = difflib.get_close_matches(Path(name).name, names, 1)
     hint = f"did you mean {near[0]}?" if near else f"nas runs lists those below {RUNS}"
-    raise RunError(f'there is no run "{name}", neither here nor in {RUNS}; {hint}')
+    raise RunError(f'there is no run "{clip(name, 80)}", neither here nor in {RUNS}; {hint}')
 
 
 def run_folders(folder: Path) -> list[Path]:
@@ -167,7 +168,8 @@ def standing_or_problem(run: Path) -> Standing:
 
 
 def _standing(run: Path, described: Mapping[str, Any], view: LedgerView, driver: str | None) -> Standing:
-    config: Mapping[str, Any] = described.get("config", {})
+    inner = described.get("config")
+    config = cast(Mapping[str, Any], inner) if isinstance(inner, dict) else {}
     wall = _number(view.notes.get("wall"))
     searched = [trial.job.generation for trial in view.complete if trial.job.kind != "final"]
     best = view.final or view.best
