@@ -18,6 +18,7 @@ class ActivationTraits:
 ACTIVATIONS: Mapping[str, ActivationTraits] = MappingProxyType(
     {
         "relu": ActivationTraits(idempotent=True, nonnegative=True),
+        "relu6": ActivationTraits(idempotent=True, nonnegative=True),
         "leaky_relu": ActivationTraits(args=(("negative_slope", 0.01),)),
         "elu": ActivationTraits(args=(("alpha", 1.0),)),
         "gelu": ActivationTraits(),

@@ -7,8 +7,6 @@ tensors, and describes the result as `Made`; nothing is built here. B batch, C c
 import math
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from enum import Enum
 from functools import partial
 from typing import Any
 
@@ -17,53 +15,8 @@ import torch.nn.functional as F
 
 from morphs.graph import ops
 from morphs.graph.activations import ACTIVATIONS
-from morphs.graph.ops import Op, Pair, Shape
-
-
-class Refused(Exception):
-    """What the vocabulary can't express, and the remedy; whoever catches it adds the place."""
-
-
-class Batch:
-    """The length of the batch axis: known to be there, never to be computed with."""
-
-    def __repr__(self) -> str:
-        return "B"
-
-
-BATCH = Batch()
-
-
-@dataclass(eq=False)
-class Ref:
-    """A tensor of the traced program: the node that computes its present contents, its shape without batch.
-
-    `family` holds the tensors that share its memory; a stale one was written over through another.
-    """
-
-    name: str
-    shape: Shape
-    family: list["Ref"] = field(default_factory=list["Ref"])
-    stale: bool = False
-
-
-class Memory(Enum):
-    """Where a call leaves its result."""
-
-    NEW = "new"  # in memory of its own
-    VIEW = "view"  # in another tensor object, perhaps on the same memory
-    SAME = "same"  # in the very tensor it read first
-
-
-@dataclass(frozen=True)
-class Made:
-    """What a call comes to: a chain of ops (none: it passes its input on), the first of which reads `reads`."""
-
-    ops: tuple[Op, ...]
-    reads: tuple[Ref, ...]
-    memory: Memory = Memory.NEW
-    stem: str = ""  # how to name the first op's node; by default after the op
-
+from morphs.graph.ops import Pair
+from morphs.torch_io.reading import BATCH, Made, Memory, Ref, Refused, only, pair, tensor
 
 # -- elementwise ---------------------------------------------------------------------------------------
 
@@ -129,16 +82,12 @@ def add(input: Any, other: Any, alpha: float = 1, inplace: bool = False) -> Made
     terms = [term for term in (input, other) if not (isinstance(term, (int, float)) and term == 0)]
     if len(terms) == 1 and not inplace:
         return Made((), (tensor(terms[0]),))
-    return Made(
-        (ops.Add(),), (tensor(input), tensor(other)), Memory.SAME if inplace else Memory.NEW
-    )
+    return Made((ops.Add(),), (tensor(input), tensor(other)), Memory.SAME if inplace else Memory.NEW)
 
 
 def multiply(input: Any, other: Any, inplace: bool = False) -> Made:
     """Product of two tensors."""
-    return Made(
-        (ops.Multiply(),), (tensor(input), tensor(other)), Memory.SAME if inplace else Memory.NEW
-    )
+    return Made((ops.Multiply(),), (tensor(input), tensor(other)), Memory.SAME if inplace else Memory.NEW)
 
 
 # -- windows -------------------------------------------------------------------------------------------
@@ -163,7 +112,11 @@ def avg_pool2d(
     """Mean over windows."""
     only("divisor_override", divisor_override, None)
     op = ops.AvgPool2d(
-        pair(kernel_size), pair(stride or kernel_size), pair(padding), bool(ceil_mode), bool(count_include_pad)
+        pair(kernel_size),
+        pair(stride or kernel_size),
+        pair(padding),
+        bool(ceil_mode),
+        bool(count_include_pad),
     )
     return Made((op,), (tensor(input),))
 
@@ -213,14 +166,13 @@ def view(input: Ref, *shape: Any) -> Made:
     """A view or reshape that flattens all but the batch axis, or keeps the shape."""
     sizes = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
     own = tensor(input).shape
-    if sum(size == -1 for size in sizes) <= 1 and sizes:
-        known = [size for size in sizes[1:] if size != -1]
-        rest = () if BATCH in known else tuple(math.prod(own) // max(1, math.prod(known)) if s == -1 else s for s in sizes[1:])
-        if sizes[0] in (BATCH, -1) and math.prod(rest) == math.prod(own):
-            if rest == own:
-                return Made((), (input,), Memory.VIEW)
-            if len(rest) == 1:
-                return Made((ops.Flatten(),), (input,), Memory.VIEW)
+    if sizes and sizes[0] in (BATCH, -1) and BATCH not in sizes[1:] and sizes.count(-1) <= 1:
+        known = math.prod(n for n in sizes[1:] if n != -1)
+        rest = tuple(math.prod(own) // max(1, known) if n == -1 else n for n in sizes[1:])
+        if rest == own:
+            return Made((), (input,), Memory.VIEW)
+        if rest == (math.prod(own),):
+            return Made((ops.Flatten(),), (input,), Memory.VIEW)
     text = ", ".join(map(str, sizes))
     raise Refused(
         f"reshaping (B, {', '.join(map(str, own))}) to ({text}) is not in the vocabulary; "
@@ -252,39 +204,16 @@ def size(input: Ref, dim: int | None = None) -> Any:
     return full if dim is None else full[dim]
 
 
+def dim(input: Ref) -> int:
+    """The number of axes, the batch among them."""
+    return len(size(input))
+
+
 def attribute(input: Ref, name: str) -> Any:
     """x.shape and x.ndim."""
     if name not in ("shape", "ndim"):
         raise Refused(f"the attribute {name} of a tensor is not in the vocabulary; only shape and ndim are")
-    return size(input) if name == "shape" else len(size(input))
-
-
-# -- arguments -----------------------------------------------------------------------------------------
-
-
-def tensor(value: Any) -> Ref:
-    """`value` as a tensor that may be read."""
-    if not isinstance(value, Ref):
-        raise Refused(f"it takes {value!r:.40}, which no input leads to; use tensors computed from the inputs")
-    if value.stale:
-        raise Refused("it reads a tensor that was changed in place through another view; drop the inplace=True")
-    return value
-
-
-def only(name: str, value: Any, wanted: Any) -> None:
-    """Refuse another value than the one the vocabulary has."""
-    if value != wanted:
-        raise Refused(f"{name}={value!r} is not in the vocabulary; only {name}={wanted!r} is")
-
-
-def pair(value: Any) -> Pair:
-    """An int or a sequence of one or two, as a pair of ints."""
-    values = list(value) if isinstance(value, (tuple, list)) else [value]
-    try:
-        first, second = (operator.index(v) for v in (values * 2 if len(values) == 1 else values))
-    except (TypeError, ValueError):
-        raise Refused(f"{value!r} is no pair of whole numbers; give one or two") from None
-    return first, second
+    return size(input) if name == "shape" else dim(input)
 
 
 # -- tables --------------------------------------------------------------------------------------------
@@ -301,26 +230,26 @@ _PLAIN: Mapping[str, Reader] = {
 }
 
 CALLS: Mapping[Any, Reader] = {  # functions by themselves, methods by name
-    **{F.relu: _PLAIN["relu"], torch.relu: _PLAIN["relu"], torch.relu_: _inplace(_PLAIN["relu"])},
-    **{"relu": _PLAIN["relu"], "relu_": _inplace(_PLAIN["relu"]), F.relu6: _PLAIN["relu6"]},
-    **{F.silu: _PLAIN["silu"], F.hardswish: _PLAIN["hardswish"], F.mish: _PLAIN["mish"]},
-    **{torch.tanh: _PLAIN["tanh"], "tanh": _PLAIN["tanh"]},
-    **{torch.tanh_: _inplace(_PLAIN["tanh"]), "tanh_": _inplace(_PLAIN["tanh"])},
-    **{torch.sigmoid: _PLAIN["sigmoid"], "sigmoid": _PLAIN["sigmoid"]},
-    **{torch.sigmoid_: _inplace(_PLAIN["sigmoid"]), "sigmoid_": _inplace(_PLAIN["sigmoid"])},
-    **{F.hardtanh: hardtanh, F.hardtanh_: _inplace(hardtanh), F.elu: elu, F.elu_: _inplace(elu)},
-    **{F.leaky_relu: leaky_relu, F.leaky_relu_: _inplace(leaky_relu), F.gelu: gelu, F.softplus: softplus},
+    F.relu: _PLAIN["relu"], torch.relu: _PLAIN["relu"], torch.relu_: _inplace(_PLAIN["relu"]),
+    "relu": _PLAIN["relu"], "relu_": _inplace(_PLAIN["relu"]), F.relu6: _PLAIN["relu6"],
+    F.silu: _PLAIN["silu"], F.hardswish: _PLAIN["hardswish"], F.mish: _PLAIN["mish"],
+    torch.tanh: _PLAIN["tanh"], torch.tanh_: _inplace(_PLAIN["tanh"]),
+    "tanh": _PLAIN["tanh"], "tanh_": _inplace(_PLAIN["tanh"]),
+    torch.sigmoid: _PLAIN["sigmoid"], torch.sigmoid_: _inplace(_PLAIN["sigmoid"]),
+    "sigmoid": _PLAIN["sigmoid"], "sigmoid_": _inplace(_PLAIN["sigmoid"]),
+    F.leaky_relu: leaky_relu, F.leaky_relu_: _inplace(leaky_relu), F.elu: elu, F.elu_: _inplace(elu),
+    F.gelu: gelu, F.softplus: softplus, F.hardtanh: hardtanh, F.hardtanh_: _inplace(hardtanh),
     F.dropout: dropout,
-    **{operator.add: add, operator.iadd: _inplace(add), torch.add: add, "add": add, "add_": _inplace(add)},
-    **{operator.mul: multiply, operator.imul: _inplace(multiply), torch.mul: multiply, "mul": multiply},
-    **{"mul_": _inplace(multiply), torch.multiply: multiply, "multiply": multiply},
-    **{F.max_pool2d: max_pool2d, torch.max_pool2d: max_pool2d, F.avg_pool2d: avg_pool2d},
-    **{F.adaptive_avg_pool2d: adaptive_avg_pool2d, F.adaptive_max_pool2d: adaptive_max_pool2d},
-    **{torch.mean: mean, "mean": mean, torch.flatten: flatten, "flatten": flatten},
-    **{"view": view, "reshape": view, torch.reshape: view},
-    **{torch.cat: cat, torch.concat: cat, torch.concatenate: cat},
-    **{"contiguous": contiguous, "clone": clone, torch.clone: clone},
-    **{"size": size, "dim": lambda input: attribute(input, "ndim"), getattr: attribute},
+    operator.add: add, torch.add: add, "add": add, operator.iadd: _inplace(add), "add_": _inplace(add),
+    operator.mul: multiply, torch.mul: multiply, torch.multiply: multiply, "mul": multiply,
+    "multiply": multiply, operator.imul: _inplace(multiply), "mul_": _inplace(multiply),
+    F.max_pool2d: max_pool2d, torch.max_pool2d: max_pool2d, F.avg_pool2d: avg_pool2d,
+    F.adaptive_avg_pool2d: adaptive_avg_pool2d, F.adaptive_max_pool2d: adaptive_max_pool2d,
+    torch.mean: mean, "mean": mean,
+    torch.flatten: flatten, "flatten": flatten, "view": view, "reshape": view, torch.reshape: view,
+    torch.cat: cat, torch.concat: cat, torch.concatenate: cat,
+    "contiguous": contiguous, "clone": clone, torch.clone: clone,
+    "size": size, "dim": dim, getattr: attribute,
 }  # fmt: skip
 
 ARITHMETIC = frozenset((  # what may be done with the numbers in shapes

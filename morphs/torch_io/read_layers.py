@@ -15,7 +15,8 @@ from morphs.graph import ops
 from morphs.graph.ops import Op, Pair, Shape
 from morphs.torch_io import read_calls as calls
 from morphs.torch_io.layers import ACTIVATION_MODULES, PActivation, Scale
-from morphs.torch_io.read_calls import Made, Memory, Ref, Refused, pair
+from morphs.torch_io.reading import Made, Memory, Ref, Refused, pair
+from morphs.torch_io.reading import tensor as readable
 
 
 def _conv2d(module: nn.Conv2d) -> Op:
@@ -46,20 +47,22 @@ def _padding(padding: Any, kernel: Pair, dilation: Pair) -> Pair:
 
 
 def _linear(module: nn.Linear) -> Op:
-    return ops.Linear(int(module.out_features), module.bias is not None)
+    bias: Any = module.bias
+    return ops.Linear(int(module.out_features), bias is not None)
 
 
 def _batch_norm(module: nn.BatchNorm1d | nn.BatchNorm2d) -> Op:
     tracked: Any = module.running_mean
+    weight: Any = module.weight
+    bias: Any = module.bias
     if module.track_running_stats != (tracked is not None):
         raise Refused(
             "track_running_stats was changed after it was built; build it with the value it should have"
         )
-    if (module.weight is None) != (module.bias is None):  # pyright: ignore[reportUnnecessaryComparison]
+    if (weight is None) != (bias is None):
         raise Refused("it has one of weight and bias; build it with affine=True or affine=False")
     momentum = None if module.momentum is None else float(module.momentum)
-    affine = module.weight is not None  # pyright: ignore[reportUnnecessaryComparison]
-    return ops.BatchNorm(float(module.eps), momentum, affine, tracked is not None)
+    return ops.BatchNorm(float(module.eps), momentum, weight is not None, tracked is not None)
 
 
 def _prelu(module: nn.PReLU) -> Op:
@@ -67,7 +70,8 @@ def _prelu(module: nn.PReLU) -> Op:
 
 
 def _p_activation(module: PActivation) -> Op:
-    (phi,) = read_layer(module.phi, Ref("phi", (1,))).ops
+    made = read_layer(module.phi, Ref("phi", (1,))).ops
+    phi = made[0] if made else None
     if not isinstance(phi, ops.Activation):
         raise Refused(f"its phi is a {type(module.phi).__name__}; use an activation function")
     return ops.PActivation(phi.fn, phi.args, module.a.dim() == 1)
@@ -94,7 +98,8 @@ _OWN_ARGUMENTS: Mapping[type[nn.Module], Callable[..., Made]] = {
     nn.Softplus: calls.softplus,
 }
 
-AS_CALLS: Mapping[type[nn.Module], Callable[..., Made]] = {  # read as the function, with the module's attributes
+# read as the function of the same name, with the module's attributes
+AS_CALLS: Mapping[type[nn.Module], Callable[..., Made]] = {
     **{cls: _OWN_ARGUMENTS.get(cls) or calls.activation(fn) for fn, cls in ACTIVATION_MODULES.items()},
     nn.Hardtanh: calls.hardtanh,
     nn.MaxPool2d: calls.max_pool2d,
@@ -135,11 +140,11 @@ def read_layer(module: nn.Module, input: Ref) -> Made:
         remedy = REMEDIES.get(type(module).__name__, "replace it, or leave the part that holds it outside")
         raise Refused(f"such a layer is not in the vocabulary; {remedy}")
     if cls in WITH_TENSORS:
-        return Made((WITH_TENSORS[cls](module),), (calls.tensor(input),))
+        return Made((WITH_TENSORS[cls](module),), (readable(input),))
     reader = AS_CALLS[cls]
     wanted = [name for name in inspect.signature(reader).parameters if name != "input"]
     given = {name: getattr(module, name) for name in wanted if hasattr(module, name)}
-    return reader(calls.tensor(input), **given)
+    return reader(readable(input), **given)
 
 
 def read_tensors(module: nn.Module, op: Op, shape: Shape) -> dict[str, Tensor]:
@@ -165,6 +170,10 @@ def check_plain(module: nn.Module) -> None:
     if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():  # pyright: ignore
         raise Refused("it has no weights yet; call the module once")
     if module._forward_hooks or module._forward_pre_hooks:  # pyright: ignore[reportPrivateUsage]
-        raise Refused("it has a forward hook, which a copy would lack; remove the hook (or prune, weight_norm) first")
+        raise Refused(
+            "it has a forward hook, which a copy would lack; remove the hook (or prune, weight_norm) first"
+        )
     if parametrize.is_parametrized(module):
-        raise Refused("its weights are parametrised; call torch.nn.utils.parametrize.remove_parametrizations first")
+        raise Refused(
+            "its weights are parametrised; call torch.nn.utils.parametrize.remove_parametrizations first"
+        )
