@@ -201,9 +201,9 @@ def draw(progress: Progress, width: int) -> Group:
     """The picture of `progress` in `width` columns: run, generation, competitors, best so far."""
     config = progress.config
     table = Table.grid(padding=(0, 1))
-    name = max(12, min(52, width - 50))
+    name = max(12, min(52, width - 46))
     table.add_column(no_wrap=True, width=name)
-    table.add_column(width=max(8, min(30, width - name - 34)))
+    table.add_column(width=max(8, min(30, width - name - 30)))
     table.add_column(no_wrap=True, overflow="ellipsis")
     if config is None or not progress.competitors:
         return Group(Text("starting …", style="dim"))

@@ -77,24 +77,31 @@ def status(found: Standing) -> RenderableType:
 def runs(found: list[Standing]) -> RenderableType:
     """Runs, one a line, and below them what is wrong with the damaged ones."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("run", "search", "state"):
-        table.add_column(name, overflow="fold")
-    for name in ("generation", "val", "test", "params", "time"):
+    for name in ("run", "state"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("search", overflow="fold")
+    for name in ("gen", "val", "test", "params", "time"):
         table.add_column(name, justify="right", no_wrap=True)
     for run in found:
         of = f"/{run.generations}" if run.generations is not None else ""
         table.add_row(
-            Text(run.run),
-            Text(f"{run.space} on {run.data}" if run.space else "–"),
+            Text(name_of(run)),
             Text(run.state, STATE_STYLES[run.state]),
+            Text(f"{run.space} on {run.data}" if run.space else "–"),
             "–" if run.generation is None else f"{run.generation}{of}",
             percent(run.best_val_accuracy),
             percent(run.test_accuracy),
             count(run.best_params),
             "–" if run.seconds is None else span(run.seconds),
         )
-    problems = [Text(f"{run.run}: {run.problem}", "red") for run in found if run.problem is not None]
+    problems = [Text(f"{name_of(run)}: {run.problem}", "red") for run in found if run.problem is not None]
     return Group(table, *problems)
+
+
+def name_of(run: Standing) -> str:
+    """What to call a run on the command line: its bare name where it lies in ./runs."""
+    path = Path(run.run)
+    return path.name if path.parent == Path("runs") else run.run
 
 
 def summary(outcome: Outcome, report: Path | None) -> RenderableType:

@@ -69,9 +69,10 @@ def test_runs_and_status(home: Path) -> None:
     done = call("runs")
     assert done.exit_code == 0
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
-    assert "runs/one digits on digits finished 1/3 95.00 % 94.00 % 1,234 40s" in lines
-    assert any(line.startswith("runs/two: ") and "ledger.db" in line for line in lines)
+    assert "one finished digits on digits 1/3 95.00 % 94.00 % 1,234 40s" in lines
+    assert any(line.startswith("two: ") and "ledger.db" in line for line in lines)
     assert call("runs", "runs").stdout == done.stdout
+    assert f"{home}/runs/one" in call("runs", str(home / "runs")).stdout
     shown = call("status", "one")
     assert shown.exit_code == 0
     for fact in (

@@ -76,7 +76,7 @@ def test_the_run_can_be_looked_at_and_used(home: Path, searched: subprocess.Comp
     assert 0 <= found["overhead"] <= 1
     assert found["test_accuracy"] > 0
     assert found["command"] == "nas " + " ".join([*SMALL, "--generations", "1", "--epochs", "1"])
-    assert "runs/digits-digits-001" in call(home, "runs").stdout
+    assert "digits-digits-001" in call(home, "runs").stdout
     done = call(home, "export", "digits-digits-001", "--to", "out")
     assert (done.returncode, done.stdout) == (0, "out\n"), done.stderr
     assert {"model.py", "weights.safetensors"} <= {path.name for path in (home / "out").iterdir()}
