@@ -91,7 +91,9 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "mlp": {
         "data": "mnist",
         "generations": 6,
-        "epochs": 2,
+        "moves_per_child": 1,
+        "epochs": 15,
+        "final_share": 0.4,
         "train": {"lr": 0.05, "warmup_steps": 50, "clip_norm": 1.0, "weight_decay": 1e-4},
     },
     "cifar_quick": {
