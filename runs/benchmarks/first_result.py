@@ -2,8 +2,9 @@
 
 For each seed: the search (as a user runs it), then in the same wall time its seed network trained on without
 growing, and the architecture the search ended with trained from scratch. All three read the test split once.
-Arms use the search's own training settings; the two rivals train in one cosine, alone, on all cores if that is
-faster. State is kept in runs/benchmarks/out, so that an interrupted benchmark goes on.
+Arms use the search's own training settings. The two rivals train in one cosine, side by side with one thread each:
+on networks of this size two threads are slower than one. State is kept in runs/benchmarks/out, so that an
+interrupted benchmark goes on.
 
     python runs/benchmarks/first_result.py [--seeds 0 1 2 3 4] [--quick]
 """
@@ -12,11 +13,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -29,7 +32,7 @@ from nas.data import SearchData, eval_batches, load_search_data, load_test_split
 from nas.ledger import Store, read, read_config
 from nas.seeds import derive
 from nas.speed import seconds_per_step
-from nas.train import TrainConfig, train
+from nas.train import train
 
 SPACE = "digits"
 
@@ -72,22 +75,19 @@ def one_seed(seed: int, quick: bool, again: bool) -> dict[str, Any]:
     shutil.rmtree(run, ignore_errors=True)
     short = ["--generations", "1", "--epochs", "5"] if quick else []
     begin = time.perf_counter()
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "nas.cli",
-            "search",
-            SPACE,
-            "--seed",
-            str(seed),
-            "--run",
-            str(run),
-            "--quiet",
-            *short,
-        ],
-        check=True,
-    )
+    command = [
+        sys.executable,
+        "-m",
+        "nas",
+        "search",
+        SPACE,
+        "--seed",
+        str(seed),
+        "--run",
+        str(run),
+        "--quiet",
+    ]
+    subprocess.run([*command, *short], check=True)
     seconds = time.perf_counter() - begin
     config = check_config(read_config(run).config["config"])
     data = load_search_data(config.data, None, seed, config.val_fraction)
@@ -98,11 +98,13 @@ def one_seed(seed: int, quick: bool, again: bool) -> dict[str, Any]:
     assert final.result is not None
     grown = Store(run / "checkpoints").get(final.result.weights)
     seed_graph = morphs.graph_from_json(view.trial("0.0").job.graph)
-    right = {
-        "search": correct(grown.to_torch(), test, data),
-        "seed_network": correct(trained(seed_graph, data, config.train, seconds, seed), test, data),
-        "from_scratch": correct(trained(grown.graph, data, config.train, seconds, seed), test, data),
-    }
+    rivals = {"seed_network": seed_graph, "from_scratch": grown.graph}
+    with ProcessPoolExecutor(len(rivals), get_context("spawn")) as pool:
+        asked = {
+            name: pool.submit(rival, graph.to_json(), str(run), seconds) for name, graph in rivals.items()
+        }
+        right = {name: torch.tensor(answer.result()) for name, answer in asked.items()}
+    right["search"] = correct(grown.to_torch(), test, data)
     row: dict[str, Any] = {
         "seed": seed,
         "seconds": seconds,
@@ -118,23 +120,20 @@ def one_seed(seed: int, quick: bool, again: bool) -> dict[str, Any]:
     return row
 
 
-def trained(
-    graph: morphs.ArchGraph, data: SearchData, config: TrainConfig, seconds: float, seed: int
-) -> torch.nn.Module:
-    """`graph` from fresh weights, trained in one cosine for about `seconds`, on the faster number of threads."""
-    counts = sorted({1, os.cpu_count() or 1})
-    pace = {n: seconds_per_step(graph, data, config, threads=n, steps=100) for n in counts}
-    threads = min(counts, key=lambda n: pace[n])
-    torch.set_num_threads(threads)
-    module = morphs.init(graph, derive(seed, "rival")).to_torch()
+def rival(graph_json: str, run: str, seconds: float) -> list[bool]:
+    """Which test images a graph gets right after `seconds` of training from fresh weights, with the run's settings."""
+    torch.set_num_threads(1)
+    config = check_config(read_config(Path(run)).config["config"])
+    data = load_search_data(config.data, None, config.seed, config.val_fraction)
+    graph = morphs.graph_from_json(graph_json)
+    pace = seconds_per_step(graph, data, config.train, steps=400)
+    module = morphs.init(graph, derive(config.seed, "rival")).to_torch()
     begin = time.perf_counter()
-    train(
-        module, data, steps=round(seconds / pace[threads]), config=config, seed=derive(seed, "rival", "train")
-    )
-    print(
-        f"  rival of {morphs.cost(graph).params} parameters: {time.perf_counter() - begin:.0f} s", flush=True
-    )
-    return module
+    steps = round(seconds / pace)
+    train(module, data, steps=steps, config=config.train, seed=derive(config.seed, "rival", "train"))
+    took = time.perf_counter() - begin
+    print(f"  rival of {morphs.cost(graph).params} parameters: {steps} steps in {took:.0f} s", flush=True)
+    return correct(module, load_test_split(config.data, None, config.seed), data).tolist()
 
 
 def correct(module: torch.nn.Module, test: Any, data: SearchData) -> torch.Tensor:
@@ -147,9 +146,10 @@ def correct(module: torch.nn.Module, test: Any, data: SearchData) -> torch.Tenso
 
 def print_table(rows: list[dict[str, Any]]) -> None:
     """The table for the README."""
+    images, small = rows[0]["images"], rows[0]["seed_params"]
     print(
-        f"| seed | search s | parameters (seed network {rows[0]['seed_params']}) | correct of {rows[0]['images']}: search "
-        "| seed network | only search / only seed network right | same architecture from scratch |"
+        f"| seed | search s | parameters (seed network {small}) | correct of {images}: search | seed network "
+        "| only search / only seed network right | same architecture from scratch |"
     )
     print("|---|---|---|---|---|---|---|")
     for row in rows:

@@ -24,13 +24,20 @@ from nas.ledger import read
 
 def main() -> None:
     """Run the search, print overhead, seconds of the children and peak memory."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data-root", type=Path, required=True, help="where cifar-10-batches-py is")
     parser.add_argument("--quick", action="store_true", help="one generation of short children")
     arguments = parser.parse_args()
     run = OUT / "overhead"
     shutil.rmtree(run, ignore_errors=True)
-    size = ["--generations", "1" if arguments.quick else "3", "--epochs", "0.02" if arguments.quick else "0.15"]
+    size = [
+        "--generations",
+        "1" if arguments.quick else "3",
+        "--epochs",
+        "0.02" if arguments.quick else "0.15",
+    ]
     command = [sys.executable, "-m", "nas", "search", "nash", "--data", "cifar10", "--run", str(run), *size]
     process = subprocess.Popen([*command, "--data-root", str(arguments.data_root), "--quiet"])
     peak = Peak(process.pid)
@@ -38,7 +45,10 @@ def main() -> None:
         raise SystemExit("the search failed")
     peak.stop()
     answer = subprocess.run(
-        [sys.executable, "-m", "nas", "status", str(run), "--json"], check=True, capture_output=True, text=True
+        [sys.executable, "-m", "nas", "status", str(run), "--json"],
+        check=True,
+        capture_output=True,
+        text=True,
     )
     status = json.loads(answer.stdout)
     children = [
@@ -46,12 +56,16 @@ def main() -> None:
         for record in read(run).complete
         if record.result is not None and record.job.kind in ("child", "parent")
     ]
-    print(f"{len(children)} competitors of {min(children):.1f} to {max(children):.1f} s, {status['seconds']:.0f} s in all")
+    print(
+        f"{len(children)} competitors of {min(children):.1f} to {max(children):.1f} s, {status['seconds']:.0f} s in all"
+    )
     finish(
         __file__,
         [
             figure("shortest competitor", min(children), "s", None if arguments.quick else ">= 5"),
-            figure("overhead, share of wall time", status["overhead"], "", None if arguments.quick else "<= 0.05"),
+            figure(
+                "overhead, share of wall time", status["overhead"], "", None if arguments.quick else "<= 0.05"
+            ),
             figure("peak memory of driver and workers", peak.bytes / 1e9, "GB", "<= 2"),
             figure("processes at the peak", peak.processes, "", None),
         ],
