@@ -40,6 +40,7 @@ class RunConfig(BaseModel):
     final: Literal["continue", "restart"] = "continue"
     limits: dict[str, int] = {}
     policy: Literal["hill-climb"] = "hill-climb"
+    select: Literal["accuracy", "loss"] = "accuracy"  # on the validation split: what makes a competitor the best
     move_sampler: Literal["uniform"] = "uniform"
     executor: Literal["local"] = "local"
     workers: int = Field(default=1, ge=1, le=4096)
@@ -82,10 +83,11 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "digits": {
         "data": "digits",
         "val_fraction": 0.2,
-        "generations": 8,
-        "moves_per_child": 1,
-        "epochs": 100,
-        "final_share": 0.3,
+        "generations": 6,
+        "moves_per_child": 3,
+        "epochs": 80,
+        "final_share": 0.5,
+        "select": "loss",
         "train": {"lr": 0.05, "batch_size": 64, "warmup_steps": 50, "clip_norm": 1.0},
     },
     "mlp": {

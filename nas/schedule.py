@@ -39,7 +39,10 @@ def make_plan(config: RunConfig, data: SearchData) -> Plan:
     if broken is not None:
         raise UserError(f'search: the seed network of space "{config.space}": {broken}; raise that limit')
     return Plan(
-        config, space, HillClimb(space, limits, config.children, config.moves_per_child), len(data.train)
+        config,
+        space,
+        HillClimb(space, limits, config.children, config.moves_per_child, config.select),
+        len(data.train),
     )
 
 

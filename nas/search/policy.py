@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from morphs import ArchGraph, Limits, Move, graph_from_json
 from nas.ledger import LedgerView, TrialRecord
 from nas.seeds import derive
 from search_spaces import Space
+
+Criterion = Literal["accuracy", "loss"]
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,12 @@ class Policy(Protocol):
         ...
 
 
-def score(record: TrialRecord) -> tuple[float, float, int, int]:
-    """Sort key, best last: validation accuracy, then loss, then fewer parameters, then the earlier slot."""
+def score(record: TrialRecord, criterion: Criterion = "accuracy") -> tuple[float, float, int, int]:
+    """Sort key, best last: the criterion on validation data, then the other, fewer parameters, the earlier slot."""
     assert record.result is not None
-    scores = record.result.scores
-    return scores["val_accuracy"], -scores["val_loss"], -record.result.params, -record.job.slot
+    accuracy, loss = record.result.scores["val_accuracy"], -record.result.scores["val_loss"]
+    first, second = (accuracy, loss) if criterion == "accuracy" else (loss, accuracy)
+    return first, second, -record.result.params, -record.job.slot
 
 
 def random_chain(
