@@ -40,7 +40,7 @@ class RunConfig(BaseModel):
     final: Literal["continue", "restart"] = "continue"
     limits: dict[str, int] = {}
     policy: Literal["hill-climb"] = "hill-climb"
-    select: Literal["accuracy", "loss"] = "accuracy"  # on the validation split: what makes a competitor the best
+    select: Literal["accuracy", "loss"] = "accuracy"  # of the validation split, makes the best competitor
     move_sampler: Literal["uniform"] = "uniform"
     executor: Literal["local"] = "local"
     workers: int = Field(default=1, ge=1, le=4096)
