@@ -48,6 +48,8 @@ class Engine:
         """
         stopped: Stopped
         try:
+            if "select" not in self.ledger.notes:
+                self.ledger.note("select", self.plan.config.select)
             self.watcher.run_opened(self.run, self.plan.config, self.ledger.view(), resumed)
             stopped = self._search()
             self._train_final(stopped)

@@ -15,6 +15,11 @@ from nas.train import Precision, choose_arithmetic, forward_macs, native_bf16, p
 from nas.train.precision import eval_mode
 
 
+BATCH_NUMBERS = (
+    400_000  # input numbers in a batch: 130 CIFAR images; larger batches cost memory and gain no time
+)
+
+
 @dataclass(frozen=True)
 class Scores:
     """accuracy: share of images whose class has the largest output; loss: mean cross-entropy, not smoothed."""
@@ -28,7 +33,7 @@ def evaluate(
     split: ImageSplit,
     data: SearchData,
     *,
-    batch_size: int = 500,
+    batch_size: int | None = None,
     precision: Precision = "fp32",
     device: torch.device | str = "cpu",
 ) -> Scores:
@@ -40,6 +45,7 @@ def evaluate(
     Raises TrainingFailed when an output is not finite, UserError where module and data do not fit.
     """
     where = torch.device(device)
+    batch_size = batch_size or max(50, min(500, BATCH_NUMBERS // math.prod(data.input_shape)))
     module.to(where)
     macs = forward_macs(module, data.input_shape, len(data.classes))
     arithmetic = choose_arithmetic(precision, macs, native_bf16(where))

@@ -47,9 +47,16 @@ class LedgerView:
 
     @cached_property
     def best(self) -> TrialRecord | None:
-        """The complete trial of the highest validation accuracy, the final training apart; the earliest of equals."""
+        """The winner of the last generation that is all told and in which a trial ended well, by the criterion that
+        the notes name under "select"; other generations trained longer or less. Never the final training.
+        """
         searched = [record for record in self.complete if record.job.kind != "final"]
-        return max(searched, key=score, default=None)
+        open_ones = {record.job.generation for record in self.trials if record.state == "running"}
+        settled = [record for record in searched if record.job.generation not in open_ones] or searched
+        last = max((record.job.generation for record in settled), default=0)
+        select = self.notes.get("select", "accuracy")
+        rivals = [record for record in settled if record.job.generation == last]
+        return max(rivals, key=lambda record: rank(record, select), default=None)
 
     @cached_property
     def final(self) -> TrialRecord | None:
@@ -78,6 +85,16 @@ def score(record: TrialRecord) -> float:
     """The validation accuracy of a complete trial."""
     assert record.result is not None
     return record.result.scores[SCORE]
+
+
+def rank(record: TrialRecord, select: str = "accuracy") -> tuple[float, float, int, int]:
+    """Sort key of a complete trial among its generation, best last: the criterion `select` ("accuracy" or "loss", of
+    the validation split), then the other, then fewer parameters, then the earlier slot.
+    """
+    assert record.result is not None
+    accuracy, loss = score(record), -record.result.scores.get("val_loss", 0.0)
+    first, second = (loss, accuracy) if select == "loss" else (accuracy, loss)
+    return first, second, -record.result.params, -record.job.slot
 
 
 def decided(record: TrialRecord) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 Accuracies and gains are shares of one, times are seconds, drifts are relative (see `morphs.Drift`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import MISSING, dataclass, fields, replace
 from statistics import fmean, stdev
 
@@ -11,6 +11,7 @@ from morphs import Move, Preserves, parse
 from morphs.errors import MorphError
 from morphs.textform import format_value, split
 from nas.ledger import LedgerView, TrialRecord
+from nas.ledger.view import rank
 from nas.standing import spent
 
 UNCHANGED = "unchanged parent"
@@ -133,18 +134,20 @@ def winners(view: LedgerView) -> frozenset[str]:
         chosen = {record.key for record in rivals if record.key in named}
         complete = [record for record in rivals if record.state == "complete"]
         if not chosen and complete and all(record.state != "running" for record in rivals):
-            chosen = {max(complete, key=_rank).key}
+            chosen = {max(complete, key=ranking(view)).key}
         won |= chosen
     return frozenset(won)
 
 
 def best_trial(view: LedgerView) -> TrialRecord | None:
     """The final training, else the last generation's winner: other generations trained longer or less."""
-    won = winners(view)
-    searched = [record for record in view.complete if record.key in won]
-    last = max((record.job.generation for record in searched), default=0)
-    rivals = [record for record in searched if record.job.generation == last]
-    return view.final or max(rivals, key=_rank, default=None)
+    return view.final or view.best
+
+
+def ranking(view: LedgerView) -> Callable[[TrialRecord], tuple[float, float, int, int]]:
+    """The order in which the run ranked its competitors."""
+    select = view.notes.get("select", "accuracy")
+    return lambda record: rank(record, select)
 
 
 def lineage(view: LedgerView, record: TrialRecord | None) -> frozenset[str]:
@@ -180,13 +183,6 @@ def _span(record: TrialRecord) -> tuple[float, float] | None:
         return None
     seconds = record.result.seconds if record.result else {}
     return seconds.get("busy_from", record.started), seconds.get("busy_to", record.finished)
-
-
-def _rank(record: TrialRecord) -> tuple[float, float, int, int]:
-    """As hill climbing ranks: validation accuracy, then loss, then fewer parameters, then the earlier slot."""
-    assert record.result is not None
-    scores = record.result.scores
-    return scores["val_accuracy"], -scores.get("val_loss", 0.0), -record.result.params, -record.job.slot
 
 
 # -- rows --------------------------------------------------------------------------------------------

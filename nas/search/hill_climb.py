@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from morphs import Limits
 from nas.ledger import LedgerView, TrialRecord
-from nas.search.policy import Criterion, Proposal, graph_of, random_chain, score
+from nas.ledger.view import rank
+from nas.search.policy import Criterion, Proposal, graph_of, random_chain
 from nas.seeds import derive
 from search_spaces import Space
 
@@ -31,7 +32,7 @@ class HillClimb:
         """The best trial of the last generation that has one: trials of other generations trained longer or less."""
         last = max(record.job.generation for record in view.complete if record.job.kind != "final")
         rivals = [r for r in view.complete if r.job.generation == last and r.job.kind != "final"]
-        return max(rivals, key=lambda record: score(record, self.select))
+        return max(rivals, key=lambda record: rank(record, self.select))
 
     def propose(self, view: LedgerView, generation: int, seed: int) -> Sequence[Proposal]:
         """The parent and its children; children that equal another competitor are not tried twice."""

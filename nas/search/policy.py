@@ -37,14 +37,6 @@ class Policy(Protocol):
         ...
 
 
-def score(record: TrialRecord, criterion: Criterion = "accuracy") -> tuple[float, float, int, int]:
-    """Sort key, best last: the criterion on validation data, then the other, fewer parameters, the earlier slot."""
-    assert record.result is not None
-    accuracy, loss = record.result.scores["val_accuracy"], -record.result.scores["val_loss"]
-    first, second = (accuracy, loss) if criterion == "accuracy" else (loss, accuracy)
-    return first, second, -record.result.params, -record.job.slot
-
-
 def random_chain(
     graph: ArchGraph, space: Space, limits: Limits, length: int, seed: int
 ) -> tuple[tuple[Move, ...], ArchGraph] | None:

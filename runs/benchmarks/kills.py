@@ -22,7 +22,7 @@ from typing import Any
 
 from _common import OUT, figure, finish
 
-from nas.ledger import read
+from nas.ledger import LedgerView, read
 from nas.ledger.view import decided
 
 IMPORTS = "import torch, optuna, sklearn.datasets, nas.run, nas.cli, nas.live, nas.report"
@@ -49,10 +49,11 @@ def main() -> None:
     length = time.perf_counter() - begin
     imports = median(seconds_of([sys.executable, "-c", IMPORTS]) for _ in range(3))
 
-    outcome = torment(
-        torn, [*nas("search", "digits"), *size, "--run", str(torn), "--quiet"], kills, length, imports
-    )
-    expected, found = read(whole), read(torn)
+    expected = read(whole)
+    lead = start_up(expected)
+    command = [*nas("search", "digits"), *size, "--run", str(torn), "--quiet"]
+    outcome = torment(torn, command, kills, lead, (length - lead) / kills, imports)
+    found = read(torn)
     print(f"uninterrupted: {len(expected.complete)} trials in {length:.0f} s, digest {expected.digest[:16]}")
     print(
         f"killed {kills} times: {len(found.complete)} trials, digest {found.digest[:16]}; imports take {imports:.2f} s"
@@ -81,8 +82,20 @@ def seconds_of(command: list[str]) -> float:
     return time.perf_counter() - begin
 
 
-def torment(run: Path, first: list[str], kills: int, length: float, imports: float) -> dict[str, Any]:
-    """Start, kill and resume until `kills` are spent, then let it finish."""
+def start_up(view: LedgerView) -> float:
+    """Seconds from the first job's asking to its first training step: a worker's imports, mostly."""
+    first = view.trials[0]
+    assert first.result is not None
+    return first.result.seconds["busy_from"] - first.started
+
+
+def torment(
+    run: Path, first: list[str], kills: int, lead: float, share: float, imports: float
+) -> dict[str, Any]:
+    """Start, kill and resume until `kills` are spent, then let it finish.
+
+    Kills fall anywhere from the driver's readiness to a few shares of the work beyond a worker's start-up.
+    """
     draw = random.Random(1)
     told: dict[str, Any] = {}
     lost = 0
@@ -93,7 +106,7 @@ def torment(run: Path, first: list[str], kills: int, length: float, imports: flo
         ready = wait_for_work(run, process, told)
         if number and ready is not None:
             resume.append(ready - imports)
-        time.sleep(draw.uniform(0, 1.5 * length / kills))
+        time.sleep(draw.uniform(0, lead + 2 * share))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         command = [*nas("resume", str(run)), "--quiet"] if (run / "ledger.db").exists() else first

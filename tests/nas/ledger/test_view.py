@@ -110,7 +110,7 @@ def test_helpers() -> None:
     assert [record.key for record in view.generation(1)] == ["1.0", "1.1", "1.2", "1.10"]
     assert [record.key for record in view.complete] == ["0.0", "1.0", "1.10", "2.0"]
     assert view.best is not None
-    assert view.best.key == "1.0"  # the earliest of equals, and never the final training
+    assert view.best.key == "0.0"  # generation 1 is still being told, and the final training never counts
     assert view.final is not None
     assert view.final.key == "2.0"
     with pytest.raises(UserError, match=r"trial 9\.9: .*; choose one of 0\.0 … 2\.0"):

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 import morphs
 from morphs import AddSkip, ArchGraph, Deepen, GrowKernel, Limits, Widen, cost
 from nas.ledger import Job, LedgerView, TrialRecord
-from nas.search import HillClimb, graph_of, score
+from nas.ledger.view import rank
+from nas.search import HillClimb, graph_of
 from search_spaces import Space
 
 SEED = morphs.parse_graph("""
@@ -142,7 +143,7 @@ def test_ties_go_to_loss_then_size_then_slot() -> None:
         trial("1.1", 0.8, 1.0),
         trial("1.0", 0.8, 1.0),
     ]
-    assert sorted(ranked, key=score) == ranked
+    assert sorted(ranked, key=rank) == ranked
     assert climb().incumbent(view(*Random(0).sample(ranked, 5))).key == "1.0"
 
 
