@@ -14,7 +14,6 @@ from nas.errors import TrainingFailed
 from nas.train import Precision, choose_arithmetic, forward_macs, native_bf16, put
 from nas.train.precision import eval_mode
 
-
 BATCH_NUMBERS = (
     400_000  # input numbers in a batch: 130 CIFAR images; larger batches cost memory and gain no time
 )
