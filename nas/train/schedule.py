@@ -19,7 +19,8 @@ def learning_rate(step: int, total: int, config: TrainConfig) -> float:
     if step < warmup:
         return config.lr * (step + 1) / (warmup + 1)
     progress = (step - warmup) / (total - warmup)
-    return config.lr_min + 0.5 * (config.lr - config.lr_min) * (1 + math.cos(math.pi * progress))
+    rate = config.lr_min + 0.5 * (config.lr - config.lr_min) * (1 + math.cos(math.pi * progress))
+    return min(rate, config.lr)  # the sum may round up past it
 
 
 def steps_for(macs_incumbent: int, macs_self: int, images: int, epochs: float, batch_size: int) -> int:

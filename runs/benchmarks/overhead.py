@@ -34,9 +34,9 @@ def main() -> None:
     shutil.rmtree(run, ignore_errors=True)
     size = [
         "--generations",
-        "1" if arguments.quick else "5",
+        "1" if arguments.quick else "8",
         "--epochs",
-        "0.02" if arguments.quick else "0.3",
+        "0.02" if arguments.quick else "0.4",
     ]
     command = [sys.executable, "-m", "nas", "search", "nash", "--data", "cifar10", "--run", str(run), *size]
     process = subprocess.Popen([*command, "--data-root", str(arguments.data_root), "--quiet"])

@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nas.errors import UserError
@@ -28,6 +28,7 @@ def test_warm_up_leads_linearly_to_the_top():
     lr=st.floats(1e-4, 10),
     share=st.floats(0, 1),
 )
+@example(total=1, warmup=0, lr=0.9, share=0.328125)
 def test_rates_stay_between_their_ends_and_fall_after_the_warm_up(total, warmup, lr, share):
     config = TrainConfig(lr=lr, lr_min=lr * share, warmup_steps=warmup)
     rates = [learning_rate(i, total, config) for i in range(total)]
