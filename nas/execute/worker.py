@@ -6,7 +6,6 @@ Its standard streams are not the driver's: what it or a user's data set prints i
 from __future__ import annotations
 
 import faulthandler
-import importlib
 import os
 import sys
 import threading
@@ -70,8 +69,6 @@ def _leave() -> None:
 def _serve(pipe: Connection[Any, Any], order: Order, inbox: SimpleQueue[tuple[int, Job]]) -> None:
     import torch
 
-    # An optimizer's first step would, for more than a second: not to count as training, nor against a timeout.
-    importlib.import_module("torch._dynamo")
     config = order.config
     torch.set_num_threads(config.threads)
     root = Path(config.data_root) if config.data_root else None

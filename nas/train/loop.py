@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from nas.errors import TrainingFailed, UserError
 from nas.train.config import TrainConfig
 from nas.train.precision import Arithmetic, choose_arithmetic, forward_macs, native_bf16, put
 from nas.train.schedule import learning_rate
+from nas.train.sgd import make_optimizer
 from nas.train.watch import LossWatch, non_finite
 
 OnStep = Callable[[int, int, float], None]
@@ -92,7 +93,7 @@ def _run(
 ) -> None:
     start, stop, total = span
     optimizer = make_optimizer(module, config)
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    parameters = list(optimizer.parameters)
     projections = [part.project_ for part in module.modules() if callable(getattr(part, "project_", None))]
     forward = _compiled(module) if config.compile else module
     for step in range(start, stop):
@@ -104,39 +105,12 @@ def _run(
         loss.backward()
         if config.clip_norm is not None:
             nn.utils.clip_grad_norm_(parameters, config.clip_norm)
-        rate = learning_rate(step, total, config)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.step(learning_rate(step, total, config))
         for project in projections:
             cast(Callable[[], None], project)()
         newest = watch.add(loss)
         if on_step is not None:
             on_step(step - start + 1, stop - start, newest)
-
-
-def make_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.SGD:
-    """SGD over the trainable parameters, those with fewer than two dimensions without weight decay.
-
-    Raises UserError where there is nothing to train.
-    """
-    trainable = [p for p in module.parameters() if p.requires_grad]
-    if not trainable:
-        raise UserError("network: no parameter of it can be trained; unfreeze one with requires_grad_()")
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    # Fused: one call for all parameters, several times faster than one each on small networks.
-    fused = all(p.device.type in ("cpu", "cuda") for p in trainable)
-    return torch.optim.SGD(
-        [group for group in groups if group["params"]],
-        lr=config.lr,
-        momentum=config.momentum,
-        nesterov=config.momentum > 0,
-        fused=fused,
-    )
 
 
 def _span(steps: int, start: int, total: int | None) -> tuple[int, int, int]:

@@ -12,8 +12,8 @@ import nas
 from nas.data import Augment, SearchData, Split
 from nas.errors import TrainingFailed, UserError
 from nas.train import TrainConfig, train
-from nas.train.loop import make_optimizer
 from nas.train.precision import SMALL, forward_macs
+from nas.train.sgd import make_optimizer
 
 CONFIG = TrainConfig(batch_size=16, lr=0.05)
 
@@ -152,9 +152,45 @@ def test_it_is_sgd_with_nesterov_and_selective_decay_as_torch_defines_them():
         torch.testing.assert_close(value, plain.state_dict()[name], rtol=1e-5, atol=1e-6)
 
 
+def test_a_step_is_that_of_torchs_fused_optimizer_bit_for_bit():
+    ours, plain = make_net(), make_net()
+    optimizer = make_optimizer(ours, CONFIG)
+    oracle = torch.optim.SGD(
+        [
+            {"params": [p for p in plain.parameters() if p.ndim >= 2], "weight_decay": CONFIG.weight_decay},
+            {"params": [p for p in plain.parameters() if p.ndim < 2], "weight_decay": 0.0},
+        ],
+        lr=0.1, momentum=CONFIG.momentum, nesterov=True, fused=True,
+    )  # fmt: skip
+    x = torch.randn(16, *toy_data().input_shape, generator=torch.Generator().manual_seed(0))
+    for rate in (0.1, 0.05, 0.2):
+        for module in (ours, plain):
+            module.eval()(x).square().sum().backward()
+        optimizer.step(rate)
+        for group in oracle.param_groups:
+            group["lr"] = rate
+        oracle.step()
+        oracle.zero_grad()
+    for name, value in ours.state_dict().items():
+        assert torch.equal(value, plain.state_dict()[name]), name
+
+
+def test_training_does_not_import_torchs_compiler():
+    code = """
+import sys
+from nas.data import load_search_data
+from nas.train import TrainConfig, train
+import torch
+data = load_search_data("digits", None, 0)
+train(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)), data, steps=1, config=TrainConfig(), seed=0)
+assert "torch._dynamo" not in sys.modules, "3 s and 150 MB for each worker"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_norms_biases_and_scalars_are_not_decayed():
     optimizer = make_optimizer(make_net(), CONFIG)
-    decays = {p.ndim: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    decays = {p.ndim: group.weight_decay for group in optimizer.groups for p in group.parameters}
     assert decays == {4: CONFIG.weight_decay, 2: CONFIG.weight_decay, 1: 0.0}
 
 
