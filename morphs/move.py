@@ -89,7 +89,7 @@ class Move(ABC):
     @classmethod
     @abstractmethod
     def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
-        """Moves worth trying on `graph`, for this menu; `sites` keeps the legal ones."""
+        """Every conceivable bound move of this menu: `sites` keeps the legal ones, `refused` the others."""
 
     @abstractmethod
     def reshape(self, graph: ArchGraph) -> ArchGraph:
@@ -99,6 +99,12 @@ class Move(ABC):
     def fill(self, parent: Network, graph: ArchGraph, context: Context) -> Made:
         """The child's new or changed tensors; what is left out is shared with the parent."""
 
+    def offer(self, graph: ArchGraph) -> ArchGraph:
+        """The child's graph, for a listing. Raises IllegalMove as `reshape` does, and also where the move may be
+        applied by name but should not be listed: it can fail for some weights, or nobody would want it.
+        """
+        return self.reshape(graph)
+
     @classmethod
     def sites(
         cls, network: Network | ArchGraph, limits: Limits | None = None, options: Options | None = None
@@ -107,14 +113,33 @@ class Move(ABC):
 
         options: the move's finite menu, a mapping from choice to values; what it leaves out has defaults.
         """
+        return (move for move, reason in cls._judged(network, limits, options) if reason is None)
+
+    @classmethod
+    def refused(
+        cls, network: Network | ArchGraph, limits: Limits | None = None, options: Options | None = None
+    ) -> Iterator[Refusal]:
+        """Every conceivable move of this kind that `sites` leaves out, with the reason in a sentence."""
+        return (
+            Refusal(move, reason)
+            for move, reason in cls._judged(network, limits, options)
+            if reason is not None
+        )
+
+    @classmethod
+    def _judged(
+        cls, network: Network | ArchGraph, limits: Limits | None, options: Options | None
+    ) -> Iterator[tuple[Self, str | None]]:
+        """Every candidate, with the reason against it or None."""
         graph = network.graph if isinstance(network, Network) else network
-        for move in cls.candidates(graph, options or {}):
+        for move in dict.fromkeys(cls.candidates(graph, options or {})):  # menus may lead to one move twice
             try:
-                child = move.reshape(graph)
-            except (IllegalMove, ShapeError):
+                child = move.offer(graph)
+            except (IllegalMove, ShapeError) as error:
+                yield move, str(error)
                 continue
-            if limits is None or limits.violation(child) is None:
-                yield move
+            broken = limits.violation(child) if limits is not None else None
+            yield move, broken and f"{cls.name}: {broken}; choose a smaller step or raise the limit"
 
     def __str__(self) -> str:
         return format_call(self.name, [], {f.name: getattr(self, f.name) for f in fields(self)})
@@ -126,3 +151,11 @@ class Move(ABC):
     def refuse(self, fact: str, remedy: str) -> IllegalMove:
         """An IllegalMove that says which move, the fact and the remedy."""
         return IllegalMove(f"{self.name}: {fact}; {remedy}")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A conceivable move that is not a site, and why: a sentence of fact, place and remedy."""
+
+    move: Move
+    reason: str

@@ -8,7 +8,6 @@ from typing import Any
 
 import morphs
 from morphs import ArchGraph, Limits, graph_from_json, parse_graph
-from morphs.errors import MorphError
 from nas.ledger import Job, Ledger, LedgerView, Result, TrialRecord
 from nas.standing import Standing
 
@@ -110,15 +109,10 @@ def _chain(graph: ArchGraph, draw: random.Random) -> tuple[list[morphs.Move], Ar
     """Two random moves of different kinds, fewer where the limits leave no more."""
     moves: list[morphs.Move] = []
     for kind in draw.sample(morphs.MOVES, len(morphs.MOVES)):
-        sites = list(kind.candidates(graph, OPTIONS.get(kind.name, {})))
-        for move in draw.sample(sites, len(sites)):
-            try:
-                child = move.reshape(graph)
-            except MorphError:
-                continue
-            if LIMITS.violation(child) is None and len(moves) < 2:
-                moves, graph = [*moves, move], child
-                break
+        sites = list(kind.sites(graph, LIMITS, OPTIONS.get(kind.name)))
+        if sites and len(moves) < 2:
+            move = draw.choice(sites)
+            moves, graph = [*moves, move], move.reshape(graph)
     return moves, graph
 
 

@@ -38,8 +38,7 @@ class AddSkip(Move):
             if target.op.kind not in TARGETS:
                 continue
             for source in sources:
-                alike = graph.shape(source) == graph.shape(target.name)
-                if alike and source in before[target.name]:
+                if source in before[target.name]:
                     skipped = (before[target.name] - before[source]) & layers
                     if 1 <= len(skipped) <= reach:
                         yield cls(source, target.name)

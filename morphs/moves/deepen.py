@@ -12,7 +12,7 @@ from morphs.graph.activations import ACTIVATIONS
 from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import Activation, Conv2d, Input, Linear, Op, Output, PActivation, Pair
 from morphs.move import NEW, Context, Made, Move, Options, Origin
-from morphs.moves.editing import choices, feeds_output, insert_after, layers, pair, require
+from morphs.moves.editing import choices, feeds_output, insert_after, owners, pair, require
 from morphs.network import Network
 from morphs.solve.deconv import factor
 
@@ -64,7 +64,7 @@ class Deepen(Move):
 
     @classmethod
     def _factor_candidates(cls, graph: ArchGraph, options: Options, activation: str) -> Iterator[Self]:
-        for node in layers(graph, "conv2d", "linear"):
+        for node in owners(graph, "conv2d", "linear"):
             outs, ins = graph.shape(node.name)[0], graph.input_shapes(node.name)[0][0]
             pairs = (
                 choices(options, "factors", (((3, 3), (1, 1)), ((1, 1), (3, 3)), ((3, 3), (3, 3))))
@@ -75,8 +75,20 @@ class Deepen(Move):
             for ratio in choices(options, "ratio", (1, 2)):
                 for first, then in ((pair(one), pair(two)) for one, two in pairs):
                     channels = max(least, int(ratio * (outs if _covers(first, node.op) else ins)))
-                    if _surely_factors(node.op, ins, channels, first, then):
-                        yield cls(node.name, "netmorph", channels, first, then, activation)
+                    yield cls(node.name, "netmorph", channels, first, then, activation)
+
+    def offer(self, graph: ArchGraph) -> ArchGraph:
+        """Not listed: factorings that exist for some weights only."""
+        child = self.reshape(graph)
+        if self.how == "netmorph" and self.channels is not None:
+            op, ins = graph[self.node].op, graph.input_shapes(self.node)[0][0]
+            if not _surely_factors(op, ins, self.channels, self.kernel, self.then):
+                raise self.refuse(
+                    f'node "{self.node}" has no sure factoring into kernels {self.kernel} and {self.then} by way of '
+                    f"{self.channels} channels",
+                    "give more channels, or a kernel that holds the whole of its",
+                )
+        return child
 
     def reshape(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph."""

@@ -47,6 +47,6 @@ def feeds_output(graph: ArchGraph, name: str) -> bool:
     return all(isinstance(graph[reader].op, Output) for reader, _ in graph.consumers(name))
 
 
-def layers(graph: ArchGraph, *kinds: str) -> Iterator[Node]:
-    """The nodes of these kinds that own their parameters and share them with nobody."""
-    return (node for node in graph if node.op.kind in kinds and not graph.is_shared(node.name))
+def owners(graph: ArchGraph, *kinds: str) -> Iterator[Node]:
+    """The nodes of these kinds that own their parameters: one for each module, also where it is called twice."""
+    return (node for node in graph if node.op.kind in kinds and node.owner == node.name)

@@ -10,7 +10,7 @@ from morphs.errors import ShapeError
 from morphs.graph.arch import ArchGraph
 from morphs.graph.ops import Conv2d, Pair
 from morphs.move import Context, Made, Move, Options, Origin
-from morphs.moves.editing import choices, require, with_op
+from morphs.moves.editing import choices, owners, require, with_op
 from morphs.network import Network
 
 
@@ -31,12 +31,12 @@ class GrowKernel(Move):
     def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
         """Options: by (pairs to add to height and width), max_kernel."""
         most = choices(options, "max_kernel", (7,))[0]
-        for node in graph:
-            if isinstance(node.op, Conv2d) and node.owner == node.name:
-                for grow in choices(options, "by", ((2, 2),)):
-                    to = (node.op.kernel[0] + grow[0], node.op.kernel[1] + grow[1])
-                    if max(to) <= most:
-                        yield cls(node.name, to)
+        for node in owners(graph, "conv2d"):
+            assert isinstance(node.op, Conv2d)
+            for grow in choices(options, "by", ((2, 2),)):
+                to = (node.op.kernel[0] + grow[0], node.op.kernel[1] + grow[1])
+                if max(to) <= most:
+                    yield cls(node.name, to)
 
     def reshape(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph."""

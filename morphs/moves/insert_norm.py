@@ -36,12 +36,20 @@ class InsertNorm(Move):
 
     @classmethod
     def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
-        """After every convolution or linear layer that isn't normalised yet and doesn't feed the output."""
-        for node in graph:
-            if node.op.kind in ("conv2d", "linear") and not feeds_output(graph, node.name):
-                readers = [graph[reader].op for reader, _ in graph.consumers(node.name)]
-                if not any(isinstance(op, BatchNorm) for op in readers):
-                    yield cls(node.name)
+        """After every convolution or linear layer."""
+        return (cls(node.name) for node in graph if node.op.kind in ("conv2d", "linear"))
+
+    def offer(self, graph: ArchGraph) -> ArchGraph:
+        """Not listed: a norm of the network's output, and a second norm of one layer."""
+        require(graph, self.name, self.node)
+        if feeds_output(graph, self.node):
+            raise self.refuse(f'node "{self.node}" feeds the output', "choose a layer inside the network")
+        for reader, _ in graph.consumers(self.node):
+            if isinstance(graph[reader].op, BatchNorm):
+                raise self.refuse(
+                    f'node "{self.node}" is normalised by "{reader}" already', "choose another layer"
+                )
+        return self.reshape(graph)
 
     def reshape(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph."""

@@ -39,10 +39,11 @@ class Widen(Move):
 
     @classmethod
     def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
-        """Options: how, factor (multiples of the width)."""
+        """Options: how, factor (multiples of the width). One node for each group, the fixed ones included."""
         widths = channel_groups(graph)
-        for number, node in widths.free().items():
-            group = widths.groups[number]
+        free = widths.free()
+        for number, group in enumerate(widths.groups):
+            node = free.get(number, group.producers[0])
             for factor in choices(options, "factor", (1.5, 2)):
                 to = max(round(group.width * factor / group.blocks), group.width // group.blocks + 1)
                 for how in choices(options, "how", ("replicate", "zero")):

@@ -64,6 +64,21 @@ def test_every_site_reads_back_from_its_text_and_its_json(move, net):
 
 
 @pytest.mark.parametrize("move", morphs.MOVES, ids=lambda move: move.name)
+@given(net=networks(), params=st.sampled_from((None, 200)))
+def test_every_candidate_is_a_site_or_refused_with_a_reason(move, net, params):
+    menu, limits = MENUS.get(move.name, {}), morphs.Limits(params=params)
+    sites = list(move.sites(net, limits, menu))
+    refused = list(move.refused(net, limits, menu))
+    judged = [*sites, *(refusal.move for refusal in refused)]
+    assert set(judged) == set(move.candidates(net.graph, menu))
+    assert len(set(judged)) == len(judged)
+    for refusal in refused:
+        assert refusal.reason.startswith(f"{move.name}: ")
+        assert "; " in refusal.reason
+        assert "\n" not in refusal.reason
+
+
+@pytest.mark.parametrize("move", morphs.MOVES, ids=lambda move: move.name)
 @given(data=st.data())
 def test_origins_say_where_each_number_came_from(move, data):
     net = data.draw(networks(most=2))

@@ -13,7 +13,8 @@ def test_the_tour_runs(capsys):
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     exec(compile(code, "README.md", "exec"), {})
     printed = capsys.readouterr().out
-    assert printed.startswith("widen(node=c1, to=12, how=replicate)\nDrift(eval=")
+    assert printed.startswith("widen(node=c1, to=12, how=replicate)\nwiden: node ")
+    assert printed.split("\n")[2].startswith("Drift(eval=")
     assert "conv2d(x, channels=12, kernel=5, padding=2, bias=false)" in printed
 
 

@@ -191,6 +191,27 @@ def test_refusals_state_fact_place_and_remedy(move):
     assert "\n" not in str(caught.value)
 
 
+LEFT_OUT = {
+    "widen(node=x, to=6, how=zero)": 'widen: node "x" is the input "x"; choose one of c, d',
+    "widen(node=l, to=15, how=replicate)": 'widen: node "l" feeds the output, whose width is fixed at 10',
+    "deepen(node=d, how=netmorph, channels=2, kernel=[3, 3], then=[3, 3], activation=relu, per_channel=true)":
+        'deepen: node "d" has no sure factoring into kernels (3, 3) and (3, 3) by way of 2 channels; give more',
+    "add_skip(source=r, target=d)": 'add_skip: "r" writes (4, 8, 8) and "d" (4, 4, 4); choose nodes of one shape',
+    "insert_norm(node=c)": 'insert_norm: node "c" is normalised by "n" already; choose another layer',
+    "insert_norm(node=l)": 'insert_norm: node "l" feeds the output; choose a layer inside the network',
+}  # fmt: skip
+
+
+def test_refused_sites_come_with_their_reason():
+    graph = morphs.parse_graph(BEFORE)
+    menu = {"ratio": (0.5,), "min_channels": (1,)}
+    reasons = {str(r.move): r.reason for kind in morphs.MOVES for r in kind.refused(graph, None, menu)}
+    for move, reason in LEFT_OUT.items():
+        assert reasons[move].startswith(reason)
+    tight = {str(r.move): r.reason for r in morphs.GrowKernel.refused(graph, morphs.Limits(params=300))}
+    assert tight["grow_kernel(node=c, to=[5, 5])"].startswith("grow_kernel: params would be")
+
+
 def test_skips_do_not_repeat():
     net = lively(morphs.parse_graph(BEFORE))
     child = morphs.apply(net, "add_skip(source=c, target=r)").network
