@@ -13,13 +13,22 @@ from morphs.graph.widths import ChannelGroup, channel_groups
 from morphs.init import init
 from morphs.limits import Limits
 from morphs.move import Move, Origin, Preserves, Refusal
-from morphs.moves import MOVES, AddSkip, Deepen, GrowKernel, InsertNorm, Widen
+from morphs.moves import (
+    MOVES,
+    AddSkip,
+    Deepen,
+    GrowKernel,
+    InsertActivation,
+    InsertDropout,
+    InsertNorm,
+    Widen,
+)
 from morphs.network import Network
 from morphs.torch_io.from_torch import from_torch
 
 __all__ = [
     "MOVES", "AddSkip", "ArchGraph", "ChannelGroup", "Child", "Cost", "Deepen", "Drift", "GrowKernel",
-    "InsertNorm", "Limits", "Move", "Network", "Node", "Origin", "Preserves", "Refusal", "Widen", "apply",
-    "apply_chain", "carry", "channel_groups", "cost", "drift", "from_torch", "graph_from_json", "graph_to_svg", "init",
-    "load", "parse", "parse_chain", "parse_graph", "save",
+    "InsertActivation", "InsertDropout", "InsertNorm", "Limits", "Move", "Network", "Node", "Origin", "Preserves",
+    "Refusal", "Widen", "apply", "apply_chain", "carry", "channel_groups", "cost", "drift", "from_torch",
+    "graph_from_json", "graph_to_svg", "init", "load", "parse", "parse_chain", "parse_graph", "save",
 ]  # fmt: skip

@@ -4,9 +4,28 @@ from morphs.move import Move
 from morphs.moves.add_skip import AddSkip
 from morphs.moves.deepen import Deepen
 from morphs.moves.grow_kernel import GrowKernel
+from morphs.moves.insert_activation import InsertActivation
+from morphs.moves.insert_dropout import InsertDropout
 from morphs.moves.insert_norm import InsertNorm
 from morphs.moves.widen import Widen
 
-MOVES: tuple[type[Move], ...] = (Deepen, Widen, GrowKernel, AddSkip, InsertNorm)
+MOVES: tuple[type[Move], ...] = (
+    Deepen,
+    Widen,
+    GrowKernel,
+    AddSkip,
+    InsertNorm,
+    InsertActivation,
+    InsertDropout,
+)
 
-__all__ = ["MOVES", "AddSkip", "Deepen", "GrowKernel", "InsertNorm", "Widen"]
+__all__ = [
+    "MOVES",
+    "AddSkip",
+    "Deepen",
+    "GrowKernel",
+    "InsertActivation",
+    "InsertDropout",
+    "InsertNorm",
+    "Widen",
+]

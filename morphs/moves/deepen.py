@@ -12,7 +12,7 @@ from morphs.graph.activations import ACTIVATIONS
 from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import Activation, Conv2d, Input, Linear, Op, Output, PActivation, Pair
 from morphs.move import NEW, Context, Made, Move, Options, Origin
-from morphs.moves.editing import choices, feeds_output, insert_after, owners, pair, require
+from morphs.moves.editing import choices, feeds_output, insert_after, owners, pair, require, writes_fixpoints
 from morphs.network import Network
 from morphs.solve.deconv import factor
 
@@ -125,7 +125,7 @@ class Deepen(Move):
             else Conv2d(shape[0], self.kernel, padding=(self.kernel[0] // 2, self.kernel[1] // 2))
         )
         name, phi = self._names(graph, op.kind)
-        keeps = ACTIVATIONS[self.activation].idempotent and _reads_fixpoints(
+        keeps = ACTIVATIONS[self.activation].idempotent and writes_fixpoints(
             graph, node.name, self.activation
         )
         act: Op = (
@@ -243,23 +243,3 @@ def _surely_factors(op: Op, ins: int, channels: int, first: Pair, then: Pair) ->
     return (_covers(first, op) and channels >= min(outs, ins * taps)) or (
         _covers(then, op) and channels >= min(ins, outs * taps)
     )
-
-
-KEEP_NONNEGATIVE = frozenset((
-    "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "flatten", "dropout", "concat", "add",
-    "multiply",
-))  # fmt: skip
-
-
-def _reads_fixpoints(graph: ArchGraph, name: str, fn: str) -> bool:
-    """Whether everything `name` writes is left as it is by φ = `fn`, judged from the graph alone."""
-    keeps: dict[str, bool] = {}
-    for node in graph:
-        if isinstance(node.op, Activation):
-            keeps[node.name] = node.op.fn == fn or (fn == "relu" and ACTIVATIONS[node.op.fn].nonnegative)
-        else:
-            passes = fn == "relu" and node.op.kind in KEEP_NONNEGATIVE
-            keeps[node.name] = passes and all(keeps[source] for source in node.inputs)
-        if node.name == name:
-            break
-    return keeps[name]

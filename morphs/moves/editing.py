@@ -5,8 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 from morphs.errors import IllegalMove
+from morphs.graph.activations import ACTIVATIONS
 from morphs.graph.arch import ArchGraph, Node
-from morphs.graph.ops import Input, Output, Pair
+from morphs.graph.ops import Activation, Input, Output, Pair
 from morphs.move import Options
 
 
@@ -50,3 +51,23 @@ def feeds_output(graph: ArchGraph, name: str) -> bool:
 def owners(graph: ArchGraph, *kinds: str) -> Iterator[Node]:
     """The nodes of these kinds that own their parameters: one for each module, also where it is called twice."""
     return (node for node in graph if node.op.kind in kinds and node.owner == node.name)
+
+
+KEEP_NONNEGATIVE = frozenset((
+    "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "flatten", "dropout", "concat", "add",
+    "multiply",
+))  # fmt: skip
+
+
+def writes_fixpoints(graph: ArchGraph, name: str, fn: str) -> bool:
+    """Whether everything `name` writes is left as it is by φ = `fn`, judged from the graph alone."""
+    keeps: dict[str, bool] = {}
+    for node in graph:
+        if isinstance(node.op, Activation):
+            keeps[node.name] = node.op.fn == fn or (fn == "relu" and ACTIVATIONS[node.op.fn].nonnegative)
+        else:
+            passes = fn == "relu" and node.op.kind in KEEP_NONNEGATIVE
+            keeps[node.name] = passes and all(keeps[source] for source in node.inputs)
+        if node.name == name:
+            break
+    return keeps[name]

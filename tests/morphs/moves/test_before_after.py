@@ -145,6 +145,30 @@ AFTER = {
         l = linear(f, features=10)
         out = output(l)
     """,
+    "insert_activation(node=d, activation=tanh)": """
+        x = input(size=[3, 8, 8])
+        c = conv2d(x, channels=4, kernel=3, padding=1, bias=false)
+        n = batch_norm(c)
+        r = relu(n)
+        d = conv2d(r, channels=4, kernel=3, stride=2, padding=1)
+        act1 = p_activation(d, fn=tanh, per_channel=true)
+        g = adaptive_avg_pool2d(act1)
+        f = flatten(g)
+        l = linear(f, features=10)
+        out = output(l)
+    """,
+    "insert_dropout(node=r, p=0.3)": """
+        x = input(size=[3, 8, 8])
+        c = conv2d(x, channels=4, kernel=3, padding=1, bias=false)
+        n = batch_norm(c)
+        r = relu(n)
+        drop1 = dropout(r, p=0.3)
+        d = conv2d(drop1, channels=4, kernel=3, stride=2, padding=1)
+        g = adaptive_avg_pool2d(d)
+        f = flatten(g)
+        l = linear(f, features=10)
+        out = output(l)
+    """,
 }
 
 
@@ -180,6 +204,12 @@ REFUSED = {
     "add_skip(source=x, target=out)": 'add_skip: node "out" is not computed from "x" inside the network',
     "add_skip(source=r, target=d)": 'add_skip: "r" writes (4, 8, 8) and "d" (4, 4, 4); choose nodes of one shape',
     "insert_norm(node=out)": 'insert_norm: node "out" is an output; choose a layer inside',
+    "insert_activation(node=x)": 'insert_activation: node "x" is an input; choose a layer inside the network',
+    "insert_activation(node=d, activation=swoosh)": "insert_activation: activation swoosh is unknown; choose one of",
+    "insert_activation(node=r)": 'insert_activation: node "r" is beside a relu already, so that a could never learn',
+    "insert_activation(node=n)": 'insert_activation: node "n" is beside a relu already, so that a could never learn',
+    "insert_dropout(node=out)": 'insert_dropout: node "out" is the output; choose the layer it reads',
+    "insert_dropout(node=r, p=1)": "insert_dropout: a probability of 1.0 drops nothing or everything; choose 0 < p < 1",
 }
 
 
@@ -217,6 +247,15 @@ def test_skips_do_not_repeat():
     child = morphs.apply(net, "add_skip(source=c, target=r)").network
     with pytest.raises(IllegalMove, match="already skips"):
         morphs.apply(child, "add_skip(source=c, target=r)")
+
+
+def test_dropouts_do_not_repeat():
+    net = lively(morphs.parse_graph(BEFORE))
+    child = morphs.apply(net, "insert_dropout(node=r)")
+    assert child.drift.train <= 1e-12  # which is measured with dropout off
+    for node in ("r", "drop1"):
+        with pytest.raises(IllegalMove, match="beside a dropout already"):
+            morphs.apply(child.network, f"insert_dropout(node={node})")
 
 
 def test_a_norm_needs_data():

@@ -21,6 +21,7 @@ MOVES = [
     "deepen(node=d, how=netmorph, channels=16, kernel=[3, 3], then=[3, 3])",
     "deepen(node=d, how=netmorph, channels=4, kernel=[3, 3])", "deepen(node=h, how=netmorph, channels=9)",
     "grow_kernel(node=c, to=[5, 5])", "add_skip(source=r, target=d)", "insert_norm(node=d)",
+    "insert_activation(node=c, activation=silu)", "insert_activation(node=g, activation=tanh, per_channel=false)",
 ]  # fmt: skip
 
 

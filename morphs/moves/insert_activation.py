@@ -1,0 +1,75 @@
+"""InsertActivation: a non-linearity that starts as the identity (paper §3.3, equation 9)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import torch
+
+from morphs.graph.activations import ACTIVATIONS
+from morphs.graph.arch import ArchGraph, Node
+from morphs.graph.ops import Activation, Input, Output, PActivation
+from morphs.move import NEW, Context, Made, Move, Options
+from morphs.moves.editing import choices, feeds_output, insert_after, require, writes_fixpoints
+from morphs.network import Network
+
+
+@dataclass(frozen=True)
+class InsertActivation(Move):
+    """Put the P-activation (1 − a)·φ(x) + a·x of φ = `activation` after `node`; a starts at 1 and is learned."""
+
+    name: ClassVar[str] = "insert_activation"
+    summary: ClassVar[str] = "a P-activation that starts as the identity"
+
+    node: str
+    activation: str = "relu"
+    per_channel: bool = True  # one a for each channel, or one for the layer
+
+    @classmethod
+    def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
+        """After every convolution, linear layer, norm and sum. Options: activation."""
+        for node in graph:
+            if node.op.kind in ("conv2d", "linear", "batch_norm", "add"):
+                for activation in choices(options, "activation", ("relu",)):
+                    yield cls(node.name, activation)
+
+    def offer(self, graph: ArchGraph) -> ArchGraph:
+        """Not listed: on the network's output, and beside another non-linearity."""
+        child = self.reshape(graph)
+        if feeds_output(graph, self.node):
+            raise self.refuse(f'node "{self.node}" feeds the output', "choose a layer inside the network")
+        for reader, _ in graph.consumers(self.node):
+            if isinstance(graph[reader].op, (Activation, PActivation)):
+                raise self.refuse(
+                    f'node "{self.node}" has the non-linearity "{reader}" already', "choose another layer"
+                )
+        return child
+
+    def reshape(self, graph: ArchGraph) -> ArchGraph:
+        """The child's graph."""
+        node = require(graph, self.name, self.node)
+        if self.activation not in ACTIVATIONS:
+            raise self.refuse(
+                f"activation {self.activation} is unknown", f"choose one of {', '.join(ACTIVATIONS)}"
+            )
+        if isinstance(node.op, (Input, Output)):
+            raise self.refuse(f'node "{self.node}" is an {node.op.kind}', "choose a layer inside the network")
+        idempotent = ACTIVATIONS[self.activation].idempotent
+        if idempotent and (
+            writes_fixpoints(graph, node.name, self.activation)
+            or all(
+                isinstance(op, Activation) and op.fn == self.activation
+                for op in (graph[reader].op for reader, _ in graph.consumers(node.name))
+            )
+        ):  # the gradient of a would be zero for ever
+            raise self.refuse(
+                f'node "{self.node}" is beside a {self.activation} already, so that a could never learn',
+                "choose another node or function",
+            )
+        act = PActivation(self.activation, per_channel=self.per_channel)
+        return insert_after(graph, node.name, Node(graph.fresh("act"), act, (node.name,)))
+
+    def fill(self, parent: Network, graph: ArchGraph, context: Context) -> Made:
+        """a = 1."""
+        key = (parent.graph.fresh("act"), "a")
+        return {key: (torch.ones(graph.params[key].shape, dtype=parent.dtype), NEW)}

@@ -1,0 +1,58 @@
+"""InsertDropout: regularisation for a network that has outgrown its data (Dropout, Srivastava et al. 2014)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from morphs.graph.arch import ArchGraph, Node
+from morphs.graph.ops import Dropout, Output
+from morphs.move import Context, Made, Move, Options, Preserves
+from morphs.moves.editing import choices, feeds_output, insert_after, require
+from morphs.network import Network
+
+
+@dataclass(frozen=True)
+class InsertDropout(Move):
+    """Put dropout with probability `p` after `node`. It does nothing in eval mode and is noise in train mode."""
+
+    name: ClassVar[str] = "insert_dropout"
+    summary: ClassVar[str] = "dropout, which does nothing in eval mode"
+
+    node: str
+    p: float = 0.5
+
+    @property
+    def preserves(self) -> Preserves:
+        """Exact in eval."""
+        return Preserves.EXACT_IN_EVAL
+
+    @classmethod
+    def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
+        """After every non-linearity. Options: p."""
+        for node in graph:
+            if node.op.kind in ("activation", "p_activation"):
+                for p in choices(options, "p", (0.2,)):
+                    yield cls(node.name, p)
+
+    def offer(self, graph: ArchGraph) -> ArchGraph:
+        """Not listed: on the network's output."""
+        child = self.reshape(graph)
+        if feeds_output(graph, self.node):
+            raise self.refuse(f'node "{self.node}" feeds the output', "choose a layer inside the network")
+        return child
+
+    def reshape(self, graph: ArchGraph) -> ArchGraph:
+        """The child's graph."""
+        node = require(graph, self.name, self.node)
+        if isinstance(node.op, Output):
+            raise self.refuse(f'node "{self.node}" is the output', "choose the layer it reads")
+        if not 0 < self.p < 1:
+            raise self.refuse(f"a probability of {self.p} drops nothing or everything", "choose 0 < p < 1")
+        beside = (node.op, *(graph[reader].op for reader, _ in graph.consumers(node.name)))
+        if any(isinstance(op, Dropout) for op in beside):
+            raise self.refuse(f'node "{self.node}" is beside a dropout already', "choose another node")
+        return insert_after(graph, node.name, Node(graph.fresh("drop"), Dropout(self.p), (node.name,)))
+
+    def fill(self, parent: Network, graph: ArchGraph, context: Context) -> Made:
+        """Dropout has no weights."""
+        return {}
