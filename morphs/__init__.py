@@ -1,5 +1,6 @@
 """morphs: architecture graphs and function-preserving moves on them, for your own PyTorch models."""
 
+from morphs.activations import register_activation
 from morphs.apply import Child, apply, apply_chain, parse, parse_chain
 from morphs.carry import carry
 from morphs.drift import Drift, drift
@@ -30,5 +31,6 @@ __all__ = [
     "MOVES", "AddSkip", "ArchGraph", "ChannelGroup", "Child", "Cost", "Deepen", "Drift", "GrowKernel",
     "InsertActivation", "InsertDropout", "InsertNorm", "Limits", "Move", "Network", "Node", "Origin", "Preserves",
     "Refusal", "Widen", "apply", "apply_chain", "carry", "channel_groups", "cost", "drift", "from_torch",
-    "graph_from_json", "graph_to_svg", "init", "load", "parse", "parse_chain", "parse_graph", "save",
+    "graph_from_json", "graph_to_svg", "init", "load", "parse", "parse_chain", "parse_graph",
+    "register_activation", "save",
 ]  # fmt: skip

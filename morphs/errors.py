@@ -4,6 +4,7 @@
     ├── GraphError             a graph breaks a rule of well-formedness (names node and rule)
     │   ├── ShapeError         an op can't take the tensors it is given
     │   └── CodecError         a text or JSON is not a graph
+    ├── ActivationError        a function can't be registered as an activation
     ├── WeightsError           weights are missing, have the wrong shape, or are not finite
     ├── MoveError
     │   ├── ParseError         a text is not a move
@@ -32,6 +33,10 @@ class ShapeError(GraphError):
 
 class CodecError(GraphError):
     """A text or JSON document is not a graph."""
+
+
+class ActivationError(MorphError):
+    """A function can't be registered as an activation."""
 
 
 class WeightsError(MorphError):

@@ -8,7 +8,7 @@ import torch
 from hypothesis import strategies as st
 
 import morphs
-from morphs.graph.activations import ACTIVATIONS
+from morphs.graph.activations import ACTIVATIONS, BUILT_IN
 from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import (
     Activation,
@@ -61,7 +61,7 @@ class Builder:
         )
 
     def act(self, x: str) -> str:
-        fn = self.pick("relu", "relu", *ACTIVATIONS)
+        fn = self.pick("relu", "relu", *BUILT_IN)
         args = tuple(default * 1.5 for _, default in ACTIVATIONS[fn].args) if self.pick(True, False) else ()
         if self.pick(True, False):
             return self.add(PActivation(fn, args, per_channel=self.pick(True, False)), x)

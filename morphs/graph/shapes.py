@@ -6,7 +6,7 @@ C channels, H height, W width.
 from math import isfinite
 
 from morphs.errors import ShapeError
-from morphs.graph.activations import ACTIVATIONS
+from morphs.graph.activations import ACTIVATIONS, known_activations
 
 Shape = tuple[int, ...]
 Pair = tuple[int, int]
@@ -53,7 +53,7 @@ def adaptive(shape: Shape, size: Pair, kind: str) -> Shape:
 def check_activation(fn: str, args: tuple[float, ...]) -> None:
     """Refuse an unknown φ or a wrong number of arguments."""
     if fn not in ACTIVATIONS:
-        raise ShapeError(f"activation {fn!r} is unknown; choose one of {', '.join(ACTIVATIONS)}")
+        raise ShapeError(f"activation {fn!r:.80} is unknown; {known_activations()}")
     if len(args) not in (0, len(ACTIVATIONS[fn].args)):
         raise ShapeError(f"activation {fn} takes {len(ACTIVATIONS[fn].args)} arguments, not {len(args)}")
     if not all(isfinite(value) for value in args):

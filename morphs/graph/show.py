@@ -83,7 +83,10 @@ def call_to_op(kind: str, keywords: dict[str, Any]) -> Op:
     if kind in ACTIVATIONS:
         kind, keywords = "activation", {**keywords, "fn": kind}
     if kind not in OP_BY_KIND:
-        raise ValueError(f"{kind} is no op; there are {', '.join([*OP_BY_KIND, *ACTIVATIONS])}")
+        raise ValueError(
+            f"{kind} is no op; there are {', '.join([*OP_BY_KIND, *ACTIVATIONS])}; a function of your own must be "
+            f"registered first: morphs.register_activation(name, function)"
+        )
     types = field_types(OP_BY_KIND[kind])
     values = {
         key: [value] * 2 if types.get(key) == Pair and type(value) is int else value

@@ -8,11 +8,20 @@ from typing import ClassVar, Literal, Self
 import torch
 
 from morphs.errors import NoFactoring, ShapeError
-from morphs.graph.activations import ACTIVATIONS
+from morphs.graph.activations import ACTIVATIONS, PRELU
 from morphs.graph.arch import ArchGraph, Node
-from morphs.graph.ops import Activation, Conv2d, Input, Linear, Op, Output, PActivation, Pair
+from morphs.graph.ops import Activation, Conv2d, Input, Linear, Op, Output, Pair
 from morphs.move import NEW, Context, Made, Move, Options, Origin
-from morphs.moves.editing import choices, feeds_output, insert_after, owners, pair, require, writes_fixpoints
+from morphs.moves.editing import (
+    choices,
+    feeds_output,
+    insert_after,
+    neutral_activation,
+    owners,
+    pair,
+    require,
+    writes_fixpoints,
+)
 from morphs.network import Network
 from morphs.solve.deconv import factor
 
@@ -25,8 +34,9 @@ class Deepen(Move):
     how="netmorph": the convolution or linear layer `node`, G, becomes F1 (`channels` wide, `kernel`), φ, and F2
     (kernel `then`, keeping the name `node`), with G̃ = F2 ⊛ F1 (equation 6, Algorithms 1 and 2).
 
-    φ is `activation`. It starts as the P-activation (1 − a)·φ(x) + a·x with a = 1 (equation 9) — or as φ itself
-    where the inserted layer reads values that φ leaves as they are (idempotent φ, equation 8).
+    φ is `activation`: one of the vocabulary, a registered one, or `prelu`. It starts as the P-activation
+    (1 − a)·φ(x) + a·x with a = 1 (equation 9) — or as φ itself where the inserted layer reads values that φ leaves
+    as they are (idempotent φ, equation 8; `prelu` is always the P-activation).
 
     Padding: zeros cropped between two padded convolutions would make a factoring wrong at the border, so F1
     gets all the padding of the composite kernel, p + d(K1 + K2 − 1 − K)/2, and F2 none; then it is exact
@@ -93,10 +103,7 @@ class Deepen(Move):
     def reshape(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph."""
         node = require(graph, self.name, self.node)
-        if self.activation not in ACTIVATIONS:
-            raise self.refuse(
-                f"activation {self.activation} is unknown", f"choose one of {', '.join(ACTIVATIONS)}"
-            )
+        neutral_activation(self.name, self.activation, self.per_channel)
         if isinstance(node.op, Output):
             raise self.refuse(f'node "{self.node}" is the output', "choose the layer it reads")
         try:
@@ -125,13 +132,15 @@ class Deepen(Move):
             else Conv2d(shape[0], self.kernel, padding=(self.kernel[0] // 2, self.kernel[1] // 2))
         )
         name, phi = self._names(graph, op.kind)
-        keeps = ACTIVATIONS[self.activation].idempotent and writes_fixpoints(
-            graph, node.name, self.activation
+        keeps = (
+            self.activation != PRELU
+            and ACTIVATIONS[self.activation].idempotent
+            and writes_fixpoints(graph, node.name, self.activation)
         )
         act: Op = (
             Activation(self.activation)
             if keeps
-            else PActivation(self.activation, per_channel=self.per_channel)
+            else neutral_activation(self.name, self.activation, self.per_channel)
         )
         return insert_after(graph, node.name, Node(name, op, (node.name,)), Node(phi, act, (name,)))
 
@@ -151,7 +160,7 @@ class Deepen(Move):
             second: Op = op
         else:
             first, second = self._convolutions(op, self.channels)
-        act = PActivation(self.activation, per_channel=self.per_channel)
+        act = neutral_activation(self.name, self.activation, self.per_channel)
         return graph.update(
             Node(name, first, node.inputs), Node(phi, act, (name,)), replace(node, op=second, inputs=(phi,))
         )

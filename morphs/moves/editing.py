@@ -5,9 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 from morphs.errors import IllegalMove
-from morphs.graph.activations import ACTIVATIONS
+from morphs.graph.activations import ACTIVATIONS, PRELU, known_activations
 from morphs.graph.arch import ArchGraph, Node
-from morphs.graph.ops import Activation, Input, Output, Pair
+from morphs.graph.ops import Activation, Input, Output, PActivation, Pair
 from morphs.move import Options
 
 
@@ -30,6 +30,13 @@ def with_op(graph: ArchGraph, name: str, **changes: Any) -> tuple[Node, ...]:
     return tuple(
         replace(graph[user], op=replace(graph[user].op, **changes)) for user in graph.users(graph[name].owner)
     )
+
+
+def neutral_activation(move: str, fn: str, per_channel: bool) -> PActivation:
+    """The P-activation of φ = `fn`, the identity at a = 1; `prelu` is that of ReLU. IllegalMove of an unknown φ."""
+    if fn != PRELU and fn not in ACTIVATIONS:
+        raise IllegalMove(f"{move}: activation {fn} is unknown; {known_activations()}")
+    return PActivation("relu" if fn == PRELU else fn, per_channel=per_channel)
 
 
 def choices(options: Options, key: str, default: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -10,13 +10,22 @@ from morphs.graph.activations import ACTIVATIONS
 from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import Activation, Input, Output, PActivation
 from morphs.move import NEW, Context, Made, Move, Options
-from morphs.moves.editing import choices, feeds_output, insert_after, require, writes_fixpoints
+from morphs.moves.editing import (
+    choices,
+    feeds_output,
+    insert_after,
+    neutral_activation,
+    require,
+    writes_fixpoints,
+)
 from morphs.network import Network
 
 
 @dataclass(frozen=True)
 class InsertActivation(Move):
-    """Put the P-activation (1 − a)·φ(x) + a·x of φ = `activation` after `node`; a starts at 1 and is learned."""
+    """Put the P-activation (1 − a)·φ(x) + a·x of φ = `activation` after `node`; a starts at 1 and is learned.
+
+    `prelu` is that of ReLU."""
 
     name: ClassVar[str] = "insert_activation"
     summary: ClassVar[str] = "a P-activation that starts as the identity"
@@ -48,25 +57,21 @@ class InsertActivation(Move):
     def reshape(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph."""
         node = require(graph, self.name, self.node)
-        if self.activation not in ACTIVATIONS:
-            raise self.refuse(
-                f"activation {self.activation} is unknown", f"choose one of {', '.join(ACTIVATIONS)}"
-            )
+        act = neutral_activation(self.name, self.activation, self.per_channel)
         if isinstance(node.op, (Input, Output)):
             raise self.refuse(f'node "{self.node}" is an {node.op.kind}', "choose a layer inside the network")
-        idempotent = ACTIVATIONS[self.activation].idempotent
+        idempotent = ACTIVATIONS[act.fn].idempotent
         if idempotent and (
-            writes_fixpoints(graph, node.name, self.activation)
+            writes_fixpoints(graph, node.name, act.fn)
             or all(
-                isinstance(op, Activation) and op.fn == self.activation
+                isinstance(op, Activation) and op.fn == act.fn
                 for op in (graph[reader].op for reader, _ in graph.consumers(node.name))
             )
         ):  # the gradient of a would be zero for ever
             raise self.refuse(
-                f'node "{self.node}" is beside a {self.activation} already, so that a could never learn',
+                f'node "{self.node}" is beside a {act.fn} already, so that a could never learn',
                 "choose another node or function",
             )
-        act = PActivation(self.activation, per_channel=self.per_channel)
         return insert_after(graph, node.name, Node(graph.fresh("act"), act, (node.name,)))
 
     def fill(self, parent: Network, graph: ArchGraph, context: Context) -> Made:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from morphs.graph import ops
-from morphs.graph.activations import ACTIVATIONS
+from morphs.graph.activations import ACTIVATIONS, REGISTERED
 from morphs.graph.ops import Op, Shape
 
 
@@ -51,6 +51,19 @@ class Scale(nn.Module):
         return self.weight.to(x.dtype).reshape([-1] + [1] * (x.dim() - 2)) * x
 
 
+class RegisteredActivation(nn.Module):
+    """An activation function that `morphs.register_activation` added, by its name."""
+
+    def __init__(self, fn: str) -> None:
+        super().__init__()
+        self.activation_name = fn
+        self.activation_function = REGISTERED[fn]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape as x."""
+        return self.activation_function(x)
+
+
 ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "relu6": nn.ReLU6,
@@ -70,6 +83,8 @@ Layer = tuple[type[nn.Module], dict[str, Any]]
 
 def activation_layer(fn: str, args: tuple[float, ...]) -> Layer:
     """The torch module of an activation function, and its arguments."""
+    if fn in REGISTERED:
+        return RegisteredActivation, {"fn": fn}
     names = [name for name, _ in ACTIVATIONS[fn].args]
     return ACTIVATION_MODULES[fn], dict(zip(names, args, strict=False))
 

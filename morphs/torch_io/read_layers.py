@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 from morphs.graph import ops
 from morphs.graph.ops import Op, Pair, Shape
 from morphs.torch_io import read_calls as calls
-from morphs.torch_io.layers import ACTIVATION_MODULES, PActivation, Scale
+from morphs.torch_io.layers import ACTIVATION_MODULES, PActivation, RegisteredActivation, Scale
 from morphs.torch_io.reading import Made, Memory, Ref, Refused, pair
 from morphs.torch_io.reading import tensor as readable
 
@@ -89,6 +89,7 @@ WITH_TENSORS: Mapping[type[nn.Module], Callable[[Any], Op]] = {
     nn.PReLU: _prelu,
     PActivation: _p_activation,
     Scale: _scale,
+    RegisteredActivation: lambda module: ops.Activation(module.activation_name),
 }
 
 _OWN_ARGUMENTS: Mapping[type[nn.Module], Callable[..., Made]] = {

@@ -26,7 +26,8 @@ def _attributes_of_layers() -> frozenset[str]:
             nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(), Scale(), PActivation(nn.ReLU()),
             *(activation() for activation in ACTIVATION_MODULES.values()),
         )  # fmt: skip
-    return frozenset(name for module in layers for name in dir(module))
+    of_registered = ("activation_name", "activation_function")
+    return frozenset((*of_registered, *(name for module in layers for name in dir(module))))
 
 
 # a part after a dot may sit inside a layer's module, whose attributes it must not hide

@@ -10,6 +10,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from morphs import ArchGraph, Network
+from morphs.graph.activations import REGISTERED
 from nas.errors import UserError
 from nas.export.card import ModelCard, card_text
 from nas.export.names import attribute_names
@@ -62,6 +63,13 @@ def state(network: Network) -> dict[str, Tensor]:
 
 
 def _check_fit(graph: ArchGraph, card: ModelCard) -> None:
+    for node in graph:
+        fn = getattr(node.op, "fn", None)
+        if fn in REGISTERED:
+            raise UserError(
+                f'export: node "{node.name}" uses the activation {fn}, a registered function, whose code model.py '
+                "would lack; keep the network with morphs.save, or use network.to_torch() where it is registered"
+            )
     if len(graph.inputs) != 1:
         names = ", ".join(node.name for node in graph.inputs)
         raise UserError(

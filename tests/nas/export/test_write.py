@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,6 +84,31 @@ def test_card_and_network_must_fit(tmp_path: Path) -> None:
     two = init(parse_graph("x = input(size=[2]); y = input(size=[2]); s = add(x, y); out = output(s)"))
     with pytest.raises(UserError, match=r"reads 2 tensors \(x, y\); only one is supported"):
         export(two, tmp_path / "to", card_for(two.graph))
+    assert listed(tmp_path) == []
+
+
+def test_a_registered_activation_is_refused(tmp_path: Path) -> None:
+    """It runs in a process of its own: what is registered stays."""
+    code = f"""if True:
+        import sys, torch
+        from pathlib import Path
+        sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+        import morphs
+        from export_support import card_for
+        from nas.errors import UserError
+        from nas.export import export
+        morphs.register_activation("absolute", torch.abs)
+        for line in ("r = absolute(c)", "r = p_activation(c, fn=absolute)"):
+            graph = morphs.parse_graph("x = input(size=[2]); c = linear(x, features=3); out = output(r);" + line)
+            net = morphs.init(graph)
+            try:
+                export(net, Path(sys.argv[1]), card_for(net.graph))
+            except UserError as error:
+                print(error)"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "to")], capture_output=True, text=True, cwd=Path.cwd()
+    )
+    assert done.stdout.count('export: node "r" uses the activation absolute') == 2, done.stderr
     assert listed(tmp_path) == []
 
 
