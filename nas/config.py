@@ -39,7 +39,7 @@ class RunConfig(BaseModel):
     final_share: float = Field(default=0.25, ge=0, lt=1)
     final: Literal["continue", "restart"] = "continue"
     limits: dict[str, int] = {}
-    policy: Literal["hill-climb"] = "hill-climb"
+    policy: Literal["hill-climb", "evolution", "random"] = "hill-climb"
     select: Literal["accuracy", "loss"] = "accuracy"  # of the validation split, makes the best competitor
     move_sampler: Literal["uniform"] = "uniform"
     executor: Literal["local"] = "local"

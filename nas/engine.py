@@ -1,4 +1,9 @@
-"""The driver of a run: has performed what the plan proposes, and tells what came of it."""
+"""The driver of a run: has performed what the plan proposes, and tells what came of it.
+
+One loop serves every policy: while a worker is free the policy is asked what to start, given the ledger. One that
+works in generations answers with all of one, then with nothing until that has ended; one that knows no
+generations answers with the next trial, so that no worker is ever idle.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +18,7 @@ from nas.evaluate import Scores
 from nas.events import Outcome, Stopped, Watcher
 from nas.execute import Done, Executor, Progressed
 from nas.ledger import Job, Ledger, LedgerView
-from nas.schedule import Plan, final_job, generation_jobs, last_generation, lineage_steps, seed_job
+from nas.schedule import Plan, as_seen, final_job, lineage_steps, next_jobs, seed_job
 from nas.standing import overhead
 
 BARREN = 2  # generations in a row without a single result that end a run: not one bad draw, a cause to mend
@@ -25,7 +30,9 @@ NOTE_WALL_SECONDS = 10.0  # what a kill may take off the account of wall time
 class Engine:
     """Drives one run from wherever its ledger stands to its end.
 
-    began: when this process began to work on the run, by the monotonic clock.
+    began: when this process began to work on the run, by the monotonic clock. order: for each trial after the
+    seed's, in the order in which they are to start, what it is to see as ended (`schedule.completions`): with
+    it a search without generations decides what the one that recorded it did.
     """
 
     plan: Plan
@@ -34,8 +41,10 @@ class Engine:
     watcher: Watcher
     executor: Executor
     began: float
+    order: Sequence[frozenset[str]] | None = None
     _before: float = field(init=False)
     _noted: float = field(init=False, default=0.0)
+    _open: int | None = field(init=False, default=None)  # the generation that was begun last
 
     def __post_init__(self) -> None:
         self._before = wall_of(self.ledger.view())
@@ -50,6 +59,8 @@ class Engine:
         try:
             if "select" not in self.ledger.notes:
                 self.ledger.note("select", self.plan.config.select)
+            if not self.plan.policy.generational and "rivals" not in self.ledger.notes:
+                self.ledger.note("rivals", "all")
             self.watcher.run_opened(self.run, self.plan.config, self.ledger.view(), resumed)
             stopped = self._search()
             self._train_final(stopped)
@@ -63,29 +74,60 @@ class Engine:
         return outcome
 
     def _search(self) -> Stopped:
-        """Generation after generation, until there is a reason to stop, which is noted: a resumed run keeps to it."""
+        """Trial after trial, until there is a reason to stop, which is noted: a resumed run keeps to it."""
         if noted := self.ledger.notes.get("stopped"):
             return cast(Stopped, noted)
-        generation = last_generation(self.ledger.view())
-        barren = 0
+        flight: dict[int, Job] = {}
+        left = [record for record in self.ledger.view().trials if record.state == "running"]
+        if left:
+            self._begin([record.job for record in left], flight)
         while True:
+            why = self._fill(flight)
+            if not flight:
+                self._end_generation()
+                self.ledger.note("stopped", why)
+                return why
+            self._collect(flight)
+            if not flight and (self.plan.policy.generational or self._open == 0):
+                self._end_generation()
+
+    def _fill(self, flight: dict[int, Job]) -> Stopped:
+        """Start what the policy proposes while a worker is free; why there is no more of it."""
+        while len(flight) < self.plan.config.workers:
             view = self.ledger.view()
-            why = None if view.generation(generation) else self._why_stop(view, generation)
-            jobs = () if why else self._jobs(view, generation)
-            if not jobs:
-                self.ledger.note("stopped", why or "exhausted")
-                return why or "exhausted"
-            self._perform(generation, jobs)
-            barren = 0 if self._fertile(generation) else barren + 1
-            if barren:
-                self._check_barren(generation, barren)
-            generation += 1
+            jobs = self._jobs(view)
+            why = self._why_stop(view, jobs) if jobs else "exhausted"
+            if why:
+                return why
+            self._begin(jobs, flight)
+        return "exhausted"
 
-    def _jobs(self, view: LedgerView, generation: int) -> Sequence[Job]:
-        return (seed_job(self.plan),) if generation == 0 else generation_jobs(self.plan, view, generation)
+    def _jobs(self, view: LedgerView) -> Sequence[Job]:
+        if not view.trials:
+            return (seed_job(self.plan),)
+        if not view.complete:
+            if not any(record.state == "running" for record in view.trials):
+                self._check_barren(0, 1)
+            return ()
+        if self.order is not None and len(view.trials) <= len(self.order):
+            seen = self.order[len(view.trials) - 1]
+            if not seen <= {record.key for record in view.trials if record.state != "running"}:
+                return ()
+            view = as_seen(view, seen)
+        return next_jobs(self.plan, view)
 
-    def _fertile(self, generation: int) -> bool:
-        return any(record.state == "complete" for record in self.ledger.view().generation(generation))
+    def _end_generation(self) -> None:
+        """Say what came of the generation that was begun last, and whether going on makes sense."""
+        if self._open is None:
+            return
+        view, ended, self._open = self.ledger.view(), self._open, None
+        if view.complete:
+            self.watcher.generation_ended(ended, self.plan.policy.incumbent(view))
+        barren = 0
+        while barren <= ended and not _fertile(view, ended - barren):
+            barren += 1
+        if barren:
+            self._check_barren(ended, barren)
 
     def _check_barren(self, generation: int, barren: int) -> None:
         """Raise NasError where going on makes no sense."""
@@ -98,51 +140,53 @@ class Engine:
             fact = f"every competitor of {barren} generations failed, the last with: {reason}"
             raise NasError(f"search: {fact}; mend that and go on with: nas resume {self.run}")
 
-    def _why_stop(self, view: LedgerView, generation: int) -> Stopped | None:
-        """Whether `generation` must not begin any more."""
-        config = self.plan.config
+    def _why_stop(self, view: LedgerView, jobs: Sequence[Job]) -> Stopped | None:
+        """Whether `jobs` must not begin any more. A generation that was begun is ended."""
+        config, generation = self.plan.config, jobs[0].generation
+        if self.plan.policy.generational and view.generation(generation):
+            return None
         if config.generations is not None and generation > config.generations:
             return "generations"
         if config.budget is not None and generation > 0:
             left = config.budget * (1 - config.final_share) - self._wall()
-            if left < self._seconds_for_generation(view):
+            rounds = -(-len(jobs) // config.workers)
+            if left < self._seconds_for_trial(view) * rounds:
                 return "budget"
         return None
 
-    def _seconds_for_generation(self, view: LedgerView) -> float:
+    def _seconds_for_trial(self, view: LedgerView) -> float:
         """An estimate from the last trials that ended well: all competitors of a generation cost about the same."""
         last = max(record.job.generation for record in view.complete)
-        each = max(_working(r.result.seconds) for r in view.complete if r.job.generation == last and r.result)
-        return each * self.plan.rounds
+        return max(_working(r.result.seconds) for r in view.complete if r.job.generation == last and r.result)
 
-    def _perform(self, generation: int, jobs: Sequence[Job]) -> None:
-        """Have every job performed that isn't told yet."""
+    def _begin(self, jobs: Sequence[Job], flight: dict[int, Job]) -> None:
+        """Have `jobs` performed: asked, unless a former process did that, and submitted."""
+        if jobs[0].generation != self._open and jobs[0].kind != "final":
+            self._end_generation()
+            self._open = jobs[0].generation
+        self.watcher.generation_started(jobs[0].generation, jobs)
         known = {record.key: record for record in self.ledger.view().trials}
-        todo = [job for job in jobs if job.key not in known or known[job.key].state == "running"]
-        if not todo:
-            return
-        self.watcher.generation_started(generation, todo)
-        waiting: dict[int, Job] = {}
-        for job in todo:
+        for job in jobs:
             record = known.get(job.key)
             number, asked = (record.number, record.job) if record else (self.ledger.ask(job), job)
-            waiting[number] = asked
+            flight[number] = asked
             self.executor.submit(number, asked)
-        while waiting:
+
+    def _collect(self, flight: dict[int, Job]) -> None:
+        """Wait for trials to end, at least one, and tell what came of them."""
+        before = len(flight)
+        while len(flight) == before:
             for event in self.executor.poll(POLL_SECONDS):
-                job = waiting.get(event.number)
+                job = flight.get(event.number)
                 if job is None:
                     continue
                 if isinstance(event, Progressed):
                     self.watcher.progress(job.key, event.step, event.steps, event.loss)
                 else:
                     self._tell(event, job)
-                    del waiting[event.number]
+                    del flight[event.number]
             if self._wall() - self._noted > NOTE_WALL_SECONDS:
                 self._note_wall()
-        view = self.ledger.view()
-        if jobs[0].kind != "final" and view.complete:
-            self.watcher.generation_ended(generation, self.plan.policy.incumbent(view))
 
     def _tell(self, event: Done, job: Job) -> None:
         if event.result is not None:
@@ -164,7 +208,10 @@ class Engine:
             job = final_job(
                 self.plan, view, asked[-1].job.steps if asked else self._final_steps(view, stopped)
             )
-        self._perform(job.generation, (job,))
+        flight: dict[int, Job] = {}
+        if not asked or asked[-1].state != "complete":
+            self._begin((job,), flight)
+            self._collect(flight)
         record = self.ledger.view().trial(job.key)
         if record.state == "failed":
             again = f"try it once more with: nas resume {self.run}"
@@ -215,3 +262,8 @@ def _working(seconds: object) -> float:
     """Seconds of a trial's own work."""
     laps = cast("dict[str, float]", seconds)
     return sum(value for name, value in laps.items() if not name.startswith("busy_"))
+
+
+def _fertile(view: LedgerView, generation: int) -> bool:
+    """Whether a trial of `generation` ended well, or still may."""
+    return any(record.state != "failed" for record in view.generation(generation))

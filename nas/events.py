@@ -39,7 +39,10 @@ class Watcher(Protocol):
         ...
 
     def generation_started(self, generation: int, jobs: Sequence[Job]) -> None:
-        """These competitors are about to be trained; the final training is one job of kind "final"."""
+        """These trials are about to be trained; the final training is one job of kind "final".
+
+        Called again with the same generation for those that join it later.
+        """
         ...
 
     def progress(self, key: str, step: int, steps: int, loss: float) -> None:
@@ -51,7 +54,7 @@ class Watcher(Protocol):
         ...
 
     def generation_ended(self, generation: int, best: TrialRecord) -> None:
-        """All competitors of the generation are told; `best` is the next incumbent."""
+        """All competitors of the generation are told, or the next one begins; `best` is the best so far."""
         ...
 
     def run_finished(self, outcome: Outcome) -> None:

@@ -98,13 +98,15 @@ class PlainView:
         self._say(opening(run, config, view, resumed))
 
     def generation_started(self, generation: int, jobs: Sequence[Job]) -> None:
-        """Say how many compete."""
+        """Say how many compete, or that trials come one by one."""
+        joined = generation == self._progress.generation
         self._progress.start(generation, jobs)
         if self._progress.final:
             steps = sum(job.steps for job in jobs)
             self._say(f"final training: {steps} steps{self._left()}")
-        else:
-            self._say(f"generation {generation}: {len(jobs)} to train{self._left()}")
+        elif not joined:
+            count = f": {len(jobs)} to train" if len(jobs) > 1 or not generation else ""
+            self._say(f"generation {generation}{count}{self._left()}")
 
     def progress(self, key: str, step: int, steps: int, loss: float) -> None:
         """Say that a long training goes on."""
@@ -156,7 +158,7 @@ class LiveView:
         self._live.start()
 
     def generation_started(self, generation: int, jobs: Sequence[Job]) -> None:
-        """A new set of bars."""
+        """New bars."""
         self._progress.start(generation, jobs)
 
     def progress(self, key: str, step: int, steps: int, loss: float) -> None:

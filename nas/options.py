@@ -20,6 +20,8 @@ class Policy(StrEnum):
     """Search policies."""
 
     HILL_CLIMB = "hill-climb"
+    EVOLUTION = "evolution"
+    RANDOM = "random"
 
 
 class MoveSampler(StrEnum):

@@ -58,10 +58,12 @@ class Progress:
             self.best = self.incumbent = view.best
 
     def start(self, generation: int, jobs: Sequence[Job]) -> None:
-        """A generation begins."""
+        """A generation begins, or more of it; what is still at work of an earlier one stays in sight."""
         with self.lock:
+            if generation != self.generation:
+                self.competitors = {key: c for key, c in self.competitors.items() if c.record is None}
             self.generation = generation
-            self.competitors = {job.key: Competitor(job) for job in jobs}
+            self.competitors |= {job.key: Competitor(job) for job in jobs}
             if self.first is None:
                 self.first = self.work
 

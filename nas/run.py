@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,18 @@ def default_run_folder(config: RunConfig) -> Path:
 
 
 def search(
-    config: RunConfig, run: Path, watcher: Watcher, command: str, executor: ExecutorFactory = LocalExecutor
+    config: RunConfig,
+    run: Path,
+    watcher: Watcher,
+    command: str,
+    executor: ExecutorFactory = LocalExecutor,
+    order: Sequence[frozenset[str]] | None = None,
 ) -> Outcome:
     """Search from scratch in the new folder `run`.
 
-    command: the command line, for the record. Raises UserError for wrong input, before anything is written,
-    and NasError where nothing came of it.
+    command: the command line, for the record. order: `schedule.completions` of another run of the same
+    configuration, to decide the same where the order of completions matters.
+    Raises UserError for wrong input, before anything is written, and NasError where nothing came of it.
     """
     began = time.monotonic()
     _check_new(run)
@@ -47,7 +53,7 @@ def search(
     del data  # workers have their own; this process needs its memory no more
     with Ledger.create(run, description) as ledger:
         workers = executor(run, config, description["data"]["digest"])
-        return Engine(plan, run, ledger, watcher, workers, began).go(resumed=False)
+        return Engine(plan, run, ledger, watcher, workers, began, order).go(resumed=False)
 
 
 def resume(

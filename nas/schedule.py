@@ -1,15 +1,15 @@
-"""From the ledger's view to the jobs of a generation: pure functions, so that a resumed run decides the same."""
+"""From the ledger's view to the next jobs: pure functions, so that a resumed run decides the same."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from morphs import ArchGraph, Limits, cost
+from morphs import ArchGraph, Limits, cost, graph_from_json
 from nas.config import RunConfig
 from nas.data import SearchData
 from nas.errors import UserError
 from nas.ledger import Job, LedgerView, TrialRecord
-from nas.search import HillClimb, Policy, graph_of
+from nas.search import Policy, Proposal, graph_of, make_policy
 from nas.seeds import derive
 from nas.train import steps_for
 from search_spaces import SPACES, Space
@@ -26,8 +26,8 @@ class Plan:
 
     @property
     def rounds(self) -> int:
-        """How many competitors of a generation a worker performs, one after the other."""
-        competitors = self.config.children + 1
+        """How many trials a worker performs, one after the other, before the next decision."""
+        competitors = self.config.children + 1 if self.policy.generational else 1
         return -(-competitors // min(self.config.workers, competitors))
 
 
@@ -41,7 +41,7 @@ def make_plan(config: RunConfig, data: SearchData) -> Plan:
     return Plan(
         config,
         space,
-        HillClimb(space, limits, config.children, config.moves_per_child, config.select),
+        make_policy(config, space, limits),
         len(data.train),
     )
 
@@ -55,25 +55,53 @@ def seed_job(plan: Plan) -> Job:
     return _job(plan, "seed", 0, 0, None, "", plan.space.seed, _steps(plan, plan.space.seed, plan.space.seed))
 
 
-def generation_jobs(plan: Plan, view: LedgerView, generation: int) -> tuple[Job, ...]:
-    """The competitors of `generation` ≥ 1, given all that was told before it; empty when nothing is left to try."""
-    before = LedgerView(tuple(record for record in view.trials if record.job.generation < generation))
-    proposals = plan.policy.propose(before, generation, plan.config.seed)
-    parents = {record.job.key: record for record in before.complete}
-    incumbent = graph_of(plan.policy.incumbent(before))
-    return tuple(
-        _job(
-            plan,
-            "child" if proposal.moves else "parent",
-            generation,
-            proposal.slot,
-            parents[proposal.parent],
-            "; ".join(map(str, proposal.moves)),
-            proposal.graph,
-            _steps(plan, incumbent, proposal.graph),
-        )
-        for proposal in proposals
+def next_jobs(plan: Plan, view: LedgerView) -> tuple[Job, ...]:
+    """What the policy wants started now, given all that was told; see `Policy.propose` for what none means.
+
+    Each job carries under "seen" the trials that had ended when it was decided and that no earlier job saw: so
+    the ledger holds the order of completions as far as it mattered.
+    """
+    proposals = plan.policy.propose(view, plan.config.seed)
+    if not proposals:
+        return ()
+    parents = {record.key: record for record in view.complete}
+    extra = {} if plan.policy.generational else {"seen": unseen(view)}
+    jobs = [_proposed(plan, parents[proposal.parent], proposal) for proposal in proposals]
+    return (replace(jobs[0], extra={**jobs[0].extra, **extra}), *jobs[1:])
+
+
+def unseen(view: LedgerView) -> list[str]:
+    """Keys of the ended trials that no job has seen yet, in the ledger's order."""
+    seen = {key for record in view.trials for key in record.job.extra.get("seen", ())}
+    return [record.key for record in view.trials if record.state != "running" and record.key not in seen]
+
+
+def completions(view: LedgerView) -> tuple[frozenset[str], ...]:
+    """For each trial between the seed's and the final training, in the order in which they started, the keys of
+    those it saw as ended: the order of completions, as far as it decided anything.
+    """
+    started = sorted((r for r in view.trials if r.job.kind in ("parent", "child")), key=lambda r: r.number)
+    seen: frozenset[str] = frozenset()
+    return tuple(seen := seen | frozenset(record.job.extra.get("seen", ())) for record in started)
+
+
+def as_seen(view: LedgerView, ended: frozenset[str]) -> LedgerView:
+    """`view` before all but the trials `ended` had ended."""
+    records = (
+        record
+        if record.key in ended
+        else replace(record, state="running", result=None, reason=None, finished=None)
+        for record in view.trials
     )
+    return LedgerView(tuple(records), view.notes)
+
+
+def _proposed(plan: Plan, parent: TrialRecord, proposal: Proposal) -> Job:
+    kind = "child" if proposal.moves else "parent"
+    graph = graph_from_json(proposal.graph)
+    steps = _steps(plan, graph_of(parent), graph)
+    job = _job(plan, kind, proposal.generation, proposal.slot, parent, proposal.moves, graph, steps)
+    return replace(job, extra={**job.extra, **proposal.extra})
 
 
 def final_job(plan: Plan, view: LedgerView, steps: int) -> Job:

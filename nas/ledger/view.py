@@ -48,9 +48,13 @@ class LedgerView:
     @cached_property
     def best(self) -> TrialRecord | None:
         """The winner of the last generation that is all told and in which a trial ended well, by the criterion that
-        the notes name under "select"; other generations trained longer or less. Never the final training.
+        the notes name under "select"; other generations trained longer or less. Where the notes name "all" under
+        "rivals", the best of all trials. Never the final training.
         """
         searched = [record for record in self.complete if record.job.kind != "final"]
+        if self.notes.get("rivals") == "all":
+            select = self.notes.get("select", "accuracy")
+            return max(searched, key=lambda record: rank(record, select), default=None)
         open_ones = {record.job.generation for record in self.trials if record.state == "running"}
         settled = [record for record in searched if record.job.generation not in open_ones] or searched
         last = max((record.job.generation for record in settled), default=0)

@@ -2,75 +2,73 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, Protocol
 
-from morphs import ArchGraph, Limits, Move, graph_from_json
 from nas.ledger import LedgerView, TrialRecord
-from nas.seeds import derive
-from search_spaces import Space
+from nas.ledger.view import rank
 
 Criterion = Literal["accuracy", "loss"]
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """One competitor: `moves` on the trial `parent`, giving `graph`. No moves: the unchanged parent trains on."""
+    """A trial to perform at the place `generation.slot`: `moves` on the trial `parent`, giving `graph`.
 
+    moves, graph: text, as in a job. No moves: the unchanged parent trains on. extra: JSON that the job is to
+    carry, for the policy to read from later views; it decides nothing by itself and the digest leaves it out.
+    """
+
+    generation: int
     slot: int
     parent: str
-    moves: tuple[Move, ...]
-    graph: ArchGraph
+    moves: str
+    graph: str
+    extra: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+
+    @property
+    def key(self) -> str:
+        """The trial's place in the search, as in the ledger."""
+        return f"{self.generation}.{self.slot}"
 
 
 class Policy(Protocol):
-    """Decides what a generation tries, and which of its trials is the best."""
+    """Decides what is tried next, and which trial is the best. Reads nothing but its arguments.
 
-    def propose(self, view: LedgerView, generation: int, seed: int) -> Sequence[Proposal]:
-        """The competitors of `generation`; empty when nothing legal is left to try."""
+    generational: a generation is proposed at once and begun only where the budget can pay for all of it; its
+    winner is the best so far, since other generations trained longer or less. Otherwise trials come one by
+    one as workers fall free, and the best of all trials is the best.
+    """
+
+    generational: ClassVar[bool]
+
+    def propose(self, view: LedgerView, seed: int) -> Sequence[Proposal]:
+        """What to start now. Asked while a worker is free, again after each trial that was started or ended.
+
+        view: all trials so far, those in training among them (state "running"); the seed network's has ended.
+        Empty: wait for trials to end or, where none is in training, nothing legal is left to try.
+        """
         ...
 
     def incumbent(self, view: LedgerView) -> TrialRecord:
-        """The trial that the next generation grows from."""
+        """The best trial so far."""
         ...
 
 
-def random_chain(
-    graph: ArchGraph, space: Space, limits: Limits, length: int, seed: int
-) -> tuple[tuple[Move, ...], ArchGraph] | None:
-    """`length` random legal moves, one after the other, and the graph they lead to.
-
-    The kind of move is drawn first, among those that have a site, then the site: kinds with many sites are no
-    likelier. Children keep `limits`. None when no legal move is left.
-    """
-    draw = random.Random(derive(seed, "moves"))
-    chain: list[Move] = []
-    for _ in range(length):
-        step = _random_move(graph, space, limits, draw)
-        if step is None:
-            break
-        chain.append(step[0])
-        graph = step[1]
-    return (tuple(chain), graph) if chain else None
+def searched(view: LedgerView) -> tuple[TrialRecord, ...]:
+    """The complete trials of the search itself: without final trainings. At least the seed network's."""
+    return tuple(record for record in view.complete if record.job.kind != "final")
 
 
-def _random_move(
-    graph: ArchGraph, space: Space, limits: Limits, draw: random.Random
-) -> tuple[Move, ArchGraph] | None:
-    kinds = list(space.moves)
-    draw.shuffle(kinds)
-    for kind, options in kinds:
-        sites = list(kind.sites(graph, None, options))
-        draw.shuffle(sites)
-        for move in sites:  # limits are checked one by one: most searches need the first site only
-            child = move.reshape(graph)
-            if limits.violation(child) is None:
-                return move, child
-    return None
+def best_of_all(view: LedgerView, select: Criterion) -> TrialRecord:
+    """The best trial of the whole search."""
+    return max(searched(view), key=lambda record: rank(record, select))
 
 
-def graph_of(record: TrialRecord) -> ArchGraph:
-    """The architecture of a trial."""
-    return graph_from_json(record.job.graph)
+def birth(view: LedgerView, wave: int) -> tuple[int, int]:
+    """(generation, slot) of the next trial where trials come one by one and `wave` of them are called a generation."""
+    born = sum(record.job.kind in ("parent", "child") for record in view.trials)
+    return 1 + born // wave, born % wave

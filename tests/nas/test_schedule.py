@@ -15,8 +15,8 @@ from nas.config import RunConfig
 from nas.data import SearchData, load_search_data
 from nas.errors import UserError
 from nas.ledger import Job, LedgerView
-from nas.schedule import Plan, final_job, generation_jobs, last_generation, lineage_steps, make_plan, seed_job
-from nas.search import HillClimb, graph_of
+from nas.schedule import Plan, final_job, last_generation, lineage_steps, make_plan, next_jobs, seed_job
+from nas.search import HillClimb, SpaceMoves, Uniform, graph_of
 from nas.seeds import derive
 from search_spaces import Space
 
@@ -47,15 +47,16 @@ IMAGES = 1000
 
 def plan_of(**changes: Any) -> Plan:
     config = tiny(**({"epochs": 2} | changes))
-    limits = Limits(params=60_000)
-    return Plan(config, SPACE, HillClimb(SPACE, limits, config.children, config.moves_per_child), IMAGES)
+    moves = Uniform(SpaceMoves(SPACE, Limits(params=60_000)))
+    return Plan(config, SPACE, HillClimb(moves, config.children, config.moves_per_child), IMAGES)
 
 
 def play(plan: Plan, generations: int) -> LedgerView:
     """A search whose scores are drawn by the jobs' seeds, not trained: the same on every machine."""
     view = LedgerView((record_of(seed_job(plan), 0.5),))
     for generation in range(1, generations + 1):
-        jobs = generation_jobs(plan, view, generation)
+        jobs = next_jobs(plan, view)
+        assert {job.generation for job in jobs} == {generation}
         told = tuple(record_of(job, derive(job.seed, "luck") % 1000 / 1000) for job in jobs)
         view = LedgerView(view.trials + told)
     return view
@@ -129,19 +130,16 @@ def test_a_generation_asked_again_is_the_same_whatever_came_after(played: Ledger
     plan = plan_of(children=3)
     for generation in range(1, 5):
         asked = tuple(record.job for record in played.generation(generation))
-        assert generation_jobs(plan, played, generation) == asked
-        partly = LedgerView(
-            tuple(record for record in played.trials if record.job.generation < generation)
-            + played.generation(generation)[:2]
-        )
-        assert generation_jobs(plan, partly, generation) == asked
+        before = tuple(record for record in played.trials if record.job.generation < generation)
+        for told in range(len(asked)):
+            assert next_jobs(plan, LedgerView(before + played.generation(generation)[:told])) == asked[told:]
 
 
 def test_nothing_left_to_try() -> None:
     config = tiny()
     tight = Limits(params=cost(SPACE.seed).params, macs=cost(SPACE.seed).macs, nodes=len(SPACE.seed))
-    plan = Plan(config, SPACE, HillClimb(SPACE, tight, 2, 1), IMAGES)
-    assert generation_jobs(plan, play(plan, 0), 1) == ()
+    plan = Plan(config, SPACE, HillClimb(Uniform(SpaceMoves(SPACE, tight)), 2, 1), IMAGES)
+    assert next_jobs(plan, play(plan, 0)) == ()
 
 
 def test_the_final_job_goes_on_from_the_best_weights(played: LedgerView) -> None:
@@ -199,7 +197,7 @@ def test_a_plan_binds_the_space_to_the_data(data: SearchData) -> None:
     assert plan.images == len(data.train)
     assert plan.space.seed.shape("x") == data.input_shape
     assert isinstance(plan.policy, HillClimb)
-    assert plan.policy.limits.params == 10_000
+    assert plan.policy.sampler == Uniform(SpaceMoves(plan.space, Limits(params=10_000)))
 
 
 def test_a_seed_network_beyond_a_limit_is_refused(data: SearchData) -> None:

@@ -1,5 +1,6 @@
 """The policy alone: views in, proposals out."""
 
+from dataclasses import dataclass, replace
 from functools import reduce
 from random import Random
 from typing import Any
@@ -10,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import morphs
-from morphs import AddSkip, ArchGraph, Deepen, GrowKernel, Limits, Widen, cost
+from morphs import AddSkip, ArchGraph, Deepen, GrowKernel, Limits, Move, Widen, cost
 from nas.ledger import Job, LedgerView, TrialRecord
 from nas.ledger.view import rank
-from nas.search import HillClimb, graph_of
+from nas.search import HillClimb, SpaceMoves, Uniform, graph_of
 from search_spaces import Space
 
 SEED = morphs.parse_graph("""
@@ -36,8 +37,27 @@ SPACE = Space(
 )
 
 
+@dataclass(frozen=True)
+class Competitor:
+    """A proposal, its texts read."""
+
+    slot: int
+    parent: str
+    moves: tuple[Move, ...]
+    graph: ArchGraph
+
+
 def climb(limits: Limits | None = None, children: int = 4, moves: int = 2) -> HillClimb:
-    return HillClimb(SPACE, limits or Limits(), children, moves)
+    return HillClimb(Uniform(SpaceMoves(SPACE, limits or Limits())), children, moves)
+
+
+def competitors(policy: HillClimb, generation: int, seed: int, *trials: TrialRecord) -> list[Competitor]:
+    """The generation that follows `trials`."""
+    before = view(*(trials or ROOT.trials))
+    return [
+        Competitor(p.slot, p.parent, morphs.parse_chain(p.moves), morphs.graph_from_json(p.graph))
+        for p in policy.competitors(before, generation, seed)
+    ]
 
 
 def trial(
@@ -55,7 +75,7 @@ ROOT = view(trial("0.0", 0.5, kind="seed"))
 
 
 def test_the_unchanged_parent_competes_in_slot_0() -> None:
-    first, *others = climb().propose(ROOT, 1, 0)
+    first, *others = competitors(climb(), 1, 0)
     assert (first.slot, first.parent, first.moves, first.graph) == (0, "0.0", (), SEED)
     assert [proposal.slot for proposal in others] == [1, 2, 3, 4]
     assert all(len(proposal.moves) == 2 for proposal in others)
@@ -65,8 +85,8 @@ def test_the_unchanged_parent_competes_in_slot_0() -> None:
 @given(st.integers(0, 2**31 - 1), st.integers(1, 5), st.integers(1, 3))
 def test_proposals_are_a_pure_function_of_view_and_seed(seed: int, generation: int, moves: int) -> None:
     before = SEED.to_json()
-    proposals = climb(moves=moves).propose(ROOT, generation, seed)
-    assert proposals == climb(moves=moves).propose(ROOT, generation, seed)
+    proposals = competitors(climb(moves=moves), generation, seed)
+    assert proposals == competitors(climb(moves=moves), generation, seed)
     assert SEED.to_json() == before
     for proposal in proposals[1:]:
         assert 1 <= len(proposal.moves) <= moves
@@ -78,9 +98,7 @@ def test_proposals_are_a_pure_function_of_view_and_seed(seed: int, generation: i
 def test_seeds_and_generations_draw_differently() -> None:
     drawn = {
         tuple(
-            map(
-                str, (move for proposal in climb().propose(ROOT, generation, seed) for move in proposal.moves)
-            )
+            map(str, (move for proposal in competitors(climb(), generation, seed) for move in proposal.moves))
         )
         for generation in (1, 2)
         for seed in (0, 1)
@@ -89,7 +107,7 @@ def test_seeds_and_generations_draw_differently() -> None:
 
 
 def test_what_one_slot_draws_does_not_depend_on_how_many_there_are() -> None:
-    few, many = (climb(children=n).propose(ROOT, 1, 7) for n in (2, 4))
+    few, many = (competitors(climb(children=n), 1, 7) for n in (2, 4))
     assert list(many[:3]) == list(few)
 
 
@@ -104,7 +122,7 @@ def test_what_one_slot_draws_does_not_depend_on_how_many_there_are() -> None:
 def test_limits_are_kept(seed: int, **bounds: int | None) -> None:
     fits = {name: value for name, value in bounds.items() if value is not None}
     limits = Limits(**fits)
-    for proposal in climb(limits, moves=3).propose(ROOT, 1, seed):
+    for proposal in competitors(climb(limits, moves=3), 1, seed):
         if proposal.moves:
             assert limits.violation(proposal.graph) is None
             spent = cost(proposal.graph)
@@ -114,12 +132,12 @@ def test_limits_are_kept(seed: int, **bounds: int | None) -> None:
 
 def test_nothing_is_proposed_where_no_move_is_legal() -> None:
     tight = Limits(params=cost(SEED).params, macs=cost(SEED).macs, nodes=len(SEED), depth=2)
-    assert climb(tight).propose(ROOT, 1, 0) == ()
+    assert competitors(climb(tight), 1, 0) == []
 
 
 def test_fewer_children_where_fewer_are_distinct() -> None:
     only = Space(SEED, ((GrowKernel, {"max_kernel": (5,)}),))
-    proposals = HillClimb(only, Limits(), 5, 1).propose(ROOT, 1, 0)
+    proposals = competitors(HillClimb(Uniform(SpaceMoves(only, Limits())), 5, 1), 1, 0)
     assert 2 <= len(proposals) < 6
     assert len({proposal.graph for proposal in proposals}) == len(proposals)
 
@@ -131,7 +149,7 @@ def test_the_incumbent_is_the_best_of_the_last_generation_that_has_one() -> None
     assert policy.incumbent(view(early, trial("1.0", 0.5), late)) == late
     assert policy.incumbent(view(early, trial("1.0", None), trial("1.1", None))) == early
     assert policy.incumbent(view(early, late, trial("2.0", 0.1, kind="final"))) == late
-    assert policy.propose(view(early, late), 2, 0)[0].parent == "1.1"
+    assert competitors(policy, 2, 0, early, late)[0].parent == "1.1"
 
 
 def test_ties_go_to_loss_then_size_then_slot() -> None:
@@ -150,7 +168,7 @@ def test_ties_go_to_loss_then_size_then_slot() -> None:
 def test_a_chain_grows_from_the_incumbents_graph() -> None:
     wide = morphs.parse("widen(node=c1, to=8, how=replicate)").reshape(SEED)
     best = trial("1.1", 0.6, graph=wide)
-    proposals: Any = climb().propose(view(trial("0.0", 0.5, kind="seed"), best), 2, 0)
+    proposals: Any = competitors(climb(), 2, 0, trial("0.0", 0.5, kind="seed"), best)
     assert graph_of(best) == wide
     assert all(
         reduce(lambda graph, move: move.reshape(graph), proposal.moves, wide) == proposal.graph
@@ -160,7 +178,7 @@ def test_a_chain_grows_from_the_incumbents_graph() -> None:
 
 def test_kinds_with_many_sites_are_no_likelier() -> None:
     drawn = [
-        proposal.moves[0].name for seed in range(60) for proposal in climb(moves=1).propose(ROOT, 1, seed)[1:]
+        proposal.moves[0].name for seed in range(60) for proposal in competitors(climb(moves=1), 1, seed)[1:]
     ]
     assert len(set(drawn)) >= 3
     assert max(drawn.count(name) for name in set(drawn)) < 0.6 * len(drawn)
@@ -168,4 +186,22 @@ def test_kinds_with_many_sites_are_no_likelier() -> None:
 
 @pytest.mark.parametrize("children", [1, 3])
 def test_as_many_children_as_asked(children: int) -> None:
-    assert len(climb(children=children).propose(ROOT, 1, 0)) == children + 1
+    assert len(competitors(climb(children=children), 1, 0)) == children + 1
+
+
+def test_a_generation_is_proposed_at_once_then_nothing_until_it_has_ended() -> None:
+    policy, root = climb(), trial("0.0", 0.5, kind="seed")
+    keys = [proposal.key for proposal in policy.propose(view(root), 0)]
+    assert keys == ["1.0", "1.1", "1.2", "1.3", "1.4"]
+    ended = [trial(key, 0.1 * i) for i, key in enumerate(keys)]
+    at_work = replace(ended[0], state="running", result=None)
+    assert policy.propose(view(root, at_work, *ended[1:]), 0) == ()
+    assert [p.key for p in policy.propose(view(root, *ended), 0)] == ["2.0", "2.1", "2.2", "2.3", "2.4"]
+
+
+def test_what_a_crash_cut_short_is_made_whole_first() -> None:
+    policy, root = climb(), trial("0.0", 0.5, kind="seed")
+    whole = policy.propose(view(root), 0)
+    told = trial("1.0", 0.9)
+    for begun in (told, replace(told, state="running", result=None)):
+        assert policy.propose(view(root, begun), 0) == whole[1:]

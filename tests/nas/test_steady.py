@@ -1,0 +1,94 @@
+"""Whole runs without generations: no barrier, the order of completions recorded and replayed."""
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from engine_support import Inline, Recorder, tiny
+
+from nas.events import Outcome, Silent
+from nas.execute import Done, Progressed
+from nas.ledger import read
+from nas.run import resume, search
+from nas.schedule import completions
+
+
+class Shuffled(Inline):
+    """Performs what it was given in an order of its own, as workers of different speed would."""
+
+    def __init__(self, *facts: Any, order: int) -> None:
+        super().__init__(*facts)
+        self.draw = Random(order)
+        self.most = 0
+
+    def poll(self, timeout: float) -> Iterator[Progressed | Done]:
+        self.most = max(self.most, len(self.queue))
+        self.queue.rotate(self.draw.randrange(len(self.queue)))
+        yield from super().poll(timeout)
+
+
+def run(folder: Path, order: int = 0, **changes: Any) -> Outcome:
+    config = tiny(**{"policy": "evolution", "workers": 3, "children": 3, "moves_per_child": 1} | changes)
+    return search(config, folder, Silent(), "", partial(Shuffled, order=order))
+
+
+@pytest.fixture(scope="module")
+def evolved(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    return run(tmp_path_factory.mktemp("steady") / "run")
+
+
+def test_evolution_from_seed_to_final_network(evolved: Outcome) -> None:
+    view = evolved.view
+    assert [len(view.generation(g)) for g in range(4)] == [1, 4, 4, 1]
+    assert evolved.stopped == "generations"
+    assert view.final is not None
+    assert view.final.job.parent == (best := view.best).key  # type: ignore[union-attr]
+    assert best is not None
+    assert best.result is not None
+    scores = [r.result.scores["val_accuracy"] for r in view.complete if r.result and r.job.kind != "final"]
+    assert best.result.scores["val_accuracy"] == max(scores)
+
+
+def test_another_order_of_completions_decides_otherwise_and_is_replayed(
+    evolved: Outcome, tmp_path: Path
+) -> None:
+    other = run(tmp_path / "other", order=1)
+    assert other.view.digest != evolved.view.digest
+    config = tiny(policy="evolution", workers=1, children=3, moves_per_child=1)
+    order = completions(read(evolved.run))
+    again = search(config, tmp_path / "again", Silent(), "", Inline, order=order)
+    assert again.view.digest == evolved.view.digest
+
+
+def test_what_each_trial_saw_is_recorded(evolved: Outcome) -> None:
+    seen = completions(evolved.view)
+    assert len(seen) == 8
+    assert seen[0] == {"0.0"}
+    assert all(a <= b for a, b in pairwise(seen))
+    born = sorted(evolved.view.trials[1:-1], key=lambda record: record.number)
+    for known, record in zip(seen, born, strict=True):
+        assert record.job.parent in known
+
+
+def test_an_interrupted_evolution_goes_on_and_loses_nothing(tmp_path: Path) -> None:
+    config = tiny(policy="evolution", workers=2, children=3, moves_per_child=1)
+    folder = tmp_path / "run"
+    assert search(config, folder, Recorder(stop_after=4), "", Inline).stopped == "interrupted"
+    before = {record.key: record.job for record in read(folder).trials}
+    outcome = resume(folder, Silent(), executor=Inline)
+    assert {key: outcome.view.trial(key).job for key in before} == before
+    again = search(config, tmp_path / "again", Silent(), "", Inline, order=completions(outcome.view))
+    assert again.view.digest == outcome.view.digest
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_random_walks_end_the_same_with_any_number_of_workers(tmp_path: Path, workers: int) -> None:
+    digests = [
+        run(tmp_path / str(order), order, policy="random", workers=n, children=2).view.digest
+        for order, n in enumerate((workers, 3))
+    ]
+    assert digests[0] == digests[1]
