@@ -4,7 +4,7 @@ from morphs.activations import register_activation
 from morphs.apply import Child, apply, apply_chain, parse, parse_chain
 from morphs.carry import carry
 from morphs.drift import Drift, drift
-from morphs.files import load, save
+from morphs.files import load, pack, save, unpack
 from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.codec import graph_from_json
 from morphs.graph.cost import Cost, cost
@@ -31,6 +31,6 @@ __all__ = [
     "MOVES", "AddSkip", "ArchGraph", "ChannelGroup", "Child", "Cost", "Deepen", "Drift", "GrowKernel",
     "InsertActivation", "InsertDropout", "InsertNorm", "Limits", "Move", "Network", "Node", "Origin", "Preserves",
     "Refusal", "Widen", "apply", "apply_chain", "carry", "channel_groups", "cost", "drift", "from_torch",
-    "graph_from_json", "graph_to_svg", "init", "load", "parse", "parse_chain", "parse_graph",
-    "register_activation", "save",
+    "graph_from_json", "graph_to_svg", "init", "load", "pack", "parse", "parse_chain", "parse_graph",
+    "register_activation", "save", "unpack",
 ]  # fmt: skip

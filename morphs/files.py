@@ -19,12 +19,9 @@ def save(network: Network, folder: str | os.PathLike[str]) -> None:
     """Write graph.json and weights.safetensors into `folder`, which is made if need be."""
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    (place / GRAPH_FILE).write_text(network.graph.to_json(), encoding="ascii")
-    tensors = {  # clones: safetensors refuses tensors that share memory
-        f"{owner}.{name}": t.cpu().clone(memory_format=torch.contiguous_format)
-        for (owner, name), t in network.weights.items()
-    }
-    (place / WEIGHTS_FILE).write_bytes(save_tensors(tensors))
+    graph, weights = pack(network)
+    (place / GRAPH_FILE).write_text(graph, encoding="ascii")
+    (place / WEIGHTS_FILE).write_bytes(weights)
 
 
 def load(folder: str | os.PathLike[str]) -> Network:
@@ -44,12 +41,27 @@ def load(folder: str | os.PathLike[str]) -> Network:
         raise CodecError(
             f"load: {place} holds no saved network ({error}); name a folder that `save` wrote"
         ) from None
-    graph = graph_from_json(text)
+    return unpack(text, data, str(place / WEIGHTS_FILE))
+
+
+def pack(network: Network) -> tuple[str, bytes]:
+    """What `save` writes, to be sent elsewhere: the graph's canonical JSON, and the weights as safetensors."""
+    tensors = {  # clones: safetensors refuses tensors that share memory
+        f"{owner}.{name}": t.cpu().clone(memory_format=torch.contiguous_format)
+        for (owner, name), t in network.weights.items()
+    }
+    return network.graph.to_json(), save_tensors(tensors)
+
+
+def unpack(graph_json: str, weights: bytes, place: str = "the weights") -> Network:
+    """The network that `pack` packed. place: what an error calls the weights.
+
+    Raises CodecError or WeightsError when either is damaged or they don't fit each other.
+    """
+    graph = graph_from_json(graph_json)
     try:
-        tensors = load_tensors(data)
+        tensors = load_tensors(weights)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise WeightsError(
-            f"load: {place / WEIGHTS_FILE} is damaged ({error}); restore it from a copy"
-        ) from None
+        raise WeightsError(f"load: {place} is damaged ({error}); restore it from a copy") from None
     keyed = {(name.rpartition(".")[0], name.rpartition(".")[2]): tensor for name, tensor in tensors.items()}
     return Network(graph, keyed)

@@ -15,7 +15,7 @@ from nas.data import load_search_data, load_test_split
 from nas.events import Outcome, Silent
 from nas.execute import Done, Progressed
 from nas.execute.task import Worksite, attempt
-from nas.ledger import Job, LedgerView, Result, TrialRecord
+from nas.ledger import Job, LedgerView, Result, Store, TrialRecord
 from nas.ledger.view import decided
 
 TINY: dict[str, Any] = {
@@ -49,7 +49,10 @@ class Inline:
         self.data = load_search_data(config.data, None, config.seed, config.val_fraction)
         assert self.data.digest == data_digest
         self.site = Worksite(
-            run, config.train, "cpu", lambda: load_test_split(config.data, None, config.seed)
+            Store(run / "checkpoints"),
+            config.train,
+            "cpu",
+            lambda: load_test_split(config.data, None, config.seed),
         )
 
     def submit(self, number: int, job: Job) -> None:

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from nas.data import ImageSplit, SearchData, train_batches
 from nas.errors import TrainingFailed, UserError
 from nas.evaluate import evaluate
 from nas.execute.executor import Done
-from nas.ledger import Job, Result, Store
+from nas.ledger import Job, Result
 from nas.seeds import derive
 from nas.train import TrainConfig, train
 
@@ -27,11 +27,23 @@ CALIBRATION_BATCHES = 4
 Progress = Callable[[int, int, float], None]  # (step, steps, loss)
 
 
+class Checkpoints(Protocol):
+    """Where a task finds its parent and leaves its child: the run's store, or what travels with a job."""
+
+    def get(self, digest: str) -> Network:
+        """The network of that digest."""
+        ...
+
+    def put(self, network: Network) -> str:
+        """Keep a network; its digest."""
+        ...
+
+
 @dataclass(frozen=True)
 class Worksite:
     """What every task of a run shares."""
 
-    run: Path
+    store: Checkpoints
     config: TrainConfig
     device: str
     load_test: Callable[[], ImageSplit]  # called for the final network alone
@@ -60,8 +72,7 @@ def perform(job: Job, site: Worksite, data: SearchData, progress: Progress) -> R
     Raises MorphError when a move is refused or drifts, TrainingFailed when training diverges.
     """
     clock = _Clock()
-    store = Store(site.run / "checkpoints")
-    network, drift = _start(job, store, data)
+    network, drift = _start(job, site.store, data)
     module = network.to_torch()
     clock.lap("morph")
     begin = time.time()
@@ -81,7 +92,7 @@ def perform(job: Job, site: Worksite, data: SearchData, progress: Progress) -> R
         raise TrainingFailed(
             f"training: {'.'.join(trained.nonfinite()[0])} is not finite; lower the learning rate"
         )
-    digest = store.put(trained)
+    digest = site.store.put(trained)
     clock.lap("store")
     spent = morphs.cost(network.graph)
     return Result(
@@ -101,7 +112,7 @@ def perform(job: Job, site: Worksite, data: SearchData, progress: Progress) -> R
     )
 
 
-def _start(job: Job, store: Store, data: SearchData) -> tuple[Network, morphs.Drift | None]:
+def _start(job: Job, store: Checkpoints, data: SearchData) -> tuple[Network, morphs.Drift | None]:
     """The network to train, and the worst drift among its moves."""
     parent = job.extra.get("parent_weights")
     graph = morphs.graph_from_json(job.graph)

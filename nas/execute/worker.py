@@ -16,11 +16,11 @@ from queue import SimpleQueue
 from typing import Any
 
 from nas.config import RunConfig
-from nas.data import SearchData, load_search_data, load_test_split
+from nas.data import ImageSplit, SearchData, load_search_data, load_test_split
 from nas.errors import UserError
 from nas.execute.executor import Done, Progressed
-from nas.execute.task import Worksite, attempt
-from nas.ledger import Job
+from nas.execute.task import Checkpoints, Worksite, attempt
+from nas.ledger import Job, Store
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,9 @@ def _leave() -> None:
 def _serve(pipe: Connection[Any, Any], order: Order, inbox: SimpleQueue[tuple[int, Job]]) -> None:
     import torch
 
-    config = order.config
-    torch.set_num_threads(config.threads)
-    root = Path(config.data_root) if config.data_root else None
-    site = Worksite(
-        order.run, config.train, config.device, lambda: load_test_split(config.data, root, config.seed)
-    )
-    data = data_of(order, root)  # before the first job is here
+    torch.set_num_threads(order.config.threads)
+    site = site_of(order.config, Store(order.run / "checkpoints"))
+    data = data_of(order.config, order.data_digest)  # before the first job is here
     while True:
         number, job = inbox.get()
         pipe.send(Began(number))
@@ -89,14 +85,26 @@ def _serve(pipe: Connection[Any, Any], order: Order, inbox: SimpleQueue[tuple[in
             pipe.send(attempt(number, job, site, data, progress))
 
 
-def data_of(order: Order, root: Path | None) -> SearchData | str:
-    """The data set, or why there is none."""
-    config = order.config
+def site_of(config: RunConfig, store: Checkpoints) -> Worksite:
+    """What the tasks of a run share, in a worker."""
+
+    def load_test() -> ImageSplit:
+        return load_test_split(config.data, _root(config), config.seed)
+
+    return Worksite(store, config.train, config.device, load_test)
+
+
+def data_of(config: RunConfig, digest: str) -> SearchData | str:
+    """The data set, or why there is none. digest: of the driver's."""
     try:
-        data = load_search_data(config.data, root, config.seed, config.val_fraction)
+        data = load_search_data(config.data, _root(config), config.seed, config.val_fraction)
     except UserError as error:
         return str(error)
-    if data.digest != order.data_digest:
+    if data.digest != digest:
         fact = f"data: {config.data} gave a worker process other images than its driver"
         return f"{fact}; make it give the same each time"
     return data
+
+
+def _root(config: RunConfig) -> Path | None:
+    return Path(config.data_root) if config.data_root else None

@@ -83,6 +83,7 @@ def test_networks_go_through_a_folder(net, tmp_path_factory):
     folder = tmp_path_factory.mktemp("net")
     morphs.save(net, folder)
     assert morphs.load(folder).digest == net.digest
+    assert morphs.unpack(*morphs.pack(net)).digest == net.digest
     assert sorted(p.name for p in folder.iterdir()) == ["graph.json", "weights.safetensors"]
 
 

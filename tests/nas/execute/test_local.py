@@ -20,7 +20,7 @@ from nas.data import load_search_data
 from nas.events import Silent
 from nas.execute import Done, LocalExecutor, Progressed
 from nas.execute.local import LOG
-from nas.execute.worker import Order, data_of
+from nas.execute.worker import data_of
 from nas.ledger import Job, Store, read
 from nas.run import resume, search
 from nas.schedule import make_plan, seed_job
@@ -127,11 +127,11 @@ def test_close_ends_a_frozen_worker_and_leaves_nothing(executor: LocalExecutor, 
     assert not (executor.run / LOG).read_text()
 
 
-def test_a_worker_that_sees_other_data_stops_the_run(tmp_path: Path) -> None:
-    found = data_of(Order(tmp_path, tiny(), "0" * 64), None)
+def test_a_worker_that_sees_other_data_stops_the_run() -> None:
+    found = data_of(tiny(), "0" * 64)
     assert isinstance(found, str)
     assert "other images than its driver" in found
-    missing = data_of(Order(tmp_path, tiny(data="imagefolder:/nowhere"), "0" * 64), None)
+    missing = data_of(tiny(data="imagefolder:/nowhere"), "0" * 64)
     assert isinstance(missing, str)
     assert "/nowhere" in missing
 

@@ -36,7 +36,7 @@ def quiet(step: int, steps: int, loss: float) -> None:
 
 @pytest.fixture
 def site(tmp_path: Path, plan: Plan) -> Worksite:
-    return Worksite(tmp_path, plan.config.train, "cpu", forbidden)
+    return Worksite(Store(tmp_path), plan.config.train, "cpu", forbidden)
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ WIDEN = "widen(node=c1, to=12, how=replicate)"
 def test_the_same_job_gives_the_same_weights_and_scores(
     plan: Plan, site: Worksite, data: SearchData, tmp_path: Path, seeded: str
 ) -> None:
-    elsewhere = replace(site, run=tmp_path / "elsewhere")
+    elsewhere = replace(site, store=Store(tmp_path / "elsewhere"))
     again = perform(seed_job(plan), elsewhere, data, quiet)
     assert again.weights == seeded
     results = [perform(child(plan, seeded, WIDEN), where, data, quiet) for where in (site, elsewhere)]
@@ -82,14 +82,14 @@ def test_a_result_says_what_came_of_the_job(
     assert 0 <= result.drift_eval < 1e-4
     assert {"val_accuracy", "val_loss", "train_loss"} == set(result.scores)
     assert result.seconds["busy_from"] < result.seconds["busy_to"]
-    kept = Store(site.run / "checkpoints").get(result.weights)
+    kept = site.store.get(result.weights)
     assert kept.graph == graph
 
 
 def test_the_parents_checkpoint_is_left_as_it_was(
     plan: Plan, site: Worksite, data: SearchData, seeded: str
 ) -> None:
-    folder = Store(site.run / "checkpoints").path(seeded)
+    folder = site.store.path(seeded)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     perform(child(plan, seeded, WIDEN), site, data, quiet)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
