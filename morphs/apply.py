@@ -95,6 +95,7 @@ def apply(
         raise WeightsError(
             f'{bound_move.name}: tensor {bad[0][1]} of node "{bad[0][0]}" holds NaN or infinity; mend the parent first'
         )
+    bound_move.check_weights(network)
     versions = _versions(network)
     context = Context(torch.Generator().manual_seed(seed), batches, loss)
     made = bound_move.fill(network, graph, context)

@@ -37,14 +37,19 @@ class Origin:
     """Where a child's parameter came from.
 
     source: the parent's parameter, or None when all is new. axes: for each axis the parent's index of every
-    child index, −1 where it is new; None where the axis is unchanged.
+    child index, −1 where it is new; None where the axis is unchanged. entries, instead of axes where those can't
+    say it: an array of the child's shape that holds the parent's flat index of every number, −1 where it is new.
     """
 
     source: Key | None
     axes: tuple[np.ndarray[Any, np.dtype[np.int64]] | None, ...] = ()
+    entries: np.ndarray[Any, np.dtype[np.int64]] | None = None
 
     def gather(self, parent: Tensor, fill: float = 0.0) -> Tensor:
         """`parent` carried along the index maps, new entries set to `fill`."""
+        if self.entries is not None:
+            index = torch.from_numpy(self.entries).to(parent.device)
+            return parent.reshape(-1)[index.clamp(min=0)].masked_fill(index < 0, fill)
         moved = parent
         for axis, index in enumerate(self.axes):
             if index is None:
@@ -105,6 +110,11 @@ class Move(ABC):
         """
         return self.reshape(graph)
 
+    def check_weights(self, network: Network) -> None:  # noqa: B027 (most moves take any weights)
+        """Raise IllegalMove where the graph admits this move and the weights don't. A move that does so has no
+        sites on a bare graph.
+        """
+
     @classmethod
     def sites(
         cls, network: Network | ArchGraph, limits: Limits | None = None, options: Options | None = None
@@ -135,6 +145,10 @@ class Move(ABC):
         for move in dict.fromkeys(cls.candidates(graph, options or {})):  # menus may lead to one move twice
             try:
                 child = move.offer(graph)
+                if isinstance(network, Network):
+                    move.check_weights(network)
+                elif cls.check_weights is not Move.check_weights:
+                    raise move.refuse("it depends on the weights", "list the sites of a network")
             except (IllegalMove, ShapeError) as error:
                 yield move, str(error)
                 continue

@@ -14,7 +14,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from morphs import MOVES, ArchGraph, Move, cost
+from morphs import MOVES, ArchGraph, Move, Preserves, cost
 from nas.config import DEFAULTS, RECIPES
 from nas.text import count
 from search_spaces import SPACES, Shape
@@ -32,7 +32,9 @@ def moves() -> RenderableType:
     ]
     for kind in MOVES:
         example = example_of(kind)
-        keeps = example.preserves.value if example is not None else "depends on the site"
+        keeps = "depends on the site" if example is None else example.preserves.value
+        if kind.preserves is Move.preserves:  # what all moves declare that don't say otherwise
+            keeps = Preserves.EXACT.value
         table = Table.grid(padding=(0, 2))
         table.add_column(no_wrap=True, style="dim")
         table.add_column(overflow="fold")

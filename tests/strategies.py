@@ -227,6 +227,23 @@ def lively(graph: ArchGraph, seed: int = 0, dtype: torch.dtype = torch.float64) 
     return morphs.Network(graph, weights).to(dtype)
 
 
+def ripe(net: morphs.Network) -> morphs.Network:
+    """`net` as moves want it that look at weights: every a is exactly 0 or 1, and convolutions whose channels
+    admit groups have zeros between them.
+    """
+    weights = dict(net.weights)
+    for number, (owner, name) in enumerate(net.weights):
+        op, tensor = net.graph[owner].op, net.weights[owner, name]
+        if name == "a":
+            weights[owner, name] = torch.full_like(tensor, number % 2)
+        elif isinstance(op, Conv2d) and name == "weight":
+            for groups in (2, 3):
+                if op.groups == 1 and tensor.shape[0] % groups == tensor.shape[1] % groups == 0:
+                    rows, columns = (torch.arange(n) // (n // groups) for n in tensor.shape[:2])
+                    weights[owner, name] = tensor * (rows[:, None] == columns)[..., None, None]
+    return morphs.Network(net.graph, weights)
+
+
 @st.composite
 def networks(draw, blocks=BLOCKS, most: int = 3, dtype: torch.dtype = torch.float64) -> morphs.Network:
     """A network of `graphs()` (now and then of `vector_graphs()`) with `lively` weights."""

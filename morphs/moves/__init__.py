@@ -3,10 +3,12 @@
 from morphs.move import Move
 from morphs.moves.add_skip import AddSkip
 from morphs.moves.deepen import Deepen
+from morphs.moves.groups import MergeGroups, SplitGroups
 from morphs.moves.grow_kernel import GrowKernel
 from morphs.moves.insert_activation import InsertActivation
 from morphs.moves.insert_dropout import InsertDropout
 from morphs.moves.insert_norm import InsertNorm
+from morphs.moves.retire import Retire
 from morphs.moves.widen import Widen
 
 MOVES: tuple[type[Move], ...] = (
@@ -17,6 +19,9 @@ MOVES: tuple[type[Move], ...] = (
     InsertNorm,
     InsertActivation,
     InsertDropout,
+    MergeGroups,
+    SplitGroups,
+    Retire,
 )
 
 __all__ = [
@@ -27,5 +32,8 @@ __all__ = [
     "InsertActivation",
     "InsertDropout",
     "InsertNorm",
+    "MergeGroups",
+    "Retire",
+    "SplitGroups",
     "Widen",
 ]

@@ -1,0 +1,131 @@
+"""MergeGroups and SplitGroups: a convolution with fewer or more groups that computes the same.
+
+O output channels, I input channels, G groups, K kernel. With G groups the weight is [O, I/G, K, K], the blocks of
+the block-diagonal weight [O, I, K, K] of the same convolution without groups.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import gcd
+from typing import ClassVar, Self
+
+import numpy as np
+
+from morphs.errors import ShapeError
+from morphs.graph.arch import ArchGraph
+from morphs.graph.ops import Conv2d
+from morphs.move import Context, Made, Move, Options, Origin
+from morphs.moves.editing import owners, require, with_op
+from morphs.network import Network
+
+
+@dataclass(frozen=True)
+class MergeGroups(Move):
+    """Give the grouped convolution `node` fewer `groups`, a divisor of those it has; the new weights are zero."""
+
+    name: ClassVar[str] = "merge_groups"
+    summary: ClassVar[str] = "fewer groups in a convolution, new weights zero"
+
+    node: str
+    groups: int = 1
+
+    @classmethod
+    def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
+        """Every grouped convolution, with every divisor of its groups."""
+        for node in owners(graph, "conv2d"):
+            assert isinstance(node.op, Conv2d)
+            for groups in _divisors(node.op.groups):
+                if groups < node.op.groups:
+                    yield cls(node.name, groups)
+
+    def reshape(self, graph: ArchGraph) -> ArchGraph:
+        """The child's graph."""
+        op = _convolution(self, graph, self.node)
+        if not 1 <= self.groups < op.groups or op.groups % self.groups:
+            fewer = [str(d) for d in _divisors(op.groups) if d < op.groups]
+            raise self.refuse(
+                f'node "{self.node}" has {op.groups} groups, which don\'t merge to {self.groups}',
+                f"choose one of {', '.join(fewer)}" if fewer else "choose a grouped convolution",
+            )
+        return graph.update(*with_op(graph, self.node, groups=self.groups))
+
+    def fill(self, parent: Network, graph: ArchGraph, context: Context) -> Made:
+        """The old blocks along the diagonal of larger ones."""
+        return _regrouped(parent, self.node, self.groups)
+
+
+@dataclass(frozen=True)
+class SplitGroups(Move):
+    """Give the convolution `node` more `groups`, a multiple of those it has, where every weight that would go is
+    exactly zero.
+    """
+
+    name: ClassVar[str] = "split_groups"
+    summary: ClassVar[str] = "more groups in a convolution whose weights between them are exactly zero"
+
+    node: str
+    groups: int
+
+    @classmethod
+    def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
+        """Every convolution, with every number of groups that divides its channels."""
+        for node in owners(graph, "conv2d"):
+            assert isinstance(node.op, Conv2d)
+            for groups in _divisors(gcd(node.op.channels, graph.input_shapes(node.name)[0][0])):
+                if groups > node.op.groups and groups % node.op.groups == 0:
+                    yield cls(node.name, groups)
+
+    def reshape(self, graph: ArchGraph) -> ArchGraph:
+        """The child's graph."""
+        op = _convolution(self, graph, self.node)
+        if self.groups <= op.groups or self.groups % op.groups:
+            raise self.refuse(
+                f'node "{self.node}" has {op.groups} groups, which don\'t split into {self.groups}',
+                "choose a larger multiple of them",
+            )
+        try:
+            return graph.update(*with_op(graph, self.node, groups=self.groups))
+        except ShapeError as error:
+            raise self.refuse(str(error), "choose a divisor of both") from None
+
+    def check_weights(self, network: Network) -> None:
+        """Every weight between the new groups must be zero."""
+        node = network.graph[self.node]
+        kept = _regrouped(network, self.node, self.groups)[node.owner, "weight"][0]
+        crossing = network.weights[node.owner, "weight"].count_nonzero() - kept.count_nonzero()
+        if crossing:
+            raise self.refuse(
+                f'node "{self.node}" has {int(crossing)} weights between the {self.groups} groups that are not 0',
+                "choose fewer groups, or set them to 0",
+            )
+
+    def fill(self, parent: Network, graph: ArchGraph, context: Context) -> Made:
+        """The blocks that stay."""
+        return _regrouped(parent, self.node, self.groups)
+
+
+def _divisors(number: int) -> list[int]:
+    return [d for d in range(1, number + 1) if number % d == 0]
+
+
+def _convolution(move: Move, graph: ArchGraph, name: str) -> Conv2d:
+    op = require(graph, move.name, name).op
+    if not isinstance(op, Conv2d):
+        raise move.refuse(f'node "{name}" has the op {op.kind}', "choose a conv2d")
+    return op
+
+
+def _regrouped(parent: Network, name: str, groups: int) -> Made:
+    """The weight of convolution `name` for another number of groups: kept where both have it, else zero."""
+    node = parent.graph[name]
+    assert isinstance(node.op, Conv2d)
+    weight = parent.weights[node.owner, "weight"]
+    outs, share = weight.shape[:2]  # share = I/G
+    ins = share * node.op.groups
+    rows = np.arange(outs)[:, None]
+    inputs = rows // (outs // groups) * (ins // groups) + np.arange(ins // groups)  # that each output reads
+    columns = inputs - rows // (outs // node.op.groups) * share  # where the parent keeps their weights
+    there = (columns >= 0) & (columns < share)
+    entries = np.arange(weight.numel()).reshape(weight.shape)[rows, columns.clip(0, share - 1)]
+    origin = Origin((node.owner, "weight"), (), np.where(there[..., None, None], entries, -1))
+    return {(node.owner, "weight"): (origin.gather(weight), origin)}
