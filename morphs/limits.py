@@ -1,9 +1,10 @@
 """Limits on what a child may cost, read off its graph before anything is allocated."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 
 from morphs.graph.arch import ArchGraph
-from morphs.graph.cost import cost
 
 
 @dataclass(frozen=True)
@@ -29,22 +30,18 @@ class Limits:
 
     def violation(self, graph: ArchGraph) -> str | None:
         """What `graph` breaks, in a sentence; None when it keeps every limit."""
-        if all(getattr(self, field.name) is None for field in fields(self)):
-            return None
-        spent = cost(graph)
-        widest = max(
-            graph.shape(n.name)[0] for n in graph if n.op.kind in ("conv2d", "linear", "concat", "input")
-        )
-        values = {
-            "params": spent.params,
-            "macs": spent.macs,
-            "activations": spent.activations,
-            "depth": spent.depth,
-            "nodes": len(graph),
-            "width": widest,
-        }
-        for name, value in values.items():
+        for name, measure in MEASURES.items():
             most = getattr(self, name)
-            if most is not None and value > most:
+            if most is not None and (value := measure(graph)) > most:
                 return f"{name} would be {value}, more than the limit {most}"
         return None
+
+
+MEASURES: Mapping[str, Callable[[ArchGraph], int]] = MappingProxyType({
+    "params": lambda graph: graph.totals.weights,
+    "macs": lambda graph: graph.totals.macs,
+    "activations": lambda graph: graph.totals.size,
+    "depth": lambda graph: graph.depth,
+    "nodes": len,
+    "width": lambda graph: graph.width,
+})  # fmt: skip

@@ -1,17 +1,22 @@
 """ArchGraph: an architecture as an immutable value: a directed acyclic multigraph of ops."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from heapq import heapify, heappop, heappush
 from types import MappingProxyType
+from typing import Any, TypeVar
 
 import networkx as nx
 
 from morphs.errors import GraphError
-from morphs.graph.check import check_nodes, infer_shapes
+from morphs.graph.check import check_nodes
+from morphs.graph.edit import edited
 from morphs.graph.ops import Input, Op, Output, Param, Shape
+from morphs.graph.state import Facts, State, Totals, state_of
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -43,8 +48,17 @@ class ArchGraph:
     def __init__(self, nodes: Iterable[Node]) -> None:
         listed = tuple(nodes)
         check_nodes(listed)
-        self._nodes = {node.name: node for node in canonical_order(listed)}
-        self._shapes = infer_shapes(tuple(self._nodes.values()))
+        self._keep(state_of(canonical_order(listed)))
+
+    def _keep(self, state: State) -> None:
+        self._state = state
+        self._nodes = state.nodes  # in any order
+        self._known: dict[Callable[[ArchGraph], Any], Any] = {}
+
+    @cached_property
+    def _ordered(self) -> tuple[Node, ...]:
+        """The nodes in canonical order, which listing the children of a graph never asks for."""
+        return tuple(canonical_order(tuple(self._nodes.values())))
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -52,14 +66,14 @@ class ArchGraph:
         try:
             return self._nodes[name]
         except KeyError:
-            near = ", ".join(self._nodes) if len(self._nodes) <= 40 else f"{len(self._nodes)} others"
+            near = ", ".join(n.name for n in self) if len(self) <= 40 else f"{len(self)} others"
             raise GraphError(f'graph: there is no node "{name}"; there are {near}') from None
 
     def __contains__(self, name: object) -> bool:
         return name in self._nodes
 
     def __iter__(self) -> Iterator[Node]:
-        return iter(self._nodes.values())
+        return iter(self._ordered)
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -72,7 +86,7 @@ class ArchGraph:
 
     @cached_property
     def _hash(self) -> int:
-        return hash(tuple(self._nodes.values()))
+        return hash(self._ordered)
 
     def __repr__(self) -> str:
         return f"ArchGraph({len(self)} nodes, {self.fingerprint[:12]})"
@@ -88,15 +102,45 @@ class ArchGraph:
     @cached_property
     def output(self) -> Node:
         """The Output node."""
-        return next(node for node in self if isinstance(node.op, Output))
+        return next(node for node in self._nodes.values() if isinstance(node.op, Output))
 
     def shape(self, name: str) -> Shape:
         """Shape of the tensor that `name` writes, without the batch axis."""
-        return self._shapes[self[name].name]
+        return self.facts(name).shape
 
     def input_shapes(self, name: str) -> tuple[Shape, ...]:
         """Shapes of the tensors that `name` reads, slot by slot."""
-        return tuple(self._shapes[source] for source in self[name].inputs)
+        return tuple(self._state.facts[source].shape for source in self[name].inputs)
+
+    def facts(self, name: str) -> Facts:
+        """What is known of `name`: the shape it writes, its parameters, its cost."""
+        return self._state.facts[self[name].name]
+
+    @property
+    def totals(self) -> Totals:
+        """Sums of the nodes' costs."""
+        return self._state.totals
+
+    @property
+    def depth(self) -> int:
+        """Most layers with weights (conv2d, linear) on one path."""
+        return max(self._state.depth.values())
+
+    @property
+    def width(self) -> int:
+        """Channels of the widest feature map or vector of a layer."""
+        return self._state.width
+
+    def once(self, work: "Callable[[ArchGraph], T]") -> T:
+        """`work(self)`, a pure function of the graph, worked out no more than once for this value."""
+        if work not in self._known:
+            self._known[work] = work(self)
+        return self._known[work]
+
+    def topological(self) -> Iterator[Node]:
+        """All nodes, each after those it reads; unlike the canonical order this costs nothing to find."""
+        places = self._state.places
+        return (self._nodes[name] for name in sorted(self._nodes, key=places.__getitem__))
 
     def consumers(self, name: str) -> tuple[tuple[str, int], ...]:
         """(node, slot) of every reader of `name`, in canonical order; `x + x` reads twice."""
@@ -118,13 +162,16 @@ class ArchGraph:
                 (node.name, name): param
                 for node in self
                 if node.owner == node.name
-                for name, param in node.op.params(self.input_shapes(node.name)).items()
+                for name, param in self._state.facts[node.name].params.items()
             }
         )
 
     def users(self, owner: str) -> tuple[str, ...]:
         """The nodes that use the parameters of `owner`, itself among them."""
-        return tuple(node.name for node in self if node.owner == owner)
+        users = self._state.shared.get(owner)
+        if users is None:
+            return (owner,) if owner in self and self[owner].owner == owner else ()
+        return tuple(node.name for node in self if node.name in users)
 
     def is_shared(self, name: str) -> bool:
         """Whether the parameters of `name` are used by another node too."""
@@ -132,14 +179,26 @@ class ArchGraph:
 
     def ancestors(self, name: str) -> frozenset[str]:
         """Every node from which a path leads to `name`."""
-        found: set[str] = set()
-        stack = list(self[name].inputs)
-        while stack:
-            source = stack.pop()
-            if source not in found:
-                found.add(source)
-                stack.extend(self._nodes[source].inputs)
-        return frozenset(found)
+        mask, bit = self._ancestry[self[name].name], self._bits
+        return frozenset(other for other in self._nodes if mask & bit[other])
+
+    def leads_to(self, source: str, target: str) -> bool:
+        """Whether a path leads from `source` to `target`, another node."""
+        return bool(self._ancestry[self[target].name] & self._bits[self[source].name])
+
+    @cached_property
+    def _bits(self) -> dict[str, int]:
+        return {name: 1 << place for place, name in enumerate(self._nodes)}
+
+    @cached_property
+    def _ancestry(self) -> dict[str, int]:
+        """For each node the set of its ancestors, as the bits of a number."""
+        found: dict[str, int] = {}
+        for node in self.topological():
+            found[node.name] = 0
+            for source in node.inputs:
+                found[node.name] |= found[source] | self._bits[source]
+        return found
 
     def networkx(self) -> "nx.MultiDiGraph[str]":
         """A copy to keep: node attributes `op` and `owner`, edge attribute `slot`. Changing it changes nothing here."""
@@ -176,25 +235,28 @@ class ArchGraph:
 
     def update(self, *changed: Node, removed: Iterable[str] = ()) -> "ArchGraph":
         """A graph in which `changed` replace the nodes of the same names (or are new) and `removed` are gone."""
-        nodes = {**self._nodes, **{node.name: node for node in changed}}
-        gone = set(removed)
-        return ArchGraph(node for name, node in nodes.items() if name not in gone)
+        gone = tuple(removed)
+        state = edited(self._state, self._consumers, changed, gone)
+        if state is None:
+            nodes = {node.name: node for node in (*self, *changed)}
+            return ArchGraph(node for name, node in nodes.items() if name not in gone)
+        graph = object.__new__(ArchGraph)
+        graph._keep(state)
+        return graph
 
     def rewired(self, old: str, new: str, keep: Iterable[str] = ()) -> tuple[Node, ...]:
         """The readers of `old`, changed to read `new`; those named in `keep` are left out."""
         kept = set(keep)
-        readers = {reader for reader, _ in self.consumers(old)} - kept
+        readers = dict.fromkeys(reader for reader, _ in self.consumers(old) if reader not in kept)
         return tuple(
             Node(node.name, node.op, tuple(new if i == old else i for i in node.inputs), node.owner)
-            for node in self
-            if node.name in readers
+            for node in map(self.__getitem__, readers)
         )
 
     def fresh(self, stem: str, taken: Iterable[str] = ()) -> str:
         """The first of stem1, stem2, … that names no node here and is not in `taken`."""
-        used = {*self._nodes, *taken}
-        number = 1
-        while f"{stem}{number}" in used:
+        also, number = set(taken), 1
+        while f"{stem}{number}" in self._nodes or f"{stem}{number}" in also:
             number += 1
         return f"{stem}{number}"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from morphs.errors import GraphError, ShapeError
-from morphs.graph.ops import Input, Output, Shape
+from morphs.errors import GraphError
+from morphs.graph.ops import Input, Output
 
 if TYPE_CHECKING:  # arch imports this module
     from morphs.graph.arch import Node
@@ -79,24 +79,3 @@ def _check_reachable(by_name: dict[str, Node], output: str) -> None:
     dead = [name for name in by_name if name not in live]
     if dead:
         raise GraphError(f'node "{dead[0]}": no path leads from it to the output; connect or remove it')
-
-
-def infer_shapes(nodes: tuple[Node, ...]) -> dict[str, Shape]:
-    """Shape each node writes; `nodes` are in topological order. Uses of one owner must agree in parameters."""
-    shapes: dict[str, Shape] = {}
-    owned: dict[str, object] = {}
-    shared = {node.owner for node in nodes if node.owner != node.name}
-    for node in nodes:
-        inputs = tuple(shapes[source] for source in node.inputs)
-        try:
-            shapes[node.name] = node.op.shape(inputs)
-        except ShapeError as error:
-            raise ShapeError(f'node "{node.name}": {error}') from None
-        if node.owner not in shared:
-            continue
-        params = node.op.params(inputs)
-        if owned.setdefault(node.owner, params) != params:
-            raise ShapeError(
-                f'node "{node.name}": it needs other parameter shapes than its owner "{node.owner}"'
-            )
-    return shapes

@@ -1,7 +1,6 @@
 """What a graph costs, read off the graph alone: nothing is allocated."""
 
 from dataclasses import dataclass
-from math import prod
 
 from morphs.graph.arch import ArchGraph
 
@@ -18,13 +17,5 @@ class Cost:
 
 def cost(graph: ArchGraph) -> Cost:
     """Parameters, multiply-adds, activation elements and depth of `graph`."""
-    depth: dict[str, int] = {}
-    for node in graph:
-        below = max((depth[source] for source in node.inputs), default=0)
-        depth[node.name] = below + (node.op.kind in ("conv2d", "linear"))
-    return Cost(
-        params=sum(prod(param.shape) for param in graph.params.values() if param.trainable),
-        macs=sum(node.op.macs(graph.input_shapes(node.name)) for node in graph),
-        activations=sum(prod(graph.shape(node.name)) for node in graph),
-        depth=depth[graph.output.name],
-    )
+    totals = graph.totals
+    return Cost(totals.weights, totals.macs, totals.size, graph.depth)

@@ -14,12 +14,12 @@ Pieces that are tied, directly or not, form one ChannelGroup.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property
 from math import lcm
 from types import MappingProxyType
 
 from morphs.graph.arch import ArchGraph, Node
-from morphs.graph.ops import Axis, Conv2d, Linear, Op, Shape, Trait, is_depthwise
+from morphs.graph.ops import Axis, Conv2d, Linear, Op, Trait, is_depthwise
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,15 @@ class Widths:
 
     groups: tuple[ChannelGroup, ...]
     spans: Mapping[str, tuple[Span, ...]]
+
+    @cached_property
+    def writers(self) -> Mapping[int, tuple[str, ...]]:
+        """For each group, the nodes that write it, whole or as a part of what they write."""
+        found: dict[int, list[str]] = {number: [] for number in range(len(self.groups))}
+        for name, spans in self.spans.items():
+            for number in {span.group for span in spans}:
+                found[number].append(name)
+        return MappingProxyType({number: tuple(names) for number, names in found.items()})
 
     def group_of(self, name: str) -> int | None:
         """The group that makes up the whole output of `name`, channel by channel; None where there are several."""
@@ -117,9 +126,12 @@ def _cut(piece: _Piece, start: int, stop: int) -> _Piece:
     return replace(piece, start=piece.start + start, length=stop - start)
 
 
-@lru_cache(maxsize=256)
 def channel_groups(graph: ArchGraph) -> Widths:
     """The channel groups of `graph`, in the canonical order of their first producers."""
+    return graph.once(_channel_groups)
+
+
+def _channel_groups(graph: ArchGraph) -> Widths:
     ties = _Ties()
     layouts: dict[str, _Layout] = {}
     for node in graph:
@@ -281,15 +293,14 @@ def resized(graph: ArchGraph, group: int, to: int) -> ArchGraph:
         return sum(sizes[span.group] * span.times for span in widths.spans[name])
 
     changed: list[Node] = []
-    for node in graph:
-        shapes: tuple[Shape, ...] = graph.input_shapes(node.name)
+    for node in map(graph.__getitem__, widths.writers[group]):
         op: Op = node.op
-        if isinstance(op, Conv2d) and is_depthwise(op, shapes):
-            op = replace(op, channels=columns(node.name), groups=columns(node.inputs[0]))
+        if isinstance(op, Conv2d) and is_depthwise(op, graph.input_shapes(node.name)):
+            changed.append(
+                replace(node, op=replace(op, channels=columns(node.name), groups=columns(node.inputs[0])))
+            )
         elif isinstance(op, Conv2d):
-            op = replace(op, channels=columns(node.name))
+            changed.append(replace(node, op=replace(op, channels=columns(node.name))))
         elif isinstance(op, Linear):
-            op = replace(op, features=columns(node.name))
-        if op != node.op:
-            changed.append(replace(node, op=op))
+            changed.append(replace(node, op=replace(op, features=columns(node.name))))
     return graph.update(*changed)

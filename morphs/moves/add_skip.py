@@ -46,7 +46,7 @@ class AddSkip(Move):
     def reshape(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph."""
         source, target = require(graph, self.name, self.source), require(graph, self.name, self.target)
-        if source.name not in graph.ancestors(target.name) or isinstance(target.op, Output):
+        if not graph.leads_to(source.name, target.name) or isinstance(target.op, Output):
             raise self.refuse(
                 f'node "{target.name}" is not computed from "{source.name}" inside the network',
                 "choose a target that lies after the source",

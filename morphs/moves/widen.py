@@ -58,14 +58,11 @@ class Widen(Move):
         require(graph, self.name, self.node)
         widths = channel_groups(graph)
         number = widths.group_of(self.node)
-        free = list(widths.free().values())
-        listed = ", ".join(free[:12]) + (", …" if len(free) > 12 else "")
-        instead = f"choose one of {listed}" if free else "no width of this network is free"
         if number is None:
-            raise self.refuse(f'node "{self.node}" writes several groups of channels', instead)
+            raise self.refuse(f'node "{self.node}" writes several groups of channels', _instead(widths))
         group = widths.groups[number]
         if group.fixed is not None:
-            raise self.refuse(f'node "{self.node}" {group.fixed}', instead)
+            raise self.refuse(f'node "{self.node}" {group.fixed}', _instead(widths))
         if self.to <= group.width or self.to % group.blocks:
             multiple = f" and divisible by {group.blocks}" if group.blocks > 1 else ""
             raise self.refuse(
@@ -131,6 +128,13 @@ class Widen(Move):
         tensor = tensor.clone()
         tensor[rows] = values[rows]
         return tensor
+
+
+def _instead(widths: Widths) -> str:
+    """The remedy where the width of a node is not free."""
+    free = list(widths.free().values())
+    listed = ", ".join(free[:12]) + (", …" if len(free) > 12 else "")
+    return f"choose one of {listed}" if free else "no width of this network is free"
 
 
 def _in_blocks(local: Index, part: int, blocks: int) -> Index:

@@ -1,0 +1,110 @@
+"""What is worked out of every node once, when a graph is made: its shape, parameters and cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from morphs.errors import ShapeError
+from morphs.graph.ops import Op, Param, Shape
+
+if TYPE_CHECKING:  # arch imports this module
+    from morphs.graph.arch import Node
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What an op makes of tensors of known shapes.
+
+    weights: trainable numbers. size: elements written. width: channels, of a layer that has its own; else 0.
+    """
+
+    shape: Shape
+    params: Mapping[str, Param]
+    weights: int
+    macs: int
+    size: int
+    width: int
+
+
+@lru_cache(maxsize=2**14)
+def facts_of(op: Op, inputs: tuple[Shape, ...]) -> Facts:
+    """The facts of `op` reading `inputs`; ShapeError when they don't fit."""
+    shape = op.shape(inputs)
+    params = op.params(inputs)
+    weights = sum(prod(param.shape) for param in params.values() if param.trainable)
+    width = shape[0] if op.kind in ("conv2d", "linear", "concat", "input") else 0
+    return Facts(shape, MappingProxyType(params), weights, op.macs(inputs), prod(shape), width)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over a graph: trainable numbers, multiply-adds and elements written for one image."""
+
+    weights: int = 0
+    macs: int = 0
+    size: int = 0
+
+    def plus(self, node: Node, facts: Facts, sign: int = 1) -> Totals:
+        """With `node` added, or taken away where `sign` is −1; its weights count where it owns them."""
+        owned = facts.weights if node.owner == node.name else 0
+        return Totals(
+            self.weights + sign * owned, self.macs + sign * facts.macs, self.size + sign * facts.size
+        )
+
+
+@dataclass(frozen=True)
+class State:
+    """A well-formed graph's nodes with their facts. Never written to once a graph holds it.
+
+    places: a number for each node, larger than those of the nodes it reads. depth: most layers with weights on a
+    path that ends there. shared: the users of each owner that has several. width: of the widest layer.
+    """
+
+    nodes: dict[str, Node]
+    facts: dict[str, Facts]
+    places: dict[str, float]
+    depth: dict[str, int]
+    shared: dict[str, tuple[str, ...]]
+    totals: Totals
+    width: int
+
+
+def state_of(ordered: Iterable[Node]) -> State:
+    """The state of checked nodes in topological order. Raises ShapeError naming the node."""
+    nodes = {node.name: node for node in ordered}
+    facts: dict[str, Facts] = {}
+    depth: dict[str, int] = {}
+    totals = Totals()
+    for node in nodes.values():
+        try:
+            facts[node.name] = facts_of(node.op, tuple(facts[source].shape for source in node.inputs))
+        except ShapeError as error:
+            raise ShapeError(f'node "{node.name}": {error}') from None
+        totals = totals.plus(node, facts[node.name])
+        depth[node.name] = deep(node, depth)
+    shared = sharing(nodes)
+    for owner, users in shared.items():
+        for user in users:
+            if facts[user].params != facts[owner].params:
+                raise ShapeError(
+                    f'node "{user}": it needs other parameter shapes than its owner "{owner}"; make them alike'
+                )
+    places = {name: float(place) for place, name in enumerate(nodes)}
+    return State(nodes, facts, places, depth, shared, totals, max(known.width for known in facts.values()))
+
+
+def deep(node: Node, depth: Mapping[str, int]) -> int:
+    """Most layers with weights on a path that ends at `node`."""
+    below = max([depth[source] for source in node.inputs]) if node.inputs else 0
+    return below + (node.op.kind in ("conv2d", "linear"))
+
+
+def sharing(nodes: Mapping[str, Node]) -> dict[str, tuple[str, ...]]:
+    """The users of each owner that has several."""
+    owners = dict.fromkeys(node.owner for node in nodes.values() if node.owner != node.name)
+    return {owner: tuple(name for name, node in nodes.items() if node.owner == owner) for owner in owners}
