@@ -40,7 +40,7 @@ def finish(script: str, figures: Sequence[Figure]) -> None:
             "" if f["target"] is None else f"   target {f['target']}: {'holds' if f['holds'] else 'MISSED'}"
         )
         print(f"{f['name']:<{width}}  {f['value']:>10.4g} {f['unit']}{target}")
-    name = f"runs/benchmarks/{Path(script).name}"
+    name = "/".join(Path(script).resolve().parts[-3:])  # runs/benchmarks/… or runs/papers/…
     report = {
         "script": name,
         "command": shlex.join(["python", name, *sys.argv[1:]]),
