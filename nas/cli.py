@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -125,9 +125,6 @@ def search(
 
     The search is recorded in a folder as it goes; Ctrl-C or a crash loses at most the children in training.
     """
-    with _starting(quiet):
-        from nas import drive
-
     given: dict[str, Any] = {
         "data": data,
         "data_root": None if data_root is None else str(data_root.expanduser().absolute()),
@@ -152,7 +149,13 @@ def search(
         for name, value in given.items()
         if value is not None and value != []
     }
-    raise typer.Exit(drive.search(what, overrides, run, quiet, shlex.join(["nas", *context.obj])))
+    from nas.nursery import Nursery
+
+    with closing(Nursery.start()) as nursery:  # its imports run beside ours
+        with _starting(quiet):
+            from nas import drive
+        command = shlex.join(["nas", *context.obj])
+        raise typer.Exit(drive.search(what, overrides, run, quiet, command, nursery))
 
 
 @app.command()
@@ -163,10 +166,12 @@ def resume(
     quiet: options.Quiet = False,
 ) -> None:
     """Go on with a run that was stopped or killed, or say again how it ended."""
-    with _starting(quiet):
-        from nas import drive
+    from nas.nursery import Nursery
 
-    raise typer.Exit(drive.resume(run, force, quiet, data))
+    with closing(Nursery.start()) as nursery:
+        with _starting(quiet):
+            from nas import drive
+        raise typer.Exit(drive.resume(run, force, quiet, data, nursery))
 
 
 @app.command()

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,7 +16,9 @@ from nas import tables
 from nas.config import RunConfig, make_config, parse_duration, parse_limit
 from nas.errors import NasError, UserError
 from nas.events import Outcome, Watcher
+from nas.execute import LocalExecutor
 from nas.live import LiveView, watcher_for
+from nas.nursery import Nursery
 from nas.run import default_run_folder
 from nas.run import resume as resume_run
 from nas.run import search as search_run
@@ -25,20 +28,25 @@ from nas.text import one_line
 INTERRUPTED = 130
 
 
-def search(what: str, overrides: dict[str, Any], run: Path | None, quiet: bool, command: str) -> int:
+def search(
+    what: str, overrides: dict[str, Any], run: Path | None, quiet: bool, command: str, nursery: Nursery
+) -> int:
     """Search anew; the exit code. overrides: the options given, times and limits as they were typed.
 
     Raises UserError for wrong input.
     """
     config = configuration(what, overrides)
+    nursery.load(config)
     folder = run if run is not None else default_run_folder(config)
-    return _watched(quiet, folder, lambda watcher: search_run(config, folder, watcher, command))
+    local = partial(LocalExecutor, nursery=nursery)
+    return _watched(quiet, folder, lambda watcher: search_run(config, folder, watcher, command, local))
 
 
-def resume(name: str, force: bool, quiet: bool, data: str | None = None) -> int:
+def resume(name: str, force: bool, quiet: bool, data: str | None, nursery: Nursery) -> int:
     """Go on with a run; the exit code. data: see `nas.run.resume`. Raises RunError when that can't be done."""
     folder = find_run(name)
-    return _watched(quiet, folder, lambda watcher: resume_run(folder, watcher, force, data))
+    local = partial(LocalExecutor, nursery=nursery)
+    return _watched(quiet, folder, lambda watcher: resume_run(folder, watcher, force, data, local))
 
 
 def configuration(what: str, overrides: dict[str, Any]) -> RunConfig:

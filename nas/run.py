@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.config import RunConfig, check_config
-from nas.data import SearchData, load_search_data
+from nas.data import SearchData, load_search_data, runs_code
 from nas.engine import Engine, outcome_of
 from nas.errors import RunError, UserError
 from nas.events import Outcome, Watcher
@@ -118,8 +118,7 @@ def _check_data(run: Path, config: RunConfig, given: str | None) -> None:
         raise RunError(
             f"resume: {run} searches on {config.data}, not on {given}; leave --data out or give that"
         )
-    names_code = ":" in config.data and not config.data.startswith("imagefolder:")
-    if names_code and given is None:
+    if runs_code(config.data) and given is None:
         raise RunError(
             f"resume: the data of {run} is code, {config.data}, which only a command may name; "
             f"if you trust it go on with: nas resume {run} --data {config.data}"

@@ -92,6 +92,11 @@ def load_test_split(spec: str, root: Path | None, seed: int) -> ImageSplit:
     return _standard(kind).load("test", _root(root))
 
 
+def runs_code(spec: str) -> bool:
+    """Whether loading this data set runs code of the user's."""
+    return ":" in spec and not spec.startswith("imagefolder:")
+
+
 _Parts = tuple[ImageSplit, ImageSplit | None, tuple[str, ...], Augment]
 
 

@@ -1,6 +1,7 @@
 """A worker process: performs jobs one after the other, and ends at once when its driver does.
 
-Its standard streams are not the driver's: what it or a user's data set prints is kept in the run's log.
+It is forked from the nursery, which has imported everything and, where no code of the user's is needed, holds the
+data. Its standard streams are not the driver's: what it or a user's data set prints is kept in the run's log.
 """
 
 from __future__ import annotations
@@ -16,20 +17,12 @@ from queue import SimpleQueue
 from typing import Any
 
 from nas.config import RunConfig
-from nas.data import ImageSplit, SearchData, load_search_data, load_test_split
+from nas.data import ImageSplit, SearchData, load_search_data, load_test_split, runs_code
 from nas.errors import UserError
 from nas.execute.executor import Done, Progressed
 from nas.execute.task import Checkpoints, Worksite, attempt
 from nas.ledger import Job, Store
-
-
-@dataclass(frozen=True)
-class Order:
-    """The first message to a worker: what it needs to know for all its jobs."""
-
-    run: Path
-    config: RunConfig
-    data_digest: str
+from nas.nursery import Fork
 
 
 @dataclass(frozen=True)
@@ -39,15 +32,25 @@ class Began:
     number: int
 
 
-def main(descriptor: int) -> None:
-    """Serve the driver at the other end of the socket `descriptor`, until it closes that."""
+def data_for(config: RunConfig) -> SearchData | str | None:
+    """What the nursery can hold for workers: the data set, or why there is none; None where a worker must load it."""
+    import torch
+
+    torch.set_num_threads(1)  # a pool of threads would not survive the fork
+    return None if runs_code(config.data) else _load(config)
+
+
+def take_up(descriptor: int, order: Fork, held: SearchData | str | None) -> None:
+    """Serve the driver at the other end of the socket `descriptor` until it closes that.
+
+    held: the data, or why there is none; None where it is still to be loaded.
+    """
     faulthandler.enable()
     pipe: Connection[Any, Any] = Connection(descriptor)
-    order: Order = pipe.recv()
     inbox: SimpleQueue[tuple[int, Job]] = SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, inbox), daemon=True).start()
     try:
-        _serve(pipe, order, inbox)
+        _serve(pipe, order, inbox, held)
     except (BrokenPipeError, ConnectionError):
         _leave()  # the driver is gone: its jobs will be run again by the next one
 
@@ -66,12 +69,18 @@ def _leave() -> None:
     os._exit(0)  # from any thread, whatever the others do: all that counts is durable by its own means
 
 
-def _serve(pipe: Connection[Any, Any], order: Order, inbox: SimpleQueue[tuple[int, Job]]) -> None:
+def _serve(
+    pipe: Connection[Any, Any],
+    order: Fork,
+    inbox: SimpleQueue[tuple[int, Job]],
+    held: SearchData | str | None,
+) -> None:
     import torch
 
-    torch.set_num_threads(order.config.threads)
-    site = site_of(order.config, Store(order.run / "checkpoints"))
-    data = data_of(order.config, order.data_digest)  # before the first job is here
+    config = order.config
+    torch.set_num_threads(config.threads)
+    site = site_of(config, Store(order.run / "checkpoints"))
+    data = checked(held if held is not None else _load(config), config, order.data_digest)
     while True:
         number, job = inbox.get()
         pipe.send(Began(number))
@@ -96,14 +105,22 @@ def site_of(config: RunConfig, store: Checkpoints) -> Worksite:
 
 def data_of(config: RunConfig, digest: str) -> SearchData | str:
     """The data set, or why there is none. digest: of the driver's."""
+    return checked(_load(config), config, digest)
+
+
+def checked(data: SearchData | str, config: RunConfig, digest: str) -> SearchData | str:
+    """`data` if it has the driver's digest, or why it can't be used."""
+    if isinstance(data, str) or data.digest == digest:
+        return data
+    fact = f"data: {config.data} gave a worker process other images than its driver"
+    return f"{fact}; make it give the same each time"
+
+
+def _load(config: RunConfig) -> SearchData | str:
     try:
-        data = load_search_data(config.data, _root(config), config.seed, config.val_fraction)
+        return load_search_data(config.data, _root(config), config.seed, config.val_fraction)
     except UserError as error:
         return str(error)
-    if data.digest != digest:
-        fact = f"data: {config.data} gave a worker process other images than its driver"
-        return f"{fact}; make it give the same each time"
-    return data
 
 
 def _root(config: RunConfig) -> Path | None:

@@ -20,7 +20,7 @@ from nas.data import load_search_data
 from nas.events import Silent
 from nas.execute import Done, LocalExecutor, Progressed
 from nas.execute.local import LOG
-from nas.execute.worker import data_of
+from nas.execute.worker import data_for, data_of
 from nas.ledger import Job, Store, read
 from nas.run import resume, search
 from nas.schedule import make_plan, seed_job
@@ -58,7 +58,18 @@ def in_training(executor: LocalExecutor, number: int) -> int:
         for event in executor.poll(1.0):
             assert isinstance(event, Progressed)
             assert event.number == number
-            return executor._workers[0].process.pid
+            return worker_of(executor)
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def worker_of(executor: LocalExecutor) -> int:
+    """The process of its only worker."""
+    assert executor.nursery is not None
+    (pid,) = children_of(executor.nursery.process.pid)
+    return pid
 
 
 def alive(pid: int) -> bool:
@@ -104,8 +115,10 @@ def test_a_killed_worker_fails_its_job_alone(executor: LocalExecutor, jobs: list
 
 
 def test_a_worker_that_died_idle_fails_no_job(executor: LocalExecutor, jobs: list[Job]) -> None:
-    executor._workers[0].process.kill()
-    executor._workers[0].process.wait()
+    pid = worker_of(executor)
+    os.kill(pid, signal.SIGKILL)
+    while alive(pid):
+        time.sleep(0.01)
     assert end_of_last(executor, jobs[0]).result is not None
 
 
@@ -134,6 +147,20 @@ def test_a_worker_that_sees_other_data_stops_the_run() -> None:
     missing = data_of(tiny(data="imagefolder:/nowhere"), "0" * 64)
     assert isinstance(missing, str)
     assert "/nowhere" in missing
+    assert data_for(tiny(data="user.module:function")) is None, "code of the user's ran in the nursery"
+
+
+def test_a_nursery_that_dies_fails_what_was_in_flight_and_is_replaced(
+    executor: LocalExecutor, jobs: list[Job]
+) -> None:
+    executor.submit(8, replace(jobs[0], kind="final", steps=LONG))
+    pid = in_training(executor, 8)
+    assert executor.nursery is not None
+    executor.nursery.process.kill()
+    assert "its worker process died" in str(end_of(executor, 8).reason)
+    executor.submit(9, jobs[0])
+    assert end_of(executor, 9).result is not None
+    assert not alive(pid)
 
 
 def test_the_digest_depends_neither_on_executor_nor_on_workers(finished: Any, tmp_path: Path) -> None:
@@ -171,15 +198,15 @@ def test_kill_9_of_the_driver_ends_its_workers_and_loses_nothing(finished: Any, 
     assert driver.stdout is not None
     assert driver.stdout.readline().strip() == "0.0"
     told = {driver.stdout.readline().strip(), "0.0"}
-    children = Path(f"/proc/{driver.pid}/task/{driver.pid}/children").read_text().split()
-    workers = [int(pid) for pid in children]
+    (nursery,) = children_of(driver.pid)
+    workers = children_of(nursery)
     assert len(workers) == 2
     os.killpg(driver.pid, signal.SIGKILL)
     _, noise = driver.communicate()
     end = time.monotonic() + 10
-    while any(map(alive, workers)) and time.monotonic() < end:
+    while any(map(alive, [nursery, *workers])) and time.monotonic() < end:
         time.sleep(0.02)
-    assert not any(map(alive, workers))
+    assert not any(map(alive, [nursery, *workers]))
     assert not noise
     assert not (run / LOG).read_text()
     assert told <= {record.key for record in read(run).complete}
