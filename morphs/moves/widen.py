@@ -2,22 +2,20 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from morphs.graph.arch import ArchGraph, Node
-from morphs.graph.ops import Axis, Param, is_depthwise
+from morphs.graph.ops import Axis, Param
 from morphs.graph.widths import Widths, channel_groups, resized
 from morphs.init import fresh
 from morphs.move import Context, Made, Move, Options, Origin
-from morphs.moves.editing import choices, require
+from morphs.moves.columns import NEW_UNIT, Index, columns, free_group, in_blocks, spans
+from morphs.moves.editing import choices
 from morphs.network import Network
-
-Index = np.ndarray[Any, np.dtype[np.int64]]
-NEW_UNIT = -1
 
 
 @dataclass(frozen=True)
@@ -55,14 +53,8 @@ class Widen(Move):
 
     def _group(self, graph: ArchGraph) -> int:
         """Number of the group to widen; IllegalMove when it can't have this width."""
-        require(graph, self.name, self.node)
-        widths = channel_groups(graph)
-        number = widths.group_of(self.node)
-        if number is None:
-            raise self.refuse(f'node "{self.node}" writes several groups of channels', _instead(widths))
-        group = widths.groups[number]
-        if group.fixed is not None:
-            raise self.refuse(f'node "{self.node}" {group.fixed}', _instead(widths))
+        number = free_group(self, graph, self.node)
+        group = channel_groups(graph).groups[number]
         if self.to <= group.width or self.to % group.blocks:
             multiple = f" and divisible by {group.blocks}" if group.blocks > 1 else ""
             raise self.refuse(
@@ -79,10 +71,10 @@ class Widen(Move):
         source, shares, kept = self._units(group.width, group.blocks, context.generator)
         made: dict[tuple[str, str], tuple[Tensor, Origin]] = {}
         for (owner, name), param in parent.graph.params.items():
-            maps = [_columns(parent.graph, widths, owner, axis, number, source) for axis in param.axes]
+            maps = [columns(parent.graph, widths, owner, axis, number, source) for axis in param.axes]
             if all(index is None for index in maps):
                 continue
-            origin = [_columns(parent.graph, widths, owner, axis, number, kept) for axis in param.axes]
+            origin = [columns(parent.graph, widths, owner, axis, number, kept) for axis in param.axes]
             tensor = Origin((owner, name), tuple(maps)).gather(parent.weights[owner, name])
             shape = graph.params[owner, name].shape
             tensor = self._new_rows(graph[owner], name, shape, param, tensor, maps, context)
@@ -100,9 +92,9 @@ class Widen(Move):
         if self.how == "zero":
             kept = kept[torch.randperm(grown, generator=generator).numpy()]
             return (
-                _in_blocks(kept, part, blocks),
+                in_blocks(kept, part, blocks),
                 torch.ones(self.to, dtype=torch.float64),
-                _in_blocks(kept, part, blocks),
+                in_blocks(kept, part, blocks),
             )
         rounds = -(-(grown - part) // part)
         copies = torch.cat([torch.randperm(part, generator=generator) for _ in range(rounds)])[: grown - part]
@@ -111,7 +103,7 @@ class Widen(Move):
         for unit in range(part):
             clones = torch.from_numpy(np.flatnonzero(source == unit))
             shares[clones] = _unequal_shares(len(clones), generator)
-        return _in_blocks(source, part, blocks), shares.repeat(blocks), _in_blocks(kept, part, blocks)
+        return in_blocks(source, part, blocks), shares.repeat(blocks), in_blocks(kept, part, blocks)
 
     def _new_rows(
         self, node: Node, name: str, shape: tuple[int, ...], param: Param, tensor: Tensor,
@@ -130,18 +122,6 @@ class Widen(Move):
         return tensor
 
 
-def _instead(widths: Widths) -> str:
-    """The remedy where the width of a node is not free."""
-    free = list(widths.free().values())
-    listed = ", ".join(free[:12]) + (", …" if len(free) > 12 else "")
-    return f"choose one of {listed}" if free else "no width of this network is free"
-
-
-def _in_blocks(local: Index, part: int, blocks: int) -> Index:
-    """The index map of one part, repeated for all parts."""
-    return np.concatenate([np.where(local < 0, NEW_UNIT, local + block * part) for block in range(blocks)])
-
-
 def _unequal_shares(count: int, generator: torch.Generator) -> Tensor:
     """`count` positive numbers that sum to one, no two of them equal, in random order; 1/4 and 3/4 of two."""
     if count == 1:
@@ -150,51 +130,19 @@ def _unequal_shares(count: int, generator: torch.Generator) -> Tensor:
     return shares[torch.randperm(count, generator=generator)]
 
 
-def _spans(graph: ArchGraph, widths: Widths, owner: str, axis: Axis) -> list[tuple[int, int, int]]:
-    """(group, width, times) of the spans along a parameter's axis, cut to one group's share where it is grouped."""
-    node = graph[owner]
-    where = owner if axis is Axis.OUT else node.inputs[0]
-    spans = [(s.group, widths.groups[s.group].width, s.times) for s in widths.spans[where]]
-    groups = getattr(node.op, "groups", 1)
-    if axis is Axis.IN and groups > 1 and len(spans) == 1:
-        number, width, times = spans[0]
-        return [(number, width // groups, times)]
-    return spans
-
-
-def _columns(
-    graph: ArchGraph, widths: Widths, owner: str, axis: Axis, number: int, units: Index
-) -> Index | None:
-    """The parent's column of every child column along a parameter's axis; None where the axis stays as it is."""
-    if axis is Axis.NONE or (axis is Axis.IN and is_depthwise(graph[owner].op, graph.input_shapes(owner))):
-        return None
-    spans = _spans(graph, widths, owner, axis)
-    if all(group != number for group, _, _ in spans):
-        return None
-    pieces: list[Index] = []
-    start = 0
-    for group, width, times in spans:
-        whole = widths.groups[group].width
-        mapped = units[: len(units) * width // whole] if group == number else np.arange(width)
-        columns = (mapped[:, None] * times + np.arange(times)).reshape(-1) + start
-        pieces.append(np.where(np.repeat(mapped, times) < 0, NEW_UNIT, columns))
-        start += width * times
-    return np.concatenate(pieces)
-
-
 def _split(
     graph: ArchGraph, widths: Widths, owner: str, param: Param, number: int, shares: Tensor, source: Index,
     tensor: Tensor,
 ) -> Tensor:  # fmt: skip
     """Outgoing weights times their unit's share."""
     for place, axis in enumerate(param.axes):
-        if axis is not Axis.IN or _columns(graph, widths, owner, axis, number, source) is None:
+        if axis is not Axis.IN or columns(graph, widths, owner, axis, number, source) is None:
             continue
         pieces = [
             shares[: len(shares) * width // widths.groups[group].width].repeat_interleave(times)
             if group == number
             else torch.ones(width * times, dtype=torch.float64)
-            for group, width, times in _spans(graph, widths, owner, axis)
+            for group, width, times in spans(graph, widths, owner, axis)
         ]
         ones = [1] * tensor.dim()
         ones[place] = -1
