@@ -1,6 +1,7 @@
 """Drift: how far a child computes from its parent, measured, in eval and in train mode."""
 
 from dataclasses import dataclass
+from math import isfinite
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ class Drift:
     def within(self, preserves: Preserves, allowed: "Drift") -> bool:
         """Whether this is what a move that preserves so much may show, where exact moves may show `allowed`."""
         if preserves is Preserves.APPROXIMATE:
-            return True
+            return isfinite(self.eval) and isfinite(self.train)
         return self.eval <= allowed.eval and (
             preserves is Preserves.EXACT_IN_EVAL or self.train <= allowed.train
         )

@@ -8,6 +8,8 @@ from morphs.moves.grow_kernel import GrowKernel
 from morphs.moves.insert_activation import InsertActivation
 from morphs.moves.insert_dropout import InsertDropout
 from morphs.moves.insert_norm import InsertNorm
+from morphs.moves.narrow import Narrow
+from morphs.moves.remove_layer import RemoveLayer
 from morphs.moves.retire import Retire
 from morphs.moves.widen import Widen
 
@@ -22,6 +24,8 @@ MOVES: tuple[type[Move], ...] = (
     MergeGroups,
     SplitGroups,
     Retire,
+    Narrow,
+    RemoveLayer,
 )
 
 __all__ = [
@@ -33,6 +37,8 @@ __all__ = [
     "InsertDropout",
     "InsertNorm",
     "MergeGroups",
+    "Narrow",
+    "RemoveLayer",
     "Retire",
     "SplitGroups",
     "Widen",
