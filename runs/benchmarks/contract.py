@@ -58,10 +58,8 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="number of the first portion")
     parser.add_argument("--quick", action="store_true", help="one portion of 20 cases")
     arguments = parser.parse_args()
-    if arguments.quick:
-        done = [portion(arguments.first, 20)]
-    else:
-        done = many(arguments.cases, arguments.first, arguments.jobs)
+    first, quick = arguments.first, arguments.quick
+    done = [portion(first, 20)] if quick else many(arguments.cases, first, arguments.jobs)
     failures = [text for record in done if (text := record["failure"])]
     for text in failures[:5]:
         print(f"\n{text}")
@@ -74,9 +72,7 @@ def main() -> None:
     finish(
         __file__,
         [
-            figure(
-                "different cases (network, chain, seed)", cases, "", None if arguments.quick else ">= 10000"
-            ),
+            figure("different cases (network, chain, seed)", cases, "", None if quick else ">= 10000"),
             figure("moves applied", sum(kinds.values()), "", None),
             figure(
                 "kinds of moves applied", len(kinds), f"of {len(morphs.MOVES)}", f">= {len(morphs.MOVES)}"
