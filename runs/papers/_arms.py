@@ -98,7 +98,7 @@ def afresh(make: Make) -> Make:
 def net2net_equal(network: Network, seed: int) -> Made:
     """IdMorph of softmax regression as published: an identity after G (equation 8, a P-activation at a = 1 between),
     then 50 units that copy the 10 at random and share the outgoing weights equally (Net2Net §2.2, without its optional
-    noise). Copies then get equal gradients for ever: ten different units remain."""
+    noise). Copies then get equal gradients, and only rounding parts them."""
     grown, _ = identity_mlp(network, seed)
     first, act = hidden(grown)
     draws = torch.Generator().manual_seed(seed)
@@ -116,6 +116,13 @@ def net2net_equal(network: Network, seed: int) -> Made:
 
 def identity_mlp(network: Network, seed: int) -> Made:
     """As `net2net_equal`, but widened by our `Widen`, whose copies share the outgoing weights unequally."""
+    grown = identity_ten(network, seed)[0]
+    wide = morphs.apply(grown, Widen(hidden(grown)[0], 50), seed=seed, measure=False)
+    return measured(network, wide.network)
+
+
+def identity_ten(network: Network, seed: int) -> Made:
+    """Only the identity layer: ten hidden units, what copies that never part would amount to."""
     graph = Deepen("fc", "netmorph", channels=10).reshape(network.graph)
     blank = morphs.init(graph)
     first, act = hidden(blank)
@@ -126,8 +133,7 @@ def identity_mlp(network: Network, seed: int) -> Made:
         ("fc", "weight"): torch.eye(10),
         ("fc", "bias"): torch.zeros(10),
     }
-    wide = morphs.apply(Network(graph, weights), Widen(first, 50), seed=seed, measure=False)
-    return measured(network, wide.network)
+    return measured(network, Network(graph, weights))
 
 
 def hidden(network: Network) -> tuple[str, str]:
@@ -170,6 +176,7 @@ ARMS = (
     Arm("MLP PReLU, NetMorph", "mnist", SOFTMAX, PRELU, "softmax", paper=97),
     Arm("MLP PReLU, Net2Net, equal shares", "mnist", SOFTMAX, net2net_equal, "softmax", paper=94),
     Arm("MLP PReLU, Net2Net, unequal shares", "mnist", SOFTMAX, identity_mlp, "softmax"),
+    Arm("MLP PReLU, identity layer of 10 units", "mnist", SOFTMAX, identity_ten, "softmax"),
     Arm("MLP PTanH, NetMorph", "mnist", SOFTMAX, PTANH, "softmax", paper=97),
     Arm("MLP PReLU from scratch", "mnist", SOFTMAX, afresh(PRELU), None, ("softmax", "MLP PReLU, NetMorph")),
     Arm("MLP PTanH from scratch", "mnist", SOFTMAX, afresh(PTANH), None, ("softmax", "MLP PTanH, NetMorph")),
