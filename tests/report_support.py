@@ -109,8 +109,10 @@ def _chain(graph: ArchGraph, draw: random.Random) -> tuple[list[morphs.Move], Ar
     """Two random moves of different kinds, fewer where the limits leave no more."""
     moves: list[morphs.Move] = []
     for kind in draw.sample(morphs.MOVES, len(morphs.MOVES)):
+        if len(moves) == 2:
+            break
         sites = list(kind.sites(graph, LIMITS, OPTIONS.get(kind.name)))
-        if sites and len(moves) < 2:
+        if sites:
             move = draw.choice(sites)
             moves, graph = [*moves, move], move.reshape(graph)
     return moves, graph

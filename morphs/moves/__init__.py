@@ -11,6 +11,7 @@ from morphs.moves.insert_norm import InsertNorm
 from morphs.moves.narrow import Narrow
 from morphs.moves.remove_layer import RemoveLayer
 from morphs.moves.retire import Retire
+from morphs.moves.subnet import Subnet
 from morphs.moves.widen import Widen
 
 MOVES: tuple[type[Move], ...] = (
@@ -26,6 +27,7 @@ MOVES: tuple[type[Move], ...] = (
     Retire,
     Narrow,
     RemoveLayer,
+    Subnet,
 )
 
 __all__ = [
@@ -41,5 +43,6 @@ __all__ = [
     "RemoveLayer",
     "Retire",
     "SplitGroups",
+    "Subnet",
     "Widen",
 ]

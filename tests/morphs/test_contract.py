@@ -17,6 +17,9 @@ MENUS = {  # small, so that every kind of choice comes up often
         "min_channels": (1,),
     },
     "widen": {"factor": (1.5, 2, 3)},
+    "subnet": {"template": (
+        "mlpconv", "inception", "residual", "(K:3C)(3:2C)(1x3)", "() + (1:C/2)(3) + (K:C)(1)", "(1:6C)(K:2C) + (K)",
+    )},
 }  # fmt: skip
 
 

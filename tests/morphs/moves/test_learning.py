@@ -22,6 +22,9 @@ MOVES = [
     "deepen(node=d, how=netmorph, channels=4, kernel=[3, 3])", "deepen(node=h, how=netmorph, channels=9)",
     "grow_kernel(node=c, to=[5, 5])", "add_skip(source=r, target=d)", "insert_norm(node=d)",
     "insert_activation(node=c, activation=silu)", "insert_activation(node=g, activation=tanh, per_channel=false)",
+    "subnet(node=d, template=mlpconv)", "subnet(node=d, template=inception)", "subnet(node=c, template=bottleneck)",
+    "subnet(node=d, template=residual, activation=tanh)", "subnet(node=c, template=sequential)",
+    "subnet(node=h, template=stacked)", "subnet(node=h, template=\"(1) + (1:9)(1:8)(1)\")",
 ]  # fmt: skip
 
 
