@@ -11,6 +11,7 @@ from morphs.moves.insert_norm import InsertNorm
 from morphs.moves.narrow import Narrow
 from morphs.moves.remove_layer import RemoveLayer
 from morphs.moves.retire import Retire
+from morphs.moves.squeeze_excite import SqueezeExcite
 from morphs.moves.subnet import Subnet
 from morphs.moves.widen import Widen
 
@@ -28,6 +29,7 @@ MOVES: tuple[type[Move], ...] = (
     Narrow,
     RemoveLayer,
     Subnet,
+    SqueezeExcite,
 )
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "RemoveLayer",
     "Retire",
     "SplitGroups",
+    "SqueezeExcite",
     "Subnet",
     "Widen",
 ]

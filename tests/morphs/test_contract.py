@@ -20,6 +20,7 @@ MENUS = {  # small, so that every kind of choice comes up often
     "subnet": {"template": (
         "mlpconv", "inception", "residual", "(K:3C)(3:2C)(1x3)", "() + (1:C/2)(3) + (K:C)(1)", "(1:6C)(K:2C) + (K)",
     )},
+    "squeeze_excite": {"min_channels": (1,), "activation": ("silu", "relu")},
 }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ MOVES = [
     "deepen(node=d, how=netmorph, channels=16, kernel=[3, 3], then=[3, 3])",
     "deepen(node=d, how=netmorph, channels=4, kernel=[3, 3])", "deepen(node=h, how=netmorph, channels=9)",
     "grow_kernel(node=c, to=[5, 5])", "add_skip(source=r, target=d)", "insert_norm(node=d)",
+    "squeeze_excite(node=r, channels=3)", "squeeze_excite(node=n, channels=6)",
     "insert_activation(node=c, activation=silu)", "insert_activation(node=g, activation=tanh, per_channel=false)",
     "subnet(node=d, template=mlpconv)", "subnet(node=d, template=inception)", "subnet(node=c, template=bottleneck)",
     "subnet(node=d, template=residual, activation=tanh)", "subnet(node=c, template=sequential)",
@@ -35,6 +36,7 @@ def test_a_few_steps_move_every_new_number(move, phi):
 
 
 OTHERS = {  # moves that need another graph
+    "squeeze_excite(node=e, channels=3, activation=relu)": TEXT.format(phi="relu"),
     "merge_groups(node=g, groups=2)": """
         x = input(size=[3, 6, 6]); c = conv2d(x, channels=8, kernel=3); r = tanh(c)
         g = conv2d(r, channels=4, kernel=3, groups=4); f = flatten(g); l = linear(f, features=3); out = output(l)""",

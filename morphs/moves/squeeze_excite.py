@@ -1,0 +1,110 @@
+"""SqueezeExcite: a gate for each channel, computed from the means of all (arXiv 1709.01507)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from morphs.graph.activations import ACTIVATIONS, known_activations
+from morphs.graph.arch import ArchGraph, Node
+from morphs.graph.ops import Activation, AdaptiveAvgPool2d, Conv2d, Input, Multiply, Output, Scale
+from morphs.init import he_normal
+from morphs.move import NEW, Context, Made, Move, Options, Origin
+from morphs.moves.editing import choices, require, writes_fixpoints
+from morphs.network import Network
+
+
+@dataclass(frozen=True)
+class SqueezeExcite(Move):
+    """Multiply the feature map that `node` writes by s · σ(W₂ φ(W₁ · its means)), one gate for each channel.
+
+    W₁ leads to `channels` units and starts random, W₂ and both biases start at zero and the learned factor s at 2:
+    every gate is 2 · σ(0) = 1 and W₂ learns from the first step, W₁ from the second. The common form without s could
+    only start at 1/2, or with saturated gates.
+
+    φ is `activation`. Means differ little from image to image, so a ReLU's unit (the paper's φ) is easily dead on all
+    of them: the default is SiLU, as in EfficientNet (arXiv 1905.11946). ReLU is taken where the map is nonnegative
+    throughout; W₁ then starts nonnegative too, which keeps its units alive.
+    """
+
+    name: ClassVar[str] = "squeeze_excite"
+    summary: ClassVar[str] = "a gate for each channel, computed from the means of all, that starts at one"
+
+    node: str
+    channels: int
+    activation: str = "silu"
+
+    @classmethod
+    def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
+        """After every norm, non-linearity, sum and concatenation of feature maps. Options: ratio (of the width to
+        `channels`), min_channels, activation.
+        """
+        least = choices(options, "min_channels", (4,))[0]
+        for node in graph:
+            kinds = ("batch_norm", "activation", "p_activation", "add", "concat")
+            if node.op.kind in kinds and len(graph.shape(node.name)) == 3:
+                for ratio in choices(options, "ratio", (4,)):
+                    for activation in choices(options, "activation", ("silu",)):
+                        yield cls(node.name, max(least, graph.shape(node.name)[0] // ratio), activation)
+
+    def offer(self, graph: ArchGraph) -> ArchGraph:
+        """Not listed: a map that has a gate already."""
+        child = self.reshape(graph)
+        for reader, _ in graph.consumers(self.node):
+            if isinstance(graph[reader].op, Multiply):
+                raise self.refuse(f'node "{self.node}" is gated by "{reader}" already', "choose another node")
+        return child
+
+    def reshape(self, graph: ArchGraph) -> ArchGraph:
+        """The child's graph."""
+        node, shape = require(graph, self.name, self.node), graph.shape(self.node)
+        if isinstance(node.op, (Input, Output)):
+            raise self.refuse(f'node "{self.node}" is an {node.op.kind}', "choose a layer inside the network")
+        if len(shape) != 3 or shape[1:] == (1, 1):
+            raise self.refuse(f'node "{self.node}" writes {shape}', "choose a feature map of several pixels")
+        if self.channels < 1:
+            raise self.refuse(f"{self.channels} channels are too few", "set channels to 1 or more")
+        if self.activation not in ACTIVATIONS:
+            raise self.refuse(f"activation {self.activation} is unknown", known_activations())
+        if self._may_die() and not writes_fixpoints(graph, self.node, "relu"):
+            raise self.refuse(
+                f'node "{self.node}" may write negative values, on which units of {self.activation} would be dead',
+                "set activation to silu, or choose a node after a relu",
+            )
+        pool, down, phi, up, gate, scale, product = self._names(graph)
+        return graph.update(
+            *graph.rewired(node.name, product),
+            Node(pool, AdaptiveAvgPool2d(), (node.name,)),
+            Node(down, Conv2d(self.channels, (1, 1)), (pool,)),
+            Node(phi, Activation(self.activation), (down,)),
+            Node(up, Conv2d(shape[0], (1, 1)), (phi,)),
+            Node(gate, Activation("sigmoid"), (up,)),
+            Node(scale, Scale(per_channel=False), (gate,)),
+            Node(product, Multiply(), (node.name, scale)),
+        )
+
+    def _may_die(self) -> bool:
+        """Whether a unit of φ may have no gradient on all data: φ is nonnegative and keeps what it makes."""
+        traits = ACTIVATIONS[self.activation]
+        return traits.nonnegative and traits.idempotent
+
+    def _names(self, graph: ArchGraph) -> tuple[str, ...]:
+        """Of the pool, W₁, φ, W₂, σ, s and the product."""
+        names: list[str] = []
+        for stem in ("pool", "conv", "act", "conv", "gate", "scale", "product"):
+            names.append(graph.fresh(stem, names))
+        return tuple(names)
+
+    def fill(self, parent: Network, graph: ArchGraph, context: Context) -> Made:
+        """W₁ is He-normal (its absolute value for ReLU), s is 2 and all else zero."""
+        _, down, _, up, _, scale, _ = self._names(parent.graph)
+        first = he_normal(graph.params[down, "weight"].shape, context.generator)
+        made: dict[tuple[str, str], tuple[Tensor, Origin]] = {
+            key: (torch.zeros(graph.params[key].shape, dtype=parent.dtype), NEW)
+            for key in ((down, "bias"), (up, "weight"), (up, "bias"))
+        }
+        made[down, "weight"] = ((first.abs() if self._may_die() else first).to(parent.dtype), NEW)
+        made[scale, "weight"] = (torch.tensor(2.0, dtype=parent.dtype), NEW)
+        return made
