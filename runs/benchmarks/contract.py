@@ -37,7 +37,7 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "morphs")]
 
 from hypothesis import HealthCheck, Phase, given, seed, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
-from strategies import networks, ripe, some_batches  # noqa: E402
+from strategies import lively, networks, ripe, some_batches  # noqa: E402
 from test_contract import MENUS  # noqa: E402
 
 import morphs  # noqa: E402
@@ -307,10 +307,23 @@ def loss(out: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 def reproducer(fact: object, parent: Network, chain: list[str], begin: int) -> str:
     """Everything that is needed to see it again."""
+    graph = parent.graph.text().strip().replace("\n", "\n    ")
     return (
-        f"{fact}\n  dtype {parent.dtype}, seed {begin}, weights by tests/strategies.py (digest {parent.digest[:12]})\n"
-        f"  chain: {'; '.join(chain)}\n  graph:\n    " + parent.graph.text().strip().replace("\n", "\n    ")
+        f"{fact}\n  network: {recipe(parent)}\n  graph:\n    {graph}\n"
+        f"  chain, from seed {begin}: {'; '.join(chain)}"
     )
+
+
+def recipe(parent: Network) -> str:
+    """The call of tests/strategies.py that makes this network of its graph."""
+    for number in range(100):
+        net = lively(parent.graph, number, parent.dtype)
+        call = f"lively(graph, {number}, {parent.dtype})"
+        if net.digest == parent.digest:
+            return call
+        if ripe(net).digest == parent.digest:
+            return f"ripe({call})"
+    return f"of digest {parent.digest}"
 
 
 if __name__ == "__main__":
