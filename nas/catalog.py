@@ -14,7 +14,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from morphs import MOVES, ArchGraph, Move, Preserves, cost
+from morphs import MOVES, ArchGraph, Move, Preserves, cost, parse_graph
 from nas.config import DEFAULTS, RECIPES
 from nas.text import count
 from search_spaces import SPACES, Shape
@@ -23,6 +23,13 @@ from search_spaces import SPACES, Shape
 SHAPES: MappingProxyType[str, tuple[Shape, int]] = MappingProxyType(
     {"digits": ((1, 8, 8), 10), "mnist": ((1, 28, 28), 10), "cifar10": ((3, 32, 32), 10)}
 )
+
+# A network in the middle of a search: for examples of moves that no seed network has a site for.
+GROWN = """
+    x = input(size=[4, 8, 8]); c1 = conv2d(x, channels=8, kernel=3, padding=1); n1 = batch_norm(c1)
+    p1 = p_activation(n1, fn=relu); c2 = conv2d(p1, channels=8, kernel=3, padding=1, groups=2); s1 = add(c2, p1)
+    r1 = relu(s1); f = flatten(r1); fc1 = linear(f, features=16); fc2 = linear(fc1, features=10); y = output(fc2)
+"""
 
 
 def moves() -> RenderableType:
@@ -58,14 +65,16 @@ def field_text(kind: type[Move]) -> Iterator[str]:
 
 
 def example_of(kind: type[Move]) -> Move | None:
-    """A legal move of this kind on the seed network of a space that has one."""
+    """A move of this kind on the seed network of a space that has a site for it, or on another network."""
     for name, graph in seeds():
         for allowed, menu in SPACES[name](*SHAPES[str(DEFAULTS[name]["data"])]).moves:
             if allowed is kind:
                 found = next(iter(kind.sites(graph, None, menu)), None)
                 if found is not None:
                     return found
-    return next((move for _, graph in seeds() for move in kind.sites(graph)), None)
+    grown = parse_graph(GROWN)
+    found = (move for graph in (*(graph for _, graph in seeds()), grown) for move in kind.sites(graph))
+    return next(found, None) or next(kind.candidates(grown, {}), None)  # legal, or so with certain weights
 
 
 def seeds() -> Iterator[tuple[str, ArchGraph]]:

@@ -165,7 +165,10 @@ def resume(
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Go on with a run that was stopped or killed, or say again how it ended."""
+    """Go on with a run that was stopped or killed, or say again how it ended.
+
+    A run keeps its settings; one that is finished stays finished: for a longer one start a new run.
+    """
     from nas.nursery import Nursery
 
     with closing(Nursery.start()) as nursery:

@@ -116,7 +116,9 @@ def make_config(space_or_recipe: str, overrides: Mapping[str, Any]) -> RunConfig
     """
     recipe: dict[str, Any] = {}
     if space_or_recipe not in SPACES:
-        recipe = load_recipe(_find_recipe(space_or_recipe))
+        path = _find_recipe(space_or_recipe)
+        recipe = load_recipe(path)
+        _check_recipe(path, recipe)
     space = str(recipe.get("space", space_or_recipe))
     values: dict[str, Any] = {}
     layers: list[Mapping[str, Any]] = [DEFAULTS.get(space, {}), recipe, overrides]
@@ -133,6 +135,15 @@ def make_config(space_or_recipe: str, overrides: Mapping[str, Any]) -> RunConfig
     if "workers" in values:
         return config
     return config.model_copy(update={"workers": max(1, _cores() // config.threads)})
+
+
+def _check_recipe(path: Path, recipe: Mapping[str, Any]) -> None:
+    """UserError, naming the file, when a recipe is at fault by itself."""
+    ends = {} if {"budget", "generations"} & recipe.keys() else {"generations": 1}
+    try:
+        check_config({"data": "digits", **ends, **recipe})
+    except UserError as error:
+        raise UserError(f"recipe: {path}: {str(error).removeprefix('configuration: ')}") from None
 
 
 def _cores() -> int:
@@ -179,6 +190,8 @@ def _find_recipe(name: str) -> Path:
     recipes = sorted(p.stem for p in RECIPES.glob("*.toml")) if RECIPES.is_dir() else []
     near = difflib.get_close_matches(name, [*SPACES, *recipes], 1)
     hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join([*SPACES, *recipes])}"
+    if not RECIPES.is_dir():
+        hint += f" (there is no folder {RECIPES} here: give a recipe as a path)"
     raise UserError(f'search: "{name}" is neither a search space nor a recipe; {hint}')
 
 
@@ -202,9 +215,7 @@ def parse_duration(text: str) -> float:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h|d|)\s*", text)
     seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]] if match else 0.0
     if seconds <= 0:
-        raise UserError(
-            f'duration "{text}" is none; write a positive number of s, m, h or d, like 90s or 10m'
-        )
+        raise UserError(f'"{text}" is no duration; write a positive number of s, m, h or d, like 90s or 10m')
     return seconds
 
 
@@ -216,4 +227,4 @@ def parse_limit(text: str) -> tuple[str, int]:
             raise ValueError
         return name.strip(), int(float(value))
     except (ValueError, OverflowError):
-        raise UserError(f'limit "{text}" is none; write NAME=NUMBER, like params=2e6') from None
+        raise UserError(f'"{text}" is no limit; write NAME=NUMBER, like params=2e6') from None

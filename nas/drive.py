@@ -36,6 +36,7 @@ def search(
     Raises UserError for wrong input.
     """
     config = configuration(what, overrides)
+    _mention_gpu(config, quiet)
     nursery.load(config)
     folder = run if run is not None else default_run_folder(config)
     local = partial(LocalExecutor, nursery=nursery)
@@ -60,6 +61,14 @@ def configuration(what: str, overrides: dict[str, Any]) -> RunConfig:
     config = make_config(what, values)
     _check_device(config.device)
     return config
+
+
+def _mention_gpu(config: RunConfig, quiet: bool) -> None:
+    """A word where an accelerator stands idle."""
+    import torch
+
+    if config.device == "cpu" and not quiet and torch.cuda.is_available():
+        print("nas: training on the CPU though there is a GPU; use it with --device cuda", file=sys.stderr)
 
 
 def _check_device(name: str) -> None:

@@ -45,8 +45,9 @@ class Progress:
     spent: float = 0.0  # wall seconds of earlier sittings
     generation: int = -1
     first: float | None = None  # units of work that were done when this sitting began
+    trains: float | None = None  # when its first step was done, on the clock
     incumbent: TrialRecord | None = None  # of the last generation that ended
-    best: TrialRecord | None = None  # of all that was told
+    best: TrialRecord | None = None  # the incumbent, or the final network once there is one
     competitors: dict[str, Competitor] = field(default_factory=dict[str, Competitor])
 
     def open(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
@@ -70,22 +71,23 @@ class Progress:
     def step(self, key: str, step: int, loss: float) -> None:
         """A competitor trained on."""
         with self.lock:
+            self.trains = self.clock() if self.trains is None else self.trains
             if key in self.competitors:
                 self.competitors[key].step, self.competitors[key].loss = step, loss
 
     def tell(self, record: TrialRecord) -> None:
         """A trial ended."""
         with self.lock:
+            self.trains = self.opened if self.trains is None else self.trains
             key = record.job.key
             self.competitors.setdefault(key, Competitor(record.job)).record = record
-            final = record.job.kind == FINAL and record.result is not None
-            if final or accuracy(record) > accuracy(self.best):
+            if record.job.kind == FINAL and record.result is not None:
                 self.best = record
 
     def end(self, best: TrialRecord) -> None:
         """A generation ended."""
         with self.lock:
-            self.incumbent = best
+            self.best = self.incumbent = best
 
     @property
     def final(self) -> bool:
@@ -135,7 +137,8 @@ class Progress:
             done = self.work - (self.first or 0.0)
             if (self.config.generations is not None or self.final) and done > 0.02:
                 total = self._search_work + self._final_work
-                known.append(self.elapsed() * max(0.0, total - self.work) / done)
+                pace = (self.clock() - (self.opened if self.trains is None else self.trains)) / done
+                known.append(pace * max(0.0, total - self.work))
             return min(known) if known else None
 
     def share(self) -> float:

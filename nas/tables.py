@@ -66,12 +66,17 @@ def status(found: Standing) -> RenderableType:
     if found.seconds is not None:
         rows += [
             ("wall time", f"{span(found.seconds)}{budget}"),
-            ("engine overhead", percent(found.overhead, 1)),
+            ("engine overhead", overhead(found.overhead)),
         ]
     rows += [("on disk", size(found.disk_bytes))]
     rows += [("command", found.command)] if found.command else []
     rows += [("next", found.next)]
     return facts(rows)
+
+
+def overhead(share: float | None) -> str:
+    """The engine's overhead, in words that need no page beside them."""
+    return f"{percent(share, 1)} of the wall time, in which nothing trained or was evaluated"
 
 
 def runs(found: list[Standing]) -> RenderableType:
@@ -118,7 +123,7 @@ def summary(outcome: Outcome, report: Path | None) -> RenderableType:
         ("test accuracy", percent(outcome.test.accuracy if outcome.test else None)),
         ("parameters", count(result.params if result else None)),
         ("wall time", span(outcome.seconds)),
-        ("engine overhead", percent(outcome.overhead, 1)),
+        ("engine overhead", overhead(outcome.overhead)),
         ("run folder", str(outcome.run)),
     ]
     rows += [("report", str(report))] if report is not None else []

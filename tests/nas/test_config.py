@@ -112,7 +112,7 @@ def test_a_recipe_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.Monke
         (b"space = ", "is no TOML"),
         (b"epochs = 3", "names no space; add a line like"),
         (b"\xff\xfe", "can't be read"),
-        (b'space = "digits"\nbudget = "soon"', 'duration "soon" is none'),
+        (b'space = "digits"\nbudget = "soon"', '"soon" is no duration'),
     ],
 )
 def test_a_bad_recipe(tmp_path: Path, text: bytes, fact: str) -> None:
@@ -139,7 +139,7 @@ def test_durations(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "soon", "-3s", "0", "0s", "1e3", "10 minutes", "m", "1m30s", "nan"])
 def test_what_is_no_duration(text: str) -> None:
-    with pytest.raises(UserError, match="is none; write a positive number of s, m, h or d"):
+    with pytest.raises(UserError, match="is no duration; write a positive number of s, m, h or d"):
         parse_duration(text)
 
 
@@ -156,5 +156,5 @@ def test_limits() -> None:
 
 @pytest.mark.parametrize("text", ["params", "params=", "params=many", "params=nan", "params=inf", "2e6"])
 def test_what_is_no_limit(text: str) -> None:
-    with pytest.raises(UserError, match="is none; write NAME=NUMBER, like params=2e6"):
+    with pytest.raises(UserError, match="is no limit; write NAME=NUMBER, like params=2e6"):
         parse_limit(text)

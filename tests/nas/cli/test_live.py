@@ -139,7 +139,7 @@ def test_the_picture_shows_what_is_in_hand(busy: Progress) -> None:
     assert "generation 1 of 3" in text
     assert "2 of 20 trained" in text
     assert "step 50/100  loss 0.500" in text
-    assert "best so far  val 90.00 %, 1,234 parameters, 1.0 widen" in text
+    assert "best so far  val 80.00 %, 1,234 parameters, 0.0 the seed network" in text
     assert "left" in text
 
 

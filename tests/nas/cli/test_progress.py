@@ -25,16 +25,17 @@ def test_steps_and_ends_make_the_share_of_a_generation() -> None:
     assert (progress.told, progress.part) == (1, 1.5 / 4)
 
 
-def test_the_best_is_the_best_told_and_the_final_network_at_the_end() -> None:
+def test_the_best_is_the_last_generations_winner_and_the_final_network_at_the_end() -> None:
     progress = opened(Hand())
     for of, accuracy in ((seed_job(), 0.8), (job(1, 1), 0.7)):
         progress.start(of.generation, [of])
         progress.tell(told(of, accuracy))
+        progress.end(told(of, accuracy))
     assert progress.best is not None
-    assert progress.best.key == "0.0"
+    assert progress.best.key == "1.1"
     progress.start(2, [final_job(2)])
     progress.tell(failed(final_job(2), "NaN"))
-    assert progress.best.key == "0.0"
+    assert progress.best.key == "1.1"
     progress.tell(told(final_job(2), 0.75))
     assert progress.best.key == "2.0"
 

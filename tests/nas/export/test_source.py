@@ -124,12 +124,15 @@ def test_normalise_gives_what_training_saw(tmp_path: Path) -> None:
     net = network("branches")
     card = card_for(net.graph)
     export(net, tmp_path / "to", card)
-    images = torch.arange(3 * 256, dtype=torch.int64).remainder(256).to(torch.uint8).reshape(4, 3, 8, 8)
+    images = torch.arange(4 * 189, dtype=torch.int64).remainder(256).to(torch.uint8).reshape(4, 3, 9, 7)
     split = Split(images, torch.zeros(4, dtype=torch.int64))
     (x, _), *_ = eval_batches(split, 4, card.mean, card.std)
     torch.testing.assert_close(
         module_of(tmp_path / "to").normalise(images), x.contiguous(), rtol=1e-6, atol=1e-6
     )
+    for wrong in (images / 255, images[0]):
+        with pytest.raises(ValueError, match="give torch"):
+            module_of(tmp_path / "to").predict(wrong)
 
 
 def test_a_float64_network_is_exported_as_float32(tmp_path: Path) -> None:
