@@ -125,6 +125,17 @@ def plain_shortcut(parent: Network, child: Network, batches: Batches) -> Network
     return Network(graph.update(Node("s", Add(), ("c3", "r2")), reader), parent.weights)
 
 
+def two_paths(parent: Network, child: Network, batches: Batches) -> Network:
+    """The layer as a sum of two halves, each with the whole bias."""
+    graph, half = parent.graph, parent.weights["c3", "weight"] / 2
+    graph = graph.update(
+        Node("b", graph["c3"].op, ("r2",)), Node("s", Add(), ("c3", "b")), replace(graph["r3"], inputs=("s",))
+    )
+    bias = parent.weights["c3", "bias"]
+    halves = {("c3", "weight"): half, ("b", "weight"): half.clone(), ("b", "bias"): bias.clone()}
+    return Network(graph, {**parent.weights, **halves})
+
+
 def default_norm(parent: Network, child: Network, batches: Batches) -> Network:
     """A batch norm as torch makes it."""
     ones, zeros = torch.ones(32), torch.zeros(32)
@@ -159,6 +170,7 @@ CASES = (
     Case("grow a kernel", "padding k // 2 on a dilated convolution", "grow_kernel(node=c2, to=[5, 5])", half_padding),
     Case("grow a kernel", "old kernel in a corner", "grow_kernel(node=c3, to=[5, 5])", corner),
     Case("add a shortcut", "added as it is", "add_skip(source=r2, target=c3)", plain_shortcut),
+    Case("subnet", "two halves of a layer, the bias in both", "subnet(node=c3, template=stacked)", two_paths),
     Case("insert a batch norm", "torch's defaults", "insert_norm(node=c3)", default_norm),
     Case("insert a batch norm", "γ, β calibrated, not μ, σ²", "insert_norm(node=c3)", norm_without_statistics),
 )  # fmt: skip
