@@ -25,6 +25,7 @@ from morphs.moves import (
     MergeGroups,
     Narrow,
     RemoveLayer,
+    Reparameterise,
     Retire,
     SplitGroups,
     SqueezeExcite,
@@ -37,8 +38,8 @@ from morphs.torch_io.from_torch import from_torch
 __all__ = [
     "MOVES", "AddSkip", "ArchGraph", "ChannelGroup", "Child", "Cost", "Deepen", "Drift", "GrowKernel",
     "InsertActivation", "InsertDropout", "InsertNorm", "Limits", "MergeGroups", "Move", "Narrow", "Network", "Node",
-    "Origin", "Preserves", "Refusal", "RemoveLayer", "Retire", "SplitGroups", "SqueezeExcite", "Subnet", "Widen",
-    "apply", "apply_chain", "carry", "channel_groups", "cost", "drift", "from_torch", "graph_from_json",
-    "graph_to_svg", "init", "load", "pack", "parse", "parse_chain", "parse_graph", "register_activation", "save",
-    "unpack",
+    "Origin", "Preserves", "Refusal", "RemoveLayer", "Reparameterise", "Retire", "SplitGroups", "SqueezeExcite",
+    "Subnet", "Widen", "apply", "apply_chain", "carry", "channel_groups", "cost", "drift", "from_torch",
+    "graph_from_json", "graph_to_svg", "init", "load", "pack", "parse", "parse_chain", "parse_graph",
+    "register_activation", "save", "unpack",
 ]  # fmt: skip

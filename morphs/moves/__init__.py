@@ -10,6 +10,7 @@ from morphs.moves.insert_dropout import InsertDropout
 from morphs.moves.insert_norm import InsertNorm
 from morphs.moves.narrow import Narrow
 from morphs.moves.remove_layer import RemoveLayer
+from morphs.moves.reparameterise import Reparameterise
 from morphs.moves.retire import Retire
 from morphs.moves.squeeze_excite import SqueezeExcite
 from morphs.moves.subnet import Subnet
@@ -30,6 +31,7 @@ MOVES: tuple[type[Move], ...] = (
     RemoveLayer,
     Subnet,
     SqueezeExcite,
+    Reparameterise,
 )
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "MergeGroups",
     "Narrow",
     "RemoveLayer",
+    "Reparameterise",
     "Retire",
     "SplitGroups",
     "SqueezeExcite",
