@@ -17,6 +17,7 @@ from morphs.move import Move, Origin, Preserves, Refusal
 from morphs.moves import (
     MOVES,
     AddSkip,
+    Compact,
     Deepen,
     GrowKernel,
     InsertActivation,
@@ -36,7 +37,7 @@ from morphs.network import Network
 from morphs.torch_io.from_torch import from_torch
 
 __all__ = [
-    "MOVES", "AddSkip", "ArchGraph", "ChannelGroup", "Child", "Cost", "Deepen", "Drift", "GrowKernel",
+    "MOVES", "AddSkip", "ArchGraph", "ChannelGroup", "Child", "Compact", "Cost", "Deepen", "Drift", "GrowKernel",
     "InsertActivation", "InsertDropout", "InsertNorm", "Limits", "MergeGroups", "Move", "Narrow", "Network", "Node",
     "Origin", "Preserves", "Refusal", "RemoveLayer", "Reparameterise", "Retire", "SplitGroups", "SqueezeExcite",
     "Subnet", "Widen", "apply", "apply_chain", "carry", "channel_groups", "cost", "drift", "from_torch",

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -11,8 +11,9 @@ from torch import Tensor
 
 from morphs.drift import Drift, allowance, drift
 from morphs.errors import DriftExceeded, LimitExceeded, MorphError, ParseError, WeightsError
+from morphs.held_out import HeldOut
 from morphs.limits import Limits
-from morphs.move import Batch, Context, Loss, Made, Move, Origin
+from morphs.move import Batch, Context, Loss, Made, Move, Origin, Preserves
 from morphs.moves import MOVES
 from morphs.network import Key, Network
 from morphs.textform import parse_call, refuse_constant, split
@@ -27,6 +28,9 @@ class Child:
     move: Move
     drift: Drift | None  # None when it wasn't measured
     origin: Mapping[Key, Origin]
+    notes: Mapping[str, float] = field(
+        default_factory=dict[str, float]
+    )  # what a data-driven move found: rows used, error, …
 
 
 def parse(text: str) -> Move:
@@ -78,8 +82,9 @@ def apply(
     """The child that `move` (a value or its text) makes of `network`, which stays as it was.
 
     seed: of all randomness in new weights. batches: an iterable of (inputs, targets) for moves that look at
-    data. probe: inputs [N, ...] on which the drift is measured. limits: on the child's cost, checked on the
-    graph before any weight is made.
+    data. probe: inputs [N, ...] on which the drift is measured; without one, those of approximate moves that read
+    data are held out of it, one example in five up to 128, and other moves are measured on standard normal noise.
+    limits: on the child's cost, checked on the graph before any weight is made.
 
     Raises ParseError, IllegalMove, LimitExceeded, NeedsData; DriftExceeded when the child computes something
     else than the move declares (float64: 1e-10; float32: the larger of 1e-5 and ten times the parent's own
@@ -97,8 +102,13 @@ def apply(
         )
     bound_move.check_weights(network)
     versions = _versions(network)
-    context = Context(torch.Generator().manual_seed(seed), batches, loss)
+    bounded = bound_move.most_drift is not None
+    source = None
+    if bound_move.preserves is Preserves.APPROXIMATE and batches is not None:
+        source = HeldOut(batches, hold=probe is None, record=bounded)
+    context = Context(torch.Generator().manual_seed(seed), source or batches, loss)
     made = bound_move.fill(network, graph, context)
+    graph = bound_move.settle(network.graph, graph, made)
     child, origin = _inherit(network, graph.params, made)
     result = Network(graph, child)
     touched = [key for key, version in _versions(network).items() if version != versions[key]]
@@ -106,10 +116,22 @@ def apply(
         raise MorphError(
             f"{bound_move}: it wrote into the parent's {touched[0]}; a move must not, report this"
         )
-    found = drift(network, result, probe, seed) if measure else None
+    if probe is None and source is not None:
+        probe = source.probe
+    found = drift(network, result, probe, seed) if measure or bounded else None
     if found is not None:
         _check_drift(network, bound_move, found, probe, seed)
-    return Child(result, bound_move, found, MappingProxyType(origin))
+    if found is not None and source is not None:
+        passed = source.passed
+        bound_move.judge(
+            found.eval, lambda move: _drift_eval(apply(network, move, seed, passed, loss, probe=probe))
+        )
+    return Child(result, bound_move, found, MappingProxyType(origin), MappingProxyType(context.notes))
+
+
+def _drift_eval(child: Child) -> float:
+    assert child.drift is not None
+    return child.drift.eval
 
 
 def _versions(network: Network) -> dict[Key, int]:

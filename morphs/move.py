@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any, ClassVar, Self
 
@@ -68,11 +68,15 @@ Made = Mapping[Key, tuple[Tensor, Origin]]
 
 @dataclass(frozen=True)
 class Context:
-    """What a move may look at besides the parent: explicit randomness, and data where it was given."""
+    """What a move may look at besides the parent: explicit randomness, and data where it was given.
+
+    notes: where a move writes down what it found on the data.
+    """
 
     generator: torch.Generator
     batches: Iterable[Batch] | None = None
     loss: Loss | None = None
+    notes: dict[str, float] = field(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,22 @@ class Move(ABC):
     @abstractmethod
     def fill(self, parent: Network, graph: ArchGraph, context: Context) -> Made:
         """The child's new or changed tensors; what is left out is shared with the parent."""
+
+    def settle(self, parent: ArchGraph, graph: ArchGraph, made: Made) -> ArchGraph:
+        """The child's graph once `fill` is done, for moves whose widths the data decides; `graph` by default."""
+        return graph
+
+    @property
+    def most_drift(self) -> float | None:
+        """The drift in eval mode that an approximate move refuses to exceed; None for any."""
+        return None
+
+    def judge(self, found: float, drift_of: Callable[[Move], float]) -> None:
+        """Raise DriftExceeded, with a remedy, where the drift `found` is more than `most_drift`.
+
+        drift_of: the drift of another move's child, on the same parent, seed and data.
+        """
+        return
 
     def offer(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph, for a listing. Raises IllegalMove as `reshape` does, and also where the move may be

@@ -2,6 +2,7 @@
 
 from morphs.move import Move
 from morphs.moves.add_skip import AddSkip
+from morphs.moves.compact import Compact
 from morphs.moves.deepen import Deepen
 from morphs.moves.groups import MergeGroups, SplitGroups
 from morphs.moves.grow_kernel import GrowKernel
@@ -32,11 +33,13 @@ MOVES: tuple[type[Move], ...] = (
     Subnet,
     SqueezeExcite,
     Reparameterise,
+    Compact,
 )
 
 __all__ = [
     "MOVES",
     "AddSkip",
+    "Compact",
     "Deepen",
     "GrowKernel",
     "InsertActivation",

@@ -16,6 +16,7 @@ MENUS = {  # small, so that every kind of choice comes up often
         "how": ("identity", "netmorph"), "activation": ("relu", "tanh"), "kernels": ((1, 1), (3, 3), (3, 1)),
         "min_channels": (1,),
     },
+    "compact": {"how": ("alg1", "alg2", "alg3", "random"), "activation": ("relu", "sigmoid"), "rows": (60,)},
     "widen": {"factor": (1.5, 2, 3)},
     "subnet": {"template": (
         "mlpconv", "inception", "residual", "(K:3C)(3:2C)(1x3)", "() + (1:C/2)(3) + (K:C)(1)", "(1:6C)(K:2C) + (K)",
