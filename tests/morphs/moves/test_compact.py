@@ -196,6 +196,35 @@ def test_constant_neurons_are_dropped_first(how):
     assert child.drift.eval < 1e-6  # everything before `d` is constant, and stays
 
 
+@pytest.mark.parametrize(
+    "move",
+    [
+        "compact(node=d, channels=12, keep=0.5)",
+        "compact(node=m, channels=12, keep=0.5, activation=tanh, how=alg2)",
+        "compact(node=l, channels=8, keep=0.5, kernel=[3, 3], refit=false)",
+    ],
+)
+def test_a_few_steps_move_every_new_number_and_lower_the_loss(move):
+    child = morphs.apply(parent(), move, batches=data(), measure=False)
+    module = child.network.to_torch().eval()  # dropout would blur the loss
+    x = torch.cat([x for x, _ in data()]).double()
+    y = torch.randint(0, 3, (len(x),), generator=torch.Generator().manual_seed(0))
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.005)
+    losses = []
+    for _ in range(6):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(module(x), y)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0], losses
+    trained = child.network.with_weights_from(module)
+    new = [key for key, origin in child.origin.items() if origin.source is None]
+    assert len(new) >= 3
+    for key in new:
+        assert not bool((trained.weights[key] == child.network.weights[key]).any()), key
+
+
 def test_drift_is_measured_on_examples_that_the_fit_has_not_seen():
     batches = data(2)
     child = morphs.apply(parent(), "compact(node=d, channels=10, keep=0.5)", batches=batches)
