@@ -36,8 +36,9 @@ class Compact(Move):
     random, norm  by chance, or the filters of largest norm; `contribution`: those of largest ‖A_i W_i,:‖
 
     Exactly one of `penalty` (λ), `keep` (share of `channels`) and `error` (of L₂'s output, relative to its spread)
-    says how many; with the last two λ is found on a path. Only `keep` fixes the child's graph without data, so it
-    alone is listed. Where the text is silent or wrong:
+    says how many. With the last two, λ is found on a path of rising λ; in Algorithms 1 and 2, where only the product
+    λα decides which neurons stay, α is, at λ = 0.1. Only `keep` fixes the child's graph without data, so it alone is
+    listed. Where the text is silent or wrong:
 
     * Standardising is of every column in Algorithms 1 and 2, and of all vec(T_i) and vec(O) in Algorithm 3: O's
       spread is not mentioned there, but only so does λ = 0.1 mean the same for every layer. The Gram of T is divided

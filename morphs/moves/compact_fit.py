@@ -42,10 +42,10 @@ def _by_inputs(how: str, aim: Aim, rows: Rows, first: Tensor, generator: torch.G
     else:
         problem = by_inputs(rows.spread(first)[0])
         full = None if aim.error is None else _products(rows, rows.moments(first), len(first))
-        kept, found = sparsest(problem, aim, None, full)
+        kept, found = sparsest(problem, aim, None, full, diagonal=True)
         notes = _found(found)
         if how == "alg2":
-            found, scale = reweigh(problem, found, aim.alpha)
+            found, scale = reweigh(problem, found)
             scale = torch.where(scale > 0, scale, 1)
             first = first * scale.to(first.dtype).reshape(-1, *[1] * (first.dim() - 1))
     first = first[kept]
@@ -89,4 +89,9 @@ def _products(rows: Rows, moments: Moments, neurons: int) -> Products:
 
 
 def _found(solution: Solution) -> dict[str, float]:
-    return {"penalty": solution.penalty, "sweeps": solution.sweeps, "converged": solution.converged}
+    return {
+        "penalty": solution.penalty,
+        "alpha": solution.alpha,
+        "sweeps": solution.sweeps,
+        "converged": solution.converged,
+    }

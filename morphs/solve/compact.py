@@ -9,8 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from morphs.solve.iilasso import Problem, Solution, ascend, descend, narrowest, similarity
+from morphs.solve.iilasso import Problem, Solution, ascend, ascend_alpha, chosen, descend, similarity
 from morphs.solve.least_squares import residual, solve
+
+PENALTY = 0.1  # λ where α is looked for: the paper's
+LARGEST_FACTOR = 10.0  # of W_new1 in Algorithm 2
 
 
 class AllDropped(Exception):
@@ -88,41 +91,44 @@ def by_outputs(products: Products, weight: Tensor) -> tuple[Problem, Tensor]:
 
 
 def sparsest(
-    problem: Problem, aim: Aim, start: Tensor | None, products: Products | None
+    problem: Problem, aim: Aim, start: Tensor | None, products: Products | None, diagonal: bool = False
 ) -> tuple[Tensor, Solution]:
     """The kept neurons, ascending, and the solution, for whichever aim is set. `products`: for an error only.
 
+    A width or an error is reached along a path of λ; for the diagonal problem of Algorithms 1 and 2, of α.
     Raises ErrorTooSmall where not even all neurons keep the error, AllDropped where λ leaves none.
     """
-    if aim.width is not None:
-        return narrowest(problem, aim.alpha, aim.width, start)
     if aim.penalty is not None:
         found = descend(problem, aim.penalty, aim.alpha, start)
         if not bool(found.beta.any()):
             raise AllDropped(problem.largest_penalty)
         return found.support, found
 
-    def enough(beta: Tensor) -> bool:
-        kept = beta.nonzero()[:, 0]
+    def precise(kept: Tensor) -> bool:
         assert products is not None
         assert aim.error is not None
         return products.error(kept, products.fit(kept, aim.ridge)) <= aim.error
 
-    everyone = torch.ones_like(problem.target)
-    if not enough(everyone):
+    def enough(beta: Tensor) -> bool:
+        kept = beta.nonzero()[:, 0]
+        return len(kept) >= aim.width if aim.width is not None else precise(kept)
+
+    everyone = torch.arange(len(problem.target))
+    if aim.width is None and not precise(everyone):
         raise ErrorTooSmall
-    found = ascend(problem, aim.alpha, enough, start)
-    if not enough(found.beta):
-        found = Solution(everyone, 0.0, 0, True)
-    return found.support, found
+    found = ascend_alpha(problem, PENALTY, enough) if diagonal else ascend(problem, aim.alpha, enough, start)
+    if aim.width is not None:
+        return chosen(found, aim.width), found
+    return (found.support if enough(found.beta) else everyone), found
 
 
-def reweigh(problem: Problem, first: Solution, alpha: float, rounds: int = 10) -> tuple[Solution, Tensor]:
+def reweigh(problem: Problem, first: Solution, rounds: int = 10) -> tuple[Solution, Tensor]:
     """Step 5 of Algorithm 2 after its first β: the last β, and the factors [D] that step 5.2 puts on W_new1.
 
     The target O_new is A₁W⁰ and stays, so the minimiser of equation 1 over column i is W⁰_i / β_i, whatever A₁ is
     (with singular A₁ᵀA₁, the one that stays nearest). Then X_i = O_i / β_i fits without error, and the next 5.1
-    only shrinks β a little further: nothing more is dropped, and the loop ends.
+    only shrinks β a little further: nothing more is dropped, and the loop ends. Factors are kept below 10, lest a
+    neuron that is nearly dropped saturates φ.
     """
     found = first
     for _ in range(rounds):
@@ -130,8 +136,8 @@ def reweigh(problem: Problem, first: Solution, alpha: float, rounds: int = 10) -
         scale = torch.where(kept, 1 / torch.where(kept, found.beta, 1), 0)
         gram = torch.diag(problem.gram.diagonal() * scale.square())
         again = Problem(gram, problem.target * scale, problem.similarity)
-        found = descend(again, first.penalty, alpha, found.beta)
+        found = descend(again, first.penalty, first.alpha, found.beta)
         if bool(((found.beta != 0) == kept).all()):
             break
     kept = found.beta != 0
-    return found, torch.where(kept, 1 / torch.where(kept, found.beta, 1), 0)
+    return found, torch.where(kept, 1 / torch.where(kept, found.beta, 1), 0).clamp(max=LARGEST_FACTOR)

@@ -24,7 +24,9 @@ TOLERANCE = 1e-7  # of β, relative to its largest entry
 SWEEPS = 1000
 STEP = 1.4  # between the λ of a path
 PATH_SWEEPS = 60  # of each step of a path: near collinear columns creep, and the next step goes on from here
-LEAST = 1e-4  # of λ on a path, relative to the λ that makes β zero
+PATH_TOLERANCE = 1e-5
+REFINE = 12  # bisections at the end of a path
+LEAST = 1e-4  # λ at the start of a path, relative to the λ that makes β zero; or α
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,10 +51,11 @@ class Problem:
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """β [D], the λ it belongs to, the sweeps it took and whether they converged."""
+    """β [D], the λ and α it belongs to, the sweeps it took and whether they converged."""
 
     beta: Tensor
     penalty: float
+    alpha: float
     sweeps: int
     converged: bool
 
@@ -99,12 +102,12 @@ def descend(
         moved = state.sweep(everyone)
         done += 1
         if moved <= tolerance * state.largest:
-            return Solution(torch.from_numpy(state.vector()), penalty, done, True)
+            return Solution(torch.from_numpy(state.vector()), penalty, alpha, done, True)
         active = [j for j in everyone if state.beta[j] != 0]
         while done < sweeps and moved > tolerance * state.largest:
             moved = state.sweep(active)
             done += 1
-    return Solution(torch.from_numpy(state.vector()), penalty, done, False)
+    return Solution(torch.from_numpy(state.vector()), penalty, alpha, done, False)
 
 
 class _State:
@@ -156,50 +159,65 @@ class _State:
         return widest
 
 
-def ascend(
-    problem: Problem,
-    alpha: float,
-    enough: Callable[[Tensor], bool],
-    start: Tensor | None = None,
-    refine: int = 12,
-    tolerance: float = 1e-5,
-) -> Solution:
+Enough = Callable[[Tensor], bool]  # of β
+
+
+def ascend(problem: Problem, alpha: float, enough: Enough, start: Tensor | None = None) -> Solution:
     """The largest λ found whose β still satisfies `enough`, on a path of rising λ with warm starts.
 
     The path leads from everything kept to nothing kept (He, Zhang and Sun, arXiv 1707.06168, raise λ likewise), so
-    that the most similar neurons leave first. From the last λ that satisfies, `refine` bisections follow. When not
-    even the smallest λ does, that one's solution is returned.
+    that the most similar neurons leave first. When not even the smallest λ satisfies, that one's solution is returned.
     """
     top = problem.largest_penalty
-    last = descend(problem, LEAST * top, alpha, start, tolerance, PATH_SWEEPS)
+
+    def at(penalty: float, start: Tensor | None) -> Solution:
+        return descend(problem, penalty, alpha, start, PATH_TOLERANCE, PATH_SWEEPS)
+
+    return _climb(at, LEAST * top, top, enough, start)
+
+
+def ascend_alpha(problem: Problem, penalty: float, enough: Enough) -> Solution:
+    """As `ascend`, on a path of rising α at one λ: for the diagonal G of Algorithms 1 and 2.
+
+    There β = (1 − λ)γ with γ_j = (1 − λα Σ R_jc γ_c)₊, so that the support depends on the product λα alone, and λ < 1
+    can raise it to α at most. Raising α instead reaches every width, and leaves the β that stay well away from 0.
+    """
+
+    def at(alpha: float, start: Tensor | None) -> Solution:
+        return descend(problem, penalty, alpha, start, PATH_TOLERANCE, PATH_SWEEPS)
+
+    return _climb(at, LEAST, LARGEST, enough, None)
+
+
+def _climb(
+    at: Callable[[float, Tensor | None], Solution],
+    low: float,
+    high: float,
+    enough: Enough,
+    start: Tensor | None,
+) -> Solution:
+    """Rise by STEP from `low` until not `enough`, at most to `high`; then bisect."""
+    last = at(low, start)
     if not enough(last.beta):
         return last
-    failed = top
-    while last.penalty < top:
-        penalty = min(top, last.penalty * STEP)
-        found = descend(problem, penalty, alpha, last.beta, tolerance, PATH_SWEEPS)
+    failed = high
+    while low < high:
+        step = min(high, low * STEP)
+        found = at(step, last.beta)
         if not enough(found.beta):
-            failed = penalty
+            failed = step
             break
-        last = found
-    for _ in range(refine):
-        middle = (last.penalty * failed) ** 0.5
-        found = descend(problem, middle, alpha, last.beta, tolerance, PATH_SWEEPS)
+        low, last = step, found
+    for _ in range(REFINE):
+        middle = (low * failed) ** 0.5
+        found = at(middle, last.beta)
         if enough(found.beta):
-            last = found
+            low, last = middle, found
         else:
             failed = middle
     return last
 
 
-def narrowest(
-    problem: Problem, alpha: float, width: int, start: Tensor | None = None
-) -> tuple[Tensor, Solution]:
-    """The indices of exactly `width` neurons, ascending, and the solution they were chosen from.
-
-    That is the sparsest β on the path that still has `width` nonzeros, and of them those of largest |β|; neurons
-    without any spread come last.
-    """
-    found = ascend(problem, alpha, lambda beta: int(beta.count_nonzero()) >= width, start)
-    order = torch.argsort(found.beta.abs(), descending=True, stable=True)
-    return order[:width].sort().values, found
+def chosen(found: Solution, width: int) -> Tensor:
+    """The `width` neurons of largest |β|, ascending; where fewer aren't zero, the first of the others with them."""
+    return torch.argsort(found.beta.abs(), descending=True, stable=True)[:width].sort().values

@@ -50,7 +50,7 @@ def test_algorithm_2_undoes_its_beta_and_keeps_algorithm_1s_neurons():
     x[:, 5] = 0  # constant
     problem = by_inputs(x.T.cov())
     first = descend(problem, 0.1, 0.1)
-    last, scale = reweigh(problem, first, 0.1)
+    last, scale = reweigh(problem, first)
     assert torch.equal(last.beta != 0, first.beta != 0)
     assert float(last.beta[5]) == 0
     assert float(scale[5]) == 0
