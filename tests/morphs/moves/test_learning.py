@@ -22,6 +22,7 @@ MOVES = [
     "deepen(node=d, how=netmorph, channels=4, kernel=[3, 3])", "deepen(node=h, how=netmorph, channels=9)",
     "grow_kernel(node=c, to=[5, 5])", "add_skip(source=r, target=d)", "insert_norm(node=d)",
     "squeeze_excite(node=r, channels=3)", "squeeze_excite(node=n, channels=6)",
+    "reparameterise(node=n, how=norm)",
     "insert_activation(node=c, activation=silu)", "insert_activation(node=g, activation=tanh, per_channel=false)",
     "subnet(node=d, template=mlpconv)", "subnet(node=d, template=inception)", "subnet(node=c, template=bottleneck)",
     "subnet(node=d, template=residual, activation=tanh)", "subnet(node=c, template=sequential)",
