@@ -40,6 +40,7 @@ class RunConfig(BaseModel):
     final: Literal["continue", "restart"] = "continue"
     limits: dict[str, int] = {}
     policy: Literal["hill-climb", "evolution", "random"] = "hill-climb"
+    rungs: int = Field(default=1, ge=1, le=8)  # of hill-climb: siblings are halved rungs - 1 times
     select: Literal["accuracy", "loss"] = "accuracy"  # of the validation split, makes the best competitor
     move_sampler: Literal["uniform"] = "uniform"
     executor: Literal["local"] = "local"

@@ -149,15 +149,23 @@ class Engine:
             return "generations"
         if config.budget is not None and generation > 0:
             left = config.budget * (1 - config.final_share) - self._wall()
-            rounds = -(-len(jobs) // config.workers)
-            if left < self._seconds_for_trial(view) * rounds:
+            if left < self._seconds_for(view, len(jobs)):
                 return "budget"
         return None
 
-    def _seconds_for_trial(self, view: LedgerView) -> float:
-        """An estimate from the last trials that ended well: all competitors of a generation cost about the same."""
+    def _seconds_for(self, view: LedgerView, trials: int) -> float:
+        """An estimate for so many trials, and the rungs above them, from the last ones that ended well: all
+        competitors of a rung cost about the same.
+        """
         last = max(record.job.generation for record in view.complete)
-        return max(_working(r.result.seconds) for r in view.complete if r.job.generation == last and r.result)
+        rungs: dict[int, list[float]] = {}
+        for record in view.complete:
+            if record.job.generation == last and record.result:
+                rung = int(record.job.extra.get("rung", 0))
+                rungs.setdefault(rung, []).append(_working(record.result.seconds))
+        rounds = {rung: -(-len(told) // self.plan.config.workers) for rung, told in rungs.items()}
+        rounds[0] = -(-trials // self.plan.config.workers)
+        return sum(max(told) * rounds[rung] for rung, told in rungs.items())
 
     def _begin(self, jobs: Sequence[Job], flight: dict[int, Job]) -> None:
         """Have `jobs` performed: asked, unless a former process did that, and submitted."""

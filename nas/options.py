@@ -129,6 +129,16 @@ LimitOption = Annotated[
     ),
 ]
 PolicyOption = Annotated[Policy | None, typer.Option(rich_help_panel=SEARCH, help="How the search decides.")]
+Rungs = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=8,
+        metavar="N",
+        rich_help_panel=SEARCH,
+        help="Of hill-climb: train a generation in N rungs, the better half of each climbing on. (Default: 1.)",
+    ),
+]
 MoveSamplerOption = Annotated[
     MoveSampler | None, typer.Option(rich_help_panel=SEARCH, help="How the moves of a child are drawn.")
 ]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
-from morphs import ArchGraph, Limits, cost, graph_from_json
+from morphs import ArchGraph, Limits, Preserves, cost, graph_from_json, parse_chain
 from nas.config import RunConfig
 from nas.data import SearchData
 from nas.errors import UserError
@@ -97,11 +98,18 @@ def as_seen(view: LedgerView, ended: frozenset[str]) -> LedgerView:
 
 
 def _proposed(plan: Plan, parent: TrialRecord, proposal: Proposal) -> Job:
-    kind = "child" if proposal.moves else "parent"
-    graph = graph_from_json(proposal.graph)
-    steps = _steps(plan, graph_of(parent), graph)
-    job = _job(plan, kind, proposal.generation, proposal.slot, parent, proposal.moves, graph, steps)
-    return replace(job, extra={**job.extra, **proposal.extra})
+    graph, (begin, end) = graph_from_json(proposal.graph), proposal.share
+    total = int(parent.job.extra["total"]) if begin else _allotment(plan, parent, proposal, graph)
+    start, stop = round(begin * total), max(1, round(end * total))
+    extra: dict[str, Any] = dict(proposal.extra)
+    if proposal.share != (0.0, 1.0):
+        extra |= {"start": start, "total": total, "rung": int(parent.job.extra["rung"]) + 1 if begin else 0}
+    if begin and parent.result is not None:
+        extra["momentum"] = parent.result.momentum
+    kind = parent.job.kind if begin else "child" if proposal.moves else "parent"
+    place = proposal.generation, proposal.slot
+    job = _job(plan, kind, *place, parent, proposal.moves, graph, max(1, stop - start))
+    return replace(job, extra={**job.extra, **extra})
 
 
 def final_job(plan: Plan, view: LedgerView, steps: int) -> Job:
@@ -132,10 +140,19 @@ def lineage_steps(plan: Plan, view: LedgerView) -> int:
     return round(spent / cost(graph_of(best)).macs)
 
 
-def _steps(plan: Plan, incumbent: ArchGraph, graph: ArchGraph) -> int:
+def _allotment(plan: Plan, parent: TrialRecord, proposal: Proposal, graph: ArchGraph) -> int:
+    """Steps at the cost of the parent's epochs. A child that learns from its parent pays for the parent's forward
+    pass as well: a third of what training it costs.
+    """
+    mother = graph_of(parent)
+    taught = any(move.preserves is Preserves.APPROXIMATE for move in parse_chain(proposal.moves))
+    return _steps(plan, mother, graph, round(cost(mother).macs / 3) if taught else 0)
+
+
+def _steps(plan: Plan, incumbent: ArchGraph, graph: ArchGraph, more: int = 0) -> int:
     config = plan.config
     return steps_for(
-        cost(incumbent).macs, cost(graph).macs, plan.images, config.epochs, config.train.batch_size
+        cost(incumbent).macs, cost(graph).macs + more, plan.images, config.epochs, config.train.batch_size
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import morphs
-from morphs import Network
+from morphs import Network, Preserves
 from morphs.errors import MorphError
 from nas.data import ImageSplit, SearchData, train_batches
 from nas.errors import TrainingFailed, UserError
@@ -77,12 +77,18 @@ def perform(job: Job, site: Worksite, data: SearchData, progress: Progress) -> R
     clock.lap("morph")
     begin = time.time()
     losses: dict[str, float] = {}
+    momentum: Network | None = None
     if job.steps:
+        start, total = int(job.extra.get("start", 0)), job.extra.get("total")
         report = train(
             module, data, steps=job.steps, config=site.config, seed=derive(job.seed, "train"),
-            device=site.device, on_step=_seldom(progress),
+            device=site.device, on_step=_seldom(progress), start=start,
+            total=None if total is None else max(int(total), start + job.steps), momentum=_momentum(job, site),
+            teacher=_teacher(job, site),
         )  # fmt: skip
         losses["train_loss"] = report.loss
+        if total is not None and start + job.steps < int(total):
+            momentum = _with_parameters(network, report.momentum)
     clock.lap("train")
     scores = evaluate(module, data.val, data, device=site.device)
     tested = _test_scores(module, job, site, data)
@@ -93,6 +99,7 @@ def perform(job: Job, site: Worksite, data: SearchData, progress: Progress) -> R
             f"training: {'.'.join(trained.nonfinite()[0])} is not finite; lower the learning rate"
         )
     digest = site.store.put(trained)
+    kept = None if momentum is None else site.store.put(momentum)
     clock.lap("store")
     spent = morphs.cost(network.graph)
     return Result(
@@ -109,7 +116,32 @@ def perform(job: Job, site: Worksite, data: SearchData, progress: Progress) -> R
         drift_eval=drift.eval if drift else None,
         drift_train=drift.train if drift else None,
         seconds={**clock.laps, "busy_from": begin, "busy_to": end},
+        momentum=kept,
     )
+
+
+def _teacher(job: Job, site: Worksite) -> nn.Module | None:
+    """The parent, where a move of the job keeps its function but roughly: the child then learns from it."""
+    if not any(move.preserves is Preserves.APPROXIMATE for move in morphs.parse_chain(job.moves)):
+        return None
+    return site.store.get(str(job.extra["parent_weights"])).to_torch()
+
+
+def _momentum(job: Job, site: Worksite) -> dict[str, Tensor] | None:
+    """The momentum that the job's training goes on with, by the name of the parameter."""
+    digest = job.extra.get("momentum")
+    if digest is None:
+        return None
+    return {name: value.detach() for name, value in site.store.get(str(digest)).to_torch().named_parameters()}
+
+
+def _with_parameters(network: Network, values: Mapping[str, Tensor]) -> Network:
+    """`network` with `values` in place of its parameters, so that they are stored as any network is."""
+    module = network.to_torch()
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            parameter.copy_(values[name]) if name in values else parameter.zero_()
+    return network.with_weights_from(module)
 
 
 def _start(job: Job, store: Checkpoints, data: SearchData) -> tuple[Network, morphs.Drift | None]:

@@ -18,6 +18,7 @@ SCORE = "val_accuracy"  # the score that ranks trials, and the objective value o
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _KEY = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)", re.ASCII)
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+_YOUNGER = ("momentum",)  # fields that records of older versions lack: left out where they are None
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ class Result:
 
     fingerprint: SHA-256 of the graph. weights: `Network.digest`, the checkpoint's name in the store. scores:
     finite numbers, `val_accuracy` among them. params, macs: counts. drift_eval, drift_train: of the moves,
-    None where not measured. seconds: wall time by purpose (train, evaluate, morph, other).
+    None where not measured. seconds: wall time by purpose (train, evaluate, morph, other). momentum: digest of
+    the checkpoint that holds the optimizer's momentum in place of the weights, where the training goes on.
     Raises ValueError for anything else.
     """
 
@@ -86,9 +88,10 @@ class Result:
     drift_eval: float | None = None
     drift_train: float | None = None
     seconds: Mapping[str, float] = field(default_factory=lambda: _NOTHING)
+    momentum: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("fingerprint", "weights"):
+        for name in ("fingerprint", "weights", *(("momentum",) if self.momentum is not None else ())):
             _require(
                 is_digest(getattr(self, name)),
                 f"{name} is {getattr(self, name)!r}, no SHA-256 in hexadecimal",
@@ -147,13 +150,14 @@ def is_digest(value: object) -> bool:
 
 def _to_dict(value: Job | Result) -> dict[str, Any]:
     entries = {f.name: getattr(value, f.name) for f in fields(value)}
+    entries = {name: entry for name, entry in entries.items() if name not in _YOUNGER or entry is not None}
     return {name: dict(entry) if isinstance(entry, Mapping) else entry for name, entry in entries.items()}  # pyright: ignore[reportUnknownArgumentType]
 
 
 def _exactly(document: Any, kind: type[Job] | type[Result]) -> dict[str, Any]:
     _require(isinstance(document, dict), f"a {kind.__name__} is no JSON object")
     entries = cast(dict[str, Any], document)
-    odd = entries.keys() ^ {f.name for f in fields(kind)}
+    odd = (entries.keys() ^ {f.name for f in fields(kind)}) - (set(_YOUNGER) - entries.keys())
     _require(not odd, f"a {kind.__name__} lacks fields or has unknown ones: {', '.join(sorted(odd))[:200]}")
     return entries
 

@@ -60,6 +60,8 @@ class LedgerView:
         last = max((record.job.generation for record in settled), default=0)
         select = self.notes.get("select", "accuracy")
         rivals = [record for record in settled if record.job.generation == last]
+        top = max((record.job.extra.get("rung", 0) for record in rivals), default=0)
+        rivals = [record for record in rivals if record.job.extra.get("rung", 0) == top]
         return max(rivals, key=lambda record: rank(record, select), default=None)
 
     @cached_property

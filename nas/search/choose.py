@@ -21,7 +21,7 @@ PolicyFunction = Callable[["RunConfig", MoveSampler], Policy]
 
 
 def _hill_climb(config: RunConfig, sampler: MoveSampler) -> Policy:
-    return HillClimb(sampler, config.children, config.moves_per_child, config.select)
+    return HillClimb(sampler, config.children, config.moves_per_child, config.select, config.rungs)
 
 
 def _evolution(config: RunConfig, sampler: MoveSampler) -> Policy:

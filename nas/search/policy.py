@@ -20,6 +20,8 @@ class Proposal:
 
     moves, graph: text, as in a job. No moves: the unchanged parent trains on. extra: JSON that the job is to
     carry, for the policy to read from later views; it decides nothing by itself and the digest leaves it out.
+    share: the part of its allotment that it trains, under one cosine over the whole; one that doesn't begin at
+    0 goes on where `parent` stopped, with its weights and its optimizer's momentum.
     """
 
     generation: int
@@ -28,6 +30,7 @@ class Proposal:
     moves: str
     graph: str
     extra: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+    share: tuple[float, float] = (0.0, 1.0)
 
     @property
     def key(self) -> str:

@@ -21,6 +21,8 @@ class TrainConfig:
     weight_decay:    of parameters with two or more dimensions; norms, biases and mixing factors are spared.
     label_smoothing: in [0, 1).
     clip_norm:       largest gradient norm over all parameters; None leaves gradients alone.
+    distill:         in [0, 1]: the share of the loss on a teacher's outputs, where there is one: children of
+                     approximate moves learn from their parent.
     batch_size:      at least 2, as batch norm needs.
     precision:       "bf16" autocasts, "fp32" computes in the network's own type, "auto" is
                      `choose_arithmetic`: by the processor and the size of the network.
@@ -34,6 +36,7 @@ class TrainConfig:
     weight_decay: float = 5e-4
     label_smoothing: float = 0.1
     clip_norm: float | None = None
+    distill: float = 0.5
     batch_size: int = 128
     precision: Precision = "auto"
     compile: bool = False
@@ -49,6 +52,7 @@ class TrainConfig:
         )
         smoothing = self.label_smoothing
         _need("label_smoothing", smoothing, _below_one(smoothing), below_one.format(0.1))
+        _need("distill", self.distill, _within(self.distill, 0, 1), "a number from 0 to 1, such as 0.5")
         clip = self.clip_norm
         _need(
             "clip_norm", clip, clip is None or (_within(clip, 0) and clip > 0), "a number above 0, or nothing"

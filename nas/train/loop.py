@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import torch
@@ -16,7 +16,7 @@ from nas.errors import TrainingFailed, UserError
 from nas.train.config import TrainConfig
 from nas.train.precision import Arithmetic, choose_arithmetic, forward_macs, native_bf16, put
 from nas.train.schedule import learning_rate
-from nas.train.sgd import make_optimizer
+from nas.train.sgd import SGD, make_optimizer
 from nas.train.watch import LossWatch, non_finite
 
 OnStep = Callable[[int, int, float], None]
@@ -25,13 +25,16 @@ LOOK_EVERY = 50  # steps between looks at the losses on an accelerator
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What a run did. loss: mean over the last tenth of its steps; seconds: wall time; precision: "bf16", "fp32"."""
+    """What a run did. loss: mean over the last tenth of its steps; seconds: wall time; precision: "bf16", "fp32".
+    momentum: the optimizer's, by the name of the parameter, on the CPU.
+    """
 
     steps: int
     images: int
     loss: float
     seconds: float
     precision: str
+    momentum: Mapping[str, Tensor] = field(repr=False, compare=False)
 
 
 def train(
@@ -45,6 +48,8 @@ def train(
     on_step: OnStep | None = None,
     start: int = 0,
     total: int | None = None,
+    momentum: Mapping[str, Tensor] | None = None,
+    teacher: nn.Module | None = None,
 ) -> TrainReport:
     """Train `module` in place for `steps` batches of data.train; it ends in train mode, on `device`.
 
@@ -54,7 +59,10 @@ def train(
     seed:         decides batches, augmentation and dropout.
     on_step:      called after each step with (steps done, steps, the newest loss known); keep it cheap.
     start, total: the steps are number start … start + steps - 1 of a cosine over `total` (default start + steps),
-                  for runs in portions. Momentum starts at 0 in each call.
+                  for runs in portions.
+    momentum:     to begin with, as an earlier report tells it; default 0.
+    teacher:      a network of the same classes whose outputs `module` learns beside the labels, `config.distill`
+                  of the loss (Hinton, Vinyals and Dean, arXiv 1503.02531, at temperature 1). Left as it was.
     Raises TrainingFailed when the loss or a weight is not finite, UserError where module, data and numbers do
     not fit, DataError for an unreadable image. The module is then worth nothing.
     """
@@ -74,15 +82,25 @@ def train(
             _dtype(module), arithmetic.memory_format,
         )  # fmt: skip
         with closing(cast(Generator[tuple[Tensor, Tensor]], batches)):
-            _run(module, batches, span, config, arithmetic, where, watch, on_step)
+            optimizer = make_optimizer(module, config)
+            optimizer.put_momentum(
+                {p: momentum[name] for name, p in module.named_parameters()} if momentum else {}
+            )
+            taught = nullcontext() if teacher is None else put(teacher.to(where).eval(), where, arithmetic)
+            with taught:
+                _run(module, teacher, optimizer, batches, span, config, arithmetic, where, watch, on_step)
+        told = {name: optimizer.momentum_of(p) for name, p in module.named_parameters()}
+        kept = {name: value.detach().cpu().contiguous() for name, value in told.items() if value is not None}
     if bad := sorted(non_finite(module) - held):
         raise TrainingFailed(f"{bad[0]} is not finite after {steps} steps of training; {_remedy(config)}")
     seconds = time.perf_counter() - began
-    return TrainReport(steps, steps * config.batch_size, watch.final, seconds, arithmetic.name)
+    return TrainReport(steps, steps * config.batch_size, watch.final, seconds, arithmetic.name, kept)
 
 
 def _run(
     module: nn.Module,
+    teacher: nn.Module | None,
+    optimizer: SGD,
     batches: Iterator[tuple[Tensor, Tensor]],
     span: tuple[int, int, int],
     config: TrainConfig,
@@ -92,7 +110,6 @@ def _run(
     on_step: OnStep | None,
 ) -> None:
     start, stop, total = span
-    optimizer = make_optimizer(module, config)
     parameters = list(optimizer.parameters)
     projections = [part.project_ for part in module.modules() if callable(getattr(part, "project_", None))]
     forward = _compiled(module) if config.compile else module
@@ -101,7 +118,8 @@ def _run(
         # Entered afresh for each step: autocast keeps its casts of the weights until it is left.
         with torch.autocast(device.type, torch.bfloat16) if arithmetic.bf16 else nullcontext():
             out = forward(x)
-        loss = nn.functional.cross_entropy(_at_least_float(out), y, label_smoothing=config.label_smoothing)
+            soft = None if teacher is None else _soft(teacher, x)
+        loss = _loss(_at_least_float(out), y, soft, config)
         loss.backward()
         if config.clip_norm is not None:
             nn.utils.clip_grad_norm_(parameters, config.clip_norm)
@@ -111,6 +129,20 @@ def _run(
         newest = watch.add(loss)
         if on_step is not None:
             on_step(step - start + 1, stop - start, newest)
+
+
+def _soft(teacher: nn.Module, x: Tensor) -> Tensor:
+    """The teacher's probabilities [B, classes]."""
+    with torch.no_grad():
+        return _at_least_float(teacher(x)).softmax(dim=1)
+
+
+def _loss(out: Tensor, y: Tensor, soft: Tensor | None, config: TrainConfig) -> Tensor:
+    """Cross-entropy with the labels and, with a teacher, `distill` of it with the teacher's probabilities."""
+    hard = nn.functional.cross_entropy(out, y, label_smoothing=config.label_smoothing)
+    if soft is None:
+        return hard
+    return (1 - config.distill) * hard + config.distill * nn.functional.cross_entropy(out, soft)
 
 
 def _span(steps: int, start: int, total: int | None) -> tuple[int, int, int]:

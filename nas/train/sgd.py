@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 from torch.optim.sgd import sgd
 
@@ -36,6 +37,17 @@ class SGD:
     def parameters(self) -> Iterator[Tensor]:
         """All that are stepped."""
         return (parameter for group in self.groups for parameter in group.parameters)
+
+    def put_momentum(self, values: Mapping[Tensor, Tensor]) -> None:
+        """Begin with these, of any device and layout, for the parameters that are stepped."""
+        for group in self.groups:
+            group.momentum.update(
+                (p, torch.empty_like(p).copy_(values[p])) for p in group.parameters if p in values
+            )
+
+    def momentum_of(self, parameter: Tensor) -> Tensor | None:
+        """Its momentum, once it had a gradient."""
+        return next((group.momentum[parameter] for group in self.groups if parameter in group.momentum), None)
 
     def step(self, rate: float) -> None:
         """One step of learning rate `rate` down the gradients."""

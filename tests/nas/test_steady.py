@@ -92,3 +92,24 @@ def test_random_walks_end_the_same_with_any_number_of_workers(tmp_path: Path, wo
         for order, n in enumerate((workers, 3))
     ]
     assert digests[0] == digests[1]
+
+
+def test_halving_carries_weights_momentum_and_schedule_from_rung_to_rung(tmp_path: Path) -> None:
+    config = tiny(generations=1, children=3, rungs=2, epochs=0.3)
+    outcome = search(config, tmp_path / "one", Silent(), "", partial(Shuffled, order=0))
+    first, second = outcome.view.generation(1)[:4], outcome.view.generation(1)[4:]
+    assert [record.job.extra["rung"] for record in (*first, *second)] == [0] * 4 + [1] * 2
+    for record in second:
+        before = outcome.view.trial(str(record.job.parent))
+        assert before in first
+        assert before.result is not None
+        assert record.job.extra["momentum"] == before.result.momentum
+        assert record.job.extra["parent_weights"] == before.result.weights
+        assert record.job.extra["start"] == before.job.steps
+        assert record.job.extra["total"] == before.job.steps + record.job.steps
+    assert outcome.view.final is not None
+    assert outcome.view.final.job.parent in {record.key for record in second}
+    again = search(config, tmp_path / "two", Recorder(stop_after=6), "", Inline)
+    assert again.stopped == "interrupted"
+    resumed = resume(tmp_path / "two", Silent(), executor=partial(Shuffled, order=1))
+    assert resumed.view.digest == outcome.view.digest

@@ -1,5 +1,6 @@
 """The policy alone: views in, proposals out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from random import Random
@@ -14,7 +15,7 @@ import morphs
 from morphs import AddSkip, ArchGraph, Deepen, GrowKernel, Limits, Move, Widen, cost
 from nas.ledger import Job, LedgerView, TrialRecord
 from nas.ledger.view import rank
-from nas.search import HillClimb, SpaceMoves, Uniform, graph_of
+from nas.search import HillClimb, Proposal, SpaceMoves, Uniform, graph_of
 from search_spaces import Space
 
 SEED = morphs.parse_graph("""
@@ -205,3 +206,64 @@ def test_what_a_crash_cut_short_is_made_whole_first() -> None:
     told = trial("1.0", 0.9)
     for begun in (told, replace(told, state="running", result=None)):
         assert policy.propose(view(root, begun), 0) == whole[1:]
+
+
+def told(proposals: Sequence[Proposal], scores: dict[str, float]) -> list[TrialRecord]:
+    """The proposals as trials that came to `scores`; None of them failed."""
+    return [
+        record_of(
+            Job(
+                "child", p.generation, p.slot, p.parent, p.moves, 0, 1, p.graph,
+                {"rung": p.slot // 5},
+            ),
+            scores.get(p.key, 0.1),
+        )
+        for p in proposals
+    ]  # fmt: skip
+
+
+def test_siblings_are_halved_among_themselves() -> None:
+    policy = HillClimb(Uniform(SpaceMoves(SPACE, Limits())), 4, 1, rungs=3)
+    root = trial("0.0", 0.99, kind="seed")
+    first = policy.propose(view(root), 0)
+    assert [p.key for p in first] == ["1.0", "1.1", "1.2", "1.3", "1.4"]
+    assert {p.share for p in first} == {(0.0, 0.25)}
+    begun = told(first, {"1.1": 0.5, "1.3": 0.6, "1.4": 0.4})
+    second = policy.propose(view(root, *begun), 0)
+    assert [(p.key, p.parent, p.moves, p.share) for p in second] == [
+        ("1.6", "1.1", "", (0.25, 0.5)),
+        ("1.8", "1.3", "", (0.25, 0.5)),
+        ("1.9", "1.4", "", (0.25, 0.5)),
+    ]
+    assert [p.graph for p in second] == [first[i].graph for i in (1, 3, 4)]
+    begun += told(second, {"1.6": 0.7, "1.8": 0.2, "1.9": 0.3})
+    third = policy.propose(view(root, *begun), 0)
+    assert [(p.key, p.share) for p in third] == [("1.11", (0.5, 1.0)), ("1.14", (0.5, 1.0))]
+    begun += told(third, {"1.11": 0.15, "1.14": 0.12})
+    assert (
+        policy.incumbent(view(root, *begun)).key == "1.11"
+    )  # lower rungs trained less, whatever they scored
+    assert view(root, *begun).best == policy.incumbent(view(root, *begun))
+    fourth = policy.propose(view(root, *begun), 0)
+    assert (fourth[0].key, fourth[0].parent) == ("2.0", "1.11")
+
+
+def test_a_rung_that_a_crash_cut_short_is_made_whole() -> None:
+    policy = HillClimb(Uniform(SpaceMoves(SPACE, Limits())), 4, 1, rungs=2)
+    root = trial("0.0", 0.5, kind="seed")
+    begun = told(policy.propose(view(root), 0), {"1.1": 0.5, "1.3": 0.6, "1.4": 0.4})
+    second = policy.propose(view(root, *begun), 0)
+    (one, *_) = told(second[:1], {})
+    at_work = replace(one, state="running", result=None)
+    assert policy.propose(view(root, *begun, at_work), 0) == second[1:]
+    assert policy.propose(view(root, *begun, replace(begun[0], state="running", result=None)), 0) == ()
+
+
+def test_a_generation_that_failed_in_part_or_whole_goes_on() -> None:
+    policy = HillClimb(Uniform(SpaceMoves(SPACE, Limits())), 2, 1, rungs=2)
+    root = trial("0.0", 0.5, kind="seed")
+    first = policy.propose(view(root), 0)
+    failed = [trial(p.key, None) for p in first]
+    assert [p.key for p in policy.propose(view(root, *failed), 0)] == ["2.0", "2.1", "2.2"]
+    one_left = [*failed[:2], trial("1.2", 0.3)]
+    assert [p.key for p in policy.propose(view(root, *one_left), 0)] == ["1.5"]

@@ -1,3 +1,4 @@
+import copy
 import hashlib
 import subprocess
 import sys
@@ -280,3 +281,61 @@ def test_fewer_images_than_a_batch():
 def test_a_network_for_other_data_is_refused():
     with pytest.raises(UserError, match="give it 2 outputs"):
         train(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), toy_data(), steps=1, config=CONFIG, seed=0)
+
+
+# -- in portions, and from a teacher ---------------------------------------------------------------------
+
+
+def alike(size=8) -> SearchData:
+    """One image again and again: no order of batches differs from another."""
+    pixels = torch.arange(size * size, dtype=torch.uint8).reshape(1, 1, size, size).expand(32, -1, -1, -1)
+    split = Split(pixels.contiguous(), torch.ones(32, dtype=torch.int64))
+    return SearchData("alike", split, split, ("a", "b"), (0.4,), (0.25,), Augment(False, 0), "0" * 64)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_portions_that_hand_the_momentum_on_are_the_whole(precision):
+    config = replace(CONFIG, precision=precision)
+    whole, parts, forgetful = (make_net(dropout=0.0, width=8) for _ in range(3))
+    train(whole, alike(), steps=9, config=config, seed=0)
+    first = train(parts, alike(), steps=4, total=9, config=config, seed=1)
+    train(parts, alike(), steps=5, start=4, total=9, config=config, seed=2, momentum=first.momentum)
+    assert equal(weights(whole), weights(parts))
+    train(forgetful, alike(), steps=4, total=9, config=config, seed=1)
+    train(forgetful, alike(), steps=5, start=4, total=9, config=config, seed=2)
+    assert not equal(weights(whole), weights(forgetful))
+
+
+def test_the_momentum_is_that_of_torch():
+    net = make_net(dropout=0.0)
+    reference = copy.deepcopy(net)
+    optimizer = torch.optim.SGD(reference.parameters(), lr=0.05, momentum=0.9, nesterov=True)
+    config = TrainConfig(batch_size=32, lr=0.05, weight_decay=0.0, label_smoothing=0.0, precision="fp32")
+    told = train(net, alike(), steps=1, config=config, seed=0).momentum
+    x = (alike().train.pixels.permute(0, 3, 1, 2).float() / 255 - 0.4) / 0.25
+    reference.train()
+    torch.nn.functional.cross_entropy(reference(x), alike().train.labels).backward()
+    optimizer.step()
+    for name, parameter in reference.named_parameters():
+        assert torch.allclose(told[name], optimizer.state[parameter]["momentum_buffer"], atol=1e-5)
+
+
+def test_a_teacher_is_learnt_from_and_left_as_it_was():
+    teacher = make_net(dropout=0.0)
+    train(teacher, toy_data(), steps=60, config=CONFIG, seed=0)
+    before = weights(teacher)
+    # Labels are worthless here: only the teacher tells the classes apart.
+    data = toy_data()
+    images = data.train.images
+    blind = replace(data, train=Split(images, torch.randint(2, (96,), generator=torch.Generator())))
+    x = (images.float() / 255 - 0.4) / 0.25
+
+    def right(distill: float) -> float:
+        pupil = make_net(seed=1, dropout=0.0)
+        config = replace(CONFIG, distill=distill, precision="fp32")
+        train(pupil, blind, steps=60, config=config, seed=0, teacher=teacher)
+        return (pupil.eval()(x).argmax(1) == data.train.labels).float().mean().item()
+
+    assert right(1.0) > 0.95
+    assert right(0.0) < 0.8
+    assert equal(weights(teacher), before)
