@@ -19,7 +19,8 @@ GRAPHS = {
         a1 = p_activation(c, fn=relu, per_channel=true); a2 = p_activation(a1, fn=relu)
         a3 = p_activation(a2, fn=leaky_relu, args=[0.2], per_channel=true); a4 = p_activation(a3, fn=gelu)
         a5 = p_activation(a4, fn=tanh, per_channel=true); a6 = elu(a5, args=[0.7]); a7 = softplus(a6)
-        s1 = scale(a7); s2 = scale(s1, per_channel=false); d = dropout(s2, p=0.3); m = mish(d); """,
+        s1 = scale(a7); s2 = scale(s1, per_channel=false); d = dropout(s2, p=0.3); z = lerp(d, s1)
+        y = lerp(z, d, per_channel=false); m = mish(y); """,
     "branches": """
         x = input(size=[3, 9, 7])
         a = conv2d(x, channels=2, kernel=3, padding=2, padding_mode=circular, dilation=2)

@@ -22,6 +22,7 @@ from morphs.graph.ops import (
     Dropout,
     Flatten,
     Input,
+    Lerp,
     Linear,
     MaxPool2d,
     Multiply,
@@ -102,6 +103,8 @@ def residual(b: Builder, x: str) -> str:
     inner = b.act(b.norm(b.conv(x, b.width(), same=True)))
     out = b.norm(b.conv(inner, width, same=True))
     terms = [x, out, *([b.conv(x, width, same=True)] if b.pick(True, False) else [])]
+    if len(terms) == 2 and b.pick(True, False):
+        return b.act(b.add(Lerp(per_channel=b.pick(True, False)), *terms))
     return b.act(b.add(Add(), *terms))
 
 

@@ -243,6 +243,29 @@ class Scale(Op):
 
 
 @dataclass(frozen=True)
+class Lerp(Op):
+    """The convex combination (1 − a)·x + a·y of two tensors of one shape; a is learned, within [0, 1].
+
+    One a for the layer, or one for each channel.
+    """
+
+    kind: ClassVar[str] = "lerp"
+    arity: ClassVar[tuple[int, int | None]] = (2, 2)
+    trait: ClassVar[Trait] = Trait.TIE
+    per_channel: bool = True
+
+    def shape(self, inputs: tuple[Shape, ...]) -> Shape:
+        """The common shape."""
+        if len(set(inputs)) != 1:
+            raise ShapeError(f"lerp reads different shapes {', '.join(map(str, inputs))}; make them equal")
+        return inputs[0]
+
+    def params(self, inputs: tuple[Shape, ...]) -> dict[str, Param]:
+        """a: () or (C,)."""
+        return {"a": per_channel(inputs[0], self.per_channel)}
+
+
+@dataclass(frozen=True)
 class MaxPool2d(Op):
     """Maximum over windows."""
 
@@ -378,7 +401,7 @@ class Concat(Op):
 
 
 OPS: tuple[type[Op], ...] = (
-    Input, Output, Conv2d, Linear, BatchNorm, Activation, PActivation, Scale, MaxPool2d, AvgPool2d,
+    Input, Output, Conv2d, Linear, BatchNorm, Activation, PActivation, Scale, Lerp, MaxPool2d, AvgPool2d,
     AdaptiveAvgPool2d, AdaptiveMaxPool2d, Flatten, Dropout, Add, Multiply, Concat,
 )  # fmt: skip
 

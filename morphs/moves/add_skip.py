@@ -1,35 +1,55 @@
-"""AddSkip: a shortcut that starts neutral (NASH, arXiv 1711.04528, network morphism type III)."""
+"""AddSkip: a shortcut that starts neutral (NASH, arXiv 1711.04528, network morphism types II and III)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import torch
+from torch import Tensor
 
 from morphs.graph.arch import ArchGraph, Node
-from morphs.graph.ops import Add, Output, Scale
-from morphs.move import NEW, Context, Made, Move, Options
+from morphs.graph.ops import Add, Concat, Conv2d, Lerp, Linear, Op, Output, Scale, Shape
+from morphs.init import fresh
+from morphs.move import NEW, Context, Made, Move, Options, Origin
+from morphs.moves.appended import appended
 from morphs.moves.editing import choices, require
-from morphs.network import Network
+from morphs.network import Key, Network
 
 SOURCES = ("activation", "p_activation", "add", "max_pool2d", "avg_pool2d", "concat")
 TARGETS = ("conv2d", "linear", "batch_norm", "activation", "p_activation")
+JOINS = ("add", "lerp", "concat")
 
 
 @dataclass(frozen=True)
 class AddSkip(Move):
-    """Add s · `source` to what `target` writes, with one learned factor s for each channel that starts at zero."""
+    """Let the readers of `target` read `source` too.
+
+    how="add": target + s · source, with one learned s for each channel that starts at 0.
+    how="convex": (1 − s) · target + s · source, s learned within [0, 1], from 0.
+    how="concat": the channels of source after those of target; the readers' weights for them start at 0.
+
+    project=true passes `source` through a 1×1 convolution (strided, where target's map is smaller; a linear layer on
+    vectors) that brings it to target's shape. With "add" it starts at 0 and takes the place of s; else it is random.
+    Of two factors in a row only one starts at 0, so that both learn.
+    """
 
     name: ClassVar[str] = "add_skip"
-    summary: ClassVar[str] = "a shortcut past one or more layers, with a learned factor that starts at zero"
+    summary: ClassVar[str] = "a shortcut past one or more layers that starts without effect"
 
     source: str
     target: str
+    how: Literal["add", "convex", "concat"] = "add"
+    project: bool = False
 
     @classmethod
     def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
-        """Options: reach (most weight layers to skip)."""
+        """Options: reach (most weight layers to skip), how, project."""
         reach = choices(options, "reach", (4,))[0]
+        ways = [
+            (how, bool(project))
+            for how in choices(options, "how", ("add",))
+            for project in choices(options, "project", (False,))
+        ]
         layers = frozenset(node.name for node in graph if node.op.kind in ("conv2d", "linear"))
         sources = [node.name for node in graph if node.op.kind in SOURCES]
         before: dict[str, frozenset[str]] = {}  # of each node, itself included
@@ -41,7 +61,8 @@ class AddSkip(Move):
                 if source in before[target.name]:
                     skipped = (before[target.name] - before[source]) & layers
                     if 1 <= len(skipped) <= reach:
-                        yield cls(source, target.name)
+                        for how, project in ways:
+                            yield cls(source, target.name, how, project)
 
     def reshape(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph."""
@@ -51,31 +72,92 @@ class AddSkip(Move):
                 f'node "{target.name}" is not computed from "{source.name}" inside the network',
                 "choose a target that lies after the source",
             )
-        shapes = graph.shape(source.name), graph.shape(target.name)
-        if shapes[0] != shapes[1]:
-            raise self.refuse(
-                f'"{source.name}" writes {shapes[0]} and "{target.name}" {shapes[1]}',
-                "choose nodes of one shape",
-            )
+        bridge = self._bridge(graph)
         for reader, _ in graph.consumers(target.name):
-            if isinstance(graph[reader].op, Add) and any(
-                isinstance(graph[term].op, Scale) and source.name in graph[term].inputs
-                for term in graph[reader].inputs
-            ):
+            if graph[reader].op.kind in JOINS and self._skips(graph, graph[reader]):
                 raise self.refuse(f'"{source.name}" already skips to "{target.name}"', "choose another pair")
-        scale, total = self._names(graph)
+        if self.how == "concat":
+            self._appended(graph)
+        name, joined = self._names(graph)
+        read = source.name if bridge is None else name
+        join: Op = {"add": Add(), "convex": Lerp(), "concat": Concat()}[self.how]
+        between = () if bridge is None else (Node(name, bridge, (source.name,)),)
         return graph.update(
-            *graph.rewired(target.name, total),
-            Node(scale, Scale(), (source.name,)),
-            Node(total, Add(), (target.name, scale)),
+            *graph.rewired(target.name, joined), *between, Node(joined, join, (target.name, read))
         )
 
+    def _bridge(self, graph: ArchGraph) -> Op | None:
+        """What `source` passes through on its way, if anything."""
+        source, target = graph.shape(self.source), graph.shape(self.target)
+        if self.project:
+            return self._projection(source, target)
+        if source != target and (self.how != "concat" or source[1:] != target[1:]):
+            instead = ", or project=true" if len(source) == len(target) else ""
+            raise self.refuse(
+                f'"{self.source}" writes {source} and "{self.target}" {target}',
+                f"choose nodes of one shape{instead}",
+            )
+        return Scale() if self.how == "add" else None
+
+    def _projection(self, source: Shape, target: Shape) -> Op:
+        if len(source) == len(target) == 1:
+            return Linear(target[0], bias=False)
+        if len(source) == len(target) == 3:
+            strides = [_stride(size, wanted) for size, wanted in zip(source[1:], target[1:], strict=True)]
+            if strides[0] and strides[1]:
+                return Conv2d(target[0], (1, 1), (strides[0], strides[1]), bias=False)
+        raise self.refuse(
+            f'no strided 1×1 convolution brings "{self.source}", {source}, to the size of "{self.target}", {target}',
+            "choose another pair",
+        )
+
+    def _skips(self, graph: ArchGraph, join: Node) -> bool:
+        """Whether `join` reads the source as one of these moves left it."""
+        direct = self.source in join.inputs and not isinstance(join.op, Add)
+        return direct or any(
+            graph[term].op.kind in ("scale", "conv2d", "linear") and graph[term].inputs == (self.source,)
+            for term in join.inputs
+            if term != self.target
+        )
+
+    def _appended(self, graph: ArchGraph) -> dict[Key, Origin]:
+        """Index maps of what reads `target`, when the source's channels follow its own."""
+        count = graph.shape(self.target if self.project else self.source)[0]
+        try:
+            return appended(graph, self.target, count)
+        except ValueError as error:
+            raise self.refuse(
+                f'"{self.target}" can\'t have more channels: {error}', "use how=add or convex"
+            ) from None
+
     def _names(self, graph: ArchGraph) -> tuple[str, str]:
-        return graph.fresh("scale"), graph.fresh("skip")
+        stem = "scale"
+        if self.project:
+            stem = "conv" if len(graph.shape(self.source)) == 3 else "fc"
+        return graph.fresh(stem), graph.fresh("skip")
 
     def fill(self, parent: Network, graph: ArchGraph, context: Context) -> Made:
-        """s = 0."""
-        scale, _ = self._names(parent.graph)
-        return {
-            (scale, "weight"): (torch.zeros(graph.params[scale, "weight"].shape, dtype=parent.dtype), NEW)
-        }
+        """Zeros where the shortcut starts without effect, fresh weights before them."""
+        bridge, join = self._names(parent.graph)
+        made: dict[Key, tuple[Tensor, Origin]] = {}
+        for key in ((bridge, "weight"), (join, "a")):
+            if key in graph.params and key not in parent.graph.params:
+                shape = graph.params[key].shape
+                random = key[0] == bridge and self.how != "add"
+                values = (
+                    fresh(graph[bridge], "weight", shape, context.generator) if random else torch.zeros(shape)
+                )
+                made[key] = (values.to(parent.dtype), NEW)
+        if self.how == "concat":
+            for (owner, name), origin in self._appended(parent.graph).items():
+                tensor, rows = origin.gather(parent.weights[owner, name]), origin.axes[0]
+                if rows is not None:  # of a norm, a scale or an activation: the new channels' own
+                    own = fresh(graph[owner], name, tuple(tensor.shape), context.generator).to(tensor.dtype)
+                    tensor = torch.where(torch.from_numpy(rows < 0), own, tensor)
+                made[owner, name] = (tensor, origin)
+        return made
+
+
+def _stride(size: int, wanted: int) -> int:
+    """The stride by which a 1×1 convolution takes `size` pixels to `wanted`; 0 if there is none."""
+    return next((s for s in range(1, size + 1) if (size - 1) // s + 1 == wanted), 0)

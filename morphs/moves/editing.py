@@ -62,7 +62,7 @@ def owners(graph: ArchGraph, *kinds: str) -> Iterator[Node]:
 
 KEEP_NONNEGATIVE = frozenset((
     "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "flatten", "dropout", "concat", "add",
-    "multiply",
+    "multiply", "lerp",
 ))  # fmt: skip
 
 

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from morphs.errors import NoFactoring, ShapeError
-from morphs.graph.activations import ACTIVATIONS
 from morphs.graph.arch import ArchGraph, Node
-from morphs.graph.ops import Add, Conv2d, Linear, PActivation
+from morphs.graph.ops import Add, Conv2d, Linear
 from morphs.move import NEW, Context, Made, Move, Options
-from morphs.moves.editing import choices, owners, require
+from morphs.moves.editing import choices, neutral_activation, owners, require
 from morphs.moves.templates import TEMPLATES, Paths, groups_of, kernel_of, path_layers, read_template
 from morphs.network import Network
 from morphs.solve.sequence import surely_holds
@@ -76,10 +75,7 @@ class Subnet(Move):
             raise self.refuse(f'node "{node.name}" has the op {op.kind}', "choose a conv2d or linear")
         if graph.is_shared(node.name):
             raise self.refuse(f'node "{node.name}" shares its parameters', "choose a layer that is used once")
-        if self.activation not in ACTIVATIONS:
-            raise self.refuse(
-                f"activation {self.activation} is unknown", f"choose one of {', '.join(ACTIVATIONS)}"
-            )
+        neutral_activation(self.name, self.activation, self.per_channel)
         paths = self._paths(op)
         if not all(paths) and graph.shape(node.name) != graph.input_shapes(node.name)[0]:
             raise self.refuse(
@@ -121,7 +117,7 @@ class Subnet(Move):
                 last_of_others = not act and name != node.name  # one bias is enough
                 changed.append(Node(name, replace(op, bias=False) if last_of_others else op, (read,)))
                 if act:
-                    phi = PActivation(self.activation, per_channel=self.per_channel)
+                    phi = neutral_activation(self.name, self.activation, self.per_channel)
                     changed.append(Node(act, phi, (name,)))
                 read = act or name
             ends.append(read)

@@ -51,6 +51,27 @@ class Scale(nn.Module):
         return self.weight.to(x.dtype).reshape([-1] + [1] * (x.dim() - 2)) * x
 
 
+class Lerp(nn.Module):
+    """(1 - a) * x + a * y with a learned `a` in [0, 1], one number or one for each channel.
+
+    Keep it in range by calling `project_` after each step.
+    """
+
+    def __init__(self, channels: int | None = None) -> None:
+        super().__init__()
+        self.a = nn.Parameter(torch.zeros(()) if channels is None else torch.zeros(channels))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """The same shape as x and y (N, C, ...)."""
+        a = self.a.to(x.dtype).reshape([-1] + [1] * (x.dim() - 2))
+        return (1 - a) * x + a * y
+
+    def project_(self) -> None:
+        """Clamp a to [0, 1]."""
+        with torch.no_grad():
+            self.a.clamp_(0, 1)
+
+
 class RegisteredActivation(nn.Module):
     """An activation function that `morphs.register_activation` added, by its name."""
 
@@ -117,6 +138,8 @@ def layer(op: Op, inputs: tuple[Shape, ...]) -> Layer | None:
             return PActivation, {"phi": phi, **({"channels": width} if op.per_channel else {})}
         case ops.Scale():
             return Scale, {"channels": width} if op.per_channel else {}
+        case ops.Lerp():
+            return Lerp, {"channels": width} if op.per_channel else {}
         case ops.MaxPool2d():
             return nn.MaxPool2d, {
                 "kernel_size": op.kernel, "stride": op.stride, "padding": op.padding, "dilation": op.dilation,

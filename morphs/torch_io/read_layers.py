@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 from morphs.graph import ops
 from morphs.graph.ops import Op, Pair, Shape
 from morphs.torch_io import read_calls as calls
-from morphs.torch_io.layers import ACTIVATION_MODULES, PActivation, RegisteredActivation, Scale
+from morphs.torch_io.layers import ACTIVATION_MODULES, Lerp, PActivation, RegisteredActivation, Scale
 from morphs.torch_io.reading import Made, Memory, Ref, Refused, pair
 from morphs.torch_io.reading import tensor as readable
 
@@ -89,6 +89,7 @@ WITH_TENSORS: Mapping[type[nn.Module], Callable[[Any], Op]] = {
     nn.PReLU: _prelu,
     PActivation: _p_activation,
     Scale: _scale,
+    Lerp: lambda module: ops.Lerp(module.a.dim() == 1),
     RegisteredActivation: lambda module: ops.Activation(module.activation_name),
 }
 
@@ -134,14 +135,16 @@ def layer_class(module: nn.Module) -> type[nn.Module] | None:
     return None
 
 
-def read_layer(module: nn.Module, input: Ref) -> Made:
-    """What `module` does with `input`. Raises Refused for what the vocabulary lacks."""
+def read_layer(module: nn.Module, input: Ref, *others: Ref) -> Made:
+    """What `module` does with `input`, and the `others`. Raises Refused for what the vocabulary lacks."""
     cls = layer_class(module)
     if cls is None:
         remedy = REMEDIES.get(type(module).__name__, "replace it, or leave the part that holds it outside")
         raise Refused(f"such a layer is not in the vocabulary; {remedy}")
+    if len(others) != (cls is Lerp):
+        raise Refused(f"it is called with {1 + len(others)} arguments; call it with one tensor")
     if cls in WITH_TENSORS:
-        return Made((WITH_TENSORS[cls](module),), (readable(input),))
+        return Made((WITH_TENSORS[cls](module),), tuple(readable(ref) for ref in (input, *others)))
     reader = AS_CALLS[cls]
     wanted = [name for name in inspect.signature(reader).parameters if name != "input"]
     given = {name: getattr(module, name) for name in wanted if hasattr(module, name)}

@@ -135,16 +135,17 @@ class _TraceReader:
         return found
 
     def _call_module(self, node: FxNode, given: list[Any]) -> Ref:
-        if len(given) != 1 or not isinstance(given[0], Ref):
+        refs = [value for value in given if isinstance(value, Ref)]
+        if not refs or len(refs) != len(given):
             raise Refused(f"it is called with {len(given)} arguments; call it with one tensor")
         path = str(node.target)
         module = self.trace.module.get_submodule(path)
-        shape = given[0].shape
-        made = read_layer(module, given[0])
+        shapes = tuple(ref.shape for ref in refs)
+        made = read_layer(module, *refs)
         if not made.ops:
             return self._emit(made, "")
-        made.ops[0].shape((shape,))  # before the weights are looked at
-        tensors = read_tensors(module, made.ops[0], shape)
+        made.ops[0].shape(shapes)  # before the weights are looked at
+        tensors = read_tensors(module, made.ops[0], shapes[0])
         return self._emit(made, "", Layer(path, tensors))
 
     # -- building --------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from morphs.errors import WeightsError
 from morphs.graph import ops
 from morphs.graph.arch import ArchGraph, Node
 from morphs.network import Key, Network
-from morphs.torch_io.layers import ACTIVATION_MODULES, PActivation, Scale, build_layer, layer
+from morphs.torch_io.layers import ACTIVATION_MODULES, Lerp, PActivation, Scale, build_layer, layer
 
 _RESERVED = frozenset(dir(GraphModule(nn.Module(), Graph()))) | frozenset((*kwlist, "self"))
 
@@ -23,7 +23,7 @@ def _attributes_of_layers() -> frozenset[str]:
     with torch.device("meta"):
         layers = (
             nn.Conv2d(1, 1, 1), nn.Linear(1, 1), nn.BatchNorm2d(1), nn.MaxPool2d(1), nn.AvgPool2d(1),
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(), Scale(), PActivation(nn.ReLU()),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(), Scale(), Lerp(), PActivation(nn.ReLU()),
             *(activation() for activation in ACTIVATION_MODULES.values()),
         )  # fmt: skip
     of_registered = ("activation_name", "activation_function")
@@ -82,7 +82,7 @@ def _emit(
         if path not in modules:
             with torch.device("meta"):  # the weights are assigned afterwards
                 modules[path] = build_layer(made)
-        return trace.call_module(path, (read[0],))
+        return trace.call_module(path, tuple(read))
     match node.op:
         case ops.Concat():
             return trace.call_function(torch.cat, (tuple(read), 1))

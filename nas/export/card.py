@@ -74,7 +74,7 @@ def card_text(card: ModelCard, graph: ArchGraph) -> str:
         "shape": list(graph.inputs[0].op.shape(())),
         "scores": scores,
         "splits": SPLITS,
-        "p_activations": any(node.op.kind == "p_activation" for node in graph),
+        "p_activations": any(node.op.kind in ("p_activation", "lerp") for node in graph),
         "tested": any(score.split == "test" for score in scores),
         "mean": ", ".join(f"{value:.4f}" for value in card.mean),
         "std": ", ".join(f"{value:.4f}" for value in card.std),

@@ -107,6 +107,8 @@ def test_joins_follow_torchs_broadcasting(sizes):
     if len(set(sizes)) > 1:
         with pytest.raises(ShapeError, match="add reads different shapes"):
             ops.Add().shape(tuple(sizes))
+        with pytest.raises(ShapeError, match="lerp reads different shapes"):
+            ops.Lerp().shape(tuple(sizes))
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,7 @@ def test_only_the_classes_in_use_are_written() -> None:
     assert "class PActivation(nn.Module)" in text
     assert "self.a3 = PActivation(nn.LeakyReLU(negative_slope=0.2), channels=4)" in text
     assert [line for line in text.splitlines() if line.startswith("class ")] == [
+        "class Lerp(nn.Module):",
         "class PActivation(nn.Module):",
         "class Scale(nn.Module):",
         "class Network(nn.Module):",
