@@ -232,6 +232,29 @@ def export(
 
 
 @app.command()
+def morph(
+    model: options.Model,
+    moves: options.Moves,
+    to: options.To,
+    shape: options.InputShape = None,
+    data: options.MoveData = None,
+    data_root: options.DataRoot = None,
+    seed: options.MoveSeed = 0,
+) -> None:
+    """Apply moves to a model of your own, each checked and measured, and save what comes of it.
+
+    MODEL is a folder that morphs.save or this command wrote, or package.module:function, which returns an nn.Module.
+    Go on from DIR with morphs.load(DIR).to_torch().
+    """
+    from nas import tables
+    from nas.morphing import morph, parse_shape
+
+    size = None if shape is None else parse_shape(shape)
+    tables.show(tables.children(morph(model, moves, to, size, data, data_root, seed)))
+    print(to)
+
+
+@app.command()
 def moves() -> None:
     """List the moves that networks grow by."""
     from nas import catalog, tables

@@ -192,6 +192,31 @@ Force = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder that holds the runs.")]
 To = Annotated[Path, typer.Option("--to", metavar="DIR", help="A new or empty folder.", show_default=False)]
+Model = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="A saved network, or package.module:function.", show_default=False),
+]
+Moves = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="MOVE...",
+        help="Moves as text, like 'widen(node=c1, to=64)' (see nas moves).",
+        show_default=False,
+    ),
+]
+InputShape = Annotated[
+    str | None,
+    typer.Option(
+        "--input",
+        metavar="C,H,W",
+        help="Shape of one input, where the function returns a module without an example.",
+    ),
+]
+MoveData = Annotated[
+    str | None,
+    typer.Option(metavar="NAME|PATH", help="A data set for moves that look at data, as in nas search."),
+]
+MoveSeed = Annotated[int, typer.Option(min=0, metavar="N", help="Of all randomness in new weights.")]
 Trial = Annotated[
     str | None,
     typer.Option(

@@ -14,6 +14,9 @@ from rich.text import Text
 from nas.text import count, percent, size, span
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from morphs import Child
     from nas.events import Outcome
     from nas.standing import Standing
 
@@ -72,6 +75,19 @@ def status(found: Standing) -> RenderableType:
     rows += [("command", found.command)] if found.command else []
     rows += [("next", found.next)]
     return facts(rows)
+
+
+def children(found: Iterable[Child]) -> RenderableType:
+    """The moves of a chain, each with what it cost and how far its child computes from its parent."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("move", overflow="fold")
+    for name in ("parameters", "drift in eval", "in train mode"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for child in found:
+        assert child.drift is not None
+        drifts = (f"{child.drift.eval:.1e}", f"{child.drift.train:.1e}")
+        table.add_row(Text(str(child.move)), count(child.network.graph.totals.weights), *drifts)
+    return table
 
 
 def overhead(share: float | None) -> str:

@@ -8,10 +8,6 @@ it runs its code.
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
-import traceback
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -20,8 +16,9 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, TensorDataset
 
 from nas.data.convert import item_image, item_label, to_labels, to_pixels
-from nas.data.types import ImageSplit, Items, Split, StreamSplit, one_line
+from nas.data.types import ImageSplit, Items, Split, StreamSplit
 from nas.errors import DataError
+from nas.named import call_named, where_raised
 
 _SPOT_CHECKS = 16
 
@@ -38,7 +35,7 @@ class CustomParts:
 
 def call(spec: str) -> CustomParts:
     """Import and call; DataError for all that can go wrong, with the place in the user's file."""
-    returned = _call(spec, _resolve(spec))
+    returned = call_named(spec, "--data", DataError)
     if not isinstance(returned, (tuple, list)) or len(cast(Any, returned)) not in (2, 3):
         raise DataError(
             f"{spec} returned {_kind(returned)}; return (train, test) or (train, val, test), "
@@ -50,42 +47,6 @@ def call(spec: str) -> CustomParts:
     return CustomParts(
         parts["train"], parts.get("val"), parts["test"], _class_names(given[0], parts["train"])
     )
-
-
-def _resolve(spec: str) -> Any:
-    module_name, _, function_name = spec.partition(":")
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        # An installed command does not see the current folder. Last, so that it hides nothing; it stays, so
-        # that spawned processes, which inherit the path, can import the same module.
-        sys.path.append(os.getcwd())
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
-            raise DataError(
-                f"no module {error.name} for --data {spec}; run from the folder that holds it, or install it"
-            ) from error
-        raise DataError(f"{spec} cannot be imported ({_where(error)}); install what it needs") from error
-    except Exception as error:
-        raise DataError(f"{spec} cannot be imported ({_where(error)}); repair the module") from error
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        raise DataError(
-            f"module {module_name} has no function {function_name}; name one as package.module:function"
-        )
-    return function
-
-
-def _call(spec: str, function: Any) -> object:
-    try:
-        return function()
-    except Exception as error:
-        raise DataError(f"{spec} failed ({_where(error)}); it is called without arguments") from error
-
-
-def _where(error: Exception) -> str:
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {one_line(error)}, {frame.filename}:{frame.lineno}"
 
 
 def _kind(value: object) -> str:
@@ -133,7 +94,7 @@ def _item(items: Items, index: int, where: str) -> tuple[tuple[int, int, int], i
         raise
     except Exception as error:
         raise DataError(
-            f"{where}: item {index} cannot be read as (image, label) ({_where(error)}); repair it"
+            f"{where}: item {index} cannot be read as (image, label) ({where_raised(error)}); repair it"
         ) from error
     h, w, c = item_image(image, f"{where}: item {index}").shape
     return (c, h, w), item_label(label, f"{where}: item {index}")

@@ -153,7 +153,7 @@ def _start(job: Job, store: Checkpoints, data: SearchData) -> tuple[Network, mor
     network = store.get(str(parent))
     if not job.moves:
         return network, None
-    batches = list(_calibration(data, derive(job.seed, "calibrate")))
+    batches = list(calibration(data, derive(job.seed, "calibrate")))
     worst = morphs.Drift(0.0, 0.0)
     loss = nn.functional.cross_entropy
     for child in morphs.apply_chain(network, job.moves, derive(job.seed, "morph") >> 1, batches, loss):
@@ -173,7 +173,7 @@ def _test_scores(module: nn.Module, job: Job, site: Worksite, data: SearchData) 
     return {"test_accuracy": scores.accuracy, "test_loss": scores.loss}
 
 
-def _calibration(data: SearchData, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+def calibration(data: SearchData, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     """A few batches of training data for moves that look at data."""
     generator = torch.Generator().manual_seed(seed)
     size = min(128, len(data.train))
