@@ -4,7 +4,7 @@ Runs `nas search nash` on CIFAR-10 with children of about five seconds or more a
 the overhead, while the memory of the driver and its workers is sampled (proportional set size: shared pages
 count once).
 
-    python runs/benchmarks/overhead.py --data-root DIR [--quick]
+    python runs/benchmarks/overhead.py --data-root DIR [--epochs X] [--quick]
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ def main() -> None:
     )
     parser.add_argument("--data-root", type=Path, required=True, help="where cifar-10-batches-py is")
     parser.add_argument("--quick", action="store_true", help="one generation of short children")
+    parser.add_argument("--epochs", default="0.4", help="of each competitor: fewer on a slower processor")
     arguments = parser.parse_args()
     run = OUT / "overhead"
     shutil.rmtree(run, ignore_errors=True)
@@ -36,7 +37,7 @@ def main() -> None:
         "--generations",
         "1" if arguments.quick else "8",
         "--epochs",
-        "0.02" if arguments.quick else "0.4",
+        "0.02" if arguments.quick else arguments.epochs,
     ]
     command = [sys.executable, "-m", "nas", "search", "nash", "--data", "cifar10", "--run", str(run), *size]
     process = subprocess.Popen([*command, "--data-root", str(arguments.data_root), "--quiet"])
