@@ -10,7 +10,10 @@ from nas.config import RunConfig
 from nas.ledger import Job, Ledger, LedgerView, Result, TrialRecord
 
 GRAPH = "x = input(size=[1, 4, 4])\nf = flatten(x)\nc = linear(f, features=3)\no = output(c)"
-DEEPEN = "deepen(node=r1, how=identity, channels=null, kernel=[3, 3], then=[1, 1], activation=relu, per_channel=true)"
+DEEPEN = (
+    "deepen(node=r1, how=identity, channels=null, kernel=[3, 3], then=[1, 1], activation=relu, per_channel=true, "
+    "groups=null, norm=false)"
+)
 
 
 def config(**changes: Any) -> RunConfig:

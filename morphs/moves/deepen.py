@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from math import prod
-from typing import ClassVar, Literal, Self
+from itertools import product
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 
-from morphs.errors import NoFactoring, ShapeError
+from morphs.errors import NeedsData, NoFactoring, ShapeError
 from morphs.graph.activations import ACTIVATIONS, PRELU
 from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import Activation, Conv2d, Input, Linear, Op, Output, Pair
-from morphs.move import NEW, Context, Made, Move, Options, Origin
+from morphs.move import NEW, Context, Made, Move, Options, Preserves
 from morphs.moves.editing import (
     choices,
     feeds_output,
@@ -22,8 +22,11 @@ from morphs.moves.editing import (
     require,
     writes_fixpoints,
 )
+from morphs.moves.insert_norm import InsertNorm
 from morphs.network import Network
-from morphs.solve.deconv import factor
+from morphs.solve.factor import factor, surely_factors
+
+DENSE: tuple[Any, ...] = (None,)
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,16 @@ class Deepen(Move):
     (1 − a)·φ(x) + a·x with a = 1 (equation 9) — or as φ itself where the inserted layer reads values that φ leaves
     as they are (idempotent φ, equation 8; `prelu` is always the P-activation).
 
+    norm: a batch norm between the inserted layer and φ, calibrated as by `insert_norm`, which needs batches; the
+    child is then exact in eval only, the inserted layer has no bias and φ starts as the P-activation.
+
+    groups: of the inserted identity, 1 where it is None. A factoring has those of `node`: each group of channels
+    is factored on its own.
+
     Padding: zeros cropped between two padded convolutions would make a factoring wrong at the border, so F1
     gets all the padding of the composite kernel, p + d(K1 + K2 − 1 − K)/2, and F2 none; then it is exact
-    everywhere. The stride stays with F2, unless F2 is 1×1.
+    everywhere. The stride stays with F2, except along an axis where F2 has a single tap. F1's bias starts at 0, so
+    that G's stays as it is.
     """
 
     name: ClassVar[str] = "deepen"
@@ -53,29 +63,44 @@ class Deepen(Move):
     then: Pair = (1, 1)  # of F2; (1, 1) for identity
     activation: str = "relu"
     per_channel: bool = True  # one a for each channel, or one for the layer
+    groups: int | None = None  # of an identity convolution; None for netmorph, which keeps those of `node`
+    norm: bool = False
+
+    @property
+    def preserves(self) -> Preserves:
+        """Exact, with a norm in eval only."""
+        return Preserves.EXACT_IN_EVAL if self.norm else Preserves.EXACT
 
     @classmethod
     def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
-        """Options: how, activation, kernels (identity), factors (pairs of kernels), ratio (of widths), min_channels."""
+        """Options: how, activation, norm, kernels and groups (identity; "depthwise" for as many as channels),
+        factors (pairs of kernels), ratio (of widths), min_channels.
+        """
         for how in choices(options, "how", ("identity", "netmorph")):
-            for activation in choices(options, "activation", ("relu",)):
-                if how == "identity":
-                    yield from cls._identity_candidates(graph, options, activation)
-                else:
-                    yield from cls._factor_candidates(graph, options, activation)
+            list_sites = cls._identity_candidates if how == "identity" else cls._factor_candidates
+            for activation, norm in product(
+                choices(options, "activation", ("relu",)), choices(options, "norm", (False,))
+            ):
+                for move in list_sites(graph, options):
+                    yield replace(move, activation=activation, norm=norm)
 
     @classmethod
-    def _identity_candidates(cls, graph: ArchGraph, options: Options, activation: str) -> Iterator[Self]:
+    def _identity_candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
         for node in graph:
             if node.op.kind in ("activation", "p_activation"):
-                spatial = len(graph.shape(node.name)) == 3
-                for kernel in choices(options, "kernels", ((3, 3),)) if spatial else ((1, 1),):
-                    yield cls(node.name, "identity", None, pair(kernel), (1, 1), activation)
+                width, *spatial = graph.shape(node.name)
+                kernels = choices(options, "kernels", ((3, 3),)) if spatial else ((1, 1),)
+                parts = choices(options, "groups", DENSE) if spatial else DENSE
+                for kernel, groups in product(kernels, parts):
+                    yield cls(
+                        node.name, kernel=pair(kernel), groups=width if groups == "depthwise" else groups
+                    )
 
     @classmethod
-    def _factor_candidates(cls, graph: ArchGraph, options: Options, activation: str) -> Iterator[Self]:
+    def _factor_candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
         for node in owners(graph, "conv2d", "linear"):
             outs, ins = graph.shape(node.name)[0], graph.input_shapes(node.name)[0][0]
+            kernel, groups = _filters(node.op)
             pairs = (
                 choices(options, "factors", (((3, 3), (1, 1)), ((1, 1), (3, 3)), ((3, 3), (3, 3))))
                 if isinstance(node.op, Conv2d)
@@ -84,15 +109,20 @@ class Deepen(Move):
             least = choices(options, "min_channels", (4,))[0]
             for ratio in choices(options, "ratio", (1, 2)):
                 for first, then in ((pair(one), pair(two)) for one, two in pairs):
-                    channels = max(least, int(ratio * (outs if _covers(first, node.op) else ins)))
-                    yield cls(node.name, "netmorph", channels, first, then, activation)
+                    covers = all(a >= k for a, k in zip(first, kernel, strict=True))
+                    channels = max(least, int(ratio * (outs if covers else ins)))
+                    yield cls(node.name, "netmorph", -(-channels // groups) * groups, first, then)
 
     def offer(self, graph: ArchGraph) -> ArchGraph:
         """Not listed: factorings that exist for some weights only."""
         child = self.reshape(graph)
         if self.how == "netmorph" and self.channels is not None:
             op, ins = graph[self.node].op, graph.input_shapes(self.node)[0][0]
-            if not _surely_factors(op, ins, self.channels, self.kernel, self.then):
+            outs = graph.shape(self.node)[0]
+            kernel, groups = _filters(op)
+            if not surely_factors(
+                outs // groups, ins // groups, kernel, self.channels // groups, self.kernel, self.then
+            ):
                 raise self.refuse(
                     f'node "{self.node}" has no sure factoring into kernels {self.kernel} and {self.then} by way of '
                     f"{self.channels} channels",
@@ -107,12 +137,18 @@ class Deepen(Move):
         if isinstance(node.op, Output):
             raise self.refuse(f'node "{self.node}" is the output', "choose the layer it reads")
         try:
-            return self._identity(graph, node) if self.how == "identity" else self._factored(graph, node)
+            child = self._without_norm(graph)
+            return InsertNorm(self._names(graph)[0]).reshape(child) if self.norm else child
         except ShapeError as error:
             raise self.refuse(str(error), "choose another kernel") from None
 
-    def _names(self, graph: ArchGraph, kind: str) -> tuple[str, str]:
-        return graph.fresh({"conv2d": "conv", "linear": "fc"}[kind]), graph.fresh("act")
+    def _without_norm(self, graph: ArchGraph) -> ArchGraph:
+        node = graph[self.node]
+        return self._identity(graph, node) if self.how == "identity" else self._factored(graph, node)
+
+    def _names(self, graph: ArchGraph) -> tuple[str, str]:
+        """Of the inserted layer and its non-linearity."""
+        return graph.fresh("fc" if len(graph.shape(self.node)) == 1 else "conv"), graph.fresh("act")
 
     def _identity(self, graph: ArchGraph, node: Node) -> ArchGraph:
         shape = graph.shape(node.name)
@@ -126,14 +162,22 @@ class Deepen(Move):
             )
         if isinstance(node.op, Input) or feeds_output(graph, node.name):
             raise self.refuse(f'node "{node.name}" is an end of the network', "choose a node inside")
+        groups = self.groups or 1
+        if groups > 1 and (len(shape) == 1 or shape[0] % groups):
+            raise self.refuse(
+                f'node "{node.name}" writes {shape}, which has no {groups} groups',
+                "choose a divisor of its channels",
+            )
+        padding = (self.kernel[0] // 2, self.kernel[1] // 2)
         op: Op = (
-            Linear(shape[0])
+            Linear(shape[0], bias=not self.norm)
             if len(shape) == 1
-            else Conv2d(shape[0], self.kernel, padding=(self.kernel[0] // 2, self.kernel[1] // 2))
+            else Conv2d(shape[0], self.kernel, padding=padding, groups=groups, bias=not self.norm)
         )
-        name, phi = self._names(graph, op.kind)
+        name, phi = self._names(graph)
         keeps = (
-            self.activation != PRELU
+            not self.norm
+            and self.activation != PRELU
             and ACTIVATIONS[self.activation].idempotent
             and writes_fixpoints(graph, node.name, self.activation)
         )
@@ -152,103 +196,116 @@ class Deepen(Move):
             raise self.refuse(f'node "{node.name}" shares its parameters', "choose a layer that is used once")
         if self.channels is None or self.channels < 1:
             raise self.refuse("the width between the factors is not given", "set channels to 1 or more")
-        name, phi = self._names(graph, op.kind)
+        if self.groups is not None:
+            raise self.refuse("a factoring has the groups of its layer", "leave out groups")
+        name, phi = self._names(graph)
         if isinstance(op, Linear):
             if self.kernel != (1, 1) or self.then != (1, 1):
                 raise self.refuse(f'node "{node.name}" is linear', "leave out kernel and then")
-            first: Op = Linear(self.channels, op.bias)
+            first: Op = Linear(self.channels, op.bias and not self.norm)
             second: Op = op
         else:
-            first, second = self._convolutions(op, self.channels)
+            first, second = self._convolutions(op, self.channels, self._place(graph, op))
         act = neutral_activation(self.name, self.activation, self.per_channel)
         return graph.update(
             Node(name, first, node.inputs), Node(phi, act, (name,)), replace(node, op=second, inputs=(phi,))
         )
 
-    def _convolutions(self, op: Conv2d, channels: int) -> tuple[Conv2d, Conv2d]:
-        if op.groups != 1:
+    def _place(self, graph: ArchGraph, op: Conv2d) -> Pair:
+        """Where G sits in the composite kernel: in its middle, or nearest to it where the output keeps its size."""
+        sizes = graph.input_shapes(self.node)[0][1:]
+        found: list[int] = []
+        for axis, (size, one, two, kernel) in enumerate(
+            zip(sizes, self.kernel, self.then, op.kernel, strict=True)
+        ):
+            pad, step, apart = op.padding[axis], op.stride[axis], op.dilation[axis]
+            more = one + two - 1 - kernel
+            room = size + 2 * pad - apart * (kernel - 1) - 1
+            fits = (at for at in range(more + 1) if (room + apart * (2 * at - more)) // step == room // step)
+            best = min(fits, key=lambda at: abs(2 * at - more), default=None)
+            if best is None:
+                raise self.refuse(
+                    f"kernels {self.kernel} and {self.then} can't compose to one that holds {op.kernel} in its middle",
+                    "choose kernels whose sum less one is larger than it by an even number",
+                )
+            found.append(best)
+        return found[0], found[1]
+
+    def _convolutions(self, op: Conv2d, channels: int, at: Pair) -> tuple[Conv2d, Conv2d]:
+        if channels % op.groups:
             raise self.refuse(
-                f'node "{self.node}" has {op.groups} groups', "choose a convolution without groups"
+                f'node "{self.node}" has {op.groups} groups', f"set channels to a multiple of {op.groups}"
             )
-        more = tuple(a + b - 1 - k for a, b, k in zip(self.kernel, self.then, op.kernel, strict=True))
-        if min(more) < 0 or any(m % 2 for m in more):
-            raise self.refuse(
-                f"kernels {self.kernel} and {self.then} can't compose to one that holds {op.kernel} in its middle",
-                "choose kernels whose sum less one is larger than it by an even number",
-            )
-        padding = tuple(p + d * m // 2 for p, d, m in zip(op.padding, op.dilation, more, strict=True))
-        stride_first = self.then == (1, 1)
+        early = [s if two == 1 else 1 for s, two in zip(op.stride, self.then, strict=True)]
         first = replace(
             op,
             channels=channels,
             kernel=self.kernel,
-            padding=padding,
-            stride=op.stride if stride_first else (1, 1),
+            padding=(op.padding[0] + op.dilation[0] * at[0], op.padding[1] + op.dilation[1] * at[1]),
+            stride=(early[0], early[1]),
+            bias=op.bias and not self.norm,
         )
         second = replace(
             op,
             kernel=self.then,
             padding=(0, 0),
             padding_mode="zeros",
-            stride=(1, 1) if stride_first else op.stride,
+            stride=(op.stride[0] // early[0], op.stride[1] // early[1]),
         )
         return first, second
 
     def fill(self, parent: Network, graph: ArchGraph, context: Context) -> Made:
-        """Weights of the inserted layer, its non-linearity and, for a factoring, F2."""
-        kind = "linear" if isinstance(graph[self.node].op, Linear) else "conv2d"
-        if self.how == "identity":
-            kind = "linear" if len(parent.graph.shape(self.node)) == 1 else "conv2d"
-        name, phi = self._names(parent.graph, kind)
-        made = (
-            self._fill_identity(graph, name)
+        """Weights of the inserted layer, its norm and non-linearity and, for a factoring, F2."""
+        if self.norm and context.batches is None:
+            raise NeedsData(f"{self.name}: a norm is calibrated on data and none was given; pass batches=")
+        name, phi = self._names(parent.graph)
+        filters = (
+            {name: self._identity_filters(graph, name)}
             if self.how == "identity"
-            else self._fill_factors(parent, name, context)
+            else self._factors(parent, name, context)
         )
-        made = {key: (tensor.to(parent.dtype), origin) for key, (tensor, origin) in made.items()}
-        bias = graph.params.get((name, "bias"))
-        if bias is not None:
-            made[name, "bias"] = (torch.zeros(bias.shape, dtype=parent.dtype), NEW)
-        a = graph.params.get((phi, "a"))
-        if a is not None:
-            made[phi, "a"] = (torch.ones(a.shape, dtype=parent.dtype), NEW)
-        return made
+        made = {(node, "weight"): (weight.to(parent.dtype), NEW) for node, weight in filters.items()}
+        for key, start in (((name, "bias"), 0.0), ((phi, "a"), 1.0)):
+            if key in graph.params:
+                made[key] = (torch.full(graph.params[key].shape, start, dtype=parent.dtype), NEW)
+        if not self.norm:
+            return made
+        part = self._without_norm(parent.graph)
+        weights = {key: made[key][0] if key in made else parent.weights[key] for key in part.params}
+        return {**made, **InsertNorm(name).fill(Network(part, weights), graph, context)}
 
-    def _fill_identity(
-        self, graph: ArchGraph, name: str
-    ) -> dict[tuple[str, str], tuple[torch.Tensor, Origin]]:
+    def _identity_filters(self, graph: ArchGraph, name: str) -> torch.Tensor:
         weight = torch.zeros(graph.params[name, "weight"].shape, dtype=torch.float64)
         each = torch.arange(len(weight))
         middle = tuple(k // 2 for k in weight.shape[2:])
-        weight[(each, each, *middle)] = 1
-        return {(name, "weight"): (weight, NEW)}
+        weight[(each, each % weight.shape[1], *middle)] = 1
+        return weight
 
-    def _fill_factors(
-        self, parent: Network, name: str, context: Context
-    ) -> dict[tuple[str, str], tuple[torch.Tensor, Origin]]:
-        weight = parent.weights[self.node, "weight"].double()
+    def _factors(self, parent: Network, name: str, context: Context) -> dict[str, torch.Tensor]:
+        op, weight = parent.graph[self.node].op, parent.weights[self.node, "weight"].double()
         filters = weight if weight.dim() == 4 else weight[:, :, None, None]
+        at = self._place(parent.graph, op) if isinstance(op, Conv2d) else None
         assert self.channels is not None
         try:
-            found = factor(filters, self.channels, self.kernel, self.then, context.generator)
+            found = factor(
+                filters, self.channels, self.kernel, self.then, context.generator, _filters(op)[1], at
+            )
         except NoFactoring as error:
             raise NoFactoring(f'{self.name}: node "{self.node}": {error}') from None
-        first, second = (f if weight.dim() == 4 else f[:, :, 0, 0] for f in (found.first, found.second))
         return {
-            (name, "weight"): (first.contiguous(), NEW),
-            (self.node, "weight"): (second.contiguous(), NEW),
+            node: (part if weight.dim() == 4 else part[:, :, 0, 0]).contiguous()
+            for node, part in ((name, found.first), (self.node, found.second))
         }
 
+    def spread(self, parent: Network, child: Network) -> float:
+        """Standard deviation of the inserted layer's weights, which for a factoring is also F2's, divided by that of
+        the parent's layer; for an identity, which replaces no layer, the deviation itself.
+        """
+        inserted = child.weights[self._names(parent.graph)[0], "weight"].double().std(correction=0)
+        layer = parent.weights.get((self.node, "weight"))
+        return float(inserted if layer is None else inserted / layer.double().std(correction=0))
 
-def _covers(kernel: Pair, op: Op) -> bool:
-    """Whether a factor of this kernel can hold the whole kernel of `op`."""
-    return not isinstance(op, Conv2d) or all(a >= b for a, b in zip(kernel, op.kernel, strict=True))
 
-
-def _surely_factors(op: Op, ins: int, channels: int, first: Pair, then: Pair) -> bool:
-    """Whether an exact factoring exists for any weights: one factor holds G's kernel and `channels` G's rank."""
-    outs = op.channels if isinstance(op, Conv2d) else op.features if isinstance(op, Linear) else 0
-    taps = prod(op.kernel) if isinstance(op, Conv2d) else 1
-    return (_covers(first, op) and channels >= min(outs, ins * taps)) or (
-        _covers(then, op) and channels >= min(ins, outs * taps)
-    )
+def _filters(op: Op) -> tuple[Pair, int]:
+    """Kernel and groups of a layer."""
+    return (op.kernel, op.groups) if isinstance(op, Conv2d) else ((1, 1), 1)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from morphs.errors import NoFactoring
 from morphs.graph.ops import Pair
-from morphs.solve.deconv import factor
+from morphs.solve.factor import factor
 
 MOST_GROWTH = 4.0  # of ‖F_1‖·‖rest‖ / √C over ‖G‖; a rotation has 1
 Stage = tuple[Pair, int]  # kernel and output channels of one layer

@@ -14,7 +14,7 @@ from morphs.move import Preserves
 MENUS = {  # small, so that every kind of choice comes up often
     "deepen": {
         "how": ("identity", "netmorph"), "activation": ("relu", "tanh"), "kernels": ((1, 1), (3, 3), (3, 1)),
-        "min_channels": (1,),
+        "min_channels": (1,), "groups": (None, "depthwise"), "norm": (False, False, True),
     },
     "compact": {"how": ("alg1", "alg2", "alg3", "random"), "activation": ("relu", "sigmoid"), "rows": (60,)},
     "widen": {"factor": (1.5, 2, 3)},

@@ -224,7 +224,8 @@ def test_refusals_state_fact_place_and_remedy(move):
 LEFT_OUT = {
     "widen(node=x, to=6, how=zero)": 'widen: node "x" is the input "x"; choose one of c, d',
     "widen(node=l, to=15, how=replicate)": 'widen: node "l" feeds the output, whose width is fixed at 10',
-    "deepen(node=d, how=netmorph, channels=2, kernel=[3, 3], then=[3, 3], activation=relu, per_channel=true)":
+    "deepen(node=d, how=netmorph, channels=2, kernel=[3, 3], then=[3, 3], activation=relu, per_channel=true, "
+    "groups=null, norm=false)":
         'deepen: node "d" has no sure factoring into kernels (3, 3) and (3, 3) by way of 2 channels; give more',
     "add_skip(source=r, target=d, how=add, project=false)":
         'add_skip: "r" writes (4, 8, 8) and "d" (4, 4, 4); choose nodes of one shape, or project=true',

@@ -179,7 +179,7 @@ def test_a_path_that_is_not_sure_is_tried_and_a_width_named():
     child = morphs.apply(net, 'subnet(node=c, template="(3:40)(3)")')
     assert child.drift.eval <= 1e-12
     with pytest.raises(NoFactoring, match=r'node "c": no exact factoring .* use \d+ channels or more'):
-        morphs.apply(net, 'subnet(node=c, template="(3:5)(3)")')
+        morphs.apply(net, 'subnet(node=c, template="(3:2)(3)")')
 
 
 def test_templates_are_read_relative_to_the_layer():
