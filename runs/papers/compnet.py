@@ -1,0 +1,454 @@
+"""Tables 1 and 2 of CompNet (Lu, Ma, Faltings) for LeNet4 -> LeNet5 on MNIST and VGG15 -> VGG16 on CIFAR-10.
+
+A parent is trained, a convolution inserted where the paper inserts it, and the child trained on: with Algorithms 1, 2
+and 3, with NetMorph at the width of Algorithm 2 (Oracle) and at the width before sparsifying (Redundant), and the
+redundant network from scratch, each for equally many epochs. Widths of the algorithms are the paper's own (Table 1),
+reached by `keep`, so that the arms differ in how neurons are chosen. Apart from that, `choice` lines show what the
+literal lambda = alpha = 0.1 keeps, and how the function fares when as many neurons are dropped by other rules.
+
+The validation split (1/20 of the training images) draws the curves; the test split is read once by each arm, at its
+end. Each result is one line of a state file; what is there is not run again.
+
+    python runs/papers/compnet.py --data-root DIR [--seeds 0 1 2] [--only lenet|vgg] [--quick | --full]
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "benchmarks"))
+from _common import Figure, environment, figure, finish  # noqa: E402
+
+import morphs  # noqa: E402
+from morphs import Compact, Network  # noqa: E402
+from morphs.errors import NoFactoring  # noqa: E402
+from nas.data import Augment, SearchData, load_search_data, load_test_split, train_batches  # noqa: E402
+from nas.evaluate import evaluate  # noqa: E402
+from nas.seeds import derive  # noqa: E402
+from nas.train import TrainConfig, train  # noqa: E402
+
+OUT = HERE / "out"  # trained parents; git ignores it
+Record = dict[str, Any]
+
+LENET4 = """
+    x = input(size=[1, 28, 28])
+    c1 = conv2d(x, channels=20, kernel=5); r1 = relu(c1); m1 = max_pool2d(r1, kernel=2)
+    c2 = conv2d(m1, channels=50, kernel=5); r2 = relu(c2); m2 = max_pool2d(r2, kernel=2)
+    f = flatten(m2); fc1 = linear(f, features=500); r3 = relu(fc1); fc2 = linear(r3, features=10); y = output(fc2)
+"""
+
+
+def vgg15(width: int, phi: str) -> str:
+    """VGG16 without its first convolution of 512 filters; `width` stands for the paper's 64. No batch norms."""
+    lines, read, number = ["x = input(size=[3, 32, 32])"], "x", 0
+    for stage, (times, count) in enumerate(((1, 2), (2, 2), (4, 3), (8, 2), (8, 3))):
+        for _ in range(count):
+            number += 1
+            lines.append(f"c{number} = conv2d({read}, channels={times * width}, kernel=3, padding=1)")
+            lines.append(f"r{number} = {phi}(c{number})")
+            read = f"r{number}"
+        lines.append(f"m{stage} = max_pool2d({read}, kernel=2)")
+        read = f"m{stage}"
+    lines += [f"f = flatten({read})", f"fc1 = linear(f, features={8 * width})", f"a = {phi}(fc1)",
+              "o = dropout(a)", "fc2 = linear(o, features=10)", "y = output(fc2)"]  # fmt: skip
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the paper's tables. inserted: phi of the new layer; kept: Table 1; paper: Table 2, in percent."""
+
+    name: str
+    net: str  # lenet or vgg
+    parent: str  # phi of the parent, which rows may share
+    inserted: str
+    redundant: int
+    kept: tuple[int, int, int]
+    paper: tuple[float, ...]  # Alg1, Alg2, Alg3, Oracle, Redundant, Scratch
+    seeds: int = 1
+
+
+ROWS = (
+    Row("LeNet4 to LeNet5 (ReLU)", "lenet", "relu", "relu", 100, (41, 46, 49),
+        (99.15, 99.20, 99.18, 99.17, 99.18, 99.19), 3),
+    Row("VGG15 to VGG16 (ReLU)", "vgg", "relu", "relu", 512, (165, 200, 255),
+        (84.74, 84.50, 83.31, 83.44, 82.38, 83.14), 3),
+    Row("VGG15 to VGG16 (Sigmoid)", "vgg", "relu", "sigmoid", 512, (196, 162, 105),
+        (83.63, 83.71, 83.08, 83.25, 82.54, 69.97)),
+    Row("VGG15 to VGG16 (TanH)", "vgg", "relu", "tanh", 512, (213, 178, 157),
+        (83.68, 83.52, 83.86, 83.41, 83.00, 80.70)),
+    Row("VGG15 to VGG16, all Sigmoid", "vgg", "sigmoid", "sigmoid", 512, (196, 162, 105), (0.0,) * 6),
+    Row("VGG15 to VGG16, all TanH", "vgg", "tanh", "tanh", 512, (213, 178, 157), (0.0,) * 6),
+)  # fmt: skip
+ARMS = ("Alg1", "Alg2", "Alg3", "NetMorph-Oracle", "NetMorph-Redundant", "Scratch")
+CHANCE = 0.15  # a parent below this accuracy has not learned
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Epochs of parent and child, points on a child's curve, `divide`: how much narrower than the paper VGG is."""
+
+    lenet: tuple[float, float]
+    vgg: tuple[float, float]
+    divide: int
+    points: int
+    rows: int
+    images: int | None = None  # of validation and test split each; None is all
+
+
+SETTINGS = {
+    "hour": Setting((2, 0.2), (4, 0.5), 8, 5, 20_000),  # of one core
+    "full": Setting((200, 100), (300, 100), 1, 100, 40_000),  # a GPU's day; the paper's widths
+    "quick": Setting((0.02, 0.01), (0.005, 0.005), 16, 1, 1500, 200),
+}
+# The paper trains with 5e-3 and 3e-4 for hundreds of epochs; a few epochs need more.
+TRAIN = {
+    "lenet": TrainConfig(lr=0.02, weight_decay=1e-6, label_smoothing=0.0, batch_size=64, clip_norm=5.0),
+    "vgg": TrainConfig(lr=0.02, weight_decay=1e-6, label_smoothing=0.0, batch_size=64, clip_norm=1.0, warmup_steps=100),
+}  # fmt: skip
+CHILD_LR = 0.005  # of all arms: a high rate would throw away what they inherit
+DATA = {"lenet": "mnist", "vgg": "cifar10"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every step of a call shares."""
+
+    name: str
+    setting: Setting
+    state: Path
+    root: Path | None
+    device: str
+
+    def key(self, kind: str, row: str, arm: str, seed: int) -> tuple[str, str, str, str, int]:
+        """What tells one result from another."""
+        return self.name, kind, row, arm, seed
+
+
+def main() -> None:
+    """Run what is missing, print the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data-root", type=Path, default=None, help="torchvision's folder of data sets")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--only", choices=tuple(TRAIN))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--state", type=Path, default=HERE / "compnet.jsonl")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--full", action="store_true", help="the paper's size: a day on a GPU")
+    length.add_argument("--quick", action="store_true", help="a minute: the same code, nothing learned")
+    arguments = parser.parse_args()
+    name = "full" if arguments.full else "quick" if arguments.quick else "hour"
+    state = OUT / "compnet_quick.jsonl" if arguments.quick else arguments.state
+    if arguments.quick:
+        state.unlink(missing_ok=True)
+    run = Run(name, SETTINGS[name], state, arguments.data_root, arguments.device)
+    seeds = arguments.seeds[:1] if arguments.quick else arguments.seeds
+    rows = [row for row in (ROWS[:2] if arguments.quick else ROWS) if arguments.only in (None, row.net)]
+    for seed in seeds:  # the first seed of every row, then the others
+        for row in rows:
+            if seed < row.seeds or arguments.quick:
+                for record in one_row(run, row, seed):
+                    print(line(record), flush=True)
+    records = [r for r in read(state) if r["setting"] == name]
+    print("\n".join(report(records)))
+    finish(__file__, figures(records))
+
+
+def one_row(run: Run, row: Row, seed: int) -> Iterator[Record]:
+    """Everything of one row and seed that the state file lacks."""
+    done = {
+        run.key(r["kind"], r["row"], r["arm"], r["seed"]): r
+        for r in read(run.state)
+        if r["setting"] == run.name
+    }
+    shared = f"{row.net} {row.parent}"
+    key = run.key("parent", shared, "parent", seed)
+    folder = OUT / run.name / f"compnet_{row.net}_{row.parent}_{seed}"
+    if key not in done or not (folder / "graph.json").exists():
+        record = parent(run, row, seed, folder) | {"row": shared}
+        if key not in done:
+            append(run.state, record)
+            yield record
+        done[key] = record
+    if done[key]["test"] < CHANCE and run.name != "quick":
+        yield {**done[key], "arm": f"parent at chance, {row.name} left out"}
+        return
+    net = morphs.load(folder)
+    wanted = [("arm", arm) for arm in ARMS]
+    if row.name == ROWS[0].name or (row.inserted == row.parent == "relu"):
+        wanted = [*(("choice", text) for text in choices(row, run.setting)), *wanted]
+    for kind, arm in wanted:
+        if run.key(kind, row.name, arm, seed) not in done:
+            make = choose if kind == "choice" else train_arm
+            record = base(run, row, seed, kind, arm) | make(run, row, seed, arm, net, done[key])
+            append(run.state, record)
+            yield record
+
+
+def parent(run: Run, row: Row, seed: int, folder: Path) -> Record:
+    """Train and keep a parent."""
+    data, test = splits(row.net, seed, run.root, run.setting.images)
+    text = LENET4 if row.net == "lenet" else vgg15(64 // run.setting.divide, row.parent)
+    net = morphs.init(morphs.parse_graph("\n".join(text.split(";"))), derive(seed, row.net, "init"))
+    epochs = getattr(run.setting, row.net)[0]
+    trained, curve, seconds = fitted(run, TRAIN[row.net], net, data, epochs, derive(seed, "parent"))
+    morphs.save(trained, folder)
+    scores = evaluate(trained.to_torch(), test, data, device=run.device)
+    return base(run, row, seed, "parent", "parent") | {
+        "test": scores.accuracy, "validation": curve[-1][1], "params": morphs.cost(trained.graph).params,
+        "seconds": seconds,
+    }  # fmt: skip
+
+
+def scaled(row: Row, setting: Setting) -> tuple[int, tuple[int, ...]]:
+    """Neurons before and after sparsifying, at this setting's width."""
+    divide = setting.divide if row.net == "vgg" else 1
+    return row.redundant // divide, tuple(round(kept / divide) for kept in row.kept)
+
+
+def move(row: Row, setting: Setting, **changes: Any) -> Compact:
+    """The insertion of this row."""
+    node = "c2" if row.net == "lenet" else "c8"
+    return Compact(
+        node, scaled(row, setting)[0], kernel=(3, 3), activation=row.inserted, rows=setting.rows, **changes
+    )
+
+
+def choices(row: Row, setting: Setting) -> list[str]:
+    """The literal settings, then as many neurons as Algorithm 2 kept in the paper by every rule."""
+    before, after = scaled(row, setting)
+    share = after[1] / before
+    literal = [f"{how} literal" for how in ("alg1", "alg2", "alg3")]
+    rules = ("alg1", "alg2", "alg3", "alg3 unfitted", "random", "random again", "norm", "contribution")
+    return [*literal, *(f"{how} {share:.3f}" for how in rules), "alg3 1.000"]
+
+
+def choose(run: Run, row: Row, seed: int, text: str, net: Network, _: Record) -> Record:
+    """The child that one rule makes, without training: what it keeps, and what the network still knows."""
+    data, _test = splits(row.net, seed, run.root, run.setting.images)
+    how, *words, last = text.split()
+    aim = {"penalty": 0.1} if last == "literal" else {"keep": float(last)}
+    unfitted = "unfitted" in words or (how, last) == ("alg3", "literal")
+    bound = move(row, run.setting, how=how, refit=not unfitted, **aim)
+    began = time.process_time()
+    child = morphs.apply(
+        net,
+        bound,
+        seed=derive(seed, "new layer", "again" in words) >> 1,
+        batches=batches(data, seed),
+        measure=False,
+    )
+    seconds = time.process_time() - began
+    scores = evaluate(child.network.to_torch(), data.val, data, device=run.device)
+    return {"notes": dict(child.notes), "after": scores.accuracy, "seconds": round(seconds, 1)}
+
+
+def train_arm(run: Run, row: Row, seed: int, arm: str, net: Network, parent: Record) -> Record:
+    """Grow as the arm says, train, and test once."""
+    data, test = splits(row.net, seed, run.root, run.setting.images)
+    before, after = scaled(row, run.setting)
+    began = time.process_time()
+    child, kept, notes = grown(run, row, seed, arm, net, before, after, data)
+    morphing = time.process_time() - began
+    epochs = getattr(run.setting, row.net)[1]
+    config = replace(TRAIN[row.net], lr=CHILD_LR)
+    trained, curve, seconds = fitted(run, config, child, data, epochs, derive(seed, row.name, "train"))
+    reached = next((at for at, value in curve if value >= parent["validation"]), None)
+    return {
+        "before": before, "kept": kept, "after": curve[0][1], "curve": curve, "epochs_to_parent": reached,
+        "test": evaluate(trained.to_torch(), test, data, device=run.device).accuracy, "notes": notes,
+        "params": morphs.cost(child.graph).params, "morph_seconds": round(morphing, 1), "seconds": seconds,
+    }  # fmt: skip
+
+
+def grown(
+    run: Run,
+    row: Row,
+    seed: int,
+    arm: str,
+    net: Network,
+    before: int,
+    after: tuple[int, ...],
+    data: SearchData,
+) -> tuple[Network, int, Record]:
+    """The arm's network before its training, its width, and notes."""
+    draw = derive(seed, "new layer") >> 1
+    bound = move(row, run.setting, keep=1.0)
+    if arm == "Scratch":
+        return morphs.init(bound.reshape(net.graph), draw), before, {}
+    if arm.startswith("NetMorph"):
+        width = before if arm.endswith("Redundant") else after[1]
+        try:
+            found = morphs.apply(net, bound.netmorph(net.graph, width), seed=draw)
+        except NoFactoring as error:  # the message names a width that works
+            wider = int(re.findall(r"use (\d+) channels", str(error))[0])
+            found, width = morphs.apply(net, bound.netmorph(net.graph, wider), seed=draw), wider
+        assert found.drift is not None
+        return found.network, width, {"drift": found.drift.eval}
+    number = int(arm[3])
+    bound = move(row, run.setting, how=f"alg{number}", keep=after[number - 1] / before)
+    made = morphs.apply(net, bound, seed=draw, batches=batches(data, seed))
+    assert made.drift is not None
+    return made.network, after[number - 1], {**made.notes, "drift": made.drift.eval}
+
+
+def fitted(
+    run: Run, config: TrainConfig, net: Network, data: SearchData, epochs: float, seed: int
+) -> tuple[Network, list[tuple[float, float]], float]:
+    """Train: the network, (epochs, validation accuracy) along the way, and processor seconds."""
+    steps = max(1, round(epochs * len(data.train) / config.batch_size))
+    module = net.to_torch()
+    curve = [(0.0, evaluate(module, data.val, data, device=run.device).accuracy)]
+    marks = {round(steps * i / run.setting.points) for i in range(1, run.setting.points + 1)}
+
+    def look(step: int, _: int, __: float) -> None:
+        if step in marks:
+            value = evaluate(copy.deepcopy(module), data.val, data, device=run.device).accuracy
+            curve.append((round(step * config.batch_size / len(data.train), 4), value))
+
+    began = time.process_time()
+    train(module, data, steps=steps, config=config, seed=seed, device=run.device, on_step=look)
+    return net.with_weights_from(module), curve, round(time.process_time() - began, 1)
+
+
+def batches(data: SearchData, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Training images as they are, for the fits; at most 20 times 256 of them."""
+    draws = torch.Generator().manual_seed(derive(seed, "batches"))
+    plain = Augment(flip=False, crop=0)
+    return islice(train_batches(data.train, 256, draws, data.mean, data.std, plain), 20)
+
+
+@cache
+def splits(net: str, seed: int, root: Path | None, images: int | None) -> tuple[SearchData, Any]:
+    """Training and validation data (1/20 held out by the seed), and the test split."""
+    data = load_search_data(DATA[net], root, seed, 0.05)
+    if net == "lenet":
+        data = replace(data, augment=Augment(flip=False, crop=0))
+    test = load_test_split(DATA[net], root, seed)
+    if images is not None:
+        data = replace(data, val=data.val.subset(torch.arange(images)))
+        test = test.subset(torch.arange(images))
+    return data, test
+
+
+def base(run: Run, row: Row, seed: int, kind: str, arm: str) -> Record:
+    """What every line says."""
+    return {
+        "setting": run.name, "kind": kind, "row": row.name, "arm": arm, "seed": seed,
+        "finished": time.strftime("%Y-%m-%d %H:%M"), "environment": environment(),
+    }  # fmt: skip
+
+
+def line(r: Record) -> str:
+    """A result for the log."""
+    parts = [f"{r['row']:<28} seed {r['seed']}  {r['kind']:<7}{r['arm']:<20}"]
+    if r.get("notes"):
+        parts.append(" ".join(f"{k}={v:.4g}" for k, v in r["notes"].items()))
+    parts += [f"{k} {r[k]:.4f}" for k in ("after", "test") if k in r]
+    return "  ".join([*parts, f"{r['seconds']:.0f} s"])
+
+
+def report(records: list[Record]) -> list[str]:
+    """Both tables, and what the choices kept, as Markdown; means over seeds."""
+    lines = ["| row | arm | neurons | right after, % | test, % | epochs to parent | paper: neurons, % | n |"]
+    lines.append("|---" * 8 + "|")
+    for row in ROWS:
+        for number, arm in enumerate(ARMS):
+            found = [r for r in records if (r["kind"], r["row"], r["arm"]) == ("arm", row.name, arm)]
+            if found:
+                reached = [r["epochs_to_parent"] for r in found]
+                paper = f"{row.kept[number]} of {row.redundant}, " if number < 3 else ""
+                lines.append(
+                    f"| {row.name} | {arm} | {found[0]['kept']} of {found[0]['before']} "
+                    f"| {100 * mean(r['after'] for r in found):.2f} | {100 * mean(r['test'] for r in found):.2f} "
+                    f"| {', '.join('never' if e is None else f'{e:.2g}' for e in reached)} "
+                    f"| {paper}{row.paper[number] or ''} | {len(found)} |"
+                )
+    lines += [
+        "",
+        "| row | rule | neurons | error of L2 | right after, % | lambda, alpha | n |",
+        "|---" * 7 + "|",
+    ]
+    for row, arm in dict.fromkeys((r["row"], r["arm"]) for r in records if r["kind"] == "choice"):
+        found = [r for r in records if (r["kind"], r["row"], r["arm"]) == ("choice", row, arm)]
+        kept, error = (mean(r["notes"][k] for r in found) for k in ("kept", "error"))
+        used = ", ".join(
+            f"{r['notes'].get('penalty', 0):.3g}, {r['notes'].get('alpha', 0):.3g}" for r in found[:1]
+        )
+        lines.append(
+            f"| {row} | {arm} | {kept:.0f} | {error:.3f} | {100 * mean(r['after'] for r in found):.2f} "
+            f"| {used} | {len(found)} |"
+        )
+    for r in records:
+        if r["kind"] == "parent":
+            state = " AT CHANCE: rows of this parent are left out" if r["test"] < CHANCE else ""
+            lines.append(f"parent {r['row']}, seed {r['seed']}: test {100 * r['test']:.2f} %{state}")
+    return lines
+
+
+def figures(records: list[Record]) -> list[Figure]:
+    """The paper's claims: as accurate as the rivals, and better neurons than by chance."""
+    made: list[Figure] = []
+
+    def tests(row: str, arm: str) -> list[float]:
+        return [r["test"] for r in records if (r["kind"], r["row"], r["arm"]) == ("arm", row, arm)]
+
+    for row in ROWS:
+        for arm in ("Alg1", "Alg2", "Alg3"):
+            ours, rival = tests(row.name, arm), tests(row.name, "NetMorph-Redundant")
+            if ours and rival:
+                gain = 100 * (mean(ours) - mean(rival))
+                made.append(
+                    figure(
+                        f"{row.name}: {arm} minus NetMorph-Redundant, n = {len(ours)}", gain, "points", ">= 0"
+                    )
+                )
+    for r in records:
+        if r["kind"] == "choice" and r["arm"].endswith("literal"):
+            made.append(
+                figure(f"{r['row']}, seed {r['seed']}: {r['arm']} keeps", r["notes"]["kept"], "neurons", None)
+            )
+    return made or [figure("results", len(records), "lines", None)]
+
+
+def read(state: Path) -> list[Record]:
+    """The lines of the state file; one cut short by a crash is no result."""
+    records: list[Record] = []
+    for text in state.read_text().splitlines() if state.exists() else ():
+        try:
+            records.append(json.loads(text))
+        except json.JSONDecodeError:
+            continue
+    return records
+
+
+def append(state: Path, record: Record) -> None:
+    """One more line, on disk before we go on."""
+    state.parent.mkdir(parents=True, exist_ok=True)
+    torn = state.exists() and not state.read_bytes().endswith(b"\n") and state.stat().st_size > 0
+    with state.open("a") as file:
+        file.write(("\n" if torn else "") + json.dumps(record) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+if __name__ == "__main__":
+    main()
