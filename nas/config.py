@@ -99,6 +99,13 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "final_share": 0.4,
         "train": {"lr": 0.05, "warmup_steps": 50, "clip_norm": 1.0, "weight_decay": 1e-4},
     },
+    "lenet": {
+        "data": "mnist",
+        "generations": 6,
+        "moves_per_child": 1,
+        "epochs": 2,
+        "train": {"lr": 0.05, "warmup_steps": 50, "clip_norm": 1.0},
+    },
     "cifar_quick": {
         "data": "cifar10",
         "generations": 8,
