@@ -48,7 +48,7 @@ class HeldOut:
 
     @property
     def probe(self) -> tuple[Tensor, ...] | None:
-        """The inputs kept back so far; None before there are any."""
-        if not self._kept:
+        """The inputs kept back so far; None before there are two, without which no batch norm has statistics."""
+        if sum(len(parts[0]) for parts in self._kept) < 2:
             return None
         return tuple(torch.cat(parts) for parts in zip(*self._kept, strict=True))

@@ -36,6 +36,9 @@ def facts_of(op: Op, inputs: tuple[Shape, ...]) -> Facts:
     """The facts of `op` reading `inputs`; ShapeError when they don't fit."""
     shape = op.shape(inputs)
     params = op.params(inputs)
+    # 8.0 equals 8: what is kept for one would be given to the other.
+    if any(type(n) is not int for n in (*shape, *(n for param in params.values() for n in param.shape))):
+        raise ShapeError(f"{op.kind} writes {shape}: sizes are whole numbers; give integers")
     weights = sum(prod(param.shape) for param in params.values() if param.trainable)
     width = shape[0] if op.kind in ("conv2d", "linear", "concat", "input") else 0
     return Facts(shape, MappingProxyType(params), weights, op.macs(inputs), prod(shape), width)

@@ -14,6 +14,7 @@ from torch import nn
 import morphs
 from morphs.errors import ActivationError, CodecError, IllegalMove, ShapeError
 from morphs.graph import activations
+from morphs.graph.state import facts_of
 
 CALLS = 0
 
@@ -34,6 +35,7 @@ def registry(monkeypatch):
     for name, kept in before.items():
         getattr(activations, name).clear()
         getattr(activations, name).update(kept)
+    facts_of.cache_clear()  # a process never loses a name; this one just did
 
 
 GOOD = {

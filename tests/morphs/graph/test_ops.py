@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from morphs.errors import ShapeError
 from morphs.graph import ops
-from morphs.graph.ops import OPS, Op
+from morphs.graph.ops import OPS, Conv2d, Linear, Op
+from morphs.graph.state import facts_of
 from morphs.torch_io.layers import build_layer, layer
 
 small = st.integers(0, 4)
@@ -148,3 +149,14 @@ def test_macs_count_the_multiplications_of_a_forward_pass():
     assert conv.macs(((4, 7, 5),)) == 6 * 3 * 4 * (2 * 3 * 2)
     assert ops.Linear(5).macs(((7,),)) == 35
     assert ops.BatchNorm().macs(((7,),)) == 0
+
+
+def test_sizes_that_are_no_integers_are_refused_and_not_kept_for_those_that_are():
+    facts_of.cache_clear()  # one that is kept for integers is no harm
+    wrong = (Conv2d(8.0, (3, 3)), Conv2d(8, (3, 3), stride=(2.0, 1)), Conv2d(8, (3.0, 3)))
+    for op in wrong:
+        with pytest.raises(ShapeError, match="sizes are whole numbers"):
+            facts_of(op, ((4, 8, 8),))
+    with pytest.raises(ShapeError, match="sizes are whole numbers"):
+        facts_of(Linear(4.0), ((5,),))
+    assert all(type(n) is int for n in facts_of(Conv2d(8, (3, 3)), ((4, 8, 8),)).shape)
