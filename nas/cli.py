@@ -113,6 +113,7 @@ def search(
     final: options.FinalHow = None,
     limit: options.LimitOption = None,
     policy: options.PolicyOption = None,
+    objective: options.ObjectiveOption = None,
     rungs: options.Rungs = None,
     move_sampler: options.MoveSamplerOption = None,
     executor: options.ExecutorOption = None,
@@ -138,6 +139,7 @@ def search(
         "final": final,
         "limits": limit,
         "policy": policy,
+        "objective": objective,
         "rungs": rungs,
         "move_sampler": move_sampler,
         "executor": executor,
@@ -164,6 +166,7 @@ def search(
 def resume(
     run: options.Run,
     data: options.SameData = None,
+    policy: options.SamePolicy = None,
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:

@@ -44,7 +44,7 @@ def search(
 
 
 def resume(name: str, force: bool, quiet: bool, data: str | None, nursery: Nursery) -> int:
-    """Go on with a run; the exit code. data: see `nas.run.resume`. Raises RunError when that can't be done."""
+    """Go on with a run; the exit code. data, policy: see `nas.run.resume`. Raises RunError when that can't be done."""
     folder = find_run(name)
     local = partial(LocalExecutor, nursery=nursery)
     return _watched(quiet, folder, lambda watcher: resume_run(folder, watcher, force, data, local))
