@@ -179,7 +179,7 @@ def resume(
     with closing(Nursery.start()) as nursery:
         with _starting(quiet):
             from nas import drive
-        raise typer.Exit(drive.resume(run, force, quiet, data, nursery))
+        raise typer.Exit(drive.resume(run, force, quiet, data, policy, nursery))
 
 
 @app.command()

@@ -52,7 +52,9 @@ def _local_search(config: RunConfig, sampler: MoveSampler, uniform: Uniform) -> 
 
 def _pareto(config: RunConfig, sampler: MoveSampler, uniform: Uniform) -> Policy:
     price = OBJECTIVES["params" if config.objective == "latency" else config.objective]
-    return Pareto(sampler, price, config.children + 1, config.moves_per_child, select=config.select)
+    return Pareto(
+        sampler, uniform.neighbourhood, price, config.children + 1, config.moves_per_child, select=config.select
+    )
 
 
 def _params(graph: str) -> float:

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from nas.ledger import LedgerView, TrialRecord
 from nas.search.earned import value
-from nas.search.moves import Draw, MoveSampler
+from nas.search.moves import Draw, MoveSampler, Neighbourhood
 from nas.search.policy import Criterion, Proposal, best_of_all, birth, searched
 from nas.seeds import derive
 
@@ -31,6 +31,7 @@ class Pareto:
     """
 
     sampler: MoveSampler
+    neighbourhood: Neighbourhood
     cost: Callable[[str], float]
     wave: int
     moves_per_child: int
