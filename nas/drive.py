@@ -59,7 +59,8 @@ def configuration(what: str, overrides: dict[str, Any]) -> RunConfig:
     if "limits" in values:
         values["limits"] = dict(parse_limit(text) for text in values["limits"])
     config = make_config(what, values)
-    _check_device(config.device)
+    if not config.address:  # else the cluster's nodes have it, or not
+        _check_device(config.device)
     return config
 
 
