@@ -6,7 +6,8 @@ store (s3://bucket/folder, gs://…), where each network lies under its digest a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import morphs
@@ -18,26 +19,27 @@ from nas.ray.ticket import Parcel
 
 @dataclass
 class Luggage:
-    """The checkpoints of one job: the parent's, which came with it, and the child's, which is to go back."""
+    """The checkpoints of one job: those that came with it, and those that are to go back. By digest."""
 
-    parent: Parcel | None
+    came: Mapping[str, Parcel]
     storage: Storage | None
-    child: Parcel | None = None
+    made: dict[str, Parcel] = field(default_factory=dict[str, Parcel])
 
     def get(self, digest: str) -> Network:
-        """The parent. Raises RunError when what came is another network."""
-        if self.parent is None and self.storage is None:
+        """A network that the job reads. Raises RunError when it didn't come, or came as another."""
+        if digest in self.came:
+            return opened(self.came[digest], digest)
+        if self.storage is None:
             raise RunError(f"checkpoint {digest[:12]}: did not come with its job; resume the run")
-        parcel = self.parent or (self.storage.get(digest) if self.storage else ("", b""))
-        return opened(parcel, digest)
+        return opened(self.storage.get(digest), digest)
 
     def put(self, network: Network) -> str:
-        """Take the child; its digest."""
+        """Take a network that the job made; its digest."""
         parcel = morphs.pack(network)
         if self.storage is not None:
             self.storage.put(network.digest, parcel)
         else:
-            self.child = parcel
+            self.made[network.digest] = parcel
         return network.digest
 
 

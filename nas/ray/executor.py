@@ -27,6 +27,7 @@ from nas.config import RunConfig
 from nas.errors import NasError, UserError
 from nas.execute import Done, Progressed
 from nas.execute.local import LOG, START_SECONDS
+from nas.execute.task import made, reads
 from nas.ledger import Job, Store
 from nas.ray.carry import Storage, opened
 from nas.ray.session import Session, connect
@@ -68,17 +69,17 @@ class RayExecutor:
     _thread: threading.Thread | None = None
     _scratch: Path | None = None
     _flights: dict[int, Flight] = field(default_factory=dict[int, Flight])
-    _parents: dict[str, ray.ObjectRef[Parcel]] = field(default_factory=dict[str, "ray.ObjectRef[Parcel]"])
+    _sent: dict[str, ray.ObjectRef[Parcel]] = field(default_factory=dict[str, "ray.ObjectRef[Parcel]"])
 
     def submit(self, number: int, job: Job) -> None:
         """Hand a job to Tune. The first starts Ray: raises RunError when that can't be done."""
         if self._thread is None:
             self._start()
         try:
-            parent = self._send_parent(job)
+            networks = self._send(job)
         except UserError as error:  # of the record or the storage
-            self._desk.news.put(Delivered(Done(number, None, str(error), fault=True), None))
-            self._flights[number] = Flight(Ticket(number, None, None, None), job)
+            self._desk.news.put(Delivered(Done(number, None, str(error), fault=True), {}))
+            self._flights[number] = Flight(Ticket(number, None, None, {}), job)
             return
         order = Order(
             config=self.config.model_dump_json(),
@@ -87,7 +88,7 @@ class RayExecutor:
             path=tuple(str(entry) for entry in sys.path),
             storage=self.config.storage,
         )
-        flight = Flight(Ticket(number, order, job, parent), job)
+        flight = Flight(Ticket(number, order, job, networks), job)
         self._flights[number] = flight
         self._desk.waiting.put(flight.ticket)
 
@@ -123,7 +124,7 @@ class RayExecutor:
             self._kill_all()
         session.close()
         self._flights.clear()
-        self._parents.clear()
+        self._sent.clear()
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
@@ -150,22 +151,21 @@ class RayExecutor:
                 if isinstance(message, Running):
                     _kill(message.actor)
 
-    def _send_parent(self, job: Job) -> ray.ObjectRef[Parcel] | None:
-        """Make the parent's weights available to whoever will perform `job`. Raises RunError, LedgerDamaged."""
-        digest = job.extra.get("parent_weights")
-        if digest is None:
-            return None
+    def _send(self, job: Job) -> dict[str, ray.ObjectRef[Parcel]]:
+        """Make the networks that `job` reads available to whoever will perform it. Raises RunError, LedgerDamaged."""
         store = Store(self.run / "checkpoints")
         if self.config.storage:
             storage = Storage(self.config.storage)
-            if not storage.has(str(digest)):
-                storage.put(str(digest), morphs.pack(store.get(str(digest))))
-            return None
-        needed = {flight.job.extra.get("parent_weights") for flight in self._flights.values()}
-        self._parents = {known: ref for known, ref in self._parents.items() if known in {*needed, digest}}
-        if digest not in self._parents:
-            self._parents[str(digest)] = ray.put(morphs.pack(store.get(str(digest))))
-        return self._parents[str(digest)]
+            for digest in reads(job):
+                if not storage.has(digest):
+                    storage.put(digest, morphs.pack(store.get(digest)))
+            return {}
+        needed = {digest for flight in self._flights.values() for digest in reads(flight.job)} | {*reads(job)}
+        self._sent = {digest: sent for digest, sent in self._sent.items() if digest in needed}
+        for digest in reads(job):
+            if digest not in self._sent:
+                self._sent[digest] = ray.put(morphs.pack(store.get(digest)))
+        return {digest: self._sent[digest] for digest in reads(job)}
 
     def _heard(self, message: Any) -> Iterator[Progressed | Done]:
         """What a message from Tune's thread means to the engine."""
@@ -195,8 +195,9 @@ class RayExecutor:
         if result is None:
             return message.done
         try:
-            parcel = message.parcel or Storage(str(self.config.storage)).get(result.weights)
-            Store(self.run / "checkpoints").put(opened(parcel, result.weights))
+            for digest in made(result):
+                parcel = message.parcels.get(digest) or Storage(str(self.config.storage)).get(digest)
+                Store(self.run / "checkpoints").put(opened(parcel, digest))
         except UserError as error:
             return Done(message.done.number, None, str(error), fault=True)
         return message.done

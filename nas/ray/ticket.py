@@ -32,18 +32,19 @@ class Order:
 class Ticket:
     """A job's way through Tune, as the configuration of a trial.
 
-    Tune keeps, copies and prints what a trial's configuration holds. So this copies to itself, and `spend`
-    lets go of the weights: otherwise each parent would stay in the object store as long as the run.
+    networks: those that the job reads, by digest. Tune keeps, copies and prints what a trial's configuration holds. So this copies to itself, and `spend`
+    lets go of them: otherwise each parent would stay in the object store as long as the run.
     """
 
     number: int
     order: Order | None
     job: Job | None
-    parent: ray.ObjectRef[Parcel] | None
+    networks: dict[str, ray.ObjectRef[Parcel]]
 
     def spend(self) -> None:
         """Hold nothing any more."""
-        self.order = self.job = self.parent = None
+        self.order = self.job = None
+        self.networks = {}
 
     def __deepcopy__(self, memo: Any) -> Ticket:
         return self
@@ -62,7 +63,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Delivered:
-    """A job's end, with the child's network unless that lies in the storage already."""
+    """A job's end, with the networks that it made, by digest; those that lie in the storage already are left out."""
 
     done: Done
-    parcel: Parcel | None
+    parcels: dict[str, Parcel]

@@ -38,13 +38,13 @@ def train_child(config: dict[str, Any]) -> None:
     )  # here, since each trial is a new thread with a setting of its own
     _say(Started(ticket.number, ray.get_runtime_context().get_node_id()))
     storage = Storage(ticket.order.storage) if ticket.order.storage else None
-    luggage = Luggage(None if ticket.parent is None else ray.get(ticket.parent), storage)
+    luggage = Luggage({digest: ray.get(sent) for digest, sent in ticket.networks.items()}, storage)
     if isinstance(data, str):
         done = Done(ticket.number, None, data, fault=True)
     else:
         site = site_of(settings, luggage)
         done = attempt(ticket.number, ticket.job, site, data, _progress(ticket.number))
-    _say(Delivered(done, luggage.child if done.result is not None else None))
+    _say(Delivered(done, luggage.made if done.result is not None else {}))
 
 
 @lru_cache(maxsize=1)
