@@ -30,10 +30,10 @@ class Order:
 
 @dataclass(eq=False)
 class Ticket:
-    """A job's way through Tune, as the configuration of a trial.
+    """A job's way through Tune, as the configuration of a trial. networks: those that the job reads, by digest.
 
-    networks: those that the job reads, by digest. Tune keeps, copies and prints what a trial's configuration holds. So this copies to itself, and `spend`
-    lets go of them: otherwise each parent would stay in the object store as long as the run.
+    Tune keeps, copies and prints what a trial's configuration holds. So this copies to itself, and `spend` lets
+    go of the networks: otherwise each parent would stay in the object store as long as the run.
     """
 
     number: int

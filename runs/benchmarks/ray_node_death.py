@@ -13,7 +13,6 @@ outcome is compared with.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import tempfile
 import time
@@ -34,7 +33,6 @@ from nas.ray import RayExecutor
 from nas.run import search
 
 WORKERS = 3
-os.environ["RAY_worker_niceness"] = "0"  # else 15: anything else on the machine would starve the children
 PATIENCE = {
     "health_check_initial_delay_ms": 500,
     "health_check_period_ms": 500,
@@ -134,9 +132,10 @@ class Killer(Silent):
 
 def on_cluster(size: dict[str, Any], run: Path, quick: bool) -> Killer:
     """The search on a cluster of three, one of which dies."""
+    # Ray's workers are nice (15): anything else on the machine would starve them.
+    settings = {"worker_niceness": 0, **(PATIENCE if quick else {})}
     head: dict[str, Any] = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 2**27}
-    if quick:
-        head["_system_config"] = PATIENCE
+    head["_system_config"] = settings
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         for _ in range(WORKERS - 1):
