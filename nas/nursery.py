@@ -143,7 +143,7 @@ def main(descriptor: int) -> None:
     for end in (woken, wake):
         os.set_blocking(end, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # from here on the closed socket says it
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     config, data = None, None
     brood: dict[int, int] = {}  # numbers of the workers by process
