@@ -182,19 +182,19 @@ def test_an_idempotent_one_is_inserted_plainly_after_itself():
 
 def test_names_that_are_not_registered_here_are_refused_with_the_remedy():
     remedy = r"morphs.register_activation\("
-    with pytest.raises(CodecError, match=f"bent is no op; .* registered first: {remedy}"):
-        morphs.parse_graph(TEXT)
+    with pytest.raises(CodecError, match=f"unheard is no op; .* registered first: {remedy}"):
+        morphs.parse_graph(TEXT.replace("bent", "unheard"))
     with pytest.raises(
-        ShapeError, match=f"\"p\": activation 'bent' is unknown; .* register it first: {remedy}"
+        ShapeError, match=f"\"p\": activation 'unheard' is unknown; .* register it first: {remedy}"
     ):
-        morphs.parse_graph(TEXT.replace("bent(", "relu("))
+        morphs.parse_graph(TEXT.replace("bent(", "relu(").replace("bent", "unheard"))
     document = json.loads(morphs.parse_graph(TEXT.replace("bent", "relu")).to_json())
-    document["nodes"][2]["op"]["fn"] = "bent"
+    document["nodes"][2]["op"]["fn"] = "unheard"
     with pytest.raises(CodecError, match=f"register it first: {remedy}"):
         morphs.graph_from_json(json.dumps(document))
     net = lively(morphs.parse_graph(TEXT.replace("bent", "relu")))
-    with pytest.raises(IllegalMove, match=f"activation bent is unknown; .* register it first: {remedy}"):
-        morphs.apply(net, "deepen(node=b, activation=bent)")
+    with pytest.raises(IllegalMove, match=f"activation unheard is unknown; .* register it first: {remedy}"):
+        morphs.apply(net, "deepen(node=b, activation=unheard)")
 
 
 def test_another_process_reads_the_graph_once_it_has_registered_the_name(tmp_path):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from strategies import lively
 
 import morphs
-from morphs.errors import IllegalMove
+from morphs.errors import IllegalMove, ShapeError
 
 TEXT = """
     x = input(size=[3, 6, 6])
@@ -93,7 +93,10 @@ def test_pairs_of_convolutions_are_exact_wherever_they_are_taken(data):
     text = f"""
         x = input(size=[4, 17, 19]); c = conv2d(x, {convolution(True)}); d = conv2d(c, {convolution(pick(False, True))})
         out = output(d)"""
-    net = lively(morphs.parse_graph(text))
+    try:
+        net = lively(morphs.parse_graph(text))
+    except ShapeError:  # a window larger than what it reads
+        return
     try:
         child = morphs.apply(net, "reparameterise(node=d, how=pair)")
     except IllegalMove:
