@@ -203,9 +203,14 @@ def one_case(data: Any, tally: Tally) -> None:
 
 
 def draw_site(data: Any, net: Network) -> Move | None:
-    """A site of a random kind of move: kinds first, so that the rare ones come up too."""
+    """A site of a random kind of move: kinds first, so that the rare ones come up too.
+
+    Of its menu one value for each choice is drawn first, since listing the sites of all of them takes most of the time.
+    """
     for move in data.draw(st.permutations(morphs.MOVES)):
-        sites = list(move.sites(net, LIMITS, MENUS.get(move.name)))
+        menu = MENUS.get(move.name, {})
+        drawn = {choice: (data.draw(st.sampled_from(values)),) for choice, values in menu.items()}
+        sites = list(move.sites(net, LIMITS, drawn)) or (list(move.sites(net, LIMITS, menu)) if drawn else [])
         if sites:
             return data.draw(st.sampled_from(sites))
     return None
@@ -274,9 +279,10 @@ def replay(parent: Network, chain: list[str], begin: int, batches: Any, last: Ne
 
 def run(net: Network, probes: Probes, dtype: torch.dtype = torch.float64) -> dict[bool, torch.Tensor]:
     """What the network computes in eval (False) and in train mode (True), dropout off, as float64 [N, …]."""
+    module = net.to(dtype).to_torch()
     out: dict[bool, torch.Tensor] = {}
-    for training in (False, True):
-        module = net.to(dtype).to_torch().train(training)
+    for training in (False, True):  # in this order: train mode writes running statistics, which only eval mode reads
+        module.train(training)
         for part in module.modules():
             if isinstance(part, torch.nn.Dropout):
                 part.eval()
