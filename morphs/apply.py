@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -13,7 +14,7 @@ from morphs.drift import Drift, allowance, drift
 from morphs.errors import DriftExceeded, LimitExceeded, MorphError, ParseError, WeightsError
 from morphs.held_out import HeldOut
 from morphs.limits import Limits
-from morphs.move import Batch, Context, Loss, Made, Move, Origin, Preserves
+from morphs.move import Batch, Context, Loss, Move, Origin, Preserves
 from morphs.moves import MOVES
 from morphs.network import Key, Network
 from morphs.textform import parse_call, refuse_constant, split
@@ -101,7 +102,7 @@ def apply(
             f'{bound_move.name}: tensor {bad[0][1]} of node "{bad[0][0]}" holds NaN or infinity; mend the parent first'
         )
     bound_move.check_weights(network)
-    versions = _versions(network)
+    versions = network.versions()
     bounded = bound_move.most_drift is not None
     source = None
     if bound_move.preserves is Preserves.APPROXIMATE and batches is not None:
@@ -109,13 +110,12 @@ def apply(
     context = Context(torch.Generator().manual_seed(seed), source or batches, loss)
     made = bound_move.fill(network, graph, context)
     graph = bound_move.settle(network.graph, graph, made)
-    child, origin = _inherit(network, graph.params, made)
-    result = Network(graph, child)
-    touched = [key for key, version in _versions(network).items() if version != versions[key]]
-    if touched:
-        raise MorphError(
-            f"{bound_move}: it wrote into the parent's {touched[0]}; a move must not, report this"
-        )
+    result = network.derived(graph, {key: tensor for key, (tensor, _) in made.items()})
+    origin = {key: made[key][1] if key in made else _kept(key) for key in result.weights}
+    after = network.versions()
+    if after != versions:
+        touched = next(key for key in versions if after[key] != versions[key])
+        raise MorphError(f"{bound_move}: it wrote into the parent's {touched}; a move must not, report this")
     if probe is None and source is not None:
         probe = source.probe
     found = drift(network, result, probe, seed) if measure or bounded else None
@@ -132,14 +132,6 @@ def apply(
 def _drift_eval(child: Child) -> float:
     assert child.drift is not None
     return child.drift.eval
-
-
-def _versions(network: Network) -> dict[Key, int]:
-    """How often each tensor was written to; tensors of inference mode can't tell."""
-    return {
-        key: 0 if tensor.is_inference() else tensor._version  # pyright: ignore[reportPrivateUsage]
-        for key, tensor in network.weights.items()
-    }
 
 
 def _check_drift(
@@ -175,12 +167,7 @@ def apply_chain(
         network = child.network
 
 
-def _inherit(
-    parent: Network, params: Mapping[Key, object], made: Made
-) -> tuple[dict[Key, Tensor], dict[Key, Origin]]:
-    """The move's tensors, and for all other parameters the parent's own."""
-    weights: dict[Key, Tensor] = {}
-    origin: dict[Key, Origin] = {}
-    for key in params:
-        weights[key], origin[key] = made[key] if key in made else (parent.weights[key], Origin(key))
-    return weights, origin
+@lru_cache(maxsize=2**16)
+def _kept(key: Key) -> Origin:
+    """The origin of a parameter that the move left alone."""
+    return Origin(key)

@@ -23,18 +23,26 @@ def init(graph: ArchGraph, seed: int = 0, dtype: torch.dtype = torch.float32) ->
     return Network(graph, weights)
 
 
-def fresh(node: Node, name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """A fresh tensor for parameter `name` of `node`, in float64."""
+def fresh(
+    node: Node,
+    name: str,
+    shape: tuple[int, ...],
+    generator: torch.Generator,
+    dtype: torch.dtype = torch.float64,
+) -> Tensor:
+    """A fresh tensor for parameter `name` of `node`."""
     if isinstance(node.op, (Conv2d, Linear)) and name == "weight":
-        return he_normal(shape, generator)
+        return he_normal(shape, generator, dtype)
     if name == "num_batches_tracked":
         return torch.zeros(shape, dtype=torch.int64)
     ones = (isinstance(node.op, BatchNorm) and name in ("weight", "running_var")) or node.op.kind == "scale"
     assert not (isinstance(node.op, PActivation) and ones)
-    return (torch.ones if ones else torch.zeros)(shape, dtype=torch.float64)
+    return (torch.ones if ones else torch.zeros)(shape, dtype=dtype)
 
 
-def he_normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Normal with variance 2 / fan-in; shape is (out, in, *kernel). Float64."""
+def he_normal(
+    shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype = torch.float64
+) -> Tensor:
+    """Normal with variance 2 / fan-in; shape is (out, in, *kernel)."""
     deviation = sqrt(2 / max(1, prod(shape[1:])))
-    return torch.randn(shape, generator=generator, dtype=torch.float64) * deviation
+    return torch.randn(shape, generator=generator, dtype=dtype).mul_(deviation)

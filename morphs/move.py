@@ -22,6 +22,7 @@ from morphs.textform import format_call
 Batch = tuple[Tensor | tuple[Tensor, ...], Tensor]  # inputs [N, ...], one for each Input, and targets [N]
 Loss = Callable[[Tensor, Tensor], Tensor]
 Options = Mapping[str, Any]
+Index = np.ndarray[Any, np.dtype[np.int64]]  # of each child index the parent's, or −1
 
 
 class Preserves(Enum):
@@ -42,8 +43,8 @@ class Origin:
     """
 
     source: Key | None
-    axes: tuple[np.ndarray[Any, np.dtype[np.int64]] | None, ...] = ()
-    entries: np.ndarray[Any, np.dtype[np.int64]] | None = None
+    axes: tuple[Index | None, ...] = ()
+    entries: Index | None = None
 
     def gather(self, parent: Tensor, fill: float = 0.0) -> Tensor:
         """`parent` carried along the index maps, new entries set to `fill`."""
@@ -56,10 +57,15 @@ class Origin:
                 continue
             picked = torch.from_numpy(np.maximum(index, 0)).to(parent.device)
             moved = moved.index_select(axis, picked)
-            if (index < 0).any():
-                new = torch.from_numpy(np.flatnonzero(index < 0)).to(parent.device)
-                moved = moved.index_fill(axis, new, fill)
+            for start, stop in _new_runs(index):
+                moved.narrow(axis, start, stop - start).fill_(fill)  # index_select copied
         return moved
+
+
+def _new_runs(index: Index) -> list[tuple[int, int]]:
+    """Where `index` is −1: (start, stop) of each run."""
+    ends = np.flatnonzero(np.diff(np.concatenate([[False], index < 0, [False]])))
+    return [(int(start), int(stop)) for start, stop in ends.reshape(-1, 2)]
 
 
 NEW = Origin(None)

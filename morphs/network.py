@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import isfinite
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from morphs.errors import WeightsError
 from morphs.graph.arch import ArchGraph
+from morphs.graph.ops import Param
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,18 +43,27 @@ class Network:
             raise WeightsError(
                 f'network: node "{node}": tensor {name} {fact}; give exactly the graph\'s parameters'
             )
-        for (node, name), param in params.items():
-            shape = tuple(self.weights[node, name].shape)
-            if shape != param.shape:
-                raise WeightsError(
-                    f'network: node "{node}": {name} has shape {shape}; the graph says {param.shape}'
-                )
-            if name != "num_batches_tracked" and not self.weights[node, name].is_floating_point():
-                raise WeightsError(
-                    f'network: node "{node}": {name} is of {self.weights[node, name].dtype}; give floating numbers'
-                )
-        ordered = {key: self.weights[key].detach() for key in params}
+        ordered = {key: checked(key, self.weights[key], param) for key, param in params.items()}
         object.__setattr__(self, "weights", MappingProxyType(ordered))
+
+    def derived(self, graph: ArchGraph, made: Mapping[Key, Tensor]) -> Network:
+        """A network of `graph` with the tensors in `made` and, for all other parameters, this network's own."""
+        own, known = self.weights, self.graph.params
+        weights: dict[Key, Tensor] = {}
+        for key, param in graph.params.items():
+            if key in made:
+                weights[key] = checked(key, made[key], param)
+            elif key not in own:
+                raise WeightsError(f'network: node "{key[0]}": tensor {key[1]} is missing; make it')
+            else:
+                weights[key] = own[key] if param is known[key] else checked(key, own[key], param)
+        network = object.__new__(Network)
+        object.__setattr__(network, "graph", graph)
+        object.__setattr__(network, "weights", MappingProxyType(weights))
+        network._finite.update(self._finite)
+        for key in (*made, *(own.keys() - weights.keys())):
+            network._finite.pop(key, None)
+        return network
 
     def __reduce__(self) -> tuple[type[Network], tuple[ArchGraph, dict[Key, Tensor]]]:
         return Network, (self.graph, dict(self.weights))
@@ -62,7 +73,7 @@ class Network:
             f"Network({self.graph!r}, {sum(t.numel() for t in self.weights.values())} numbers, {self.dtype})"
         )
 
-    @property
+    @cached_property
     def dtype(self) -> torch.dtype:
         """The coarsest floating type of the weights (float64 of a network without any)."""
         kinds = {t.dtype for t in self.weights.values() if t.is_floating_point()}
@@ -100,7 +111,46 @@ class Network:
         return Network(self.graph, weights_from(self.graph, module))
 
     def nonfinite(self) -> tuple[Key, ...]:
-        """The tensors that hold NaN or infinity."""
-        return tuple(
-            k for k, t in self.weights.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())
+        """The tensors that hold NaN or infinity. What was found finite is looked at again only once written to."""
+        known, versions = self._finite, self.versions()
+        if known == versions and None not in versions.values():
+            return ()
+        for key, tensor in self.weights.items():
+            if versions[key] is None or known.get(key) != versions[key]:
+                known.pop(key, None)
+                if is_finite(tensor):
+                    known[key] = versions[key]
+        return tuple(key for key in self.weights if key not in known)
+
+    @cached_property
+    def _finite(self) -> dict[Key, int | None]:
+        return {}
+
+    def versions(self) -> dict[Key, int | None]:
+        """How often each tensor was written to; None for tensors of inference mode, which can't tell."""
+        try:
+            return {key: tensor._version for key, tensor in self.weights.items()}  # pyright: ignore[reportPrivateUsage]
+        except RuntimeError:
+            return {
+                key: None if tensor.is_inference() else tensor._version  # pyright: ignore[reportPrivateUsage]
+                for key, tensor in self.weights.items()
+            }
+
+
+def checked(key: Key, tensor: Tensor, param: Param) -> Tensor:
+    """`tensor`, outside autograd, when it fits `param`; else WeightsError."""
+    if tensor.shape != param.shape:
+        raise WeightsError(
+            f'network: node "{key[0]}": {key[1]} has shape {tuple(tensor.shape)}; the graph says {param.shape}'
         )
+    if not tensor.dtype.is_floating_point and key[1] != "num_batches_tracked":
+        raise WeightsError(f'network: node "{key[0]}": {key[1]} is of {tensor.dtype}; give floating numbers')
+    return tensor if type(tensor) is Tensor and not tensor.requires_grad else tensor.detach()
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether `tensor` holds neither NaN nor infinity."""
+    if not tensor.is_floating_point():
+        return True
+    # one pass: a sum with NaN or infinity in it is not finite; that of large finite numbers may overflow
+    return isfinite(float(tensor.sum())) or bool(torch.isfinite(tensor).all())

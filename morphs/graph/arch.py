@@ -242,6 +242,8 @@ class ArchGraph:
             return ArchGraph(node for name, node in nodes.items() if name not in gone)
         graph = object.__new__(ArchGraph)
         graph._keep(state)
+        if not gone and all(n.name in self and n.inputs == self._nodes[n.name].inputs for n in changed):
+            graph.__dict__["_ordered"] = tuple([state.nodes[node.name] for node in self])  # as wired before
         return graph
 
     def rewired(self, old: str, new: str, keep: Iterable[str] = ()) -> tuple[Node, ...]:

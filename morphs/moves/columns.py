@@ -1,16 +1,17 @@
 """Where the columns of a child's tensor come from when the units of one channel group change."""
 
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from morphs.graph.arch import ArchGraph
 from morphs.graph.ops import Axis, is_depthwise
 from morphs.graph.widths import Widths, channel_groups
-from morphs.move import Move
+from morphs.move import Index, Move
 from morphs.moves.editing import require
+from morphs.network import Key
 
-Index = np.ndarray[Any, np.dtype[np.int64]]
 NEW_UNIT = -1  # in an index map: a unit that the parent lacks
 
 
@@ -39,6 +40,20 @@ def in_blocks(local: Index, part: int, blocks: int) -> Index:
     return np.concatenate([np.where(local < 0, NEW_UNIT, local + block * part) for block in range(blocks)])
 
 
+def following(graph: ArchGraph, widths: Widths, number: int) -> Iterator[Key]:
+    """The parameters, in canonical order, of the layers that write or read channel group `number`: all whose axes
+    can follow it."""
+    writers = widths.writers[number]
+    near = {*writers, *(reader for name in writers for reader, _ in graph.consumers(name))}
+    owners = {graph[name].owner for name in near}
+    return (key for key in graph.params if key[0] in owners)
+
+
+def depthwise(graph: ArchGraph, owner: str) -> bool:
+    """Whether `owner` is a depthwise convolution, which reads one channel to each that it writes."""
+    return is_depthwise(graph[owner].op, graph.input_shapes(owner))
+
+
 def spans(graph: ArchGraph, widths: Widths, owner: str, axis: Axis) -> list[tuple[int, int, int]]:
     """(group, width, times) of the spans along a parameter's axis, cut to one group's share where it is grouped."""
     node = graph[owner]
@@ -51,21 +66,35 @@ def spans(graph: ArchGraph, widths: Widths, owner: str, axis: Axis) -> list[tupl
     return found
 
 
-def columns(
-    graph: ArchGraph, widths: Widths, owner: str, axis: Axis, number: int, units: Index
-) -> Index | None:
-    """The parent's column of every child column along a parameter's axis; None where the axis stays as it is."""
-    if axis is Axis.NONE or (axis is Axis.IN and is_depthwise(graph[owner].op, graph.input_shapes(owner))):
-        return None
-    along = spans(graph, widths, owner, axis)
-    if all(group != number for group, _, _ in along):
-        return None
-    pieces: list[Index] = []
-    start = 0
-    for group, width, times in along:
-        whole = widths.groups[group].width
-        mapped = units[: len(units) * width // whole] if group == number else np.arange(width)
-        index = (mapped[:, None] * times + np.arange(times)).reshape(-1) + start
-        pieces.append(np.where(np.repeat(mapped, times) < 0, NEW_UNIT, index))
-        start += width * times
-    return np.concatenate(pieces)
+@dataclass(frozen=True)
+class ColumnMaps:
+    """Where columns come from when channel group `number` of `graph` gets the units `units`: for each of the child's
+    units the parent's, or NEW_UNIT."""
+
+    graph: ArchGraph
+    widths: Widths
+    number: int
+    units: Index
+    _known: dict[tuple[tuple[int, int, int], ...], Index] = field(default_factory=dict)
+
+    def __call__(self, owner: str, axis: Axis) -> Index | None:
+        """The parent's column of every child column along a parameter's axis; None where the axis stays as it is."""
+        if axis is Axis.NONE or (axis is Axis.IN and depthwise(self.graph, owner)):
+            return None
+        along = tuple(spans(self.graph, self.widths, owner, axis))
+        if all(group != self.number for group, _, _ in along):
+            return None
+        if along not in self._known:  # many layers lie along the same spans
+            self._known[along] = self._columns(along)
+        return self._known[along]
+
+    def _columns(self, along: tuple[tuple[int, int, int], ...]) -> Index:
+        pieces: list[Index] = []
+        start = 0
+        for group, width, times in along:
+            whole, units = self.widths.groups[group].width, self.units
+            mapped = units[: len(units) * width // whole] if group == self.number else np.arange(width)
+            index = (mapped[:, None] * times + np.arange(times)).reshape(-1) + start
+            pieces.append(np.where(np.repeat(mapped, times) < 0, NEW_UNIT, index))
+            start += width * times
+        return np.concatenate(pieces)

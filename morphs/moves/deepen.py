@@ -260,7 +260,7 @@ class Deepen(Move):
             raise NeedsData(f"{self.name}: a norm is calibrated on data and none was given; pass batches=")
         name, phi = self._names(parent.graph)
         filters = (
-            {name: self._identity_filters(graph, name)}
+            {name: self._identity_filters(graph, name, parent.dtype)}
             if self.how == "identity"
             else self._factors(parent, name, context)
         )
@@ -274,8 +274,8 @@ class Deepen(Move):
         weights = {key: made[key][0] if key in made else parent.weights[key] for key in part.params}
         return {**made, **InsertNorm(name).fill(Network(part, weights), graph, context)}
 
-    def _identity_filters(self, graph: ArchGraph, name: str) -> torch.Tensor:
-        weight = torch.zeros(graph.params[name, "weight"].shape, dtype=torch.float64)
+    def _identity_filters(self, graph: ArchGraph, name: str, dtype: torch.dtype) -> torch.Tensor:
+        weight = torch.zeros(graph.params[name, "weight"].shape, dtype=dtype)
         each = torch.arange(len(weight))
         middle = tuple(k // 2 for k in weight.shape[2:])
         weight[(each, each % weight.shape[1], *middle)] = 1

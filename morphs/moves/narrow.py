@@ -11,7 +11,7 @@ from morphs.graph.arch import ArchGraph
 from morphs.graph.ops import Axis, BatchNorm, Conv2d, Linear, is_depthwise
 from morphs.graph.widths import channel_groups, resized
 from morphs.move import Context, Made, Move, Options, Origin, Preserves
-from morphs.moves.columns import columns, free_group, in_blocks, spans
+from morphs.moves.columns import ColumnMaps, following, free_group, in_blocks, spans
 from morphs.moves.editing import choices
 from morphs.network import Network
 
@@ -77,9 +77,11 @@ class Narrow(Move):
         )
         chosen = torch.argsort(score, descending=True, stable=True)[:left].sort().values
         kept = in_blocks(chosen.numpy(), part, group.blocks)
+        where = ColumnMaps(parent.graph, widths, number, kept)
         made: dict[tuple[str, str], tuple[Tensor, Origin]] = {}
-        for (owner, name), param in parent.graph.params.items():
-            maps = tuple(columns(parent.graph, widths, owner, axis, number, kept) for axis in param.axes)
+        for owner, name in following(parent.graph, widths, number):
+            axes = parent.graph.params[owner, name].axes
+            maps = tuple(where(owner, axis) for axis in axes)
             if any(index is not None for index in maps):
                 origin = Origin((owner, name), maps)
                 made[owner, name] = (origin.gather(parent.weights[owner, name]).contiguous(), origin)

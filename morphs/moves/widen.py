@@ -2,20 +2,22 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from morphs.graph.arch import ArchGraph, Node
-from morphs.graph.ops import Axis, Param
+from morphs.graph.ops import Axis
 from morphs.graph.widths import Widths, channel_groups, resized
 from morphs.init import fresh
-from morphs.move import Context, Made, Move, Options, Origin
-from morphs.moves.columns import NEW_UNIT, Index, columns, free_group, in_blocks, spans
+from morphs.move import Context, Index, Made, Move, Options, Origin
+from morphs.moves.columns import NEW_UNIT, ColumnMaps, depthwise, following, free_group, in_blocks, spans
 from morphs.moves.editing import choices
 from morphs.network import Network
+
+Share = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,9 @@ class Widen(Move):
 
     how="replicate": new channels copy old ones, and the weights that read a channel are split among its copies
     in unequal shares, α and 1 − α, so that the copies get different gradients.
-    how="zero": new channels have fresh incoming weights and zero outgoing ones, and are shuffled among the old
-    (equation 18). The paper zeroes whichever side is smaller; zero *incoming* weights leave ReLU units dead.
+    how="zero": new channels have fresh incoming weights and zero outgoing ones, and the channels are rotated by a
+    random number of places (equation 18, with a rotation for its permutation). The paper zeroes
+    whichever side is smaller; zero *incoming* weights leave ReLU units dead.
     """
 
     name: ClassVar[str] = "widen"
@@ -65,21 +68,24 @@ class Widen(Move):
 
     def fill(self, parent: Network, graph: ArchGraph, context: Context) -> Made:
         """Every tensor with an axis that follows the group."""
-        widths = channel_groups(parent.graph)
-        number = self._group(parent.graph)
+        before, widths = parent.graph, channel_groups(parent.graph)
+        number = self._group(before)
         group = widths.groups[number]
         source, shares, kept = self._units(group.width, group.blocks, context.generator)
+        copied, origin = ColumnMaps(before, widths, number, source), ColumnMaps(before, widths, number, kept)
         made: dict[tuple[str, str], tuple[Tensor, Origin]] = {}
-        for (owner, name), param in parent.graph.params.items():
-            maps = [columns(parent.graph, widths, owner, axis, number, source) for axis in param.axes]
+        for owner, name in following(before, widths, number):
+            axes = before.params[owner, name].axes
+            maps = [copied(owner, axis) for axis in axes]
             if all(index is None for index in maps):
                 continue
-            origin = [columns(parent.graph, widths, owner, axis, number, kept) for axis in param.axes]
             tensor = Origin((owner, name), tuple(maps)).gather(parent.weights[owner, name])
-            shape = graph.params[owner, name].shape
-            tensor = self._new_rows(graph[owner], name, shape, param, tensor, maps, context)
-            tensor = _split(parent.graph, widths, owner, param, number, shares, source, tensor)
-            made[owner, name] = (tensor.contiguous(), Origin((owner, name), tuple(origin)))
+            if self.how == "replicate":
+                _split(before, widths, owner, axes, number, shares, tensor)
+                maps = [origin(owner, axis) for axis in axes]
+            elif Axis.OUT in axes:
+                _renew(graph[owner], name, tensor, maps[axes.index(Axis.OUT)], context.generator)
+            made[owner, name] = (tensor, Origin((owner, name), tuple(maps)))
         return made
 
     def _units(self, width: int, blocks: int, generator: torch.Generator) -> tuple[Index, Tensor, Index]:
@@ -90,61 +96,56 @@ class Widen(Move):
         part, grown = width // blocks, self.to // blocks
         kept = np.concatenate([np.arange(part), np.full(grown - part, NEW_UNIT)])
         if self.how == "zero":
-            kept = kept[torch.randperm(grown, generator=generator).numpy()]
-            return (
-                in_blocks(kept, part, blocks),
-                torch.ones(self.to, dtype=torch.float64),
-                in_blocks(kept, part, blocks),
-            )
+            kept = np.roll(kept, int(torch.randint(grown, (1,), generator=generator)))
+            units = in_blocks(kept, part, blocks)
+            return units, torch.ones(self.to, dtype=torch.float64), units
         rounds = -(-(grown - part) // part)
         copies = torch.cat([torch.randperm(part, generator=generator) for _ in range(rounds)])[: grown - part]
         source = np.concatenate([np.arange(part), copies.numpy()])
-        shares = torch.ones(grown, dtype=torch.float64)
-        for unit in range(part):
-            clones = torch.from_numpy(np.flatnonzero(source == unit))
-            shares[clones] = _unequal_shares(len(clones), generator)
+        shares = torch.from_numpy(split_shares(source, generator))
         return in_blocks(source, part, blocks), shares.repeat(blocks), in_blocks(kept, part, blocks)
 
-    def _new_rows(
-        self, node: Node, name: str, shape: tuple[int, ...], param: Param, tensor: Tensor,
-        maps: list[Index | None], context: Context,
-    ) -> Tensor:  # fmt: skip
-        """Fresh values where a new unit's own parameters are: the rows of an output axis that have no source."""
-        if self.how != "zero" or Axis.OUT not in param.axes:
-            return tensor
-        index = maps[param.axes.index(Axis.OUT)]
-        if index is None or not (index < 0).any():
-            return tensor
-        values = fresh(node, name, shape, context.generator).to(tensor.dtype)
-        rows = torch.from_numpy(np.flatnonzero(index < 0))
-        tensor = tensor.clone()
-        tensor[rows] = values[rows]
-        return tensor
+
+def _renew(node: Node, name: str, tensor: Tensor, index: Index | None, generator: torch.Generator) -> None:
+    """Write fresh values where a new unit's own parameters are: the rows of `tensor` that have no source."""
+    rows = np.flatnonzero(index < 0) if index is not None else ()
+    if len(rows):
+        shape = (len(rows), *tensor.shape[1:])
+        exact = torch.promote_types(tensor.dtype, torch.float32)  # 16 bits are too few to draw in
+        tensor[torch.from_numpy(rows)] = fresh(node, name, shape, generator, exact).to(tensor.dtype)
 
 
-def _unequal_shares(count: int, generator: torch.Generator) -> Tensor:
-    """`count` positive numbers that sum to one, no two of them equal, in random order; 1/4 and 3/4 of two."""
-    if count == 1:
-        return torch.ones(1, dtype=torch.float64)
-    shares = torch.linspace(0.5, 1.5, count, dtype=torch.float64) / count
-    return shares[torch.randperm(count, generator=generator)]
+def split_shares(source: Index, generator: torch.Generator) -> Share:
+    """For each copy of a unit (`source` says of which) its share of the unit's outgoing weights.
+
+    Those of one unit are positive, sum to one and differ: 0.5/n to 1.5/n in equal steps, in random order.
+    """
+    chance = torch.rand(len(source), generator=generator, dtype=torch.float64).numpy()
+    order = np.lexsort((chance, source))  # unit by unit
+    counts = np.bincount(source)
+    count = counts[source[order]]
+    place = np.arange(len(source)) - (np.cumsum(counts) - counts)[source[order]]
+    shares = np.ones(len(source))
+    shares[order] = np.where(count > 1, (0.5 + place / np.maximum(count - 1, 1)) / count, 1)
+    return shares
 
 
 def _split(
-    graph: ArchGraph, widths: Widths, owner: str, param: Param, number: int, shares: Tensor, source: Index,
-    tensor: Tensor,
-) -> Tensor:  # fmt: skip
-    """Outgoing weights times their unit's share."""
-    for place, axis in enumerate(param.axes):
-        if axis is not Axis.IN or columns(graph, widths, owner, axis, number, source) is None:
-            continue
-        pieces = [
-            shares[: len(shares) * width // widths.groups[group].width].repeat_interleave(times)
-            if group == number
-            else torch.ones(width * times, dtype=torch.float64)
-            for group, width, times in spans(graph, widths, owner, axis)
-        ]
-        ones = [1] * tensor.dim()
-        ones[place] = -1
-        tensor = (tensor.double() * torch.cat(pieces).reshape(ones)).to(tensor.dtype)
-    return tensor
+    graph: ArchGraph, widths: Widths, owner: str, axes: tuple[Axis, ...], number: int, shares: Tensor, tensor: Tensor
+) -> None:  # fmt: skip
+    """Multiply outgoing weights by their unit's share, in place."""
+    if Axis.IN not in axes:
+        return
+    along = spans(graph, widths, owner, Axis.IN)
+    if depthwise(graph, owner) or all(group != number for group, _, _ in along):
+        return
+    pieces = [
+        shares[: len(shares) * width // widths.groups[group].width].repeat_interleave(times)
+        if group == number
+        else torch.ones(width * times, dtype=torch.float64)
+        for group, width, times in along
+    ]
+    exact = torch.promote_types(tensor.dtype, torch.float32)
+    columns = torch.cat(pieces).to(tensor.device, exact)
+    rows = tensor.view(len(tensor), -1)  # long rows are multiplied faster than many small kernels
+    rows.mul_(columns.repeat_interleave(rows.shape[1] // len(columns)))

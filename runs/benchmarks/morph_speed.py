@@ -2,6 +2,8 @@
 
 Parts, each a function that returns figures (`--part` chooses some):
 
+copies     moves that only copy against a plain memory copy: see _morph_copies.py. Target: at most 2 times.
+sites      listing every site of a ResNet-50, limits checked: thousands in at most a second of processor time.
 factoring  the exact factoring of a 3×3 convolution with C channels in and out and 4·C between, into 3×3∘3×3 and
            3×3∘1×1, against a floor of flops at the rate of float64 matrix products measured in the same run,
            interleaved. One thread, processor seconds. Target: at most 3 times the floor, residual at most 1e-12.
@@ -35,6 +37,7 @@ from statistics import median
 
 import torch
 from _common import Figure, figure, finish
+from _morph_copies import copies, sites
 
 import morphs
 from morphs.graph.arch import ArchGraph, Node
@@ -144,7 +147,9 @@ def _status(name: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name + ":"))
 
 
-PARTS: dict[str, Callable[[bool], list[Figure]]] = {"factoring": factoring, "memory": memory}
+PARTS: dict[str, Callable[[bool], list[Figure]]] = {
+    "copies": copies, "sites": sites, "factoring": factoring, "memory": memory,
+}  # fmt: skip
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from strategies import lively, some_batches
@@ -9,7 +10,7 @@ from strategies import lively, some_batches
 import morphs
 from morphs.errors import IllegalMove
 from morphs.moves.insert_norm import truncated
-from morphs.moves.widen import _unequal_shares
+from morphs.moves.widen import split_shares
 
 
 def exact(net: morphs.Network, move: str, seed: int = 0) -> morphs.Child:
@@ -169,10 +170,13 @@ def test_widening_is_exact_through(case, how):
 
 def test_clones_get_unequal_shares_that_sum_to_one():
     for count in range(1, 40):
-        shares = _unequal_shares(count, torch.Generator().manual_seed(count))
-        assert float(shares.sum()) == pytest.approx(1, abs=1e-15)
-        assert len(set(shares.tolist())) == count
-        assert bool((shares > 0).all())
+        source = np.random.default_rng(count).permutation(np.repeat([0, 1, 2], [count, 1, 2]))
+        shares = split_shares(source, torch.Generator().manual_seed(count))
+        for unit, copies in ((0, count), (1, 1), (2, 2)):
+            assert shares[source == unit].sum() == pytest.approx(1, abs=1e-15)
+            assert len(set(shares[source == unit])) == copies
+        assert (shares > 0).all()
+        assert set(shares[source == 2]) == {0.25, 0.75}
 
 
 def test_replicated_norms_gather_all_their_vectors_with_one_index():
