@@ -112,7 +112,7 @@ def _renew(node: Node, name: str, tensor: Tensor, index: Index | None, generator
     if len(rows):
         shape = (len(rows), *tensor.shape[1:])
         exact = torch.promote_types(tensor.dtype, torch.float32)  # 16 bits are too few to draw in
-        tensor[torch.from_numpy(rows)] = fresh(node, name, shape, generator, exact).to(tensor.dtype)
+        tensor[torch.from_numpy(rows)] = fresh(node, name, shape, generator, exact).to(tensor)
 
 
 def split_shares(source: Index, generator: torch.Generator) -> Share:

@@ -168,6 +168,21 @@ def test_widening_is_exact_through(case, how):
     assert narrow.network.graph.shape(node)[0] > to
 
 
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize(
+    "move", ["grow_kernel(node=c, to=[5, 5])", "widen(node=c, to=9)", "widen(node=d, to=9)"]
+)
+def test_weights_may_lie_channels_last(move, kernel):
+    graph = morphs.parse_graph(
+        f"""x = input(size=[3, 9, 9]); d = conv2d(x, channels=4, kernel={kernel}); r = relu(d)
+        c = conv2d(r, channels=5, kernel={kernel}); s = relu(c); e = conv2d(s, channels=2, kernel={kernel})
+        out = output(e)"""
+    )
+    net = lively(graph)
+    last = {k: t.to(memory_format=torch.channels_last) if t.dim() == 4 else t for k, t in net.weights.items()}
+    exact(morphs.Network(graph, last), move)
+
+
 def test_clones_get_unequal_shares_that_sum_to_one():
     for count in range(1, 40):
         source = np.random.default_rng(count).permutation(np.repeat([0, 1, 2], [count, 1, 2]))
