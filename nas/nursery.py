@@ -4,10 +4,9 @@ Workers that each import and load for themselves take seconds to start and a pri
 CIFAR-10 and two workers, 2.9 GB and 8 to 10 s. Forked, they share all that they don't write to.
 
 Forking is safe here as it is nowhere else in a run: the nursery has one thread, computes nothing, touches no
-accelerator, and runs no code of the user's (data that comes from a user's function is made in the worker).
-
-This module imports the standard library alone, so that the command line can start a nursery before anything else:
-its imports then run beside the driver's own.
+accelerator, and runs no code of the user's (data that comes from a user's function is made in the worker). The command
+line's own process is such a place too, as long as it has only imported: there the nursery itself is forked, and shares
+torch with the driver (0.3 GB).
 """
 
 from __future__ import annotations
@@ -18,16 +17,18 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from nas.config import RunConfig
@@ -72,16 +73,62 @@ class Ended:
 
 
 @dataclass(eq=False)
+class Forked:
+    """The driver's handle of a process that it forked; as subprocess.Popen."""
+
+    pid: int
+    code: int | None = None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit code, negative for a signal. Raises subprocess.TimeoutExpired, `timeout` in seconds."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while self.code is None:
+            pid, status = os.waitpid(self.pid, 0 if end is None else os.WNOHANG)
+            if pid:
+                self.code = os.waitstatus_to_exitcode(status)
+            elif end is not None and time.monotonic() > end:
+                raise subprocess.TimeoutExpired("nursery", timeout or 0.0)
+            else:
+                time.sleep(0.005)
+        return self.code
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self._send(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it."""
+        self._send(signal.SIGKILL)
+
+    def _send(self, number: signal.Signals) -> None:
+        if self.code is None:  # not reaped: its number is still its own
+            os.kill(self.pid, number)
+
+
+@dataclass(eq=False)
 class Nursery:
     """The driver's handle of a nursery."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Forked
     pipe: Connection[Any, Any]
     dead: bool = False
 
     @classmethod
+    def fork_off(cls) -> Nursery:
+        """A nursery that shares what this process has imported; for one that has done nothing but import."""
+        import_module("nas.execute.worker")  # with all that a worker imports, and the driver as well
+        ours, theirs = Pipe()
+        with theirs:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            pid = os.fork()
+            if not pid:
+                _leave_driver(ours, theirs)
+        return cls(Forked(pid), ours)
+
+    @classmethod
     def start(cls) -> Nursery:
-        """A nursery that imports what workers need. A session of its own: Ctrl-C reaches the driver alone."""
+        """A nursery of any process: it imports for itself. A session of its own: Ctrl-C reaches the driver alone."""
         ours, theirs = Pipe()
         with theirs:
             paths = json.dumps([str(entry) for entry in sys.path])
@@ -132,6 +179,23 @@ class Nursery:
         except subprocess.TimeoutExpired:  # frozen
             self.process.kill()
             self.process.wait()
+
+
+def _leave_driver(driver: Connection[Any, Any], ours: Connection[Any, Any]) -> NoReturn:
+    """In the forked process: become the nursery. driver: the other end, which only the driver may hold."""
+    code = 1
+    try:
+        os.setsid()  # Ctrl-C reaches the driver alone
+        driver.close()
+        with open(os.devnull, "r+b") as nothing:
+            os.dup2(nothing.fileno(), 0)
+            os.dup2(nothing.fileno(), 1)
+        main(ours.fileno())
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
 
 
 def main(descriptor: int) -> None:

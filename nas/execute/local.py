@@ -33,6 +33,7 @@ class _Worker:
     number: int
     pipe: Connection[Any, Any]
     job: tuple[int, Job] | None = None
+    began: int | None = None  # the number of the last job that it said it works on
     deadline: float | None = None
     reason: str | None = None  # why we killed it
     lost: bool = False  # its end of the pipe is closed; the nursery will say why
@@ -118,6 +119,7 @@ class LocalExecutor:
             self._kill(worker)
             return []
         if isinstance(message, Began):
+            worker.began = message.number
             if worker.job is not None:
                 worker.deadline = self._deadline(worker.job[1])
             return []
@@ -146,7 +148,11 @@ class LocalExecutor:
         for worker in [worker for worker in self._workers if worker.number in codes]:
             worker.pipe.close()
             self._workers.remove(worker)
-            if worker.job is not None:
+            if worker.job is None:
+                continue
+            if worker.began not in (None, worker.job[0]):  # it died idle, and the job was on its way
+                self._waiting.appendleft(worker.job)
+            else:
                 yield Done(worker.job[0], None, worker.reason or self._why(codes[worker.number]))
 
     def _why(self, code: int) -> str:

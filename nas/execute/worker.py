@@ -6,10 +6,13 @@ data. Its standard streams are not the driver's: what it or a user's data set pr
 
 from __future__ import annotations
 
+import ctypes
 import faulthandler
+import gc
 import os
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -92,6 +95,18 @@ def _serve(
             pipe.send(Done(number, None, data, fault=True))
         else:
             pipe.send(attempt(number, job, site, data, progress))
+            give_back_memory()
+
+
+def give_back_memory() -> None:
+    """Return what is free to the system, which the C library doesn't do: the next child may need far less.
+
+    A traced module is full of cycles, so that its weights stay until a collection. Where the C library is not
+    glibc, the collection alone has to do.
+    """
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def site_of(config: RunConfig, store: Checkpoints) -> Worksite:
