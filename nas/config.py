@@ -43,7 +43,12 @@ class RunConfig(BaseModel):
     rungs: int = Field(default=1, ge=1, le=8)  # of hill-climb: siblings are halved rungs - 1 times
     select: Literal["accuracy", "loss"] = "accuracy"  # of the validation split, makes the best competitor
     move_sampler: Literal["uniform"] = "uniform"
-    executor: Literal["local"] = "local"
+    executor: Literal["local", "ray"] = "local"
+    address: str | None = None  # of a Ray cluster; None: Ray is started on this machine
+    gpus_per_child: float | None = Field(
+        default=None, gt=0, le=64
+    )  # what Ray reserves; None: 1 on cuda, else 0
+    storage: str | None = None  # where Ray's workers hand checkpoints over; None: in messages
     workers: int = Field(default=1, ge=1, le=4096)
     threads: int = Field(default=1, ge=1, le=4096)  # of each child, whatever `workers` is
     device: str = "cpu"
@@ -71,6 +76,34 @@ class RunConfig(BaseModel):
                     f"limit {name}={value} is below 1, so no network fits; give a positive number"
                 )
         return limits
+
+    @property
+    def gpu_share(self) -> float:
+        """GPUs that Ray reserves for each child."""
+        if self.gpus_per_child is not None:
+            return self.gpus_per_child
+        return 1.0 if self.device.startswith("cuda") else 0.0
+
+    @model_validator(mode="after")
+    def _ray(self) -> "RunConfig":
+        if self.executor == "ray":
+            if self.address is not None and self.address.startswith("ray://"):
+                raise ValueError(
+                    f'address "{self.address}" is a Ray client\'s; run on a machine of the cluster, with --address auto'
+                )
+            if self.device.startswith("cuda:"):
+                raise ValueError(
+                    f"Ray chooses the GPU of each child, so {self.device} can't be kept; use cuda"
+                )
+            if self.gpus_per_child is not None and self.device == "cpu":
+                raise ValueError(
+                    "gpus_per_child reserves GPUs that children on cpu don't use; add --device cuda"
+                )
+            return self
+        for name in ("address", "gpus_per_child", "storage"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name} is a setting of Ray's; add --executor ray or leave it out")
+        return self
 
     @model_validator(mode="after")
     def _ends(self) -> "RunConfig":
@@ -142,7 +175,9 @@ def make_config(space_or_recipe: str, overrides: Mapping[str, Any]) -> RunConfig
     config = check_config(values)
     if "workers" in values:
         return config
-    return config.model_copy(update={"workers": max(1, _cores() // config.threads)})
+    # A cluster's size is its own matter: all that can go on at once is handed to Ray, which queues what has no room.
+    free = config.children + 1 if config.address else max(1, _cores() // config.threads)
+    return config.model_copy(update={"workers": free})
 
 
 def _check_recipe(path: Path, recipe: Mapping[str, Any]) -> None:

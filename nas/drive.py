@@ -16,7 +16,7 @@ from nas import tables
 from nas.config import RunConfig, make_config, parse_duration, parse_limit
 from nas.errors import NasError, UserError
 from nas.events import Outcome, Watcher
-from nas.execute import LocalExecutor
+from nas.execute import check_executor, make_executor
 from nas.live import LiveView, watcher_for
 from nas.nursery import Nursery
 from nas.run import default_run_folder
@@ -37,17 +37,20 @@ def search(
     """
     config = configuration(what, overrides)
     _mention_gpu(config, quiet)
-    nursery.load(config)
+    if config.executor == "local":
+        nursery.load(config)
+    else:
+        nursery.close()
     folder = run if run is not None else default_run_folder(config)
-    local = partial(LocalExecutor, nursery=nursery)
-    return _watched(quiet, folder, lambda watcher: search_run(config, folder, watcher, command, local))
+    executor = partial(make_executor, nursery=nursery)
+    return _watched(quiet, folder, lambda watcher: search_run(config, folder, watcher, command, executor))
 
 
 def resume(name: str, force: bool, quiet: bool, data: str | None, nursery: Nursery) -> int:
     """Go on with a run; the exit code. data: see `nas.run.resume`. Raises RunError when that can't be done."""
     folder = find_run(name)
-    local = partial(LocalExecutor, nursery=nursery)
-    return _watched(quiet, folder, lambda watcher: resume_run(folder, watcher, force, data, local))
+    executor = partial(make_executor, nursery=nursery)
+    return _watched(quiet, folder, lambda watcher: resume_run(folder, watcher, force, data, executor))
 
 
 def configuration(what: str, overrides: dict[str, Any]) -> RunConfig:
@@ -59,7 +62,9 @@ def configuration(what: str, overrides: dict[str, Any]) -> RunConfig:
     if "limits" in values:
         values["limits"] = dict(parse_limit(text) for text in values["limits"])
     config = make_config(what, values)
-    _check_device(config.device)
+    check_executor(config.executor)
+    if not config.address:  # else the cluster's nodes have it, or not
+        _check_device(config.device)
     return config
 
 

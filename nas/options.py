@@ -34,6 +34,7 @@ class Executor(StrEnum):
     """Where children are trained."""
 
     LOCAL = "local"
+    RAY = "ray"
 
 
 What = Annotated[
@@ -145,6 +146,30 @@ MoveSamplerOption = Annotated[
 ExecutorOption = Annotated[
     Executor | None, typer.Option(rich_help_panel=WORK, help="Where children are trained.")
 ]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A",
+        rich_help_panel=WORK,
+        help="Of a Ray cluster (auto: the one of this machine). (Default: Ray is started here for the run.)",
+    ),
+]
+GpusPerChild = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X",
+        rich_help_panel=WORK,
+        help="GPU that Ray reserves for each child: 0.25 trains four at once on each. (Default: 1 with --device cuda.)",
+    ),
+]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH|URI",
+        rich_help_panel=WORK,
+        help="A folder that all nodes share, or s3://…, where Ray hands checkpoints over. (Default: messages.)",
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option(
@@ -152,7 +177,7 @@ Workers = Annotated[
         max=4096,
         metavar="N",
         rich_help_panel=WORK,
-        help="Children trained at once. (Default: cores / threads.)",
+        help="Children trained at once. (Default: cores / threads; on a cluster all of a generation.)",
     ),
 ]
 Threads = Annotated[

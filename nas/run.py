@@ -12,7 +12,7 @@ from nas.data import SearchData, load_search_data, runs_code
 from nas.engine import Engine, outcome_of
 from nas.errors import RunError, UserError
 from nas.events import Outcome, Watcher
-from nas.execute import ExecutorFactory, LocalExecutor
+from nas.execute import ExecutorFactory, make_executor
 from nas.ledger import Ledger, current_versions
 from nas.machine import machine
 from nas.schedule import Plan, make_plan, seed_job
@@ -36,7 +36,7 @@ def search(
     run: Path,
     watcher: Watcher,
     command: str,
-    executor: ExecutorFactory = LocalExecutor,
+    executor: ExecutorFactory = make_executor,
     order: Sequence[frozenset[str]] | None = None,
 ) -> Outcome:
     """Search from scratch in the new folder `run`.
@@ -61,7 +61,7 @@ def resume(
     watcher: Watcher,
     force: bool = False,
     data: str | None = None,
-    executor: ExecutorFactory = LocalExecutor,
+    executor: ExecutorFactory = make_executor,
 ) -> Outcome:
     """Go on with an interrupted run, or say again how a finished one ended, which changes nothing in it.
 

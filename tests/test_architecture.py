@@ -95,3 +95,8 @@ def test_what_a_package_exports_exists(package):
         assert [n for n in exported if not hasattr(module, n)] == []
         assert len(set(exported)) == len(exported)
     assert importlib.import_module("morphs").__all__
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_ray_lives_in_one_package(path):
+    assert "ray" not in tops(path) or path.parent == ROOT / "nas" / "ray"

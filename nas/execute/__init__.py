@@ -1,6 +1,56 @@
 """Executors: where trials are performed."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nas.config import RunConfig
+from nas.errors import UserError
 from nas.execute.executor import Done, Executor, ExecutorFactory, Progressed
 from nas.execute.local import LocalExecutor
+from nas.nursery import Nursery
 
-__all__ = ["Done", "Executor", "ExecutorFactory", "LocalExecutor", "Progressed"]
+if TYPE_CHECKING:
+    from nas.ray import RayExecutor
+
+__all__ = [
+    "Done",
+    "Executor",
+    "ExecutorFactory",
+    "LocalExecutor",
+    "Progressed",
+    "check_executor",
+    "make_executor",
+]
+
+
+def make_executor(run: Path, config: RunConfig, data_digest: str, nursery: Nursery | None = None) -> Executor:
+    """The executor that the configuration names.
+
+    nursery: one that was started before, for the local executor; another has no use for it and ends it.
+    Raises UserError as `check_executor` does.
+    """
+    if config.executor == "local":
+        return LocalExecutor(run, config, data_digest, nursery)
+    if nursery is not None:
+        nursery.close()
+    return _ray_executor()(run, config, data_digest)
+
+
+def check_executor(name: str) -> None:
+    """Raise UserError where what the executor `name` is made of is not installed."""
+    if name == "ray":
+        _ray_executor()
+
+
+def _ray_executor() -> type[RayExecutor]:
+    """Ray is imported only here, when asked for."""
+    try:
+        from nas.ray import RayExecutor
+    except ImportError as error:
+        raise UserError(
+            f"executor ray: Ray can't be imported ({str(error).splitlines()[0]}); "
+            'pip install "ray[tune]", or use --executor local'
+        ) from None
+    return RayExecutor

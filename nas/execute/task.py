@@ -39,6 +39,16 @@ class Checkpoints(Protocol):
         ...
 
 
+def reads(job: Job) -> tuple[str, ...]:
+    """Digests of the networks that a job reads from its store."""
+    return tuple(str(job.extra[name]) for name in ("parent_weights", "momentum") if job.extra.get(name))
+
+
+def made(result: Result) -> tuple[str, ...]:
+    """Digests of the networks that a job has put into its store."""
+    return tuple(digest for digest in (result.weights, result.momentum) if digest is not None)
+
+
 @dataclass(frozen=True)
 class Worksite:
     """What every task of a run shares."""

@@ -108,7 +108,11 @@ WRONG = {
     "search digits --final never": "'never' is not one of 'continue', 'restart'",
     "search digits --policy luck": "'luck' is not one of 'hill-climb'",
     "search digits --move-sampler tpe": "'tpe' is not one of 'uniform'",
-    "search digits --executor ray": "'ray' is not one of 'local'",
+    "search digits --executor cloud": "'cloud' is not one of 'local', 'ray'",
+    "search digits --address auto": "address is a setting of Ray's; add --executor ray",
+    "search digits --executor ray --address ray://host": "run on a machine of the cluster",
+    "search digits --executor ray --gpus-per-child 0.25": "add --device cuda",
+    "search digits --executor ray --device cuda:1 --gpus-per-child 0.5": "use cuda",
     "search digits --budget soon": "10m",
     "search digits --budget 0": "10m",
     "search digits --budget -5m": "10m",
@@ -161,6 +165,17 @@ def test_wrong_input_is_one_line_and_leaves_nothing(home: Path, line: str) -> No
     assert done.stderr.count("\n") == 1
     assert WRONG[line] in done.stderr
     assert sorted(home.rglob("*")) == before
+
+
+def test_without_ray_its_executor_is_refused_in_one_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "ray" or name.startswith("nas.ray")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    done = call("search", "digits", "--executor", "ray")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith("nas: executor ray: Ray can't be imported (")
+    assert done.stderr.endswith('); pip install "ray[tune]", or use --executor local\n')
+    assert list(home.iterdir()) == []
 
 
 def broken(run: Path, how: str) -> None:

@@ -43,7 +43,10 @@ def until(holds: Callable[[], bool], process: subprocess.Popen[str]) -> None:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
+    """Where commands are given, and where Ray can't be imported by them or their workers: as if it were not there."""
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "ray.py").write_text("raise ImportError('no Ray here')")
+    return folder
 
 
 @pytest.fixture(scope="module")

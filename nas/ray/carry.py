@@ -1,0 +1,99 @@
+"""How weights get to a worker and back without a disk in common.
+
+Through Ray's object store, or through a storage that all nodes reach: a shared folder or the URI of an object
+store (s3://bucket/folder, gs://…), where each network lies under its digest as `morphs.save` writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import morphs
+from morphs import Network
+from morphs.files import GRAPH_FILE, WEIGHTS_FILE
+from nas.errors import RunError
+from nas.ray.ticket import Parcel
+
+
+@dataclass
+class Luggage:
+    """The checkpoints of one job: those that came with it, and those that are to go back. By digest."""
+
+    came: Mapping[str, Parcel]
+    storage: Storage | None
+    made: dict[str, Parcel] = field(default_factory=dict[str, Parcel])
+
+    def get(self, digest: str) -> Network:
+        """A network that the job reads. Raises RunError when it didn't come, or came as another."""
+        if digest in self.came:
+            return opened(self.came[digest], digest)
+        if self.storage is None:
+            raise RunError(f"checkpoint {digest[:12]}: did not come with its job; resume the run")
+        return opened(self.storage.get(digest), digest)
+
+    def put(self, network: Network) -> str:
+        """Take a network that the job made; its digest."""
+        parcel = morphs.pack(network)
+        if self.storage is not None:
+            self.storage.put(network.digest, parcel)
+        else:
+            self.made[network.digest] = parcel
+        return network.digest
+
+
+class Storage:
+    """A folder, given as a path or URI, that the driver and every node of the cluster can read and write."""
+
+    def __init__(self, uri: str) -> None:
+        """Raises RunError for what is no place that pyarrow knows."""
+        from pyarrow.fs import FileSystem
+
+        self.uri = uri
+        try:
+            self._files, self._root = FileSystem.from_uri(uri)
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"storage {uri}: can't be used ({error}); give an absolute path or a URI like s3://…"
+            ) from None
+
+    def has(self, digest: str) -> bool:
+        """Whether a network of that digest was put whole."""
+        return bool(self._files.get_file_info(f"{self._root}/{digest}/{GRAPH_FILE}").is_file)
+
+    def put(self, digest: str, parcel: Parcel) -> None:
+        """Write a network, its graph last: that shows that it is whole. Raises RunError."""
+        graph, weights = parcel
+        folder = f"{self._root}/{digest}"
+        try:
+            self._files.create_dir(folder, recursive=True)
+            for name, content in ((WEIGHTS_FILE, weights), (GRAPH_FILE, graph.encode("ascii"))):
+                with self._files.open_output_stream(f"{folder}/{name}") as stream:
+                    stream.write(content)
+        except OSError as error:
+            raise RunError(
+                f"storage {self.uri}: doesn't take a checkpoint ({error}); mend that and resume"
+            ) from None
+
+    def get(self, digest: str) -> Parcel:
+        """Read a network. Raises RunError."""
+        try:
+            return self._read(digest, GRAPH_FILE).decode("ascii"), self._read(digest, WEIGHTS_FILE)
+        except (OSError, UnicodeDecodeError) as error:
+            raise RunError(
+                f"storage {self.uri}: gives no checkpoint {digest[:12]} ({error}); mend that and resume"
+            ) from None
+
+    def _read(self, digest: str, name: str) -> bytes:
+        with self._files.open_input_stream(f"{self._root}/{digest}/{name}") as stream:
+            content: Any = stream.read()
+        return bytes(content)
+
+
+def opened(parcel: Parcel, digest: str) -> Network:
+    """The network in a parcel. Raises RunError when it is not the one of that digest."""
+    network = morphs.unpack(*parcel)
+    if network.digest != digest:
+        raise RunError(f"checkpoint {digest[:12]}: arrived as another network; resume the run")
+    return network

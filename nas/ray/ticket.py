@@ -1,0 +1,69 @@
+"""What travels between the driver and its workers on the cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from nas.execute import Done
+from nas.ledger import Job
+
+Parcel = tuple[str, bytes]  # a network as `morphs.pack` makes it
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a worker needs to know for all its jobs. Hashable, so that a worker settles once.
+
+    config: the run's, as JSON. folder, path: the driver's working directory and `sys.path`, for data sets that
+    are named relative to them. storage: where checkpoints are handed over; None: through Ray's object store.
+    """
+
+    config: str
+    data_digest: str
+    folder: str
+    path: tuple[str, ...]
+    storage: str | None
+
+
+@dataclass(eq=False)
+class Ticket:
+    """A job's way through Tune, as the configuration of a trial. networks: those that the job reads, by digest.
+
+    Tune keeps, copies and prints what a trial's configuration holds. So this copies to itself, and `spend` lets
+    go of the networks: otherwise each parent would stay in the object store as long as the run.
+    """
+
+    number: int
+    order: Order | None
+    job: Job | None
+    networks: dict[str, ray.ObjectRef[Parcel]]
+
+    def spend(self) -> None:
+        """Hold nothing any more."""
+        self.order = self.job = None
+        self.networks = {}
+
+    def __deepcopy__(self, memo: Any) -> Ticket:
+        return self
+
+    def __repr__(self) -> str:
+        return str(self.number)
+
+
+@dataclass(frozen=True)
+class Started:
+    """The worker's start-up is over and it works on this job now, on this node of the cluster."""
+
+    number: int
+    node: str
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """A job's end, with the networks that it made, by digest; those that lie in the storage already are left out."""
+
+    done: Done
+    parcels: dict[str, Parcel]

@@ -1,0 +1,196 @@
+"""What parallel children cost and gain: the engine's overhead, and two workers against one.
+
+Searches on digits with four competitors in each generation (three children and their parent) of about five seconds
+each, one thread each, by one worker and by two. Between them, in the same run, plain processes train the seed network
+for as long: one alone, then two side by side, which is the gain that this machine has to give. Two workers are judged
+by the share of that gain which they reach.
+
+    python runs/benchmarks/parallel.py [--executor ray|local] [--repeats 3] [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from _common import figure, finish
+
+from nas.config import RunConfig, make_config
+from nas.data import load_search_data
+from nas.events import Outcome, Silent
+from nas.ledger import LedgerView
+from nas.run import search
+from nas.schedule import make_plan, seed_job
+from nas.speed import seconds_per_step
+from nas.train import train
+
+
+def main() -> None:
+    """Run everything in turn and print the figures."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--executor", choices=("ray", "local"), default="ray")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=5.5, help="of each child")
+    parser.add_argument("--quick", action="store_true", help="children of half a second, one repeat")
+    parser.add_argument("--train", type=int, metavar="STEPS", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if arguments.train:
+        train_alone(arguments.train)
+        return
+    seconds = 0.5 if arguments.quick else arguments.seconds
+    generations, repeats = (2, 1) if arguments.quick else (6, arguments.repeats)
+    config = sized(seconds, {"executor": arguments.executor, "generations": generations})
+    steps = seed_job(make_plan(config, load_search_data("digits", None, 0, config.val_fraction))).steps
+    plain: list[float] = []
+    ours: list[float] = []
+    ends: list[Outcome] = []
+    folder = Path(tempfile.mkdtemp(prefix="nas-parallel-"))
+    try:
+        for repeat in range(repeats):
+            plain.append(2 * processes(1, steps) / processes(2, steps))
+            took: dict[int, float] = {}
+            for workers in (1, 2):
+                run = folder / f"{repeat}-{workers}"
+                outcome = search(config.model_copy(update={"workers": workers}), run, Silent(), "")
+                took[workers] = median(generation_seconds(outcome.view)[1:])
+                ends.append(outcome)
+            ours.append(took[1] / took[2])
+            print(
+                f"repeat {repeat}: two workers gain {ours[-1]:.2f}, two processes {plain[-1]:.2f}", flush=True
+            )
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    pairs = ends[1::2]
+    children = [seconds_of(outcome.view) for outcome in ends]
+    judged = not arguments.quick
+    finish(
+        __file__,
+        [
+            figure("a child, median", median(children), "s", ">= 5" if judged else None),
+            figure("gain of two processes, median", median(plain), "", None),
+            figure("gain of two workers, median", median(ours), "", None),
+            figure(
+                "share of the gain, median", median(o / p for o, p in zip(ours, plain, strict=True)), "",
+                ">= 0.9" if judged else None,
+            ),
+            figure("share of the gain, worst", min(o / p for o, p in zip(ours, plain, strict=True)), "", None),
+            figure(
+                "overhead between first and last child, two workers, worst",
+                max(gaps(outcome.view) for outcome in pairs), "", "<= 0.05" if judged else None,
+            ),
+            figure(
+                "overhead of the whole run, start and end of workers included, worst",
+                max(outcome.overhead for outcome in pairs), "", None,
+            ),
+            figure("share of two workers' time not spent on children", median(idle(o.view) for o in pairs), "", None),
+            figure("different digests", len({outcome.view.digest for outcome in ends}), "", "<= 1"),
+        ],
+    )  # fmt: skip
+
+
+def sized(seconds: float, settings: dict[str, Any]) -> RunConfig:
+    """A configuration whose children take about `seconds` each on this machine."""
+    settings = {**settings, "children": 3, "threads": 1, "final_share": 0.02, "moves_per_child": 1}
+    config = make_config("digits", {**settings, "epochs": 1})
+    data = load_search_data("digits", None, 0, config.val_fraction)
+    plan = make_plan(config, data)
+    step = seconds_per_step(plan.space.seed, data, config.train, "cpu", 1, steps=100)
+    return make_config("digits", {**settings, "epochs": max(1.0, seconds / (step * seed_job(plan).steps))})
+
+
+def train_alone(steps: int) -> None:
+    """A plain process: gets ready, waits for a line, trains, says how long that took."""
+    config = make_config("digits", {})
+    data = load_search_data("digits", None, 0, config.val_fraction)
+    job = seed_job(make_plan(config, data))
+    import morphs
+
+    module = morphs.init(morphs.graph_from_json(job.graph), seed=0).to_torch()
+    train(module, data, steps=20, config=config.train, seed=0, device="cpu")
+    print("ready", flush=True)
+    sys.stdin.readline()
+    train(module, data, steps=steps, config=config.train, seed=0, device="cpu")
+    print("done", flush=True)
+
+
+def processes(count: int, steps: int) -> float:
+    """Wall seconds in which `count` processes, started at once, have trained `steps` each."""
+    command = [sys.executable, __file__, "--train", str(steps)]
+    started = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(count)
+    ]
+    for process in started:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == "ready"
+    begin = time.perf_counter()
+    for process in started:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in started:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == "done"
+    took = time.perf_counter() - begin
+    for process in started:
+        process.communicate()
+    return took
+
+
+def generation_seconds(view: LedgerView) -> list[float]:
+    """Wall seconds of each generation, from the end of the one before to its own."""
+    last = max(record.job.generation for record in view.trials if record.job.kind != "final")
+    ends = [max(float(record.finished or 0) for record in view.generation(g)) for g in range(last + 1)]
+    return [after - before for before, after in itertools.pairwise(ends)]
+
+
+def seconds_of(view: LedgerView) -> float:
+    """Seconds of training and evaluation, the median of the competitors."""
+    return median(
+        r.result.seconds["train"] + r.result.seconds["evaluate"]
+        for r in view.complete
+        if r.result is not None and r.job.kind in ("child", "parent")
+    )
+
+
+def gaps(view: LedgerView) -> float:
+    """The share of the time between the first competitor's begin and the last one's end in which a worker did nothing
+    while the other had nothing to do either: what starting, storing, telling and deciding took.
+    """
+    spans = sorted(
+        (r.result.seconds["busy_from"], r.result.seconds["busy_to"])
+        for r in view.complete
+        if r.result is not None and r.job.kind in ("child", "parent")
+    )
+    at, idle = spans[0][0], 0.0
+    for begin, end in spans:
+        idle += max(0.0, begin - at)
+        at = max(at, end)
+    return idle / (at - spans[0][0])
+
+
+def idle(view: LedgerView) -> float:
+    """The share of two workers' time, from the first competitor's begin to the last one's end, in which they trained
+    nothing: with what competitors of unequal length leave of a generation's end.
+    """
+    laps = [
+        r.result.seconds for r in view.complete if r.result is not None and r.job.kind in ("child", "parent")
+    ]
+    begin, end = min(lap["busy_from"] for lap in laps), max(lap["busy_to"] for lap in laps)
+    return 1 - sum(lap["busy_to"] - lap["busy_from"] for lap in laps) / (2 * (end - begin))
+
+
+if __name__ == "__main__":
+    main()

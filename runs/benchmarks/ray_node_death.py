@@ -1,0 +1,152 @@
+"""Kill a node of a Ray cluster in the middle of a search: do its children run again elsewhere, to the same end?
+
+A cluster of three nodes with one processor each, all on this machine (`ray.cluster_utils.Cluster`); one search on it
+with three workers. As soon as a child trains on one of the two nodes that the driver is not on, that node's daemon is
+killed with kill −9, and its workers die with it. The same search with local workers and nothing killed is what the
+outcome is compared with.
+
+    python runs/benchmarks/ray_node_death.py [--quick]
+
+--quick: shorter children, and a cluster that asks its nodes for a sign of life every half second, not every three.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from _common import figure, finish
+from ray.cluster_utils import Cluster
+
+from nas.config import RunConfig, make_config
+from nas.events import Silent
+from nas.execute import Done, Executor, LocalExecutor, Progressed
+from nas.ledger import Job, TrialRecord
+from nas.ledger.view import decided
+from nas.ray import RayExecutor
+from nas.run import search
+
+WORKERS = 3
+PATIENCE = {
+    "health_check_initial_delay_ms": 500,
+    "health_check_period_ms": 500,
+    "health_check_failure_threshold": 3,
+}
+
+
+def main() -> None:
+    """Run both searches and compare."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="shorter children, quicker health checks")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    size: dict[str, Any] = {
+        "seed": arguments.seed, "generations": 1 if arguments.quick else 3, "children": 2, "final_share": 0.1,
+        "epochs": 15 if arguments.quick else 60, "threads": 1, "workers": WORKERS,
+    }  # fmt: skip
+    folder = Path(tempfile.mkdtemp(prefix="nas-death-"))
+    try:
+        begin = time.perf_counter()
+        whole = search(
+            make_config("digits", {**size, "workers": 1}), folder / "local", Silent(), "", LocalExecutor
+        ).view
+        undisturbed = time.perf_counter() - begin
+        killer = on_cluster(size, folder / "ray", arguments.quick)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    known = {record.key: decided(record) for record in killer.view.trials}
+    lost = sum(known.get(key) != value for key, value in killer.told.items())
+    print(
+        f"undisturbed, local: {len(whole.complete)} trials in {undisturbed:.0f} s, digest {whole.digest[:16]}"
+    )
+    print(f"with a node killed: {len(killer.view.complete)} trials, digest {killer.view.digest[:16]}")
+    finish(
+        __file__,
+        [
+            figure("nodes killed", int(killer.at is not None), "", ">= 1"),
+            figure("jobs run again", killer.executor.again, "", ">= 1"),
+            figure("trials failed", sum(r.state == "failed" for r in killer.view.trials), "", "<= 0"),
+            figure("told results lost", lost, "trials", "<= 0"),
+            figure("from the kill to the job's second start", killer.restarted, "s", None),
+            figure(
+                "digest equals the undisturbed run's", int(killer.view.digest == whole.digest), "", ">= 1"
+            ),
+        ],
+    )
+
+
+@dataclass
+class Killer(Silent):
+    """Kills the first node, other than the driver's, on which a child trains: it watches as an executor does."""
+
+    cluster: Any
+    told: dict[str, Any] = field(default_factory=dict)
+    at: float | None = None
+    victim: str | None = None
+    restarted: float = -1.0
+    view: Any = None
+    executor: RayExecutor = field(init=False)
+
+    def make(self, run: Path, config: RunConfig, digest: str) -> Executor:
+        """An executor factory."""
+        self.executor = RayExecutor(run, config, digest)
+        return self
+
+    def submit(self, number: int, job: Job) -> None:
+        """Hand the job on."""
+        self.executor.submit(number, job)
+
+    def poll(self, timeout: float) -> Iterator[Progressed | Done]:
+        """Hand on what happened, then look who is at work where."""
+        yield from self.executor.poll(timeout)
+        workers = {node.node_id: node for node in self.cluster.worker_nodes}
+        for flight in self.executor.flights:
+            if self.at is None and flight.node in workers:
+                self.at, self.victim = time.perf_counter(), flight.job.key
+                self.cluster.remove_node(workers[flight.node], allow_graceful=False)
+                print(f"killed the node that trains {self.victim}", flush=True)
+            elif (
+                self.at is not None
+                and self.restarted < 0
+                and flight.job.key == self.victim
+                and flight.starts > 1
+            ):
+                self.restarted = time.perf_counter() - self.at
+
+    def close(self) -> None:
+        """Hand it on."""
+        self.executor.close()
+
+    def trial_told(self, record: TrialRecord) -> None:
+        """Keep what was acknowledged."""
+        self.told[record.key] = decided(record)
+
+
+def on_cluster(size: dict[str, Any], run: Path, quick: bool) -> Killer:
+    """The search on a cluster of three, one of which dies."""
+    # Ray's workers are nice (15): anything else on the machine would starve them.
+    settings = {"worker_niceness": 0, **(PATIENCE if quick else {})}
+    head: dict[str, Any] = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 2**27}
+    head["_system_config"] = settings
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        for _ in range(WORKERS - 1):
+            cluster.add_node(num_cpus=1, object_store_memory=2**27)
+        killer = Killer(cluster)
+        config = make_config("digits", {**size, "executor": "ray", "address": cluster.address})
+        killer.view = search(config, run, killer, "", killer.make).view
+        return killer
+    finally:
+        cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main()
