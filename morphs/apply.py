@@ -11,14 +11,21 @@ import torch
 from torch import Tensor
 
 from morphs.drift import Drift, allowance, drift
-from morphs.errors import DriftExceeded, LimitExceeded, MorphError, ParseError, WeightsError
-from morphs.held_out import HeldOut
+from morphs.errors import (
+    DriftExceeded,
+    LimitExceeded,
+    MorphError,
+    ParseError,
+    UnsupportedModule,
+    WeightsError,
+)
+from morphs.held_out import Checked, HeldOut
 from morphs.limits import Limits
 from morphs.move import Batch, Context, Loss, Move, Origin, Preserves
 from morphs.moves import MOVES
 from morphs.network import Key, Network
 from morphs.textform import parse_call, refuse_constant, split
-from morphs.typed import build
+from morphs.typed import build, field_types
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,11 +94,12 @@ def apply(
     data are held out of it, one example in five up to 128, and other moves are measured on standard normal noise.
     limits: on the child's cost, checked on the graph before any weight is made.
 
-    Raises ParseError, IllegalMove, LimitExceeded, NeedsData; DriftExceeded when the child computes something
-    else than the move declares (float64: 1e-10; float32: the larger of 1e-5 and ten times the parent's own
-    float32-against-float64 error); WeightsError when the parent's weights aren't finite.
+    Raises ParseError, IllegalMove, LimitExceeded; NeedsData, also where batches don't fit the inputs; DriftExceeded
+    when the child computes something else than the move declares (float64: 1e-10; float32: the larger of 1e-5 and ten
+    times the parent's own float32-against-float64 error); WeightsError when the parent's weights aren't finite or the
+    probe doesn't fit.
     """
-    bound_move = parse(move) if isinstance(move, str) else move
+    bound_move = _read(network, move)
     graph = bound_move.reshape(network.graph)
     broken = limits.violation(graph) if limits is not None else None
     if broken is not None:
@@ -105,8 +113,10 @@ def apply(
     versions = network.versions()
     bounded = bound_move.most_drift is not None
     source = None
-    if bound_move.preserves is Preserves.APPROXIMATE and batches is not None:
-        source = HeldOut(batches, hold=probe is None, record=bounded)
+    if batches is not None:
+        batches = Checked(batches, network.graph)
+        if bound_move.preserves is Preserves.APPROXIMATE:
+            source = HeldOut(batches, hold=probe is None, record=bounded)
     context = Context(torch.Generator().manual_seed(seed), source or batches, loss)
     made = bound_move.fill(network, graph, context)
     graph = bound_move.settle(network.graph, graph, made)
@@ -127,6 +137,24 @@ def apply(
             found.eval, lambda move: _drift_eval(apply(network, move, seed, passed, loss, probe=probe))
         )
     return Child(result, bound_move, found, MappingProxyType(origin), MappingProxyType(context.notes))
+
+
+def _read(network: Any, move: Any) -> Move:
+    """`move` as a value whose fields have their types, also where it was made in Python, which checks none."""
+    if not isinstance(network, Network):
+        raise UnsupportedModule(
+            f"apply: a {type(network).__name__} is no Network; make one with morphs.from_torch(module, example_inputs)"
+        )
+    if isinstance(move, str):
+        return parse(move)
+    if not isinstance(move, Move):
+        raise ParseError(
+            f"apply: {move!r:.80} is no move; give a value such as morphs.Widen(node, to), or its text"
+        )
+    try:
+        return build(type(move), {name: getattr(move, name) for name in field_types(type(move))})
+    except TypeError as error:
+        raise ParseError(f"{move.name}: {error}") from None
 
 
 def _drift_eval(child: Child) -> float:

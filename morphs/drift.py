@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from math import isfinite
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from morphs.errors import WeightsError
 from morphs.graph.arch import ArchGraph
+from morphs.graph.shapes import Shape
 from morphs.move import Preserves
 from morphs.network import Network
 
@@ -112,15 +114,30 @@ def _probes(graph: ArchGraph, probe: Tensor | tuple[Tensor, ...] | None, seed: i
         generator = torch.Generator().manual_seed(seed)
         sizes = [graph.shape(node.name) for node in graph.inputs]
         return tuple(torch.randn(PROBES, *size, generator=generator, dtype=torch.float64) for size in sizes)
+    given: Any = probe
+    if not isinstance(given, (Tensor, tuple, list)):
+        raise WeightsError(
+            f"drift: the probe is of type {type(given).__name__}; give a tensor, or one for each input"
+        )
     probes = (probe,) if isinstance(probe, Tensor) else tuple(probe)
     if len(probes) != len(graph.inputs):
         raise WeightsError(f"drift: {len(probes)} probes for {len(graph.inputs)} inputs; give one for each")
     for node, given in zip(graph.inputs, probes, strict=True):
-        if len(given) == 0 or tuple(given.shape[1:]) != graph.shape(node.name):
+        fact = _misfit(given, graph.shape(node.name))
+        if fact is not None:
             raise WeightsError(
-                f'drift: the probe for input "{node.name}" has shape {tuple(given.shape)}; '
+                f'drift: the probe for input "{node.name}" {fact}; '
                 f"give at least one example of shape {graph.shape(node.name)}"
             )
     if len({len(given) for given in probes}) > 1:
         raise WeightsError("drift: the probes differ in length; give as many examples of each input")
     return tuple(given.to("cpu", torch.float64) for given in probes)
+
+
+def _misfit(given: Any, shape: Shape) -> str | None:
+    """What keeps `given` from being examples [N, *shape]."""
+    if not isinstance(given, Tensor) or given.is_complex():
+        return f"is of type {given.dtype if isinstance(given, Tensor) else type(given).__name__}"
+    if given.dim() == 0 or len(given) == 0 or tuple(given.shape[1:]) != shape:
+        return f"has shape {tuple(given.shape)}"
+    return None if bool(torch.isfinite(given).all()) else "holds NaN or infinity"

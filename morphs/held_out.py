@@ -1,15 +1,53 @@
-"""Examples kept back from a move that looks at data, to measure its drift on."""
+"""The data that a move looks at: checked, and in part kept back to measure its drift on."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from morphs.errors import NeedsData
+from morphs.graph.arch import ArchGraph
 from morphs.move import Batch
 
 EVERY = 5  # one example in five is kept back …
 MOST = 128  # … until there are so many
+
+
+class Checked:
+    """Passes batches on that fit the inputs of `graph`. Raises NeedsData at one that doesn't."""
+
+    def __init__(self, batches: Any, graph: ArchGraph) -> None:
+        if not isinstance(batches, Iterable):
+            raise NeedsData(
+                f"batches is of type {type(batches).__name__}; give an iterable of (inputs, targets)"
+            )
+        self._batches: Iterable[Batch] = batches
+        self._shapes = {node.name: graph.shape(node.name) for node in graph.inputs}
+
+    def __iter__(self) -> Iterator[Batch]:
+        for number, batch in enumerate(self._batches):
+            fault = self._fault(batch)
+            if fault is not None:
+                raise NeedsData(f"batch {number} {fault}")
+            yield batch
+
+    def _fault(self, batch: Any) -> str | None:
+        """What is wrong with a batch, and the remedy."""
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+            return f"is of type {type(batch).__name__}; give pairs (inputs, targets)"
+        tensors: Any = (batch[0],) if isinstance(batch[0], Tensor) else batch[0]
+        if not isinstance(tensors, (tuple, list)) or len(tensors) != len(self._shapes):
+            return f"has no tensor for each of the inputs {', '.join(self._shapes)}; give one for each"
+        for tensor, (name, shape) in zip(tensors, self._shapes.items(), strict=True):
+            if not isinstance(tensor, Tensor) or tuple(tensor.shape[1:]) != shape or tensor.dim() == 0:
+                found = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
+                return f'has {found} for the input "{name}"; give a tensor of shape (N, {", ".join(map(str, shape))})'
+            if not bool(torch.isfinite(tensor).all()):
+                return f'holds NaN or infinity for the input "{name}"; give finite numbers'
+        if len({len(tensor) for tensor in (*tensors, batch[1])}) > 1:
+            return f"holds {len(tensors[0])} inputs and {len(batch[1])} targets; give as many of both"
+        return None
 
 
 class HeldOut:
@@ -27,10 +65,6 @@ class HeldOut:
         seen, kept = 0, 0
         for inputs, targets in self._batches:
             tensors = (inputs,) if isinstance(inputs, Tensor) else inputs
-            if len(targets) != len(tensors[0]):
-                raise NeedsData(
-                    f"a batch holds {len(tensors[0])} inputs and {len(targets)} targets; give as many of both"
-                )
             number = torch.arange(seen, seen + len(tensors[0]))
             seen += len(number)
             back = (number % EVERY == EVERY - 1).nonzero()[: max(0, self._most - kept), 0]

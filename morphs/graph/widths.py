@@ -158,7 +158,7 @@ def _write(graph: ArchGraph, node: Node, read: list[_Layout], ties: _Ties) -> _L
     op, width = node.op, graph.shape(node.name)[0]
     own = (_Piece(node.name, 0, width, 1),)
     if op.trait is Trait.SOURCE:
-        ties.fix(own, f'is the input "{node.name}"')
+        ties.fix(own, f'has the width of the input "{node.name}", which is fixed at {width}')
         return own
     if op.trait is Trait.SINK:
         ties.fix(read[0], f"feeds the output, whose width is fixed at {width}")

@@ -154,16 +154,18 @@ class Deepen(Move):
         shape = graph.shape(node.name)
         if self.channels is not None or self.then != (1, 1):
             raise self.refuse(
-                "an identity keeps the width", "leave out channels and then, or use how=netmorph"
+                f'an identity after "{node.name}" keeps the width',
+                "leave out channels and then, or use how=netmorph",
             )
         if any(k % 2 == 0 for k in self.kernel) or (len(shape) == 1 and self.kernel != (1, 1)):
             raise self.refuse(
-                f"no identity has kernel {self.kernel} here", "use odd kernels, and 1 on vectors"
+                f'node "{node.name}" writes {shape}, of which no identity has kernel {self.kernel}',
+                "use odd kernels, and 1 on vectors",
             )
         if isinstance(node.op, Input) or feeds_output(graph, node.name):
             raise self.refuse(f'node "{node.name}" is an end of the network', "choose a node inside")
-        groups = self.groups or 1
-        if groups > 1 and (len(shape) == 1 or shape[0] % groups):
+        groups = 1 if self.groups is None else self.groups
+        if groups < 1 or (groups > 1 and (len(shape) == 1 or shape[0] % groups)):
             raise self.refuse(
                 f'node "{node.name}" writes {shape}, which has no {groups} groups',
                 "choose a divisor of its channels",
@@ -195,9 +197,13 @@ class Deepen(Move):
         if graph.is_shared(node.name):
             raise self.refuse(f'node "{node.name}" shares its parameters', "choose a layer that is used once")
         if self.channels is None or self.channels < 1:
-            raise self.refuse("the width between the factors is not given", "set channels to 1 or more")
+            raise self.refuse(
+                f'the width between the factors of "{node.name}" is not given', "set channels to 1 or more"
+            )
         if self.groups is not None:
-            raise self.refuse("a factoring has the groups of its layer", "leave out groups")
+            raise self.refuse(
+                f'a factoring of "{node.name}" has its groups, {_filters(op)[1]}', "leave out groups"
+            )
         name, phi = self._names(graph)
         if isinstance(op, Linear):
             if self.kernel != (1, 1) or self.then != (1, 1):
@@ -225,7 +231,8 @@ class Deepen(Move):
             best = min(fits, key=lambda at: abs(2 * at - more), default=None)
             if best is None:
                 raise self.refuse(
-                    f"kernels {self.kernel} and {self.then} can't compose to one that holds {op.kernel} in its middle",
+                    f"kernels {self.kernel} and {self.then} can't compose to one that holds {op.kernel}, that of node "
+                    f'"{self.node}", in its middle',
                     "choose kernels whose sum less one is larger than it by an even number",
                 )
             found.append(best)
@@ -257,7 +264,9 @@ class Deepen(Move):
     def fill(self, parent: Network, graph: ArchGraph, context: Context) -> Made:
         """Weights of the inserted layer, its norm and non-linearity and, for a factoring, F2."""
         if self.norm and context.batches is None:
-            raise NeedsData(f"{self.name}: a norm is calibrated on data and none was given; pass batches=")
+            raise NeedsData(
+                f'{self.name}: the norm at node "{self.node}" is calibrated on data and none was given; pass batches='
+            )
         name, phi = self._names(parent.graph)
         filters = (
             {name: self._identity_filters(graph, name, parent.dtype)}

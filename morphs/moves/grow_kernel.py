@@ -48,7 +48,7 @@ class GrowKernel(Move):
         more = tuple(new - old for new, old in zip(self.to, op.kernel, strict=True))
         if min(more) < 0 or max(more) == 0 or any(m % 2 for m in more):
             raise self.refuse(
-                f"kernel {op.kernel} can't grow to {self.to} evenly on both sides",
+                f'node "{self.node}" has kernel {op.kernel}, which can\'t grow to {self.to} evenly on both sides',
                 "choose a larger kernel, by an even number of pixels on each axis",
             )
         padding = tuple(p + d * m // 2 for p, d, m in zip(op.padding, op.dilation, more, strict=True))

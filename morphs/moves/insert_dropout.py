@@ -47,7 +47,10 @@ class InsertDropout(Move):
         if isinstance(node.op, Output):
             raise self.refuse(f'node "{self.node}" is the output', "choose the layer it reads")
         if not 0 < self.p < 1:
-            raise self.refuse(f"a probability of {self.p} drops nothing or everything", "choose 0 < p < 1")
+            raise self.refuse(
+                f'dropout of probability {self.p} after "{self.node}" drops nothing or everything',
+                "choose 0 < p < 1",
+            )
         beside = (node.op, *(graph[reader].op for reader, _ in graph.consumers(node.name)))
         if any(isinstance(op, Dropout) for op in beside):
             raise self.refuse(f'node "{self.node}" is beside a dropout already', "choose another node")

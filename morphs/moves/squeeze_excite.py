@@ -65,7 +65,10 @@ class SqueezeExcite(Move):
         if len(shape) != 3 or shape[1:] == (1, 1):
             raise self.refuse(f'node "{self.node}" writes {shape}', "choose a feature map of several pixels")
         if self.channels < 1:
-            raise self.refuse(f"{self.channels} channels are too few", "set channels to 1 or more")
+            raise self.refuse(
+                f'a gate of {self.channels} channels after "{self.node}" is too narrow',
+                "set channels to 1 or more",
+            )
         if self.activation not in ACTIVATIONS:
             raise self.refuse(f"activation {self.activation} is unknown", known_activations())
         if self._may_die() and not writes_fixpoints(graph, self.node, "relu"):

@@ -281,7 +281,7 @@ def run(net: Network, probes: Probes, dtype: torch.dtype = torch.float64) -> dic
     """What the network computes in eval (False) and in train mode (True), dropout off, as float64 [N, …]."""
     module = net.to(dtype).to_torch()
     out: dict[bool, torch.Tensor] = {}
-    for training in (False, True):  # in this order: train mode writes running statistics, which only eval mode reads
+    for training in (False, True):  # eval mode first: it reads the running statistics that train mode writes
         module.train(training)
         for part in module.modules():
             if isinstance(part, torch.nn.Dropout):

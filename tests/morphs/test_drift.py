@@ -81,7 +81,8 @@ PROBES = {
     "of shape \\(2, 3, 3\\)": torch.zeros(4, 2, 3, 4),
     "2 probes for 1 inputs": (torch.zeros(1, 2, 3, 3), torch.zeros(1, 2, 3, 3)),
     "too small": torch.zeros(1, 2, 3, 3),
-    "the probe makes it overflow": torch.full((2, 2, 3, 3), float("inf")),
+    'the probe for input "x" holds NaN or infinity': torch.full((2, 2, 3, 3), float("inf")),
+    "the probe makes it overflow": torch.full((2, 2, 3, 3), 1e308, dtype=torch.float64),
 }
 
 

@@ -28,7 +28,7 @@ def test_a_chain_has_a_group_for_each_layer_and_fixed_ends():
         + "c = conv2d(x, channels=4, kernel=1); r = relu(c); d = conv2d(r, channels=5, kernel=1); out = output(d)"
     )
     assert found["c"] == (4, 1, None)
-    assert found["x"][2] == 'is the input "x"'
+    assert found["x"][2] == 'has the width of the input "x", which is fixed at 3'
     assert found["d"][2] == "feeds the output, whose width is fixed at 5"
 
 

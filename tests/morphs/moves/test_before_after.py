@@ -179,27 +179,29 @@ def test_before_and_after(move):
 
 REFUSED = {
     "widen(node=l, to=20)": 'widen: node "l" feeds the output, whose width is fixed at 10; choose one of c, d',
-    "widen(node=x, to=5)": 'widen: node "x" is the input "x"; choose one of c, d',
+    "widen(node=x, to=5)": 'widen: node "x" has the width of the input "x", which is fixed at 3; choose one of c, d',
     "widen(node=f, to=3)": 'widen: 3 is no wider width for node "f"; give a number above 4',
     "widen(node=q, to=5)": 'widen: there is no node "q"; choose one of c, n, r, d, g, f, l',
     "widen(node=c, to=4)": 'widen: 4 is no wider width for node "c"; give a number above 4',
     "deepen(node=out)": 'deepen: node "out" is the output; choose the layer it reads',
     "deepen(node=x)": 'deepen: node "x" is an end of the network; choose a node inside',
     "deepen(node=l)": 'deepen: node "l" is an end of the network; choose a node inside',
-    "deepen(node=r, kernel=[2, 2])": "deepen: no identity has kernel (2, 2) here; use odd kernels, and 1 on vectors",
+    "deepen(node=r, kernel=[2, 2])": (
+        'deepen: node "r" writes (4, 8, 8), of which no identity has kernel (2, 2); use odd kernels, and 1 on vectors'
+    ),
     "deepen(node=r, kernel=[-1, 1])": "deepen: node",
-    "deepen(node=f, kernel=[3, 3])": "deepen: no identity has kernel (3, 3) here",
-    "deepen(node=r, channels=5)": "deepen: an identity keeps the width; leave out channels and then",
+    "deepen(node=f, kernel=[3, 3])": 'deepen: node "f" writes (4,), of which no identity has kernel (3, 3)',
+    "deepen(node=r, channels=5)": 'deepen: an identity after "r" keeps the width; leave out channels and then',
     "deepen(node=r, activation=swoosh)": "deepen: activation swoosh is unknown; choose one of relu",
     "deepen(node=r, how=netmorph, channels=5)": 'deepen: node "r" has the op activation; choose a conv2d or linear',
-    "deepen(node=d, how=netmorph)": "deepen: the width between the factors is not given; set channels",
+    "deepen(node=d, how=netmorph)": 'deepen: the width between the factors of "d" is not given; set channels',
     "deepen(node=d, how=netmorph, channels=4, kernel=[1, 1])": "deepen: kernels (1, 1) and (1, 1) can't compose",
     "deepen(node=d, how=netmorph, channels=2, kernel=[3, 3])": 'deepen: node "d": no exact factoring of 4×4 channels',
     "deepen(node=l, how=netmorph, channels=3)": 'deepen: node "l": no exact factoring of 10×4',
     "deepen(node=l, how=netmorph, channels=3, kernel=[3, 3])": 'deepen: node "l" is linear; leave out kernel and then',
     "grow_kernel(node=l, to=[3, 3])": 'grow_kernel: node "l" has the op linear; choose a conv2d',
-    "grow_kernel(node=d, to=[4, 4])": "grow_kernel: kernel (3, 3) can't grow to (4, 4) evenly",
-    "grow_kernel(node=d, to=[3, 3])": "grow_kernel: kernel (3, 3) can't grow to (3, 3)",
+    "grow_kernel(node=d, to=[4, 4])": 'grow_kernel: node "d" has kernel (3, 3), which can\'t grow to (4, 4) evenly',
+    "grow_kernel(node=d, to=[3, 3])": 'grow_kernel: node "d" has kernel (3, 3), which can\'t grow to (3, 3)',
     "add_skip(source=d, target=c)": 'add_skip: node "c" is not computed from "d"',
     "add_skip(source=x, target=out)": 'add_skip: node "out" is not computed from "x" inside the network',
     "add_skip(source=r, target=d)": 'add_skip: "r" writes (4, 8, 8) and "d" (4, 4, 4); choose nodes of one shape',
@@ -209,7 +211,7 @@ REFUSED = {
     "insert_activation(node=r)": 'insert_activation: node "r" is beside a relu already, so that a could never learn',
     "insert_activation(node=n)": 'insert_activation: node "n" is beside a relu already, so that a could never learn',
     "insert_dropout(node=out)": 'insert_dropout: node "out" is the output; choose the layer it reads',
-    "insert_dropout(node=r, p=1)": "insert_dropout: a probability of 1.0 drops nothing or everything; choose 0 < p < 1",
+    "insert_dropout(node=r, p=1)": 'insert_dropout: dropout of probability 1.0 after "r" drops nothing',
 }
 
 
@@ -222,7 +224,8 @@ def test_refusals_state_fact_place_and_remedy(move):
 
 
 LEFT_OUT = {
-    "widen(node=x, to=6, how=zero)": 'widen: node "x" is the input "x"; choose one of c, d',
+    "widen(node=x, to=6, how=zero)":
+        'widen: node "x" has the width of the input "x", which is fixed at 3; choose one of c, d',
     "widen(node=l, to=15, how=replicate)": 'widen: node "l" feeds the output, whose width is fixed at 10',
     "deepen(node=d, how=netmorph, channels=2, kernel=[3, 3], then=[3, 3], activation=relu, per_channel=true, "
     "groups=null, norm=false)":

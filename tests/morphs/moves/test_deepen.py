@@ -112,7 +112,8 @@ REFUSED = {  # op, move: what is refused and what is said
     ),
     "few": (Conv2d(3, (3, 3), groups=3), "channels=3, kernel=[1, 3], then=[3, 1]", "use 9 channels or more"),
     "own groups": (
-        Conv2d(3, (3, 3), groups=3), "channels=3, kernel=[3, 3], groups=3", "the groups of its layer; leave out groups"
+        Conv2d(3, (3, 3), groups=3), "channels=3, kernel=[3, 3], groups=3",
+        'a factoring of "c" has its groups, 3; leave out groups',
     ),
 }  # fmt: skip
 
@@ -224,7 +225,8 @@ def test_a_norm_is_calibrated_on_what_the_inserted_layer_writes(move):
 def test_a_norm_needs_data():
     net = lively(morphs.parse_graph(NORMED))
     with pytest.raises(
-        NeedsData, match="deepen: a norm is calibrated on data and none was given; pass batches="
+        NeedsData,
+        match='deepen: the norm at node "r" is calibrated on data and none was given; pass batches=',
     ):
         morphs.apply(net, "deepen(node=r, norm=true)")
 

@@ -102,7 +102,7 @@ REFUSED = {
     "squeeze_excite(node=x, channels=4)": 'squeeze_excite: node "x" is an input; choose a layer inside the network',
     "squeeze_excite(node=out, channels=4)": 'squeeze_excite: node "out" is an output; choose a layer inside',
     "squeeze_excite(node=t, channels=4)": 'squeeze_excite: node "t" writes (2, 1, 1); choose a feature map of several',
-    "squeeze_excite(node=r, channels=0)": "squeeze_excite: 0 channels are too few; set channels to 1 or more",
+    "squeeze_excite(node=r, channels=0)": 'squeeze_excite: a gate of 0 channels after "r" is too narrow; set',
     "squeeze_excite(node=r, channels=4, activation=swoosh)": "squeeze_excite: activation swoosh is unknown; choose one",
     "squeeze_excite(node=n, channels=4, activation=relu)": 'squeeze_excite: node "n" may write negative values, on',
     "squeeze_excite(node=z, channels=4)": 'squeeze_excite: there is no node "z"; choose one of c, n',
