@@ -117,6 +117,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "digits": {
         "data": "digits",
         "val_fraction": 0.2,
+        "limits": {"macs": 400_000},  # so that it ends within three minutes on two slow cores
         "generations": 6,
         "moves_per_child": 3,
         "epochs": 80,
