@@ -128,6 +128,7 @@ def search(
     final: options.FinalHow = None,
     limit: options.LimitOption = None,
     policy: options.PolicyOption = None,
+    objective: options.ObjectiveOption = None,
     rungs: options.Rungs = None,
     move_sampler: options.MoveSamplerOption = None,
     executor: options.ExecutorOption = None,
@@ -156,6 +157,7 @@ def search(
         "final": final,
         "limits": limit,
         "policy": policy,
+        "objective": objective,
         "rungs": rungs,
         "move_sampler": move_sampler,
         "executor": executor,
@@ -183,6 +185,7 @@ def search(
 def resume(
     run: options.Run,
     data: options.SameData = None,
+    policy: options.SamePolicy = None,
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -193,7 +196,7 @@ def resume(
     with _nursery(quiet) as nursery:
         from nas import drive
 
-        raise typer.Exit(drive.resume(run, force, quiet, data, nursery))
+        raise typer.Exit(drive.resume(run, force, quiet, data, policy, nursery))
 
 
 @app.command()

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from morphs import Limits
 from nas.errors import UserError
+from nas.search import POLICIES
 from nas.train import TrainConfig
 from search_spaces import SPACES
 
@@ -39,10 +40,11 @@ class RunConfig(BaseModel):
     final_share: float = Field(default=0.25, ge=0, lt=1)
     final: Literal["continue", "restart"] = "continue"
     limits: dict[str, int] = {}
-    policy: Literal["hill-climb", "evolution", "random"] = "hill-climb"
+    policy: str = "hill-climb"  # a name in nas.search.POLICIES, or package.module:Class
+    objective: Literal["params", "macs", "latency"] = "params"  # what pareto weighs accuracy against
     rungs: int = Field(default=1, ge=1, le=8)  # of hill-climb: siblings are halved rungs - 1 times
     select: Literal["accuracy", "loss"] = "accuracy"  # of the validation split, makes the best competitor
-    move_sampler: Literal["uniform"] = "uniform"
+    move_sampler: Literal["uniform", "tpe", "predictor"] = "uniform"
     executor: Literal["local", "ray"] = "local"
     address: str | None = None  # of a Ray cluster; None: Ray is started on this machine
     gpus_per_child: float | None = Field(
@@ -64,6 +66,15 @@ class RunConfig(BaseModel):
             hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(SPACES)}"
             raise ValueError(f'there is no search space "{space}"; {hint}')
         return space
+
+    @field_validator("policy")
+    @classmethod
+    def _known_policy(cls, policy: str) -> str:
+        if policy not in POLICIES and not re.fullmatch(r"[\w.]+:\w+", policy):
+            near = difflib.get_close_matches(policy, POLICIES, 1)
+            hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(POLICIES)}"
+            raise ValueError(f'there is no policy "{policy}"; {hint}')
+        return policy
 
     @field_validator("limits")
     @classmethod

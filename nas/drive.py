@@ -46,11 +46,13 @@ def search(
     return _watched(quiet, folder, lambda watcher: search_run(config, folder, watcher, command, executor))
 
 
-def resume(name: str, force: bool, quiet: bool, data: str | None, nursery: Nursery) -> int:
-    """Go on with a run; the exit code. data: see `nas.run.resume`. Raises RunError when that can't be done."""
+def resume(
+    name: str, force: bool, quiet: bool, data: str | None, policy: str | None, nursery: Nursery
+) -> int:
+    """Go on with a run; the exit code. data, policy: see `nas.run.resume`. Raises RunError when that can't be done."""
     folder = find_run(name)
     executor = partial(make_executor, nursery=nursery)
-    return _watched(quiet, folder, lambda watcher: resume_run(folder, watcher, force, data, executor))
+    return _watched(quiet, folder, lambda watcher: resume_run(folder, watcher, force, data, executor, policy))
 
 
 def configuration(what: str, overrides: dict[str, Any]) -> RunConfig:

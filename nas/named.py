@@ -17,14 +17,15 @@ def call_named(spec: str, option: str, kind: type[UserError]) -> object:
 
     option: what named it, for the error. Raises `kind` for all that can go wrong, with the place in the user's file.
     """
-    function = _resolve(spec, option, kind)
+    function = resolve_named(spec, option, kind)
     try:
         return function()
     except Exception as error:
         raise kind(f"{spec} failed ({where_raised(error)}); it is called without arguments") from error
 
 
-def _resolve(spec: str, option: str, kind: type[UserError]) -> Any:
+def resolve_named(spec: str, option: str, kind: type[UserError]) -> Any:
+    """The function or class itself. Raises `kind` when it isn't there or its module can't be imported."""
     module_name, _, function_name = spec.partition(":")
     if os.getcwd() not in sys.path and "" not in sys.path:
         # An installed command does not see the current folder. Last, so that it hides nothing; it stays, so

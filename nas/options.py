@@ -16,18 +16,20 @@ class Final(StrEnum):
     RESTART = "restart"
 
 
-class Policy(StrEnum):
-    """Search policies."""
+class Objective(StrEnum):
+    """What the pareto policy weighs accuracy against."""
 
-    HILL_CLIMB = "hill-climb"
-    EVOLUTION = "evolution"
-    RANDOM = "random"
+    PARAMS = "params"
+    MACS = "macs"
+    LATENCY = "latency"
 
 
 class MoveSampler(StrEnum):
     """How moves are drawn."""
 
     UNIFORM = "uniform"
+    TPE = "tpe"
+    PREDICTOR = "predictor"
 
 
 class Executor(StrEnum):
@@ -129,7 +131,29 @@ LimitOption = Annotated[
         help="Most that a network may cost, like params=2e6; also macs, activations, depth, nodes, width. Repeatable.",
     ),
 ]
-PolicyOption = Annotated[Policy | None, typer.Option(rich_help_panel=SEARCH, help="How the search decides.")]
+PolicyOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        rich_help_panel=SEARCH,
+        help="How the search decides: hill-climb, evolution, local-search, random, pareto, or your own "
+        "package.module:Class. (Default: hill-climb.)",
+    ),
+]
+SamePolicy = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="The run's policy once more; needed only where it is a package.module:Class, since code is "
+        "never run because a file of the run names it.",
+    ),
+]
+ObjectiveOption = Annotated[
+    Objective | None,
+    typer.Option(
+        rich_help_panel=SEARCH, help="Of pareto: what accuracy is weighed against. (Default: params.)"
+    ),
+]
 Rungs = Annotated[
     int | None,
     typer.Option(

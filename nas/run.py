@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from nas.execute import ExecutorFactory, make_executor
 from nas.ledger import Ledger, current_versions
 from nas.machine import machine
 from nas.schedule import Plan, make_plan, seed_job
+from nas.search import POLICIES, Pareto
 from nas.speed import seconds_per_step
 
 RUNS = Path("runs")
+LATENCY = "latency"  # the note that keeps what ops took
 FORCED = "forced"  # the note that keeps what changed under a run
 
 
@@ -52,6 +55,7 @@ def search(
     _check_budget(plan, data)
     del data  # workers have their own; this process needs its memory no more
     with Ledger.create(run, description) as ledger:
+        plan = _priced(plan, ledger)
         workers = executor(run, config, description["data"]["digest"])
         return Engine(plan, run, ledger, watcher, workers, began, order).go(resumed=False)
 
@@ -62,13 +66,14 @@ def resume(
     force: bool = False,
     data: str | None = None,
     executor: ExecutorFactory = make_executor,
+    policy: str | None = None,
 ) -> Outcome:
     """Go on with an interrupted run, or say again how a finished one ended, which changes nothing in it.
 
-    data: the run's data set once more. It must be given where it is a `package.module:function`: that names
-    code, and code is never run because a file of the run names it. Raises RunError when it is missing or
-    another, and when versions, machine or data differ from those of the run's beginning, unless `force`,
-    which is noted in the ledger.
+    data, policy: the run's data set and policy once more. They must be given where they are a
+    `package.module:name`: that names code, and code is never run because a file of the run names it.
+    Raises RunError when they are missing or others, and when versions, machine or data differ from those of the
+    run's beginning, unless `force`, which is noted in the ledger.
     """
     began = time.monotonic()
     with Ledger.open(run) as ledger:
@@ -81,10 +86,12 @@ def resume(
             watcher.run_finished(outcome)
             return outcome
         _check_data(run, config, data)
+        _check_policy(run, config, policy)
         held = _load(config)
         plan, now = make_plan(config, held), _description(config, held, "")
         del held
         _check_same(ledger, now, force)
+        plan = _priced(plan, ledger)
         workers = executor(run, config, now["data"]["digest"])
         return Engine(plan, run, ledger, watcher, workers, began).go(resumed=True)
 
@@ -123,6 +130,38 @@ def _check_data(run: Path, config: RunConfig, given: str | None) -> None:
             f"resume: the data of {run} is code, {config.data}, which only a command may name; "
             f"if you trust it go on with: nas resume {run} --data {config.data}"
         )
+
+
+def _check_policy(run: Path, config: RunConfig, given: str | None) -> None:
+    if given is not None and given != config.policy:
+        raise RunError(
+            f"resume: {run} is searched by {config.policy}, not by {given}; leave --policy out or give that"
+        )
+    if given is None and config.policy not in POLICIES:
+        raise RunError(
+            f"resume: the policy of {run} is code, {config.policy}, which only a command may name; "
+            f"if you trust it go on with: nas resume {run} --policy {config.policy}"
+        )
+
+
+def _priced(plan: Plan, ledger: Ledger) -> Plan:
+    """The plan whose policy weighs accuracy against latency, where the run asks for that: by the table in the ledger,
+    which is measured when the run begins.
+    """
+    if not isinstance(plan.policy, Pareto) or plan.config.objective != "latency":
+        return plan
+    import torch
+
+    from nas.search.latency import measure, table_from
+
+    known = ledger.notes.get(LATENCY)
+    if known is None:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(plan.config.threads)
+        known = measure(plan.space.seed.to_json(), plan.policy.neighbourhood).to_json()
+        torch.set_num_threads(threads)
+        ledger.note(LATENCY, known)
+    return replace(plan, policy=replace(plan.policy, cost=table_from(known).seconds))
 
 
 def _load(config: RunConfig) -> SearchData:

@@ -1,4 +1,4 @@
-"""The Optuna study that holds the trials: the one module that touches optuna.
+"""The Optuna study that holds the trials: beside the move sampler `tpe` the one user of optuna.
 
 Optuna is used as the record's format, so that its dashboard and its plots open a run; it decides nothing.
 The storage's own interface is used rather than `Study`: a trial appears with its job in one transaction,

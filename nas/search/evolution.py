@@ -50,7 +50,7 @@ class Evolution:
             if self.train_on and slot == 0:
                 return (Proposal(generation, slot, parent.key, "", parent.job.graph),)
             found = self.sampler.draw(
-                view, parent, self.moves_per_child, derive(seed, generation, slot, attempt)
+                view, parent, self.moves_per_child, derive(seed, generation, slot, attempt), seen
             )
             if found is not None and found.graph not in seen:
                 return (Proposal(generation, slot, parent.key, found.moves, found.graph, found.extra),)

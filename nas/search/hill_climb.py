@@ -102,7 +102,7 @@ class HillClimb:
         for slot in range(1, self.children + 1):
             for attempt in range(ATTEMPTS):
                 found = self.sampler.draw(
-                    view, parent, self.moves_per_child, derive(seed, generation, slot, attempt)
+                    view, parent, self.moves_per_child, derive(seed, generation, slot, attempt), seen
                 )
                 if found is not None and found.graph not in seen:
                     seen.add(found.graph)

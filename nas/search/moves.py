@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -69,8 +69,18 @@ class Draw:
 class MoveSampler(Protocol):
     """Draws children. Reads nothing but its arguments."""
 
-    def draw(self, view: LedgerView, parent: TrialRecord, length: int, seed: int) -> Draw | None:
-        """A child of `parent` by a chain of up to `length` moves; None where no legal move is left."""
+    def draw(
+        self,
+        view: LedgerView,
+        parent: TrialRecord,
+        length: int,
+        seed: int,
+        taken: Collection[str] = frozenset(),
+    ) -> Draw | None:
+        """A child of `parent` by a chain of up to `length` moves; None where no legal move is left.
+
+        view: what to learn from. taken: architectures to avoid where there is a choice; the caller checks.
+        """
         ...
 
 
@@ -82,8 +92,15 @@ class Uniform:
 
     neighbourhood: Neighbourhood
 
-    def draw(self, view: LedgerView, parent: TrialRecord, length: int, seed: int) -> Draw | None:
-        """See MoveSampler; the view doesn't matter."""
+    def draw(
+        self,
+        view: LedgerView,
+        parent: TrialRecord,
+        length: int,
+        seed: int,
+        taken: Collection[str] = frozenset(),
+    ) -> Draw | None:
+        """See MoveSampler; `view` and `taken` don't matter."""
         return random_chain(self.neighbourhood, parent.job.graph, length, seed)
 
 
@@ -100,13 +117,16 @@ def random_chain(neighbourhood: Neighbourhood, graph: str, length: int, seed: in
     return Draw("; ".join(chain), graph, {}) if chain else None
 
 
-def random_move(neighbourhood: Neighbourhood, graph: str, draw: random.Random) -> tuple[str, str] | None:
-    """One random legal move of a random kind, as (move, child)."""
+def random_move(
+    neighbourhood: Neighbourhood, graph: str, draw: random.Random, taken: Collection[str] = frozenset()
+) -> tuple[str, str] | None:
+    """One random legal move of a random kind to none of `taken`, as (move, child)."""
     kinds = list(range(len(neighbourhood.kinds)))
     draw.shuffle(kinds)
     for kind in kinds:
         for found in neighbourhood.near(graph, kind, draw):
-            return found
+            if found[1] not in taken:
+                return found
     return None
 
 

@@ -113,3 +113,19 @@ def test_halving_carries_weights_momentum_and_schedule_from_rung_to_rung(tmp_pat
     assert again.stopped == "interrupted"
     resumed = resume(tmp_path / "two", Silent(), executor=partial(Shuffled, order=1))
     assert resumed.view.digest == outcome.view.digest
+
+
+@pytest.mark.parametrize("objective", ["params", "latency"])
+def test_a_front_is_searched_with_children_that_learn_from_their_parents(
+    tmp_path: Path, objective: str
+) -> None:
+    outcome = run(tmp_path / "run", policy="pareto", objective=objective, generations=3, seed=1)
+    assert outcome.view.final is not None
+    assert len([record for record in outcome.view.complete if record.job.kind == "child"]) >= 6
+    assert ("latency" in outcome.view.notes) == (objective == "latency")
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "predictor"])
+def test_local_search_with_every_sampler(tmp_path: Path, sampler: str) -> None:
+    outcome = run(tmp_path / "run", policy="local-search", move_sampler=sampler)
+    assert all(record.state == "complete" for record in outcome.view.trials)
