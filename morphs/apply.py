@@ -90,7 +90,8 @@ def apply(
     """The child that `move` (a value or its text) makes of `network`, which stays as it was.
 
     seed: of all randomness in new weights. batches: an iterable of (inputs, targets) for moves that look at
-    data. probe: inputs [N, ...] on which the drift is measured; without one, those of approximate moves that read
+    data. loss: from outputs and targets to a number, for those that look at it; by default the cross entropy of
+    classes. probe: inputs [N, ...] on which the drift is measured; without one, those of approximate moves that read
     data are held out of it, one example in five up to 128, and other moves are measured on standard normal noise.
     limits: on the child's cost, checked on the graph before any weight is made.
 

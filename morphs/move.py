@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from morphs.errors import IllegalMove, ShapeError
+from morphs.errors import IllegalMove, NeedsData, ShapeError
 from morphs.graph.arch import ArchGraph
 from morphs.graph.codec import canonical_json
 from morphs.limits import Limits
@@ -76,13 +76,32 @@ Made = Mapping[Key, tuple[Tensor, Origin]]
 class Context:
     """What a move may look at besides the parent: explicit randomness, and data where it was given.
 
-    notes: where a move writes down what it found on the data.
+    loss: from outputs and targets to a number. notes: where a move writes down what it found on the data.
     """
 
     generator: torch.Generator
     batches: Iterable[Batch] | None = None
     loss: Loss | None = None
     notes: dict[str, float] = field(default_factory=dict[str, float])
+
+    def loss_of(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss of `outputs` [N, ...]; where none was given, the cross entropy of classes [N], scores [N, C].
+
+        Raises NeedsData when none was given for other targets, or it gives no number.
+        """
+        whole = not (targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool)
+        if self.loss is not None:
+            value = self.loss(outputs, targets if whole else targets.to(outputs.dtype))
+            if value.numel() != 1 or not value.requires_grad:
+                fact = f"the loss gave a tensor of shape {tuple(value.shape)}"
+                raise NeedsData(
+                    f"{fact}; give a function that makes one differentiable number of the outputs"
+                )
+            return value.reshape(())
+        if not whole or targets.dim() != 1 or outputs.dim() != 2:
+            fact = f"outputs of shape {tuple(outputs.shape)} and targets of {targets.dtype}, {tuple(targets.shape)},"
+            raise NeedsData(f"{fact} have no loss of their own; pass loss=")
+        return nn.functional.cross_entropy(outputs, targets.long())
 
 
 @dataclass(frozen=True)

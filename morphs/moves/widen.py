@@ -1,4 +1,4 @@
-"""Widen: more channels in one channel group (paper §3.4.1; Net2Net, arXiv 1511.05641)."""
+"""Widen: more channels in one channel group (paper §3.4.1; Net2Net, arXiv 1511.05641; GradMax, 2201.05125)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from morphs.errors import NeedsData
 from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import Axis
 from morphs.graph.widths import Widths, channel_groups, resized
@@ -15,6 +16,7 @@ from morphs.init import fresh
 from morphs.move import Context, Index, Made, Move, Options, Origin
 from morphs.moves.columns import NEW_UNIT, ColumnMaps, depthwise, following, free_group, in_blocks, spans
 from morphs.moves.editing import choices
+from morphs.moves.steepest import steepest_rows
 from morphs.network import Network
 
 Share = np.ndarray[Any, np.dtype[np.float64]]
@@ -29,6 +31,10 @@ class Widen(Move):
     how="zero": new channels have fresh incoming weights and zero outgoing ones, and the channels are rotated by a
     random number of places (equation 18, with a rotation for its permutation). The paper zeroes
     whichever side is smaller; zero *incoming* weights leave ReLU units dead.
+    how="gradient": as zero, but the incoming weights of the new channels are those for which the outgoing ones
+    get the largest gradient on the given batches, in train mode without dropout (GradMax; see `steepest`). They are
+    as large as the others of their layer; biases start at zero. At most 512 examples are looked at, each about a
+    hundred times.
     """
 
     name: ClassVar[str] = "widen"
@@ -36,11 +42,13 @@ class Widen(Move):
 
     node: str
     to: int
-    how: Literal["replicate", "zero"] = "replicate"
+    how: Literal["replicate", "zero", "gradient"] = "replicate"
 
     @classmethod
     def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
-        """Options: how, factor (multiples of the width). One node for each group, the fixed ones included."""
+        """Options: how (gradient, which needs data, only where asked for), factor (multiples of the width). One node
+        for each group, the fixed ones included.
+        """
         widths = channel_groups(graph)
         free = widths.free()
         for number, group in enumerate(widths.groups):
@@ -86,7 +94,26 @@ class Widen(Move):
             elif Axis.OUT in axes:
                 _renew(graph[owner], name, tensor, maps[axes.index(Axis.OUT)], context.generator)
             made[owner, name] = (tensor, Origin((owner, name), tuple(maps)))
+        if self.how == "gradient":
+            self._steepen(
+                parent.derived(graph, {key: tensor for key, (tensor, _) in made.items()}), made, context
+            )
         return made
+
+    def _steepen(self, child: Network, made: Made, context: Context) -> None:
+        """Write into `made` the incoming weights that give the outgoing ones of new channels the largest gradient."""
+        try:
+            rows = steepest_rows(child, made, context)
+        except NeedsData as error:
+            raise NeedsData(f'{self.name}: node "{self.node}": {error}') from None
+        if not rows:
+            fact = f'on these batches the loss has no gradient for new channels of node "{self.node}"'
+            raise self.refuse(fact, "give more examples, or how=zero")
+        for key, values in rows.items():
+            tensor, origin = made[key]
+            new = origin.axes[0]
+            assert new is not None
+            tensor[torch.from_numpy(np.flatnonzero(new < 0))] = values.to(tensor)
 
     def _units(self, width: int, blocks: int, generator: torch.Generator) -> tuple[Index, Tensor, Index]:
         """For each child channel: the parent's it copies, its share of the outgoing weights, the parent's it is.
@@ -95,7 +122,7 @@ class Widen(Move):
         """
         part, grown = width // blocks, self.to // blocks
         kept = np.concatenate([np.arange(part), np.full(grown - part, NEW_UNIT)])
-        if self.how == "zero":
+        if self.how != "replicate":
             kept = np.roll(kept, int(torch.randint(grown, (1,), generator=generator)))
             units = in_blocks(kept, part, blocks)
             return units, torch.ones(self.to, dtype=torch.float64), units

@@ -276,7 +276,7 @@ PARSE_ERRORS = {
     "widen(node=c, to=six)": "'six' is no int",
     "widen(node=c, to=true)": "True is no int",
     "widen(node=c, to=6.0)": "6.0 is no int",
-    "widen(node=c, to=6, how=fast)": "is none of replicate, zero",
+    "widen(node=c, to=6, how=fast)": "is none of replicate, zero, gradient",
     "widen(node=c, to=6, to=7)": "given twice",
     "widen(node=c, to=__import__('os'))": "neither a JSON value nor a bare word",
     "grow_kernel(node=c, to=[3])": "has not 2 values",

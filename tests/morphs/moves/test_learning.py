@@ -16,7 +16,9 @@ TEXT = """
 
 MOVES = [
     "widen(node=c, to=7)", "widen(node=d, to=9)", "widen(node=h, to=20)", "widen(node=c, to=7, how=zero)",
-    "widen(node=d, to=9, how=zero)", "widen(node=h, to=9, how=zero)", "deepen(node=r, kernel=[3, 3])", "deepen(node=i)",
+    "widen(node=d, to=9, how=zero)", "widen(node=h, to=9, how=zero)", "widen(node=c, to=7, how=gradient)",
+    "widen(node=d, to=9, how=gradient)", "widen(node=h, to=9, how=gradient)",
+    "deepen(node=r, kernel=[3, 3])", "deepen(node=i)",
     "deepen(node=n, kernel=[3, 3], activation=tanh)",
     "deepen(node=d, how=netmorph, channels=16, kernel=[3, 3], then=[3, 3])",
     "deepen(node=d, how=netmorph, channels=4, kernel=[3, 3])", "deepen(node=h, how=netmorph, channels=9)",
