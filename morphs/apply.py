@@ -38,7 +38,7 @@ class Child:
     origin: Mapping[Key, Origin]
     notes: Mapping[str, float] = field(
         default_factory=dict[str, float]
-    )  # what a data-driven move found: rows used, error, …
+    )  # what the move found: error, rows used, spread, …
 
 
 def parse(text: str) -> Move:

@@ -76,7 +76,7 @@ Made = Mapping[Key, tuple[Tensor, Origin]]
 class Context:
     """What a move may look at besides the parent: explicit randomness, and data where it was given.
 
-    loss: from outputs and targets to a number. notes: where a move writes down what it found on the data.
+    loss: from outputs and targets to a number. notes: where a move writes down what it found.
     """
 
     generator: torch.Generator

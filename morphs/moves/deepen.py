@@ -13,6 +13,7 @@ from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import Activation, Conv2d, Input, Linear, Op, Output, Pair
 from morphs.move import NEW, Context, Made, Move, Options, Preserves
 from morphs.moves.editing import (
+    all_apply,
     choices,
     feeds_output,
     insert_after,
@@ -39,7 +40,7 @@ class Deepen(Move):
 
     φ is `activation`: one of the vocabulary, a registered one, or `prelu`. It starts as the P-activation
     (1 − a)·φ(x) + a·x with a = 1 (equation 9) — or as φ itself where the inserted layer reads values that φ leaves
-    as they are (idempotent φ, equation 8; `prelu` is always the P-activation).
+    as they are, or all that reads it applies φ at once (idempotent φ, equation 8; `prelu` is always the P-activation).
 
     norm: a batch norm between the inserted layer and φ, calibrated as by `insert_norm`, which needs batches; the
     child is then exact in eval only, the inserted layer has no bias and φ starts as the P-activation.
@@ -50,7 +51,8 @@ class Deepen(Move):
     Padding: zeros cropped between two padded convolutions would make a factoring wrong at the border, so F1
     gets all the padding of the composite kernel, p + d(K1 + K2 − 1 − K)/2, and F2 none; then it is exact
     everywhere. The stride stays with F2, except along an axis where F2 has a single tap. F1's bias starts at 0, so
-    that G's stays as it is.
+    that G's stays as it is. F1 and F2 have one standard deviation; `child.notes` tells it divided by G's, `spread`,
+    and the relative error of their product, `residual`.
     """
 
     name: ClassVar[str] = "deepen"
@@ -178,10 +180,12 @@ class Deepen(Move):
         )
         name, phi = self._names(graph)
         keeps = (
-            not self.norm
-            and self.activation != PRELU
+            self.activation != PRELU
             and ACTIVATIONS[self.activation].idempotent
-            and writes_fixpoints(graph, node.name, self.activation)
+            and (
+                all_apply(graph, node.name, self.activation)
+                or (not self.norm and writes_fixpoints(graph, node.name, self.activation))
+            )
         )
         act: Op = (
             Activation(self.activation)
@@ -301,18 +305,11 @@ class Deepen(Move):
             )
         except NoFactoring as error:
             raise NoFactoring(f'{self.name}: node "{self.node}": {error}') from None
+        context.notes.update(spread=found.spread, residual=found.residual)
         return {
             node: (part if weight.dim() == 4 else part[:, :, 0, 0]).contiguous()
             for node, part in ((name, found.first), (self.node, found.second))
         }
-
-    def spread(self, parent: Network, child: Network) -> float:
-        """Standard deviation of the inserted layer's weights, which for a factoring is also F2's, divided by that of
-        the parent's layer; for an identity, which replaces no layer, the deviation itself.
-        """
-        inserted = child.weights[self._names(parent.graph)[0], "weight"].double().std(correction=0)
-        layer = parent.weights.get((self.node, "weight"))
-        return float(inserted if layer is None else inserted / layer.double().std(correction=0))
 
 
 def _filters(op: Op) -> tuple[Pair, int]:

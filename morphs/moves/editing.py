@@ -66,6 +66,14 @@ KEEP_NONNEGATIVE = frozenset((
 ))  # fmt: skip
 
 
+def all_apply(graph: ArchGraph, name: str, fn: str) -> bool:
+    """Whether all that reads `name` is the plain φ = `fn`. An idempotent φ put between changes nothing, and the a of
+    its P-activation would have no gradient: where φ(x) isn't x, the φ that follows passes none on.
+    """
+    readers = [graph[reader].op for reader, _ in graph.consumers(name)]
+    return all(isinstance(op, Activation) and op.fn == fn for op in readers)
+
+
 def writes_fixpoints(graph: ArchGraph, name: str, fn: str) -> bool:
     """Whether everything `name` writes is left as it is by φ = `fn`, judged from the graph alone."""
     keeps: dict[str, bool] = {}

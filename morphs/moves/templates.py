@@ -53,7 +53,9 @@ def _read_path(text: str, kernel: Pair, outs: int, multiple: int) -> tuple[Stage
             raise ValueError(f"template part {text[at:]!r:.40} is no layer such as (3:64), (K:4C) or (1:C/2)")
         stages.append(_read_layer(found, kernel, outs, multiple))
         at = found.end() + len(text[found.end() :]) - len(text[found.end() :].lstrip())
-    if not stages or (len(text) and stages[-1][1] != outs):
+    if not stages:
+        raise ValueError("a path of the template is empty; write () for the identity")
+    if stages[-1][1] != outs:
         raise ValueError(
             f"template path {text!r:.80} does not end with the {outs} channels of the layer; leave them out"
         )
@@ -71,7 +73,7 @@ def _read_layer(found: re.Match[str], kernel: Pair, outs: int, multiple: int) ->
     else:
         share = int(times or 1) * outs // max(1, int(parts or 1))
         channels = max(1, -(-share // multiple)) * multiple
-    if min(*taps, channels) < 1 or parts == "0":
+    if min(*taps, channels, int(times or 1), int(parts or 1)) < 1:
         raise ValueError(f"template layer {found[0]} has a kernel or channels below 1")
     return taps, channels
 

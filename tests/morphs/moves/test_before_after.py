@@ -62,7 +62,7 @@ AFTER = {
         c = conv2d(x, channels=4, kernel=3, padding=1, bias=false)
         n = batch_norm(c)
         conv1 = conv2d(n, channels=4, kernel=1)
-        act1 = p_activation(conv1, fn=relu, per_channel=true)
+        act1 = relu(conv1)
         r = relu(act1)
         d = conv2d(r, channels=4, kernel=3, stride=2, padding=1)
         g = adaptive_avg_pool2d(d)
