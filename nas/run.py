@@ -15,13 +15,13 @@ from nas.errors import RunError, UserError
 from nas.events import Outcome, Watcher
 from nas.execute import ExecutorFactory, make_executor
 from nas.ledger import Ledger, current_versions
+from nas.ledger.front import LATENCY
 from nas.machine import machine
 from nas.schedule import Plan, make_plan, seed_job
 from nas.search import POLICIES, Pareto
 from nas.speed import seconds_per_step
 
 RUNS = Path("runs")
-LATENCY = "latency"  # the note that keeps what ops took
 FORCED = "forced"  # the note that keeps what changed under a run
 
 

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from nas.errors import RunError, UserError
 from nas.ledger import LedgerView, Result, read, read_config
+from nas.ledger.front import Front, front_of_run
 from nas.text import clip
 
 RUNS = Path("runs")
@@ -26,7 +27,7 @@ class Standing:
 
     state: running (a driver holds the lock), finished, stopped, or damaged. generation: the last with a
     complete trial, 0 the seed's. overhead: share of wall time in which nothing trained or was evaluated.
-    next: the command that goes on.
+    next: the command that goes on. front: of a search for accuracy and a cost.
     """
 
     run: str
@@ -53,6 +54,7 @@ class Standing:
     command: str | None
     problem: str | None
     next: str
+    front: Front | None = None
 
     def to_json(self) -> str:
         """One JSON object, its keys in the order of the fields."""
@@ -205,6 +207,7 @@ def _standing(run: Path, described: Mapping[str, Any], view: LedgerView, driver:
         command=_text(described.get("command")),
         problem=None,
         next=following[state],
+        front=front_of_run(view, config),
     )
 
 

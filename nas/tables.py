@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
     from morphs import Child
     from nas.events import Outcome
+    from nas.ledger.front import Front
     from nas.standing import Standing
 
+FRONT_ROWS = 20  # networks of a front that nas status lists
 STATE_STYLES = {"running": "green", "finished": "", "stopped": "yellow", "damaged": "red"}
 
 
@@ -66,6 +68,8 @@ def status(found: Standing) -> RenderableType:
             ("test accuracy", percent(found.test_accuracy)),
             ("parameters", count(found.best_params)),
         ]
+    if found.front is not None:
+        rows += front(found.front)
     if found.seconds is not None:
         rows += [
             ("wall time", f"{span(found.seconds)}{budget}"),
@@ -75,6 +79,24 @@ def status(found: Standing) -> RenderableType:
     rows += [("command", found.command)] if found.command else []
     rows += [("next", found.next)]
     return facts(rows)
+
+
+def front(found: Front) -> list[tuple[str, str]]:
+    """The front, one network a line, cheapest first."""
+    named = {"params": "parameters", "macs": "multiply-adds", "latency": "latency"}[found.objective]
+    lines = [
+        f"{point.trial:<6} {percent(point.val_accuracy)}  {cost(found.objective, point.cost)}"
+        for point in found.points[:FRONT_ROWS]
+    ]
+    if len(found.points) > FRONT_ROWS:
+        lines.append(f"… {len(found.points) - FRONT_ROWS} more in the report")
+    names = [f"front by {named}", *[""] * (len(lines) - 1)]
+    return list(zip(names, lines, strict=True))
+
+
+def cost(objective: str, value: float) -> str:
+    """What a network costs, with its unit."""
+    return f"{1000 * value:.3f} ms" if objective == "latency" else f"{count(value)} {objective}"
 
 
 def children(found: Iterable[Child]) -> RenderableType:

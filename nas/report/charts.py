@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Any
 
+from nas.ledger.front import Front
 from nas.report.tables import UNCHANGED, MoveRow, TrialRow
 from nas.text import count, percent
 
@@ -13,7 +14,10 @@ FLOAT32_BOUND = 1e-5  # the drift that a float32 network's exact move may show (
 
 
 def figures(
-    rows: Sequence[TrialRow], moves: Sequence[MoveRow], drifts: Sequence[TrialRow]
+    rows: Sequence[TrialRow],
+    moves: Sequence[MoveRow],
+    drifts: Sequence[TrialRow],
+    front: Front | None = None,
 ) -> dict[str, Figure]:
     """Every chart by the id of its place in the page; charts without a point are left out."""
     told = [row for row in rows if row.val_accuracy is not None]
@@ -31,6 +35,8 @@ def figures(
         "gain": gain_chart(moves),
         "drift": drift_chart(drifts),
     }
+    if front is not None:
+        charts["front"] = front_chart(rows, front)
     return {key: chart for key, chart in charts.items() if chart["data"]}
 
 
@@ -64,6 +70,34 @@ def accuracy_chart(
     ]  # fmt: skip
     layout = {"xaxis": axis, "yaxis": {"title": "validation accuracy (%)"}}
     return {"data": ([path] if joined and rows else []) + points, "layout": layout}
+
+
+def front_chart(rows: Sequence[TrialRow], front: Front) -> Figure:
+    """Accuracy in percent against cost: a stair through the front and, where their cost is known, the rest."""
+    scale, title = {"params": (1, "parameters"), "macs": (1, "multiply-adds"), "latency": (1e3, "ms")}[
+        front.objective
+    ]
+    on_it = {point.trial for point in front.points}
+    rest = [
+        row for row in rows if row.kind != "final" and row.val_accuracy is not None and row.key not in on_it
+    ]
+    others: list[Figure] = [
+        {
+            "type": "scatter", "mode": "markers", "name": "beaten in both",
+            "x": [getattr(row, front.objective) for row in rest], "y": [_percent(row) for row in rest],
+            "text": [_tip(row) for row in rest], "hovertemplate": "%{text}<extra></extra>",
+            "marker": {"symbol": "circle", "color": "muted", "size": 7},
+        }
+    ]  # fmt: skip
+    stair: Figure = {
+        "type": "scatter", "mode": "lines+markers", "name": "front", "line": {"color": "accent", "shape": "hv"},
+        "x": [scale * point.cost for point in front.points],
+        "y": [100 * point.val_accuracy for point in front.points],
+        "text": [f"<b>{point.trial}</b> {percent(point.val_accuracy)}" for point in front.points],
+        "hovertemplate": "%{text}, %{x}<extra></extra>", "marker": {"color": "accent", "size": 9},
+    }  # fmt: skip
+    layout = {"xaxis": {"title": title, "type": "log"}, "yaxis": {"title": "validation accuracy (%)"}}
+    return {"data": (others if rest and front.objective != "latency" else []) + [stair], "layout": layout}
 
 
 def gain_chart(moves: Iterable[MoveRow]) -> Figure:

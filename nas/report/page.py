@@ -19,6 +19,7 @@ from nas.report.charts import figures
 from nas.report.tables import best_trial, drift_rows, headline, move_rows, trial_rows
 from nas.report.tree import tree_svg
 from nas.standing import Standing, standing
+from nas.tables import cost
 from nas.text import count, percent, span
 
 REPORT = "report.html"
@@ -52,7 +53,7 @@ def render(view: LedgerView, facts: Mapping[str, Any], state: Standing) -> str:
             rows=rows,
             moves=moves,
             drifts=drifts,
-            figures=figures(rows, moves, drifts),
+            figures=figures(rows, moves, drifts, state.front),
             facts=fact_tables(facts),
             plotly=Markup(get_plotlyjs()),
         )
@@ -95,6 +96,7 @@ def _environment() -> Environment:
     )  # fmt: skip
     filters: dict[str, Callable[..., str]] = {
         "percent": percent, "count": count, "span": _span, "drift": _drift, "points": _points, "ratio": _ratio,
+        "cost": _cost,
     }  # fmt: skip
     environment.filters.update(filters)
     return environment
@@ -111,6 +113,10 @@ def _drift(value: float | None) -> str:
 def _ratio(number: float, base: float) -> str:
     """How many times `base` is in `number`, to two or more digits."""
     return f"{number / base:.1f}" if number < 20 * base else count(number / base)
+
+
+def _cost(value: float, objective: str) -> str:
+    return cost(objective, value)
 
 
 def _points(gain: float | None) -> str:

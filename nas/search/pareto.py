@@ -10,9 +10,9 @@ from statistics import pstdev
 from typing import ClassVar
 
 from nas.ledger import LedgerView, TrialRecord
-from nas.search.earned import value
+from nas.ledger.front import front
 from nas.search.moves import Draw, MoveSampler, Neighbourhood
-from nas.search.policy import Criterion, Proposal, best_of_all, birth, searched
+from nas.search.policy import Criterion, Proposal, best_of_all, birth
 from nas.seeds import derive
 
 ATTEMPTS = 20  # draws for children that are not in the ledger yet
@@ -45,32 +45,24 @@ class Pareto:
 
     def front(self, view: LedgerView) -> tuple[TrialRecord, ...]:
         """The trials that no other equals or betters in accuracy and cost, cheapest first; of equals the earlier."""
-        best = -math.inf
-        found: list[TrialRecord] = []
-        priced = {record.key: self.cost(record.job.graph) for record in searched(view)}
-        by_cost = sorted(searched(view), key=lambda r: (priced[r.key], -value(r, self.select)))
-        for record in by_cost:
-            if value(record, self.select) > best:
-                best = value(record, self.select)
-                found.append(record)
-        return tuple(found)
+        return front(view, lambda record: self.cost(record.job.graph), self.select)
 
     def propose(self, view: LedgerView, seed: int) -> Sequence[Proposal]:
         """One child."""
         generation, slot = birth(view, self.wave)
         draw = Random(derive(seed, generation, slot, "parent"))
-        front = self.front(view)
-        costs = [self.cost(record.job.graph) for record in front]
+        parents = self.front(view)
+        costs = [self.cost(record.job.graph) for record in parents]
         weights = [1 / density(cost, costs) for cost in costs]
         if slot == 0:
-            (parent,) = draw.choices(front, weights)
+            (parent,) = draw.choices(parents, weights)
             return (Proposal(generation, slot, parent.key, "", parent.job.graph),)
         taken = {record.job.graph for record in view.trials}
         found: dict[str, tuple[TrialRecord, Draw]] = {}
         for attempt in range(ATTEMPTS):
             if len(found) == self.candidates:
                 break
-            (parent,) = draw.choices(front, weights)
+            (parent,) = draw.choices(parents, weights)
             at = derive(seed, generation, slot, attempt)
             child = self.sampler.draw(view, parent, self.moves_per_child, at, taken)
             if child is not None and child.graph not in taken:

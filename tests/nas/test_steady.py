@@ -15,6 +15,7 @@ from nas.execute import Done, Progressed
 from nas.ledger import read
 from nas.run import resume, search
 from nas.schedule import completions
+from nas.standing import standing
 
 
 class Shuffled(Inline):
@@ -123,6 +124,12 @@ def test_a_front_is_searched_with_children_that_learn_from_their_parents(
     assert outcome.view.final is not None
     assert len([record for record in outcome.view.complete if record.job.kind == "child"]) >= 6
     assert ("latency" in outcome.view.notes) == (objective == "latency")
+    found = standing(outcome.run).front
+    assert found is not None
+    assert found.objective == objective
+    costs, accuracies = zip(*[(point.cost, point.val_accuracy) for point in found.points], strict=True)
+    assert list(costs) == sorted(costs)
+    assert list(accuracies) == sorted(set(accuracies))
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "predictor"])

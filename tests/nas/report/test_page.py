@@ -1,12 +1,16 @@
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from report_support import EVIL, FACTS, example_view, standing_of, with_running, write_run
 
+from nas import tables
 from nas.errors import RunError
 from nas.ledger import LedgerView
+from nas.ledger.front import front_of_run
 from nas.report import write_report
 from nas.report.charts import figures
 from nas.report.page import fact_tables, render
@@ -91,6 +95,24 @@ def test_charts_show_every_complete_trial_once() -> None:
         points = [x for trace in charts[name]["data"] if trace["mode"] == "markers" for x in trace["x"]]
         assert len(points) == len(WHOLE.complete)
     assert figures((), (), ()) == {}
+
+
+@pytest.mark.parametrize("objective", ["params", "macs"])
+def test_the_front_of_a_search_for_two_ends_is_shown(objective: str) -> None:
+    view = example_view()
+    front = front_of_run(view, {"policy": "pareto", "objective": objective})
+    assert front is not None
+    assert 1 < len(front.points) < len(view.complete)
+    html = render(view, FACTS, replace(standing_of(view, "finished"), front=front))
+    (others, stair) = json.loads(re.findall(r'id="figures"[^>]*>(.*?)</script>', html)[0])["front"]["data"]
+    assert stair["x"] == [point.cost for point in front.points] == sorted(stair["x"])
+    searched = [record for record in view.complete if record.job.kind != "final"]
+    assert len(others["x"]) + len(stair["x"]) == len(searched)
+    for point in front.points:
+        assert f"<td>{point.trial}</td>" in html
+    assert "the front</h2>" not in page(view)
+    said = [line.split()[0] for _, line in tables.front(front)]
+    assert said == [point.trial for point in front.points]
 
 
 def test_facts_are_flattened() -> None:
