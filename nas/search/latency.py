@@ -76,7 +76,7 @@ def table_from(document: Mapping[str, Any]) -> LatencyTable:
 
 
 def measure(
-    seed: str, moves: Neighbourhood, walks: int = 12, length: int = 8, repeats: int = 15
+    seed: str, moves: Neighbourhood, walks: int = 6, length: int = 8, repeats: int = 15
 ) -> LatencyTable:
     """A table of the ops that random walks from the network `seed` come upon, measured in this process.
 
