@@ -8,10 +8,10 @@ def lenet(input_shape: Shape, classes: int) -> Space:
     """A small LeNet-4 that gains compact layers (CompNet), identity layers and width."""
     seed = parse_graph(f"""
         x = input(size={list(input_shape)})
-        c1 = conv2d(x, channels=10, kernel=5, padding=2)
+        c1 = conv2d(x, channels=8, kernel=5, padding=2)
         r1 = relu(c1)
         m1 = max_pool2d(r1, kernel=2)
-        c2 = conv2d(m1, channels=20, kernel=5, padding=2)
+        c2 = conv2d(m1, channels=16, kernel=3, padding=1)
         r2 = relu(c2)
         m2 = max_pool2d(r2, kernel=2)
         f = flatten(m2)
