@@ -12,6 +12,7 @@ import morphs
 from morphs.move import Preserves
 
 MENUS = {  # small, so that every kind of choice comes up often
+    "grow_kernel": {"by": ((2, 2), (2, 0), (0, 2))},
     "deepen": {
         "how": ("identity", "netmorph"), "activation": ("relu", "tanh"), "kernels": ((1, 1), (3, 3), (3, 1)),
         "min_channels": (1,), "groups": (None, "depthwise"), "norm": (False, False, True),
