@@ -39,8 +39,6 @@ def search(
     _mention_gpu(config, quiet)
     if config.executor == "local":
         nursery.load(config)
-    else:
-        nursery.close()
     folder = run if run is not None else default_run_folder(config)
     executor = partial(make_executor, nursery=nursery)
     return _watched(quiet, folder, lambda watcher: search_run(config, folder, watcher, command, executor))

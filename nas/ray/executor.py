@@ -30,6 +30,7 @@ from nas.execute.local import LOG, START_SECONDS
 from nas.execute.task import made, reads
 from nas.ledger import Job, Store
 from nas.ray.carry import Storage, opened
+from nas.ray.flight import Flight, has_room, kill, last_line, no_room, why
 from nas.ray.session import Session, connect
 from nas.ray.ticket import Delivered, Order, Parcel, Started, Ticket
 from nas.ray.tuning import Broken, Desk, Lost, Running, tune
@@ -37,20 +38,6 @@ from nas.ray.tuning import Broken, Desk, Lost, Running, tune
 STARTS = 5  # attempts at a job whose worker never came up, or whose node died
 SETTLE_SECONDS = 3.0  # a worker's death is told before its node's, where the whole node died
 CLOSE_SECONDS = 15.0
-
-
-@dataclass(eq=False)
-class Flight:
-    """A job under way."""
-
-    ticket: Ticket
-    job: Job
-    starts: int = 0
-    actor: Any = None
-    node: str | None = None  # once it is at work
-    deadline: float | None = None
-    reason: str | None = None  # why we killed it
-    lost: tuple[float, str] | None = None  # since when, and Ray's words
 
 
 @dataclass
@@ -138,8 +125,8 @@ class RayExecutor:
         self._session = connect(self.config, self.run / LOG)
         self._scratch = Path(tempfile.mkdtemp(prefix="nas-ray-"))
         resources = {"cpu": float(self.config.threads), "gpu": self.config.gpu_share}
-        if self.config.address is None and not self._room():  # a cluster may still grow
-            raise RunError(self._no_room())
+        if self.config.address is None and not has_room(self.config):  # a cluster may still grow
+            raise RunError(no_room(self.config))
         self._thread = threading.Thread(
             target=tune, args=(self._desk, self.config.workers, resources, self._scratch), daemon=True
         )
@@ -149,12 +136,12 @@ class RayExecutor:
         """End the workers, and with that what Tune's thread waits for; nobody may use Ray once it is shut down."""
         end = time.monotonic() + CLOSE_SECONDS
         for flight in self._flights.values():
-            _kill(flight.actor)
+            kill(flight.actor)
         while thread.is_alive() and time.monotonic() < end:
             with suppress(Empty):
                 message = self._desk.news.get(timeout=0.1)
                 if isinstance(message, Running):
-                    _kill(message.actor)
+                    kill(message.actor)
 
     def _send(self, job: Job) -> dict[str, ray.ObjectRef[Parcel]]:
         """Make the networks that `job` reads available to whoever will perform it. Raises RunError, LedgerDamaged."""
@@ -221,7 +208,7 @@ class RayExecutor:
             elif flight.node is None or flight.node not in nodes:
                 yield from self._again(flight, cause)
             elif len(nodes) == 1 or time.monotonic() - since > SETTLE_SECONDS:
-                yield self._ended(flight, Done(flight.ticket.number, None, _why(cause, self.run / LOG)))
+                yield self._ended(flight, Done(flight.ticket.number, None, why(cause, self.run / LOG)))
 
     def _again(self, flight: Flight, cause: str) -> Iterator[Done]:
         flight.lost = flight.node = None
@@ -229,8 +216,9 @@ class RayExecutor:
             self.again += 1
             self._desk.waiting.put(flight.ticket)
             return
-        reason = f"ray: {STARTS} workers in a row died before they could do their work, the last with: {_last(cause)}"
-        yield self._ended(flight, Done(flight.ticket.number, None, f"{reason}; mend that", fault=True))
+        fact = f"ray: {STARTS} workers in a row died before they could do their work"
+        reason = f"{fact}, the last with: {last_line(cause)}; mend that"
+        yield self._ended(flight, Done(flight.ticket.number, None, reason, fault=True))
 
     def _ended(self, flight: Flight, done: Done) -> Done:
         del self._flights[flight.ticket.number]
@@ -248,20 +236,8 @@ class RayExecutor:
         elif now - self._idle_since > self.patience:
             fact = f"ray: no worker came up in {self.patience:.0f} s; see what holds Ray up (ray status)"
             raise RunError(
-                f"{fact if self._room() else self._no_room()}; then go on with: nas resume {self.run}"
+                f"{fact if has_room(self.config) else no_room(self.config)}; then go on with: nas resume {self.run}"
             )
-
-    def _room(self) -> bool:
-        """Whether a node is large enough for a child, were it free."""
-        need = {"CPU": float(self.config.threads), "GPU": self.config.gpu_share}
-        return any(
-            node["Alive"] and all(node["Resources"].get(name, 0.0) >= much for name, much in need.items())
-            for node in ray.nodes()
-        )
-
-    def _no_room(self) -> str:
-        child = f"{self.config.threads} processors and {self.config.gpu_share:g} GPUs"
-        return f"ray: no node has the {child} that a child takes; lower --threads or --gpus-per-child"
 
     def _deadline(self, flight: Flight, allowance: float = 0.0) -> float | None:
         limit = self.config.child_timeout
@@ -272,25 +248,4 @@ class RayExecutor:
             if flight.deadline is not None and time.monotonic() > flight.deadline:
                 flight.reason = f"it took longer than {self.config.child_timeout:g} s (--child-timeout)"
                 flight.deadline = None
-                _kill(flight.actor)
-
-
-def _kill(actor: Any) -> None:
-    if actor is not None:
-        with suppress(Exception):  # it is gone already
-            ray.kill(actor)
-
-
-def _why(cause: str, log: Path) -> str:
-    """A worker's death in our words."""
-    if "memory pressure" in cause or "OOM" in cause.split("common causes")[0]:
-        return "its worker process was killed for want of memory (by Ray); set a limit on parameters or activations"
-    if "The actor died" in cause or "Worker unexpectedly exits" in cause:
-        return f"its worker process died (most likely for want of memory; see {log})"
-    return f"it ended in Ray with: {_last(cause)}"
-
-
-def _last(text: str) -> str:
-    """The last line that says something."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "no reason"
+                kill(flight.actor)

@@ -102,7 +102,8 @@ def connect(config: RunConfig, log: Path) -> Session:
         place = f"the cluster at {config.address}" if config.address else "Ray"
         fact = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise RunError(
-            f"ray: {place} can't be used ({fact}); mend that, or use another --address or --executor local"
+            f"ray: {place} can't be used ({fact}); mend that and go on with: nas resume {log.parent}, "
+            "or start a new run with another --address or --executor local"
         ) from error
     return session
 

@@ -17,7 +17,7 @@ from nas.config import RunConfig
 from nas.data import SearchData
 from nas.execute import Done, Progressed
 from nas.execute.task import attempt
-from nas.execute.worker import data_of, site_of
+from nas.execute.worker import data_of, give_back_memory, site_of
 from nas.ray.carry import Luggage, Storage
 from nas.ray.ticket import Delivered, Order, Started, Ticket
 
@@ -44,6 +44,7 @@ def train_child(config: dict[str, Any]) -> None:
     else:
         site = site_of(settings, luggage)
         done = attempt(ticket.number, ticket.job, site, data, _progress(ticket.number))
+        give_back_memory()
     _say(Delivered(done, luggage.made if done.result is not None else {}))
 
 
