@@ -43,15 +43,16 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Tried:
 
 def test_an_optuna_study_climbs_and_goes_on_where_it_was(study: Tried) -> None:
     assert [key for key, _ in study] == ["0.0", "1.0", "1.1", "1.2", "1.3"]
-    assert [bool(moves != "unchanged") for _, moves in study] == [False, False, True, True, True]
+    assert [moves != "unchanged" for _, moves in study] == [False, False, True, True, True]
 
 
+@pytest.mark.benchmark  # starts Ray once more
 def test_a_tune_experiment_makes_the_same_climb(study: Tried, tmp_path: Path) -> None:
     """In a process of its own, since it starts Ray."""
     options = ["--generations", "1", "--cpus", "1", "--folder", str(tmp_path)]
     answer = subprocess.run(
         [sys.executable, str(EXAMPLES / "ray_tune_searcher.py"), *options],
-        capture_output=True, text=True, check=False,
+        capture_output=True, text=True, check=False, timeout=280,
         env={**os.environ, "PYTHONPATH": str(EXAMPLES.parents[1])},
     )  # fmt: skip
     assert answer.returncode == 0, answer.stderr
