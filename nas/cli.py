@@ -213,6 +213,27 @@ def status(run: options.Run, json: options.Json = False) -> None:
 
 
 @app.command()
+def fsck(run: options.Run, json: options.Json = False) -> None:
+    """Check a run against its hashes: every trial, every checkpoint. Exit code 1 where something is damaged.
+
+    The run may be going on; nothing is changed in it.
+    """
+    from nas import tables
+    from nas.standing import find_run
+
+    folder = find_run(run)
+    from nas.fsck import check
+
+    with tables.progress("checking") as tick:
+        found = check(folder, tick)
+    if json:
+        print(found.to_json())
+    else:
+        tables.show(tables.checked(found))
+    raise typer.Exit(0 if found.clean else 1)
+
+
+@app.command()
 def report(run: options.Run) -> None:
     """Write RUN/report.html anew: one file, to be opened in any browser."""
     from nas.standing import find_run

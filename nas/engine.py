@@ -17,12 +17,22 @@ from nas.errors import NasError, RunError
 from nas.evaluate import Scores
 from nas.events import Outcome, Stopped, Watcher
 from nas.execute import Done, Executor, Progressed
-from nas.ledger import Job, Ledger, LedgerView
-from nas.schedule import Plan, as_seen, final_job, lineage_steps, next_jobs, seed_job
+from nas.ledger import Job, Ledger, LedgerView, Reached, Result
+from nas.schedule import (
+    Plan,
+    as_seen,
+    final_job,
+    lineage_steps,
+    next_jobs,
+    portion,
+    portion_steps,
+    seed_job,
+)
 from nas.standing import overhead
 
 BARREN = 2  # generations in a row without a single result that end a run: not one bad draw, a cause to mend
 POLL_SECONDS = 0.5
+PORTION_SECONDS = 30.0  # of the final training, at least, between two checkpoints
 NOTE_WALL_SECONDS = 10.0  # what a kill may take off the account of wall time
 
 
@@ -178,7 +188,7 @@ class Engine:
             record = known.get(job.key)
             number, asked = (record.number, record.job) if record else (self.ledger.ask(job), job)
             flight[number] = asked
-            self.executor.submit(number, asked)
+            self.executor.submit(number, self._portion(asked, self.ledger.reached(number)))
 
     def _collect(self, flight: dict[int, Job]) -> None:
         """Wait for trials to end, at least one, and tell what came of them."""
@@ -190,15 +200,24 @@ class Engine:
                     continue
                 if isinstance(event, Progressed):
                     self.watcher.progress(job.key, event.step, event.steps, event.loss)
+                elif isinstance(event.result, Reached):
+                    self.ledger.advance(event.number, event.result)
+                    self.executor.submit(event.number, self._portion(job, event.result))
                 else:
-                    self._tell(event, job)
+                    self._tell(event, event.result, job)
                     del flight[event.number]
             if self._wall() - self._noted > NOTE_WALL_SECONDS:
                 self._note_wall()
 
-    def _tell(self, event: Done, job: Job) -> None:
-        if event.result is not None:
-            self.ledger.tell(event.number, event.result)
+    def _portion(self, job: Job, reached: Reached | None) -> Job:
+        """What to have performed of `job` next: all of it, but of the final training a part, on from `reached`."""
+        if job.kind != "final":
+            return job
+        return portion(job, reached, portion_steps(self.plan, self.ledger.view(), job, PORTION_SECONDS))
+
+    def _tell(self, event: Done, result: Result | None, job: Job) -> None:
+        if result is not None:
+            self.ledger.tell(event.number, result)
         elif event.fault:  # left running: it will be run again under its slot and seed
             raise RunError(f"{event.reason} (then go on with: nas resume {self.run})")
         else:
