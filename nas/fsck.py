@@ -52,6 +52,11 @@ class Checked:
         """Whether nothing is lost."""
         return not any(finding.damage for finding in self.findings)
 
+    @property
+    def readable(self) -> bool:
+        """Whether the record is whole, which nothing can make again."""
+        return not any(finding.what in ("configuration", "ledger") for finding in self.findings)
+
     def to_json(self) -> str:
         """One JSON object."""
         return json.dumps({"clean": self.clean, **asdict(self)}, indent=2)
@@ -109,8 +114,9 @@ def look(store: Store, digest: str, what: str, trials: tuple[str, ...], view: Le
         return Finding(what, trials, digest, "missing", f"it is not in {store.folder}")
     try:
         network = store.get(digest)
-    except RunError as error:
-        return Finding(what, trials, digest, "damaged", str(error))
+    except RunError as error:  # missing where a driver has removed it just now
+        state = "damaged" if store.path(digest).is_dir() else "missing"
+        return Finding(what, trials, digest, state, str(error))
     result = view.trial(trials[0]).result
     if result is not None and network.graph.fingerprint != result.fingerprint:
         return Finding(what, trials, digest, "damaged", "it holds another architecture than its trial")

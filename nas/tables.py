@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from morphs import Child
     from nas.events import Outcome
-    from nas.ledger.front import Front
     from nas.fsck import Checked
+    from nas.ledger.front import Front
     from nas.standing import Standing
 
 FRONT_ROWS = 20  # networks of a front that nas status lists
@@ -89,7 +89,9 @@ def status(found: Standing) -> RenderableType:
             ("wall time", f"{span(found.seconds)}{budget}"),
             ("engine overhead", overhead(found.overhead)),
         ]
-    rows += [("on disk", size(found.disk_bytes))]
+    kept = f"{plural(found.checkpoints, 'checkpoint')} ({size(found.checkpoint_bytes)}) kept"
+    kept += f", {count(found.removed)} removed (--keep {found.keep})" if found.keep != "all" else ""
+    rows += [("on disk", f"{size(found.disk_bytes)}, {kept}")]
     rows += [("command", found.command)] if found.command else []
     rows += [("next", found.next)]
     return facts(rows)
@@ -119,7 +121,8 @@ def checked(found: Checked) -> RenderableType:
     for name in ("what", "trial", "checkpoint", "state"):
         table.add_column(name, no_wrap=True)
     table.add_column("fact", overflow="fold")
-    for finding in found.findings:
+    shown = [finding for finding in found.findings if finding.state != "removed"]
+    for finding in shown:
         table.add_row(
             finding.what,
             clip(", ".join(finding.trials), 24) or "–",
@@ -129,9 +132,11 @@ def checked(found: Checked) -> RenderableType:
         )
     sound = f"{plural(found.sound, 'checkpoint')} ({size(found.sound_bytes)}) intact"
     lost = sum(finding.damage for finding in found.findings)
+    removed = len(found.findings) - len(shown)
+    sound += f", {count(removed)} removed to bound the disk (--keep)" if removed else ""
     verdict = f"{plural(lost, 'loss')}; see the table" if lost else "nothing is lost"
     total = Text(f"{found.run}: {plural(found.trials, 'trial')}, {sound}; {verdict}", "red" if lost else "")
-    return Group(table, total) if found.findings else total
+    return Group(table, total) if shown else total
 
 
 def children(found: Iterable[Child]) -> RenderableType:

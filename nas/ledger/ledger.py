@@ -15,7 +15,7 @@ run again, one with a result whose checkpoint is intact is told on opening.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -190,19 +190,13 @@ class Ledger:
 
         A crash leaves them recorded and there, or gone: neither is damage, and dropping them again removes them.
         """
-        gone, named = sorted(digests), self._named()
-        told = [digest for digest in gone if digest in named and digest not in self.view().dropped]
+        gone, view = sorted(digests), self.view()
+        told = [digest for digest in gone if digest in view.checkpoints and digest not in view.dropped]
         if told:
             self.note(DROPPED + note, sorted({*self.notes.get(DROPPED + note, ()), *told}))
         for digest in gone:
-            self.store.remove(digest)
-
-    def _named(self) -> frozenset[str]:
-        """Digests of the checkpoints of told trials."""
-        results = [record.result for record in self._records.values() if record.result is not None]
-        return frozenset(
-            digest for result in results for digest in (result.weights, result.momentum) if digest
-        )
+            with suppress(OSError):  # it is tried again with the next ones
+                self.store.remove(digest)
 
     def close(self) -> None:
         """Free the lock; again does nothing."""

@@ -135,7 +135,7 @@ class Reached:
         _require(_is_count(self.step) and self.step > 0, f"step is {self.step!r}, no whole number > 0")
         for name in ("weights", "momentum"):
             _require(is_digest(getattr(self, name)), f"{name} is no SHA-256 in hexadecimal")
-        _require(all(isinstance(state, str) for state in self.random), "random holds what is no text")
+        _require(all(map(_is_text, self.random)), "random holds what is no text")
         object.__setattr__(self, "random", tuple(self.random))
         object.__setattr__(self, "losses", tuple(_finite("losses", loss) for loss in self.losses))
         object.__setattr__(self, "seconds", _numbers(self.seconds, "seconds"))
@@ -231,6 +231,10 @@ def _finite(name: str, value: object) -> float:
 
 def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def _is_count(value: object) -> bool:

@@ -72,6 +72,14 @@ class LedgerView:
         return next((record for record in reversed(self.complete) if record.job.kind == "final"), None)
 
     @cached_property
+    def checkpoints(self) -> frozenset[str]:
+        """Digests of all that the complete trials have put into the store."""
+        results = [record.result for record in self.complete if record.result is not None]
+        return frozenset(
+            digest for result in results for digest in (result.weights, result.momentum) if digest
+        )
+
+    @cached_property
     def dropped(self) -> frozenset[str]:
         """Digests of the checkpoints that were removed on purpose (`Ledger.drop`); their jobs can make them again."""
         return frozenset(

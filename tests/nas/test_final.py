@@ -24,7 +24,7 @@ DRIVER = Path(__file__).with_name("final_driver.py")
 
 def config(**changes: Any) -> Any:
     """A final training of several epochs, after a short search."""
-    return tiny(**({"generations": 1, "children": 1, "final_share": 0.93} | changes))
+    return tiny(**({"generations": 1, "children": 1, "final_share": 0.96} | changes))
 
 
 @pytest.fixture(autouse=True)
