@@ -5,8 +5,7 @@
     │   ├── DataError          a data set is missing, unreadable or nonsense
     │   └── RunError           a bad run folder, a locked run, a changed configuration
     │       └── LedgerDamaged  the record of a run or one of its checkpoints is not what was written
-    ├── TrainingFailed         a child diverged (NaN, Inf)
-    └── Refused                what was asked for would not come to the same bits here
+    └── TrainingFailed         a child diverged (NaN, Inf)
 
 Every message is one line: fact, place, remedy.
 """
@@ -34,7 +33,3 @@ class LedgerDamaged(RunError):
 
 class TrainingFailed(NasError):
     """A child diverged."""
-
-
-class Refused(NasError):
-    """What was asked for would not come to the same bits here."""

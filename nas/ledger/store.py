@@ -112,8 +112,7 @@ class Store:
         folder = self.path(digest)
         if not folder.is_dir():
             raise RunError(
-                f"checkpoint {digest[:12]}: not in {self.folder}; it was not kept: choose another trial, or make it "
-                f"again with: nas fsck {self.folder.parent} --repair --trial N"
+                f"checkpoint {digest[:12]}: not in {self.folder}; it was not kept: choose another trial"
             )
         files = _manifest(folder, digest)
         present = {entry.name for entry in folder.iterdir()} - {MANIFEST}
