@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
-import os
 import re
 import sys
 import time
@@ -26,14 +24,16 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import torch
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "benchmarks"))
-from _common import Figure, environment, figure, finish  # noqa: E402
+from _common import environment, finish  # noqa: E402
+from _compnet_report import figures, line, report  # noqa: E402
+from _compnet_rows import ARMS, CHANCE, ROWS, Row  # noqa: E402
+from _state import Record, append, read  # noqa: E402
 
 import morphs  # noqa: E402
 from morphs import Compact, Network  # noqa: E402
@@ -44,7 +44,6 @@ from nas.seeds import derive  # noqa: E402
 from nas.train import TrainConfig, train  # noqa: E402
 
 OUT = HERE / "out"  # trained parents; git ignores it
-Record = dict[str, Any]
 
 LENET4 = """
     x = input(size=[1, 28, 28])
@@ -68,36 +67,6 @@ def vgg15(width: int, phi: str) -> str:
     lines += [f"f = flatten({read})", f"fc1 = linear(f, features={8 * width})", f"a = {phi}(fc1)",
               "o = dropout(a)", "fc2 = linear(o, features=10)", "y = output(fc2)"]  # fmt: skip
     return "\n".join(lines)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of the paper's tables. inserted: phi of the new layer; kept: Table 1; paper: Table 2, in percent."""
-
-    name: str
-    net: str  # lenet or vgg
-    parent: str  # phi of the parent, which rows may share
-    inserted: str
-    redundant: int
-    kept: tuple[int, int, int]
-    paper: tuple[float, ...]  # Alg1, Alg2, Alg3, Oracle, Redundant, Scratch
-    seeds: int = 1
-
-
-ROWS = (
-    Row("LeNet4 to LeNet5 (ReLU)", "lenet", "relu", "relu", 100, (41, 46, 49),
-        (99.15, 99.20, 99.18, 99.17, 99.18, 99.19), 3),
-    Row("VGG15 to VGG16 (ReLU)", "vgg", "relu", "relu", 512, (165, 200, 255),
-        (84.74, 84.50, 83.31, 83.44, 82.38, 83.14), 3),
-    Row("VGG15 to VGG16 (Sigmoid)", "vgg", "relu", "sigmoid", 512, (196, 162, 105),
-        (83.63, 83.71, 83.08, 83.25, 82.54, 69.97)),
-    Row("VGG15 to VGG16 (TanH)", "vgg", "relu", "tanh", 512, (213, 178, 157),
-        (83.68, 83.52, 83.86, 83.41, 83.00, 80.70)),
-    Row("VGG15 to VGG16, all Sigmoid", "vgg", "sigmoid", "sigmoid", 512, (196, 162, 105), (0.0,) * 6),
-    Row("VGG15 to VGG16, all TanH", "vgg", "tanh", "tanh", 512, (213, 178, 157), (0.0,) * 6),
-)  # fmt: skip
-ARMS = ("Alg1", "Alg2", "Alg3", "NetMorph-Oracle", "NetMorph-Redundant", "Scratch")
-CHANCE = 0.15  # a parent below this accuracy has not learned
 
 
 @dataclass(frozen=True)
@@ -355,99 +324,6 @@ def base(run: Run, row: Row, seed: int, kind: str, arm: str) -> Record:
         "setting": run.name, "kind": kind, "row": row.name, "arm": arm, "seed": seed,
         "finished": time.strftime("%Y-%m-%d %H:%M"), "environment": environment(),
     }  # fmt: skip
-
-
-def line(r: Record) -> str:
-    """A result for the log."""
-    parts = [f"{r['row']:<28} seed {r['seed']}  {r['kind']:<7}{r['arm']:<20}"]
-    if r.get("notes"):
-        parts.append(" ".join(f"{k}={v:.4g}" for k, v in r["notes"].items()))
-    parts += [f"{k} {r[k]:.4f}" for k in ("after", "test") if k in r]
-    return "  ".join([*parts, f"{r['seconds']:.0f} s"])
-
-
-def report(records: list[Record]) -> list[str]:
-    """Both tables, and what the choices kept, as Markdown; means over seeds."""
-    lines = ["| row | arm | neurons | right after, % | test, % | epochs to parent | paper: neurons, % | n |"]
-    lines.append("|---" * 8 + "|")
-    for row in ROWS:
-        for number, arm in enumerate(ARMS):
-            found = [r for r in records if (r["kind"], r["row"], r["arm"]) == ("arm", row.name, arm)]
-            if found:
-                reached = [r["epochs_to_parent"] for r in found]
-                paper = f"{row.kept[number]} of {row.redundant}, " if number < 3 else ""
-                lines.append(
-                    f"| {row.name} | {arm} | {found[0]['kept']} of {found[0]['before']} "
-                    f"| {100 * mean(r['after'] for r in found):.2f} | {100 * mean(r['test'] for r in found):.2f} "
-                    f"| {', '.join('never' if e is None else f'{e:.2g}' for e in reached)} "
-                    f"| {paper}{row.paper[number] or ''} | {len(found)} |"
-                )
-    lines += [
-        "",
-        "| row | rule | neurons | error of L2 | right after, % | lambda, alpha | n |",
-        "|---" * 7 + "|",
-    ]
-    for row, arm in dict.fromkeys((r["row"], r["arm"]) for r in records if r["kind"] == "choice"):
-        found = [r for r in records if (r["kind"], r["row"], r["arm"]) == ("choice", row, arm)]
-        kept, error = (mean(r["notes"][k] for r in found) for k in ("kept", "error"))
-        used = ", ".join(
-            f"{r['notes'].get('penalty', 0):.3g}, {r['notes'].get('alpha', 0):.3g}" for r in found[:1]
-        )
-        lines.append(
-            f"| {row} | {arm} | {kept:.0f} | {error:.3f} | {100 * mean(r['after'] for r in found):.2f} "
-            f"| {used} | {len(found)} |"
-        )
-    for r in records:
-        if r["kind"] == "parent":
-            state = " AT CHANCE: rows of this parent are left out" if r["test"] < CHANCE else ""
-            lines.append(f"parent {r['row']}, seed {r['seed']}: test {100 * r['test']:.2f} %{state}")
-    return lines
-
-
-def figures(records: list[Record]) -> list[Figure]:
-    """The paper's claims: as accurate as the rivals, and better neurons than by chance."""
-    made: list[Figure] = []
-
-    def tests(row: str, arm: str) -> list[float]:
-        return [r["test"] for r in records if (r["kind"], r["row"], r["arm"]) == ("arm", row, arm)]
-
-    for row in ROWS:
-        for arm in ("Alg1", "Alg2", "Alg3"):
-            ours, rival = tests(row.name, arm), tests(row.name, "NetMorph-Redundant")
-            if ours and rival:
-                gain = 100 * (mean(ours) - mean(rival))
-                made.append(
-                    figure(
-                        f"{row.name}: {arm} minus NetMorph-Redundant, n = {len(ours)}", gain, "points", ">= 0"
-                    )
-                )
-    for r in records:
-        if r["kind"] == "choice" and r["arm"].endswith("literal"):
-            made.append(
-                figure(f"{r['row']}, seed {r['seed']}: {r['arm']} keeps", r["notes"]["kept"], "neurons", None)
-            )
-    return made or [figure("results", len(records), "lines", None)]
-
-
-def read(state: Path) -> list[Record]:
-    """The lines of the state file; one cut short by a crash is no result."""
-    records: list[Record] = []
-    for text in state.read_text().splitlines() if state.exists() else ():
-        try:
-            records.append(json.loads(text))
-        except json.JSONDecodeError:
-            continue
-    return records
-
-
-def append(state: Path, record: Record) -> None:
-    """One more line, on disk before we go on."""
-    state.parent.mkdir(parents=True, exist_ok=True)
-    torn = state.exists() and not state.read_bytes().endswith(b"\n") and state.stat().st_size > 0
-    with state.open("a") as file:
-        file.write(("\n" if torn else "") + json.dumps(record) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import os
 import sys
 import time
@@ -39,6 +38,7 @@ sys.path.insert(0, str(HERE.parent / "benchmarks"))
 from _arms import ARMS, BY_NAME, Length, epochs, macs  # noqa: E402
 from _common import environment, finish  # noqa: E402
 from _report import curves, figures, table  # noqa: E402
+from _state import Record, append, read  # noqa: E402
 
 import morphs  # noqa: E402
 from nas.data import Augment, SearchData, load_search_data, load_test_split  # noqa: E402
@@ -58,7 +58,6 @@ TRAIN = {
     "mnist": TrainConfig(lr=0.05, weight_decay=1e-4, label_smoothing=0.0, batch_size=100),
     "cifar10": TrainConfig(lr=0.01, weight_decay=5e-4, label_smoothing=0.0, batch_size=100),
 }
-Record = dict[str, Any]
 
 
 def main() -> None:
@@ -184,27 +183,6 @@ def ancestors(name: str) -> tuple[str, ...]:
 def folder(setting: str, name: str, seed: int) -> Path:
     """Where an arm's trained network is."""
     return OUT / setting / f"{name.replace(' ', '_').replace(',', '')}_{seed}"
-
-
-def read(state: Path) -> list[Record]:
-    """The lines of the state file; one cut short by a crash is no result."""
-    records: list[Record] = []
-    for line in state.read_text().splitlines() if state.exists() else ():
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return records
-
-
-def append(state: Path, record: Record) -> None:
-    """One more line, on disk before we go on."""
-    state.parent.mkdir(parents=True, exist_ok=True)
-    torn = state.exists() and not state.read_bytes().endswith(b"\n") and state.stat().st_size > 0
-    with state.open("a") as file:
-        file.write(("\n" if torn else "") + json.dumps(record) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 if __name__ == "__main__":
