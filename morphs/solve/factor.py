@@ -22,6 +22,7 @@ RESIDUAL = 1e-12  # relative, in the largest entry: what counts as solved
 CONDITION = 1e3  # of the decoupled matrix: beyond it float32 drifts, so a solution is not used
 MARGIN = 1.5  # unknowns for each equation with which a random system was never seen ill conditioned
 DRAWS, REDRAWN = 3, 512  # a random start is drawn again for systems of at most so many equations
+WIDE = 1.0  # spread of the factors over that of G: wider ones lose digits in float32, and another draw may do better
 SWEEPS, LOOK = 200, 5  # of an alternation: the most, and after how many its progress is judged
 ALTERNATION_FLOPS = 3e10  # of all groups together: a second or so
 SWEEP_FLOPS = 1e8  # what the calls of a sweep cost, however small the system
@@ -115,15 +116,24 @@ def _solve(
 ) -> tuple[Tensor, Tensor, float, float] | None:
     """F1, F2, their spread and the residual of the first attempt that is exact and well conditioned.
 
-    flops: what alternation may cost.
+    Of a small system whose factors came out wide, the narrowest of up to DRAWS attempts. flops: what alternation may
+    cost.
     """
+    found: list[tuple[Tensor, Tensor, float, float]] = []
     for first, second, condition in _attempts(equation, generator, flops):
         if condition <= CONDITION:
             spread = _balance(first, second)
             residual = equation.residual(first, second)
             if residual <= RESIDUAL:
-                return first, second, spread, residual
-    return None
+                found.append((first, second, spread, residual))
+                if spread <= WIDE * _spread(equation.goal) or len(found) == _draws(equation):
+                    break
+    return min(found, key=lambda one: one[2], default=None)
+
+
+def _draws(equation: Equation) -> int:
+    """How many random starts the smaller system is worth."""
+    return DRAWS if min(equation.goal.shape[:2]) * prod(equation.composite) <= REDRAWN else 1
 
 
 def _attempts(equation: Equation, generator: torch.Generator, flops: float) -> Iterator[Factors]:
@@ -176,23 +186,33 @@ def _unknowns(equation: Equation) -> int:
 def _alternate(equation: Equation, generator: torch.Generator, flops: float) -> Iterator[Factors]:
     """Algorithm 1: F2 and F1 in turn from random noise, given up as soon as it is too slow."""
     last = not any(ends(equation.kernel, equation.one, equation.two))  # nothing else would be tried
-    goal, sweeps = equation.padded, min(SWEEPS, int((10 if last else 1) * flops / _sweep_flops(equation)))
+    sweeps = min(SWEEPS, int((10 if last else 1) * flops / _sweep_flops(equation)))
     if (1, 1) in (equation.one, equation.two) or sweeps < 4 * LOOK:
         return  # the ends tell already, or it would cost too much
-    first, before = noise((equation.channels, goal.shape[1], *equation.one), generator), 0.0
+    for _ in range(_draws(equation)):
+        first = noise((equation.channels, equation.goal.shape[1], *equation.one), generator)
+        found = _in_turn(equation, first, sweeps, 4.0 if last else 1.5)
+        if found is None:
+            return
+        yield found
+
+
+def _in_turn(equation: Equation, first: Tensor, sweeps: int, patience: float) -> Factors | None:
+    """At most so many sweeps from `first`; none once the progress hoped for no longer reaches an exact solution."""
+    goal, before = equation.padded, 0.0
     for sweep in range(1, sweeps + 1):
         second, _ = deconv(first, goal, equation.two)
         turned, condition = deconv(second.transpose(0, 1), goal.transpose(0, 1), equation.one)
         first = turned.transpose(0, 1)
         now = equation.residual(first, second)
         if now <= RESIDUAL:
-            yield first, second, condition
-            return
+            return first, second, condition
         if sweep % LOOK == 0:
-            hoped = (4 if last else 1.5) * (sweeps - sweep) / LOOK  # convergence often quickens
+            hoped = patience * (sweeps - sweep) / LOOK  # convergence often quickens
             if before and now * (now / before) ** hoped > RESIDUAL:
-                return
+                return None
             before = now
+    return None
 
 
 def _sweep_flops(equation: Equation) -> float:
