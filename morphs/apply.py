@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -21,7 +20,7 @@ from morphs.errors import (
 )
 from morphs.held_out import Checked, HeldOut
 from morphs.limits import Limits
-from morphs.move import Batch, Context, Loss, Move, Origin, Preserves
+from morphs.move import Batch, Context, Loss, Move, Origin, Origins, Preserves
 from morphs.moves import MOVES
 from morphs.network import Key, Network
 from morphs.textform import parse_call, refuse_constant, split
@@ -105,13 +104,13 @@ def apply(
     broken = limits.violation(graph) if limits is not None else None
     if broken is not None:
         raise LimitExceeded(f"{bound_move}: {broken}; choose a smaller step or raise the limit")
-    bad = network.nonfinite()
+    versions = network.versions()
+    bad = network.nonfinite(versions)
     if bad:
         raise WeightsError(
             f'{bound_move.name}: tensor {bad[0][1]} of node "{bad[0][0]}" holds NaN or infinity; mend the parent first'
         )
     bound_move.check_weights(network)
-    versions = network.versions()
     bounded = bound_move.most_drift is not None
     source = None
     if batches is not None:
@@ -122,7 +121,7 @@ def apply(
     made = bound_move.fill(network, graph, context)
     graph = bound_move.settle(network.graph, graph, made)
     result = network.derived(graph, {key: tensor for key, (tensor, _) in made.items()})
-    origin = {key: made[key][1] if key in made else _kept(key) for key in result.weights}
+    origin = Origins(result.weights, {key: origin for key, (_, origin) in made.items()})
     after = network.versions()
     if after != versions:
         touched = next(key for key in versions if after[key] != versions[key])
@@ -137,7 +136,7 @@ def apply(
         bound_move.judge(
             found.eval, lambda move: _drift_eval(apply(network, move, seed, passed, loss, probe=probe))
         )
-    return Child(result, bound_move, found, MappingProxyType(origin), MappingProxyType(context.notes))
+    return Child(result, bound_move, found, origin, MappingProxyType(context.notes))
 
 
 def _read(network: Any, move: Any) -> Move:
@@ -194,9 +193,3 @@ def apply_chain(
         child = apply(network, move, seed + step, batches, loss, probe, measure, limits)
         yield child
         network = child.network
-
-
-@lru_cache(maxsize=2**16)
-def _kept(key: Key) -> Origin:
-    """The origin of a parameter that the move left alone."""
-    return Origin(key)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite
+from operator import attrgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 Key = tuple[str, str]  # (owner node, parameter or buffer)
+Versions = dict[Key, int | None]
+_VERSION = attrgetter("_version")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,20 +51,24 @@ class Network:
 
     def derived(self, graph: ArchGraph, made: Mapping[Key, Tensor]) -> Network:
         """A network of `graph` with the tensors in `made` and, for all other parameters, this network's own."""
-        own, known = self.weights, self.graph.params
-        weights: dict[Key, Tensor] = {}
-        for key, param in graph.params.items():
-            if key in made:
-                weights[key] = checked(key, made[key], param)
-            elif key not in own:
-                raise WeightsError(f'network: node "{key[0]}": tensor {key[1]} is missing; make it')
-            else:
-                weights[key] = own[key] if param is known[key] else checked(key, own[key], param)
+        weights = {**self.weights, **made}
+        changed, gone = graph.changed_params(self.graph), frozenset[Key]()
+        if changed is None or not made.keys() <= self.weights.keys():
+            params, known = graph.params, self.graph.params
+            for node, name in params.keys() - weights.keys():
+                raise WeightsError(f'network: node "{node}": tensor {name} is missing; make it')
+            gone = weights.keys() - params.keys()
+            weights = {key: weights[key] for key in params}
+            changed = {key: param for key, param in params.items() if param is not known.get(key)}
+        for key in dict.fromkeys((*made, *changed)):
+            if key in weights:
+                param = changed.get(key) or graph.facts(key[0]).params[key[1]]
+                weights[key] = checked(key, weights[key], param)
         network = object.__new__(Network)
         object.__setattr__(network, "graph", graph)
         object.__setattr__(network, "weights", MappingProxyType(weights))
         network._finite.update(self._finite)
-        for key in (*made, *(own.keys() - weights.keys())):
+        for key in (*made, *gone):
             network._finite.pop(key, None)
         return network
 
@@ -110,9 +117,12 @@ class Network:
 
         return Network(self.graph, weights_from(self.graph, module))
 
-    def nonfinite(self) -> tuple[Key, ...]:
-        """The tensors that hold NaN or infinity. What was found finite is looked at again only once written to."""
-        known, versions = self._finite, self.versions()
+    def nonfinite(self, versions: Versions | None = None) -> tuple[Key, ...]:
+        """The tensors that hold NaN or infinity. What was found finite is looked at again only once written to.
+
+        versions: as `versions` just told them.
+        """
+        known, versions = self._finite, self.versions() if versions is None else versions
         if known == versions and None not in versions.values():
             return ()
         for key, tensor in self.weights.items():
@@ -123,13 +133,13 @@ class Network:
         return tuple(key for key in self.weights if key not in known)
 
     @cached_property
-    def _finite(self) -> dict[Key, int | None]:
+    def _finite(self) -> Versions:
         return {}
 
-    def versions(self) -> dict[Key, int | None]:
+    def versions(self) -> Versions:
         """How often each tensor was written to; None for tensors of inference mode, which can't tell."""
         try:
-            return {key: tensor._version for key, tensor in self.weights.items()}  # pyright: ignore[reportPrivateUsage]
+            return dict(zip(self.weights, map(_VERSION, self.weights.values()), strict=True))
         except RuntimeError:
             return {
                 key: None if tensor.is_inference() else tensor._version  # pyright: ignore[reportPrivateUsage]

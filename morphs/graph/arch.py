@@ -35,6 +35,11 @@ class Node:
         if not self.owner:
             object.__setattr__(self, "owner", self.name)
 
+    @property
+    def wiring(self) -> tuple[str, tuple[str, ...]]:
+        """Whose parameters it uses and what it reads."""
+        return self.owner, self.inputs
+
 
 class ArchGraph:
     """A well-formed architecture: nodes are ops, edges are tensors with an argument slot.
@@ -56,9 +61,14 @@ class ArchGraph:
         self._known: dict[Callable[[ArchGraph], Any], Any] = {}
 
     @cached_property
+    def _order(self) -> tuple[str, ...]:
+        """The names in canonical order, which listing the children of a graph never asks for. Graphs wired and owned
+        alike that are edits of one another share it."""
+        return tuple([node.name for node in canonical_order(tuple(self._nodes.values()))])
+
+    @cached_property
     def _ordered(self) -> tuple[Node, ...]:
-        """The nodes in canonical order, which listing the children of a graph never asks for."""
-        return tuple(canonical_order(tuple(self._nodes.values())))
+        return tuple([self._nodes[name] for name in self._order])
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -166,6 +176,21 @@ class ArchGraph:
             }
         )
 
+    def changed_params(self, before: "ArchGraph") -> dict[tuple[str, str], Param] | None:
+        """The parameters that aren't the very same in `before`, cheaply where this graph came of it by an edit that
+        left the wiring alone; None where it didn't, or the parameters have other names or another order.
+        """
+        if self._order is not before._order:
+            return None
+        changed: dict[tuple[str, str], Param] = {}
+        old = before._state.facts
+        for name, facts in self._state.facts.items():
+            if facts is not old[name] and self._nodes[name].owner == name:
+                if [*facts.params] != [*old[name].params]:
+                    return None
+                changed.update({(name, which): param for which, param in facts.params.items()})
+        return changed
+
     def users(self, owner: str) -> tuple[str, ...]:
         """The nodes that use the parameters of `owner`, itself among them."""
         users = self._state.shared.get(owner)
@@ -242,8 +267,8 @@ class ArchGraph:
             return ArchGraph(node for name, node in nodes.items() if name not in gone)
         graph = object.__new__(ArchGraph)
         graph._keep(state)
-        if not gone and all(n.name in self and n.inputs == self._nodes[n.name].inputs for n in changed):
-            graph.__dict__["_ordered"] = tuple([state.nodes[node.name] for node in self])  # as wired before
+        if not gone and all(n.name in self and n.wiring == self._nodes[n.name].wiring for n in changed):
+            graph.__dict__.update(_order=self._order, _consumers=self._consumers)
         return graph
 
     def rewired(self, old: str, new: str, keep: Iterable[str] = ()) -> tuple[Node, ...]:

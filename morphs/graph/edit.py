@@ -34,7 +34,7 @@ def edited(before: State, readers: Readers, changed: Iterable[Node], removed: It
         nodes.pop(name, None)
     if not (_sound(before, nodes, edit) and _all_read(before, nodes, edit, gone, readers)):
         return None
-    places = _places(before, edit)
+    places = _places(before, edit, gone)
     found = _propagate(before, nodes, edit, places, readers) if places is not None else None
     if places is None or found is None:
         return None
@@ -113,10 +113,10 @@ def _all_read(
     )
 
 
-def _places(before: State, edit: Mapping[str, Node]) -> dict[str, float] | None:
+def _places(before: State, edit: Mapping[str, Node], gone: frozenset[str]) -> dict[str, float] | None:
     """Places for the new nodes too, each just after the last that it reads; None when some edge runs backward."""
-    places = dict(before.places)
-    waiting = [node for name, node in edit.items() if name not in places]
+    waiting = [node for name, node in edit.items() if name not in before.places]
+    places = dict(before.places) if waiting or gone else before.places
     while waiting:
         ready = [node for node in waiting if all(source in places for source in node.inputs)]
         if not ready:

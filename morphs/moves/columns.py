@@ -21,7 +21,9 @@ def free_group(move: Move, graph: ArchGraph, name: str) -> int:
     widths = channel_groups(graph)
     number = widths.group_of(name)
     if number is None:
-        raise move.refuse(f'node "{name}" writes several groups of channels', _instead(widths))
+        several = len(widths.spans[name]) > 1
+        fact = "several groups of channels" if several else "several columns for each channel of its group"
+        raise move.refuse(f'node "{name}" writes {fact}', _instead(widths))
     fixed = widths.groups[number].fixed
     if fixed is not None:
         raise move.refuse(f'node "{name}" {fixed}', _instead(widths))
@@ -37,16 +39,22 @@ def _instead(widths: Widths) -> str:
 
 def in_blocks(local: Index, part: int, blocks: int) -> Index:
     """The index map of one part of a group, repeated for all its parts."""
+    if blocks == 1:
+        return local
     return np.concatenate([np.where(local < 0, NEW_UNIT, local + block * part) for block in range(blocks)])
 
 
-def following(graph: ArchGraph, widths: Widths, number: int) -> Iterator[Key]:
+def following(graph: ArchGraph, widths: Widths, number: int) -> Iterator[tuple[Key, tuple[Axis, ...]]]:
     """The parameters, in canonical order, of the layers that write or read channel group `number`: all whose axes
-    can follow it."""
+    can follow it; with their axes."""
     writers = widths.writers[number]
     near = {*writers, *(reader for name in writers for reader, _ in graph.consumers(name))}
     owners = {graph[name].owner for name in near}
-    return (key for key in graph.params if key[0] in owners)
+    for node in graph:
+        if node.name in owners:
+            yield from (
+                ((node.name, name), param.axes) for name, param in graph.facts(node.name).params.items()
+            )
 
 
 def depthwise(graph: ArchGraph, owner: str) -> bool:
@@ -76,10 +84,19 @@ class ColumnMaps:
     number: int
     units: Index
     _known: dict[tuple[tuple[int, int, int], ...], Index] = field(default_factory=dict)
+    _asked: dict[tuple[str, bool], Index | None] = field(default_factory=dict)
 
     def __call__(self, owner: str, axis: Axis) -> Index | None:
         """The parent's column of every child column along a parameter's axis; None where the axis stays as it is."""
-        if axis is Axis.NONE or (axis is Axis.IN and depthwise(self.graph, owner)):
+        if axis is Axis.NONE:
+            return None
+        asked = (owner, axis is Axis.OUT)
+        if asked not in self._asked:  # every parameter of the owner asks again
+            self._asked[asked] = self._map(owner, axis)
+        return self._asked[asked]
+
+    def _map(self, owner: str, axis: Axis) -> Index | None:
+        if axis is Axis.IN and depthwise(self.graph, owner):
             return None
         along = tuple(spans(self.graph, self.widths, owner, axis))
         if all(group != self.number for group, _, _ in along):

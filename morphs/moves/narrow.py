@@ -79,8 +79,7 @@ class Narrow(Move):
         kept = in_blocks(chosen.numpy(), part, group.blocks)
         where = ColumnMaps(parent.graph, widths, number, kept)
         made: dict[tuple[str, str], tuple[Tensor, Origin]] = {}
-        for owner, name in following(parent.graph, widths, number):
-            axes = parent.graph.params[owner, name].axes
+        for (owner, name), axes in following(parent.graph, widths, number):
             maps = tuple(where(owner, axis) for axis in axes)
             if any(index is not None for index in maps):
                 origin = Origin((owner, name), maps)

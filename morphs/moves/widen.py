@@ -82,8 +82,7 @@ class Widen(Move):
         source, shares, kept = self._units(group.width, group.blocks, context.generator)
         copied, origin = ColumnMaps(before, widths, number, source), ColumnMaps(before, widths, number, kept)
         made: dict[tuple[str, str], tuple[Tensor, Origin]] = {}
-        for owner, name in following(before, widths, number):
-            axes = before.params[owner, name].axes
+        for (owner, name), axes in following(before, widths, number):
             maps = [copied(owner, axis) for axis in axes]
             if all(index is None for index in maps):
                 continue
@@ -115,7 +114,7 @@ class Widen(Move):
             assert new is not None
             tensor[torch.from_numpy(np.flatnonzero(new < 0))] = values.to(tensor)
 
-    def _units(self, width: int, blocks: int, generator: torch.Generator) -> tuple[Index, Tensor, Index]:
+    def _units(self, width: int, blocks: int, generator: torch.Generator) -> tuple[Index, Share, Index]:
         """For each child channel: the parent's it copies, its share of the outgoing weights, the parent's it is.
 
         All three repeat alike in each of `blocks` equal parts. −1 marks a new channel.
@@ -125,12 +124,12 @@ class Widen(Move):
         if self.how != "replicate":
             kept = np.roll(kept, int(torch.randint(grown, (1,), generator=generator)))
             units = in_blocks(kept, part, blocks)
-            return units, torch.ones(self.to, dtype=torch.float64), units
+            return units, np.ones(self.to), units
         rounds = -(-(grown - part) // part)
         copies = torch.cat([torch.randperm(part, generator=generator) for _ in range(rounds)])[: grown - part]
         source = np.concatenate([np.arange(part), copies.numpy()])
-        shares = torch.from_numpy(split_shares(source, generator))
-        return in_blocks(source, part, blocks), shares.repeat(blocks), in_blocks(kept, part, blocks)
+        shares = np.tile(split_shares(source, generator), blocks)
+        return in_blocks(source, part, blocks), shares, in_blocks(kept, part, blocks)
 
 
 def _renew(node: Node, name: str, tensor: Tensor, index: Index | None, generator: torch.Generator) -> None:
@@ -158,7 +157,7 @@ def split_shares(source: Index, generator: torch.Generator) -> Share:
 
 
 def _split(
-    graph: ArchGraph, widths: Widths, owner: str, axes: tuple[Axis, ...], number: int, shares: Tensor, tensor: Tensor
+    graph: ArchGraph, widths: Widths, owner: str, axes: tuple[Axis, ...], number: int, shares: Share, tensor: Tensor
 ) -> None:  # fmt: skip
     """Multiply outgoing weights by their unit's share, in place."""
     if Axis.IN not in axes:
@@ -167,12 +166,12 @@ def _split(
     if depthwise(graph, owner) or all(group != number for group, _, _ in along):
         return
     pieces = [
-        shares[: len(shares) * width // widths.groups[group].width].repeat_interleave(times)
+        np.repeat(shares[: len(shares) * width // widths.groups[group].width], times)
         if group == number
-        else torch.ones(width * times, dtype=torch.float64)
+        else np.ones(width * times)
         for group, width, times in along
     ]
     exact = torch.promote_types(tensor.dtype, torch.float32)
-    columns = torch.cat(pieces).to(tensor.device, exact)
+    columns = np.concatenate(pieces)
     rows = tensor.view(len(tensor), -1)  # long rows are multiplied faster than many small kernels
-    rows.mul_(columns.repeat_interleave(rows.shape[1] // len(columns)))
+    rows.mul_(torch.from_numpy(columns.repeat(rows.shape[1] // len(columns))).to(tensor.device, exact))

@@ -80,6 +80,23 @@ def test_a_site_that_is_none(move):
     refused(IllegalMove, SITES[move], move=move, batches=some_batches(NET))
 
 
+@pytest.mark.parametrize(
+    ("move", "text"),
+    {
+        "widen(node=d, to=12)": 'node "d" writes several columns for each channel of its group; choose one of c, f',
+        "widen(node=h, to=6)": 'node "h" is tied to flattened columns at node "a"; choose one of c, f',
+    }.items(),
+)
+def test_columns_that_come_several_for_each_channel(move, text):
+    graph = morphs.parse_graph("""
+        x = input(size=[3, 4, 4]); c = conv2d(x, channels=4, kernel=1); d = conv2d(c, channels=8, kernel=1, groups=4)
+        f = conv2d(d, channels=2, kernel=1); h = conv2d(f, channels=2, kernel=1)
+        e = conv2d(h, channels=4, kernel=1, groups=2); g = conv2d(x, channels=4, kernel=1); a = add(e, g)
+        y = conv2d(a, channels=2, kernel=1); out = output(y)
+    """)
+    refused(IllegalMove, text, lively(graph), move)
+
+
 def test_two_uses_of_a_module_change_together():
     child = morphs.apply(NET, "grow_kernel(node=u, to=[5, 5])")
     assert child.network.graph["s"].op == child.network.graph["u"].op

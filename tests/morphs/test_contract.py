@@ -100,6 +100,7 @@ def test_origins_say_where_each_number_came_from(move, data):
         return
     child = morphs.apply(net, data.draw(st.sampled_from(sites)), batches=some_batches(net), measure=False)
     assert child.origin.keys() == child.network.weights.keys()
+    assert list(child.network.weights) == list(child.network.graph.params)
     for key, origin in child.origin.items():
         if origin.source is None:
             continue
