@@ -8,7 +8,8 @@ The chain's text replays to bit-identical weights. Drift is measured here, not t
 
 Hypothesis draws the cases in portions of 50, each fixed by its number, and shrinks what fails to a minimal case, which
 is printed. Portions are kept in runs/benchmarks/out for the code they were measured with: an interrupted run goes on,
-a changed move starts afresh. Moves and menus come from morphs.MOVES and tests/morphs/test_contract.py.
+a changed move starts afresh. Moves and menus come from morphs.MOVES and tests/morphs/test_contract.py, and
+`widen(how=gradient)` besides.
 
     python runs/benchmarks/contract.py [--cases 10000] [--jobs 2] [--quick]
 """
@@ -44,6 +45,10 @@ import morphs  # noqa: E402
 from morphs import Limits, Move, Network, Preserves  # noqa: E402
 
 PORTION = 50
+ALL = {
+    **MENUS,
+    "widen": {**MENUS["widen"], "how": ("replicate", "zero", "gradient")},
+}  # here a loss is at hand
 LIMITS = Limits(params=20_000, nodes=80)  # so that ten moves do not end in a network that takes a second
 Probes = tuple[torch.Tensor, ...]
 
@@ -208,7 +213,7 @@ def draw_site(data: Any, net: Network) -> Move | None:
     Of its menu one value for each choice is drawn first, since listing the sites of all of them takes most of the time.
     """
     for move in data.draw(st.permutations(morphs.MOVES)):
-        menu = MENUS.get(move.name, {})
+        menu = ALL.get(move.name, {})
         drawn = {choice: (data.draw(st.sampled_from(values)),) for choice, values in menu.items()}
         sites = list(move.sites(net, LIMITS, drawn)) or (list(move.sites(net, LIMITS, menu)) if drawn else [])
         if sites:

@@ -48,7 +48,7 @@ from nas.train import TrainConfig, train  # noqa: E402
 
 OUT = HERE / "out"  # trained networks, which later arms grow from; git ignores it
 LENGTHS = {
-    "hour": Length(mnist=(10, 36), cifar=(8, 1), points=6),
+    "hour": Length(mnist=(10, 36), cifar=(4, 1), points=6),
     "full": Length(mnist=(91, 91), cifar=(80, 80), points=80),  # 50,000 and 40,000 iterations
     "quick": Length(mnist=(0.1, 0.1), cifar=(0.02, 0.01), points=2, images=200),
 }
