@@ -8,6 +8,7 @@ A sequence surely holds G when one of its layers has G's kernel or a larger one 
 """
 
 from collections.abc import Sequence
+from itertools import product
 from math import prod
 
 import torch
@@ -96,8 +97,7 @@ def _room(goal: Tensor, stages: Sequence[Stage]) -> Pair:
     kernel = _kernel(goal)
     (first, channels), *rest = stages
     full = composite([k for k, _ in rest])
-    for step in range(0, max(full), 2):
-        room = (_shrunk(full[0], step), _shrunk(full[1], step))
+    for room in sorted(product(*map(_sizes, full)), key=prod, reverse=True):
         fits = (_covers(first, kernel) and channels >= min(outs, ins * prod(kernel))) or (
             _covers(room, kernel) and channels >= min(ins, outs * prod(kernel))
         )
@@ -106,9 +106,9 @@ def _room(goal: Tensor, stages: Sequence[Stage]) -> Pair:
     return full
 
 
-def _shrunk(size: int, step: int) -> int:
-    """`size` less `step`, but not below the smallest of its parity."""
-    return max(2 - size % 2, size - step)
+def _sizes(size: int) -> range:
+    """`size` and the smaller ones of its parity, which sit in its middle."""
+    return range(size, 0, -2)
 
 
 def _kernel(filters: Tensor) -> Pair:
