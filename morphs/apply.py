@@ -1,8 +1,10 @@
 """Applying a move: checked, measured, the parent untouched."""
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from types import MappingProxyType
 from typing import Any
 
@@ -18,6 +20,7 @@ from morphs.errors import (
     UnsupportedModule,
     WeightsError,
 )
+from morphs.graph.arch import ArchGraph
 from morphs.held_out import Checked, HeldOut
 from morphs.limits import Limits
 from morphs.move import Batch, Context, Loss, Move, Origin, Origins, Preserves
@@ -29,15 +32,17 @@ from morphs.typed import build, field_types
 
 @dataclass(frozen=True, eq=False)
 class Child:
-    """The network a move produced, with the move, its measured drift and where each parameter came from."""
+    """The network a move produced.
+
+    move: as it was applied. drift: how far it computes something else than its parent; None when that wasn't measured.
+    origin: where each parameter came from. notes: what the move found: error, rows used, spread, …
+    """
 
     network: Network
     move: Move
-    drift: Drift | None  # None when it wasn't measured
+    drift: Drift | None
     origin: Mapping[Key, Origin]
-    notes: Mapping[str, float] = field(
-        default_factory=dict[str, float]
-    )  # what the move found: error, rows used, spread, …
+    notes: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 def parse(text: str) -> Move:
@@ -92,18 +97,20 @@ def apply(
     data. loss: from outputs and targets to a number, for those that look at it; by default the cross entropy of
     classes. probe: inputs [N, ...] on which the drift is measured; without one, those of approximate moves that read
     data are held out of it, one example in five up to 128, and other moves are measured on standard normal noise.
-    limits: on the child's cost, checked on the graph before any weight is made.
+    limits: on the child's cost, checked on the graph before any weight is made; so is that its new weights fit in
+    this machine's memory.
 
     Raises ParseError, IllegalMove, LimitExceeded; NeedsData, also where batches don't fit the inputs; DriftExceeded
     when the child computes something else than the move declares (float64: 1e-10; float32: the larger of 1e-5 and ten
     times the parent's own float32-against-float64 error); WeightsError when the parent's weights aren't finite or the
     probe doesn't fit.
     """
-    bound_move = _read(network, move)
+    bound_move = _read(network, move, seed)
     graph = bound_move.reshape(network.graph)
     broken = limits.violation(graph) if limits is not None else None
     if broken is not None:
         raise LimitExceeded(f"{bound_move}: {broken}; choose a smaller step or raise the limit")
+    _check_memory(bound_move, network, graph)
     versions = network.versions()
     bad = network.nonfinite(versions)
     if bad:
@@ -139,12 +146,14 @@ def apply(
     return Child(result, bound_move, found, origin, MappingProxyType(context.notes))
 
 
-def _read(network: Any, move: Any) -> Move:
+def _read(network: Any, move: Any, seed: Any) -> Move:
     """`move` as a value whose fields have their types, also where it was made in Python, which checks none."""
     if not isinstance(network, Network):
         raise UnsupportedModule(
             f"apply: a {type(network).__name__} is no Network; make one with morphs.from_torch(module, example_inputs)"
         )
+    if type(seed) is not int or not 0 <= seed < 2**63:
+        raise ParseError(f"apply: seed {seed!r:.40} is no seed; give a whole number from 0 to 2**63 - 1")
     if isinstance(move, str):
         return parse(move)
     if not isinstance(move, Move):
@@ -155,6 +164,18 @@ def _read(network: Any, move: Any) -> Move:
         return build(type(move), {name: getattr(move, name) for name in field_types(type(move))})
     except TypeError as error:
         raise ParseError(f"{move.name}: {error}") from None
+
+
+def _check_memory(move: Move, parent: Network, graph: ArchGraph) -> None:
+    """Raise LimitExceeded when the child's new tensors alone are larger than this machine's memory."""
+    old, size = parent.graph.params, torch.empty((), dtype=parent.dtype).element_size()
+    new = sum(prod(spec.shape) for key, spec in graph.params.items() if old.get(key) is not spec) * size
+    here = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if new > here:
+        raise LimitExceeded(
+            f"{move}: its weights would take {new / 2**30:.0f} GiB and this machine has {here / 2**30:.0f}; "
+            "choose a smaller step"
+        )
 
 
 def _drift_eval(child: Child) -> float:

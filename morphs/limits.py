@@ -23,6 +23,8 @@ class Limits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
+            if value is not None and type(value) not in (int, float):
+                raise ValueError(f"limit {field.name}={value!r} is no number; give a positive number")
             if value is not None and value < 1:
                 raise ValueError(
                     f"limit {field.name}={value} is below 1, so no network fits; give a positive number"

@@ -115,7 +115,8 @@ class Context:
     def loss_of(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The loss of `outputs` [N, ...]; where none was given, the cross entropy of classes [N], scores [N, C].
 
-        Raises NeedsData when none was given for other targets, or it gives no number.
+        Raises NeedsData when none was given for other targets, for classes that the outputs don't have, or when it
+        gives no number.
         """
         whole = not (targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool)
         if self.loss is not None:
@@ -129,6 +130,10 @@ class Context:
         if not whole or targets.dim() != 1 or outputs.dim() != 2:
             fact = f"outputs of shape {tuple(outputs.shape)} and targets of {targets.dtype}, {tuple(targets.shape)},"
             raise NeedsData(f"{fact} have no loss of their own; pass loss=")
+        low, high, classes = int(targets.min()), int(targets.max()), outputs.shape[1]
+        if low < 0 or high >= classes:
+            fact = f"targets reach from {low} to {high}, and the network tells {classes} classes apart"
+            raise NeedsData(f"{fact}; give targets from 0 to {classes - 1}, or pass loss=")
         return nn.functional.cross_entropy(outputs, targets.long())
 
 

@@ -31,7 +31,8 @@ def parse_call(text: str) -> tuple[str, list[Any], dict[str, Any]]:
     """(name, positional values, keyword values). Raises ValueError with the reason."""
     match = CALL.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text.strip()[:80]!r} has not the form name(key=value, …)")
+        fact = "a bracket is not closed, so it" if text.count("(") > text.count(")") else "it"
+        raise ValueError(f"{fact} has not the form name(key=value, …)")
     positional: list[Any] = []
     keywords: dict[str, Any] = {}
     for part in split(match[2], ","):

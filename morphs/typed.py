@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, cast, get_args, 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+WORDS = {float: "a finite number", int: "a whole number", bool: "true or false", str: "a word"}
 T = TypeVar("T", bound="DataclassInstance")
 
 
@@ -69,4 +70,14 @@ def conform(value: Any, hint: Any) -> Any:
         return None
     elif type(value) is hint:
         return value
-    raise TypeError(f"{value!r} is no {getattr(hint, '__name__', hint)}")
+    raise TypeError(f"{value!r} is not {_in_words(hint)}")
+
+
+def _in_words(hint: Any) -> str:
+    """What `conform` takes for `hint`."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return " or ".join(_in_words(option) for option in args if option is not NoneType)
+    if origin is tuple:
+        return "a list" if args[-1] is Ellipsis else f"a list of {len(args)}, such as [3, 3]"
+    return WORDS.get(hint, f"a {getattr(hint, '__name__', hint)}")

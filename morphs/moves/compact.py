@@ -56,7 +56,8 @@ class Compact(Move):
       square, or with ridge=0 the solution of least norm. Constant neurons are dropped first.
 
     For convolutions a row is one output position: `positions` of them are drawn in each image, until there are
-    `rows` (or the batches end). `child.notes` says how many were used, λ, the neurons kept and L₂'s relative error.
+    `rows` (or the batches end). `child.notes` says how many were used, λ, the neurons kept and L₂'s relative error on
+    these rows, which fewer rows than columns make small whatever the data: what the child lost is its drift.
     Nothing larger than the Gram matrix, (channels · K²)² in float64, and 64 MB of rows is held.
 
     kernel: of a new convolution, odd, padded to keep the size (default 3×3 before a convolution). Before a linear layer

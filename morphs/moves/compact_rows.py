@@ -114,10 +114,11 @@ def read_rows(
 ) -> Rows:
     """As many images as `most` rows need, from the batches; `source` writes what the new layer reads, `node` is L₂.
 
-    Raises NeedsData when no data was given, or it ran dry before the second image, or its inputs aren't finite.
+    Raises NeedsData when no data was given, or it ran dry before the second image, or its inputs aren't
+    finite or are all the same.
     """
     if context.batches is None:
-        raise NeedsData(f'node "{node}" is fitted on data and none was given; pass batches=')
+        raise NeedsData("the fit needs data and none was given; pass batches=")
     after = parent.graph[node].op
     assert isinstance(after, (Conv2d, Linear))
     shape = parent.graph.shape(node)
@@ -128,9 +129,15 @@ def read_rows(
     images = tuple(_take(context.batches, read, -(-most // places), dtype))
     found = sum(len(tensors[0]) for tensors in images)
     if found < 2:
-        raise NeedsData(f'the batches hold {found} images for node "{node}"; give at least 2')
+        raise NeedsData(f"the batches hold {found} images; give at least 2")
     if not all(bool(torch.isfinite(t).all()) for tensors in images for t in tensors):
         raise NeedsData("the batches hold NaN or infinity; give finite inputs")
+    if all(
+        bool((t == first[:1]).all())
+        for tensors in images
+        for t, first in zip(tensors, images[0], strict=True)
+    ):
+        raise NeedsData(f"all {found} examples are the same, which any layer fits; give examples that differ")
     owner = parent.graph[node].owner
     bias = parent.weights.get((owner, "bias"))
     seed = int(torch.randint(2**31, (), generator=context.generator))

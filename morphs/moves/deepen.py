@@ -128,7 +128,7 @@ class Deepen(Move):
                 raise self.refuse(
                     f'node "{self.node}" has no sure factoring into kernels {self.kernel} and {self.then} by way of '
                     f"{self.channels} channels",
-                    "give more channels, or a kernel that holds the whole of its",
+                    "give more channels, or make one of the kernels as large as its own",
                 )
         return child
 

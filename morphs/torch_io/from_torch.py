@@ -41,7 +41,12 @@ def from_torch(module: nn.Module, example_inputs: Tensor | Sequence[Tensor]) -> 
             f"from_torch: a {type(module).__name__} is no module of Python code; give the nn.Module itself"
         )
     module = getattr(module, "_orig_mod", module)  # of torch.compile
-    examples = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
+    try:
+        examples = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
+    except TypeError:
+        raise UnsupportedModule(
+            f"from_torch: example_inputs is a {type(example_inputs).__name__}; give a tensor, or a tuple of tensors"
+        ) from None
     sizes = [_size(number, example) for number, example in enumerate(examples, 1)]
     for path, part in module.named_modules():
         try:

@@ -8,6 +8,7 @@ import morphs
 from morphs.errors import (
     DriftExceeded,
     IllegalMove,
+    LimitExceeded,
     MorphError,
     NeedsData,
     ParseError,
@@ -153,11 +154,38 @@ def test_batches_that_are_none(case, move):
     refused(NeedsData, text, move=move, batches=batches)
 
 
+def test_data_that_says_nothing():
+    same = torch.ones(8, 3, 6, 6)
+    refused(
+        NeedsData, "all 7 examples are the same, which any layer fits; give examples that differ",
+        move="compact(node=l, channels=4, keep=0.5)", batches=[(same, Y)],
+    )  # fmt: skip
+    draws = torch.randn(8, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    fact = "targets reach from 90 to 90, and the network tells 5 classes apart; give targets from 0 to 4, or pass loss="
+    refused(NeedsData, fact, move="widen(node=c, to=6, how=gradient)", batches=[(draws, Y + 90)])
+
+
+@pytest.mark.parametrize("seed", ["a", None, 1.0, -1, 2**64])
+def test_a_seed_that_is_none(seed):
+    refused(
+        ParseError, f"apply: seed {seed!r} is no seed; give a whole number from 0 to 2**63 - 1", seed=seed
+    )
+
+
+def test_a_width_that_no_memory_holds():
+    refused(LimitExceeded, "GiB and this machine has", move="widen(node=c, to=10000000000)")
+
+
+def test_a_limit_that_is_no_number():
+    with pytest.raises(ValueError, match="limit params='10' is no number; give a positive number"):
+        morphs.Limits(params="10")
+
+
 VALUES = {  # moves made in Python, where nothing else checks a field's type
     "a misspelt choice": (morphs.Widen("c", 6, "zeros"), "widen: how: 'zeros' is none of replicate, zero"),
-    "a float width": (morphs.Widen("c", 6.0), "widen: to: 6.0 is no int"),
-    "a text": (morphs.Narrow("c", "2"), "narrow: to: '2' is no int"),
-    "a number for two": (morphs.GrowKernel("c", 5), "grow_kernel: to: 5 is no tuple"),
+    "a float width": (morphs.Widen("c", 6.0), "widen: to: 6.0 is not a whole number"),
+    "a text": (morphs.Narrow("c", "2"), "narrow: to: '2' is not a whole number"),
+    "a number for two": (morphs.GrowKernel("c", 5), "grow_kernel: to: 5 is not a list of 2, such as [3, 3]"),
     "three for two": (morphs.GrowKernel("c", (5, 5, 5)), "grow_kernel: to: (5, 5, 5) has not 2 values"),
     "a class": (morphs.Widen, "apply: <class 'morphs.moves.widen.Widen'> is no move; give a value such as"),
     "none": (None, "apply: None is no move; give a value such as morphs.Widen(node, to), or its text"),

@@ -295,11 +295,11 @@ def test_refusals_state_fact_place_and_remedy(move):
 
 NAN = [(torch.full((9, 3, 8, 8), torch.nan), torch.zeros(9))]
 BAD_DATA = {
-    "none": (None, "is fitted on data and none was given; pass batches="),
+    "none": (None, "needs data and none was given; pass batches="),
     "empty": ([], "the batches hold 0 images"),
     "one image": (data(1, 1), "the batches hold 1 images"),
     "nan": (NAN, "batch 0 holds NaN or infinity"),
-    "overflow": ([(torch.full((9, 3, 8, 8), 3e38), torch.zeros(9))], "hold NaN or infinity"),
+    "overflow": ([(torch.rand(9, 3, 8, 8) * 3e38, torch.zeros(9))], "hold NaN or infinity"),
     "uneven": ([(torch.zeros(9, 3, 8, 8), torch.zeros(8))], "holds 9 inputs and 8 targets"),
 }
 

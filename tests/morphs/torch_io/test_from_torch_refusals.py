@@ -161,6 +161,13 @@ def test_what_the_trace_does_not_show_is_found_by_running_both():
     assert "something that its trace doesn't show" in str(caught.value)
 
 
+def test_examples_that_are_none():
+    with pytest.raises(
+        UnsupportedModule, match="example_inputs is a NoneType; give a tensor, or a tuple of tensors"
+    ):
+        morphs.from_torch(nn.Conv2d(3, 3, 1), None)
+
+
 def test_tied_weights_are_refused_since_a_copy_would_tear_them_apart():
     module = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1))
     module[1].weight = module[0].weight
