@@ -8,12 +8,17 @@ import os
 import socket
 import time
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from nas.errors import RunError
 
 PATIENCE_SECONDS = 0.5
+BURIAL_SECONDS = (
+    10.0  # what the kernel may need to bury a killed holder: much memory, or a machine that is busy
+)
+_SIGKILL, _EXITING = 0x100, 0x4  # bits of the signals that wait for a process, and of its flags
 
 
 class Lock:
@@ -46,13 +51,15 @@ class Lock:
         alive: weakref.ref[Lock] = weakref.ref(self)
         os.register_at_fork(after_in_child=lambda: _drop(alive))
         name = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(name).encode(), 0)
+        with suppress(OSError):  # on a full disk it holds all the same, without a name
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(name).encode(), 0)
 
     def close(self) -> None:
         """Free the lock; again does nothing."""
         if self._descriptor is not None:
-            os.ftruncate(self._descriptor, 0)
+            with suppress(OSError):
+                os.ftruncate(self._descriptor, 0)
             self._drop()
 
     def _drop(self) -> None:
@@ -68,15 +75,37 @@ def _drop(alive: weakref.ref[Lock]) -> None:
 
 
 def _take(descriptor: int) -> None:
-    """Take the lock, waiting a moment for a holder that was killed and is still being buried by the kernel."""
-    end = time.monotonic() + PATIENCE_SECONDS
+    """Take the lock, waiting a moment for a holder to end, and longer for one that is dying."""
+    begin = time.monotonic()
     while True:
         try:
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() > end:
+            waited = time.monotonic() - begin
+            if waited > PATIENCE_SECONDS and not (waited < BURIAL_SECONDS and _dying(descriptor)):
                 raise
         time.sleep(0.01)
+
+
+def _dying(descriptor: int) -> bool:
+    """Whether the holder was killed already, as far as this system tells (/proc)."""
+    try:
+        name: Any = json.loads(os.pread(descriptor, 4096, 0))
+        process = Path(f"/proc/{int(name['pid'])}")
+        if name["host"] != socket.gethostname() or not process.parent.joinpath("self").exists():
+            return False
+        if not process.exists():
+            return True
+        state, *_, flags = (process / "stat").read_text().rpartition(")")[2].split()[:7]
+        waiting = [
+            line.split()[1] for line in (process / "status").read_text().splitlines() if "Pnd:" in line
+        ]
+        killed = any(int(signals, 16) & _SIGKILL for signals in waiting)
+        return state in "ZX" or bool(int(flags) & _EXITING) or killed
+    except (FileNotFoundError, ProcessLookupError):
+        return True  # it ended while we looked
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 def _holder(descriptor: int) -> str:

@@ -1,6 +1,7 @@
 """The database file beneath the study: how it is opened, and what must hold before anything reads it.
 
-The settings are those of our own connections: rollback journal and `synchronous=FULL`.
+The settings are those of our own connections: rollback journal and `synchronous=EXTRA`, which is FULL and makes the
+journal's removal durable too: with FULL a power cut can bring the journal back, and with it undo what was told.
 """
 
 import sqlite3
@@ -39,7 +40,7 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
     connection.execute("PRAGMA trusted_schema=OFF")
     if mode == WRITE:
         connection.execute("PRAGMA journal_mode=DELETE")
-        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA synchronous=EXTRA")
     elif mode == BUILD:
         connection.execute("PRAGMA journal_mode=MEMORY")
         connection.execute("PRAGMA synchronous=OFF")

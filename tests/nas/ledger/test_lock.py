@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nas.errors import RunError
-from nas.ledger.lock import Lock
+from nas.ledger.lock import Lock, _dying
 
 HOLDER = """
 import sys, time
@@ -59,6 +59,18 @@ def test_a_second_holder_is_refused_with_the_first_one_s_name(tmp_path: Path) ->
     Lock(tmp_path / "lock").close()  # free at once after kill -9
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells")
+def test_a_killed_holder_is_told_from_one_at_work(tmp_path: Path) -> None:
+    process, _ = start(HOLDER, tmp_path / "lock")
+    with (tmp_path / "lock").open() as file:
+        assert not _dying(file.fileno())
+        process.kill()
+        while not _dying(file.fileno()):  # a zombie from then on, since nobody has waited for it
+            time.sleep(0.01)
+        kill(process)
+        assert _dying(file.fileno())
+
+
 def test_the_same_process_is_refused_too(tmp_path: Path) -> None:
     first = Lock(tmp_path / "lock")
     with pytest.raises(RunError, match=f"process {os.getpid()}"):
@@ -92,6 +104,14 @@ def test_a_holder_without_a_name_is_another_process(tmp_path: Path, content: byt
     (tmp_path / "lock").write_bytes(content)
     with pytest.raises(RunError, match="in use by another process; wait"):
         Lock(tmp_path / "lock")
+    lock.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+def test_a_full_disk_leaves_the_holder_without_a_name() -> None:
+    lock = Lock(Path("/dev/full"))
+    with pytest.raises(RunError, match="in use by another process; wait"):
+        Lock(Path("/dev/full"))
     lock.close()
 
 

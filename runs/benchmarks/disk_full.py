@@ -1,0 +1,243 @@
+"""A disk that is full or fails: is the old state intact, the error clear, and does the run go on once there is space?
+
+    space     a small run (real ledger, store, SQLite) on a tmpfs with 0, 4, 8, … KiB left, from nothing and from
+              its middle, until it fits. Needs root, to mount; else left out
+    errno     single system calls on the run's files fail with ENOSPC and with EIO (ptrace; x86_64 alone): each call
+              that reads, writes, syncs, truncates, opens, renames, removes or lists, or every so many-th
+    command   `nas resume` of a real search on a full tmpfs: exit code 2 and one line; it ends once space is made
+
+After each: RunError in one line or success, never a traceback; then all that was claimed is there, and the run resumed
+with space ends with the undisturbed digest.
+
+    python runs/benchmarks/disk_full.py [--only space …] [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import count, islice
+from pathlib import Path
+
+from _cases import Case, attempt, in_memory
+from _common import Figure, finish
+from _small_run import CLAIMS, RUN, checkpoints_lost, claims, drive, lost, quiet
+from _traced import CAN_FAIL, fail_at
+
+from nas.errors import RunError
+from nas.ledger import LedgerView, read
+
+PARTS = ("space", "errno", "command")
+TRIALS, STOP_AFTER = 4, 2
+PAGE = 4096
+REFUSED, WRONG = 3, 4  # exit codes of a driver: RunError in one line, anything else
+
+
+@dataclass
+class Bench:
+    """A small run left in its middle, and what it comes to undisturbed."""
+
+    folder: Path
+    expected: LedgerView
+
+    @classmethod
+    def make(cls, folder: Path) -> Bench:
+        """Both, in `folder`."""
+        quiet()
+        for name in ("whole", "middle", "nothing"):
+            (folder / name).mkdir()
+        drive(folder / "middle", TRIALS, STOP_AFTER)
+        return cls(folder, drive(folder / "whole", TRIALS))
+
+    def broken(self, root: Path) -> str | None:
+        """What doesn't hold of the run in `root` as it lies there, and resumed with space."""
+        claimed, run = claims(root), root / RUN
+        try:
+            if (run / "ledger.db").exists():
+                view = read(run)
+                keys = claimed - {"opened"}
+                if gone := lost(view, keys, self.expected) + checkpoints_lost(run, view, keys):
+                    return f"lost: {gone}"
+            elif claimed:
+                return "the run is gone"
+            found = drive(root, TRIALS, claim=lambda _: None).digest
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        return None if found == self.expected.digest else "another digest"
+
+
+def driven(root: Path, log: Path) -> int:
+    """Drive the run in `root`, claims kept in `log` on another disk; 0, or how it ended."""
+
+    def claim(line: str) -> None:
+        with log.open("a") as file:
+            file.write(line + "\n")
+
+    try:
+        drive(root, TRIALS, claim=claim)
+    except RunError as error:
+        text = str(error)
+        return REFUSED if "\n" not in text and ";" in text else _say(text)
+    except Exception as error:
+        return _say(f"{type(error).__name__}: {error}")
+    return 0
+
+
+def _say(text: str) -> int:
+    print(f"    {text}", flush=True)
+    return WRONG
+
+
+def space_cases(bench: Bench) -> Iterator[Case]:
+    """From nothing and from the middle, with more space each time until it suffices."""
+    if os.geteuid() != 0:
+        print("  space: left out, since only root can mount a tmpfs")
+        return
+    for begin in ("nothing", "middle"):
+        fits = [False]
+        for pages in count():
+            if fits[0]:
+                break
+            yield partial(_with_space, bench, begin, pages, fits)
+
+
+def _with_space(bench: Bench, begin: str, pages: int, fits: list[bool]) -> str | None:
+    with small_disk(bench.folder / "disk", 8 * 2**20) as disk:
+        root = disk / "root"
+        shutil.copytree(bench.folder / begin, root)
+        log = bench.folder / "log"
+        log.write_bytes((root / CLAIMS).read_bytes() if (root / CLAIMS).exists() else b"")
+        filler = fill(disk, pages * PAGE)
+        code = driven(root, log)
+        fits[0] = code == 0
+        filler.unlink()
+        shutil.copy(log, root / CLAIMS)
+        where = f"{begin}, {pages} pages: "
+        if code == WRONG:
+            return where + "an unclear error"
+        fault = bench.broken(root)
+        return None if fault is None else where + fault
+
+
+@contextmanager
+def small_disk(folder: Path, size: int) -> Generator[Path]:
+    """A file system of `size` bytes."""
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+        folder.rmdir()
+
+
+def fill(disk: Path, left: int) -> Path:
+    """A file that leaves `left` bytes of the disk."""
+    status, filler = os.statvfs(disk), disk / "filler"
+    with filler.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, max(PAGE, status.f_bavail * status.f_frsize - left))
+    return filler
+
+
+def errno_cases(bench: Bench) -> Iterator[Case]:
+    """Each call in turn, until the driver makes no more."""
+    if not CAN_FAIL:
+        print("  errno: left out, since this knows the system calls of x86_64 alone")
+        return
+    for begin in ("nothing", "middle"):
+        for error in (errno.ENOSPC, errno.EIO):
+            more = [True]
+            for call in count():
+                if not more[0]:
+                    break
+                yield partial(_with_error, bench, begin, call, error, more)
+
+
+def _with_error(bench: Bench, begin: str, call: int, error: int, more: list[bool]) -> str | None:
+    root, log = bench.folder / "errno", bench.folder / "log"
+    shutil.rmtree(root, ignore_errors=True)
+    shutil.copytree(bench.folder / begin, root)
+    log.write_bytes((root / CLAIMS).read_bytes() if (root / CLAIMS).exists() else b"")
+    code, path = fail_at(lambda: os._exit(driven(root, log)), root, call, error)
+    if code is None:
+        more[0] = False
+        return None
+    where = f"{errno.errorcode[error]} on {path}, call {call} from {begin}: "
+    if code not in (0, REFUSED):
+        return where + f"an unclear error (exit code {code})"
+    shutil.copy(log, root / CLAIMS)
+    fault = bench.broken(root)
+    return None if fault is None else where + fault
+
+
+def command_cases(bench: Bench) -> Iterator[Case]:
+    """The command on a full disk."""
+    if os.geteuid() != 0:
+        return
+    import _damaged_commands as commands
+
+    template = commands.interrupted_search(bench.folder / "search")
+    for pages in (0, 5, 40):
+        yield partial(_command, bench, template, pages)
+
+
+def _command(bench: Bench, template: Path, pages: int) -> str | None:
+    from _damaged_commands import command
+
+    with small_disk(bench.folder / "disk", 8 * 2**20) as disk:
+        run = disk / "run"
+        shutil.copytree(template, run)
+        before = read(run)
+        filler = fill(disk, pages * PAGE)
+        code, said = command(bench.folder, ["resume", str(run), "--quiet"])
+        if code != 2 or len(said.splitlines()) != 1 or "space" not in said:
+            return f"{pages} pages: exit code {code}: {said[-400:]}"
+        filler.unlink()
+        now = {record.key: record for record in read(run).complete}
+        if any(now.get(record.key) != record for record in before.complete):
+            return f"{pages} pages: something told was lost"
+        code, said = command(bench.folder, ["resume", str(run), "--quiet"])
+        return None if code == 0 and read(run).final else f"{pages} pages, then space: {code}: {said[-400:]}"
+
+
+def examine(parts: Sequence[str], stride: int) -> list[Figure]:
+    """The figures of some parts. stride: take every so many-th case only."""
+    with in_memory("full-") as folder:
+        bench = Bench.make(folder)
+        figures: list[Figure] = []
+        for part in parts:
+            cases: Iterable[Case] = globals()[f"{part}_cases"](bench)
+            outcome = attempt(part, cases if part == "command" else strided(cases, stride))
+            figures += outcome.figures("lost something, doesn't go on, or says it badly")
+    return figures
+
+
+def strided(cases: Iterable[Case], stride: int) -> Iterator[Case]:
+    """Every `stride`-th case."""
+    return islice(cases, 0, None, stride)
+
+
+def main() -> None:
+    """Fill and fail."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--stride", type=int, default=1, help="every so many-th case of space and errno only")
+    parser.add_argument("--quick", action="store_true", help="every 41st case")
+    arguments = parser.parse_args()
+    if not sys.platform.startswith("linux"):
+        raise SystemExit("disk_full: it mounts and traces as Linux does; run it there")
+    finish(__file__, examine(arguments.only, 41 if arguments.quick else arguments.stride))
+
+
+if __name__ == "__main__":
+    main()
