@@ -1,0 +1,34 @@
+"""A small sample of runs/benchmarks/damage.py: files flipped, cut and hostile."""
+
+from collections.abc import Iterable
+from itertools import islice
+from types import ModuleType
+from typing import Any
+
+import pytest
+from benchmark_support import script
+
+
+@pytest.fixture(scope="module")
+def damage() -> ModuleType:
+    return script("damage")
+
+
+@pytest.fixture(scope="module")
+def bench(damage: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return damage.Bench.make(tmp_path_factory.mktemp("damage"))
+
+
+def faults(cases: Iterable[Any], stride: int) -> list[str]:
+    """What went wrong in every `stride`-th case."""
+    tried = [case() for case in islice(cases, 0, None, stride)]
+    assert tried
+    return [fault for fault in tried if fault is not None]
+
+
+@pytest.mark.parametrize(
+    ("part", "stride"),
+    [("checkpoint", 50), ("untold", 40), ("ledger", 100), ("config", 20), ("hostile", 12), ("canary", 1)],
+)
+def test_damage_is_refused_and_runs_no_code(damage: ModuleType, bench: Any, part: str, stride: int) -> None:
+    assert faults(getattr(damage, f"{part}_cases")(bench), stride) == []
