@@ -48,7 +48,7 @@ def test_a_crash_loses_nothing_that_was_told(crash: ModuleType, bench: Any, part
 
 
 def test_a_claim_outlives_a_power_cut_the_moment_after_it(bench: Any) -> None:
-    assert faults((lambda state=state: bench.resumes(state) for state in claimed(bench)), 2) == []
+    assert faults((lambda state=state: bench.resumes(state) for state in claimed(bench)), 3) == []
 
 
 def claimed(bench: Any) -> Iterator[Any]:

@@ -28,7 +28,7 @@ def faults(cases: Iterable[Any], stride: int) -> list[str]:
 
 @pytest.mark.parametrize(
     ("part", "stride"),
-    [("checkpoint", 50), ("untold", 40), ("ledger", 100), ("config", 20), ("hostile", 12), ("canary", 1)],
+    [("checkpoint", 50), ("untold", 40), ("ledger", 100), ("config", 20), ("hostile", 25), ("canary", 1)],
 )
 def test_damage_is_refused_and_runs_no_code(damage: ModuleType, bench: Any, part: str, stride: int) -> None:
     assert faults(getattr(damage, f"{part}_cases")(bench), stride) == []

@@ -32,10 +32,10 @@ def faults(cases: Iterable[Any]) -> list[str]:
 def test_a_call_that_fails_for_want_of_space_or_of_a_disk(disk: ModuleType, bench: Any) -> None:
     if not disk.CAN_FAIL:
         pytest.skip("it knows the system calls of x86_64 alone")
-    assert faults(islice(disk.errno_cases(bench), 0, 1500, 150)) == []
+    assert faults(islice(disk.errno_cases(bench), 0, 1000, 250)) == []
 
 
 def test_a_disk_with_little_space(disk: ModuleType, bench: Any) -> None:
     if not disk.can_mount():
         pytest.skip("it can't mount a file system here")
-    assert faults(islice(disk.space_cases(bench), 0, None, 20)) == []
+    assert faults(islice(disk.space_cases(bench), 0, None, 40)) == []
