@@ -50,6 +50,17 @@ class Equation:
         return error / (float(self.padded.abs().max()) or 1.0)
 
 
+def silence(last: Tensor, goal: Tensor) -> None:
+    """Zero, in place, the rows of the last factor for outputs that `goal` leaves at zero, unless it is all zero.
+
+    Then they stay exactly zero. Solved for, they are zero up to rounding, which a batch norm behind a channel that
+    doesn't vary multiplies by 1 / √ε.
+    """
+    silent = ~goal.flatten(1).any(1)
+    if not bool(silent.all()):
+        last[silent] = 0
+
+
 def noise(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """A random start: dense, normal, with a spread of 1 / √fan-in."""
     drawn = torch.randn(shape, generator=generator)  # float32 is random enough, and several times faster

@@ -16,7 +16,7 @@ from morphs.errors import NoFactoring
 from morphs.graph.ops import Pair
 from morphs.solve.deconv import deconv
 from morphs.solve.ends import end, ends, matrix
-from morphs.solve.equation import Equation, Factors, noise, place
+from morphs.solve.equation import Equation, Factors, noise, place, silence
 
 RESIDUAL = 1e-12  # relative, in the largest entry: what counts as solved
 CONDITION = 1e3  # of the decoupled matrix: beyond it float32 drifts, so a solution is not used
@@ -122,6 +122,7 @@ def _solve(
     found: list[tuple[Tensor, Tensor, float, float]] = []
     for first, second, condition in _attempts(equation, generator, flops):
         if condition <= CONDITION:
+            silence(second, equation.goal)
             spread = _balance(first, second)
             residual = equation.residual(first, second)
             if residual <= RESIDUAL:

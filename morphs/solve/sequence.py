@@ -16,6 +16,7 @@ from torch import Tensor
 
 from morphs.errors import NoFactoring
 from morphs.graph.ops import Pair
+from morphs.solve.equation import silence
 from morphs.solve.factor import factor
 
 MOST_GROWTH = 4.0  # of ‖F_1‖·‖rest‖ / √C over ‖G‖; a rotation has 1
@@ -54,6 +55,8 @@ def factor_sequence(goal: Tensor, stages: Sequence[Stage], generator: torch.Gene
         first, second = _peel(rest, channels, kernel, _room(rest, stages[place:]), generator)
         filters.append(first)
         rest = _cropped(second)
+    if filters:
+        silence(rest, goal)
     return equal_spread([*filters, centred(rest, stages[-1][0])])
 
 

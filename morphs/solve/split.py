@@ -11,6 +11,7 @@ from torch import Tensor
 from morphs.errors import NoFactoring
 from morphs.graph.ops import Pair
 from morphs.solve.deconv import compose
+from morphs.solve.equation import silence
 from morphs.solve.sequence import Stage, centred, equal_spread, factor_sequence, surely_holds
 
 
@@ -54,11 +55,12 @@ def _random_path(
     supports = fitting([k for k, _ in stages], kernel)
     filters: list[Tensor] = []
     product = torch.eye(ins, dtype=torch.float64)[:, :, None, None]
-    for support, (_, channels) in zip(supports, stages, strict=True):
-        filters.append(
-            torch.randn(channels, len(product), *support, generator=generator, dtype=torch.float64)
-        )
-        product = compose(product, filters[-1])
+    for place, (support, (_, channels)) in enumerate(zip(supports, stages, strict=True), 1):
+        drawn = torch.randn(channels, len(product), *support, generator=generator, dtype=torch.float64)
+        if place == len(stages):
+            silence(drawn, goal)
+        filters.append(drawn)
+        product = compose(product, drawn)
     product = centred(product, kernel)
     wanted = float(goal.double().square().mean().sqrt()) or 1.0
     scale = wanted / paths / float(product.square().mean().sqrt())

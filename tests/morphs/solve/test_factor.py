@@ -141,6 +141,15 @@ def test_a_zero_kernel_factors():
     assert factor(torch.zeros(3, 3, 3, 3), 4, (3, 3), (3, 3), seeded()).residual == 0
 
 
+@pytest.mark.parametrize(("two", "channels"), [((3, 3), 12), ((1, 1), 40), ((3, 3), 6)])
+def test_outputs_of_zeros_stay_exactly_zero_since_a_batch_norm_would_amplify_their_rounding(two, channels):
+    g = rand(3, 4, 3, 3)
+    g[1] = 0
+    found = factor(g, channels, (3, 3), two, seeded())
+    assert found.residual <= RESIDUAL
+    assert not compose(found.first, found.second)[1].any()
+
+
 @pytest.mark.parametrize(
     "case",
     [

@@ -53,6 +53,16 @@ def test_what_surely_holds_any_filters_is_factored_with_small_numbers(goal, inne
         assert error([f.float().double() for f in filters], target) <= 2e-5
 
 
+@pytest.mark.parametrize(
+    "paths", [[[((3, 3), 8), ((1, 1), 8), ((1, 1), 3)]], [[((3, 3), 9), ((1, 1), 3)], [((1, 1), 3)]]]
+)
+def test_outputs_of_zeros_stay_exactly_zero(paths):
+    goal = noise(3, 4, 3, 3)
+    goal[1] = 0
+    for filters in factor_sum(goal, paths, torch.Generator().manual_seed(0)):
+        assert not product(filters, 4)[1].any()
+
+
 def test_a_sequence_that_is_not_sure_is_found_where_channels_are_many():
     target = noise(3, 2, 5, 5)
     stages = [((3, 3), 40), ((3, 3), 3)]
