@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from nas import options
-from nas.errors import NasError, UserError
+from nas.errors import NasError, Refused, UserError
 from nas.text import one_line
 
 # What a full or forbidding disk says: facts about the machine, not faults of the program.
@@ -119,6 +119,7 @@ def search(
     data: options.Data = None,
     data_root: options.DataRoot = None,
     run: options.NewRun = None,
+    keep: options.Keep = None,
     seed: options.Seed = None,
     budget: options.Budget = None,
     generations: options.Generations = None,
@@ -168,6 +169,7 @@ def search(
         "threads": threads,
         "device": device,
         "child_timeout": child_timeout,
+        "keep": keep,
     }
     overrides = {
         name: str(value) if isinstance(value, StrEnum) else value
@@ -210,6 +212,47 @@ def status(run: options.Run, json: options.Json = False) -> None:
         print(found.to_json())
     else:
         tables.show(tables.status(found))
+
+
+@app.command()
+def fsck(
+    run: options.Run,
+    repair: options.Repair = False,
+    trial: options.Remake = None,
+    data: options.SameData = None,
+    json: options.Json = False,
+) -> None:
+    """Check a run against its hashes: every trial, every checkpoint. Exit code 1 where something is lost.
+
+    The run may be going on, and nothing is changed in it. With --repair it must have stopped: what is lost is made
+    again by the moves and the training that made it, on the same kind of machine with the same versions.
+    """
+    from nas import tables
+    from nas.standing import find_run
+
+    if (trial or data) and not repair:
+        raise UserError("fsck: --trial and --data are for making checkpoints again; add --repair")
+    folder = find_run(run)
+    from nas.fsck import check
+
+    with tables.progress("checking") as tick:
+        found = check(folder, tick)
+    refused = None
+    if repair and found.readable and (trial or not found.clean):
+        from nas.repair import repair as repaired
+
+        try:
+            with tables.progress("repairing") as tick:
+                found = repaired(folder, found, trial or (), data, tick)
+        except Refused as error:
+            refused = error
+    if json:
+        print(found.to_json())
+    else:
+        tables.show(tables.checked(found))
+    if refused is not None:
+        raise refused
+    raise typer.Exit(0 if found.clean else 1)
 
 
 @app.command()

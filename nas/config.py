@@ -55,6 +55,7 @@ class RunConfig(BaseModel):
     threads: int = Field(default=1, ge=1, le=4096)  # of each child, whatever `workers` is
     device: str = "cpu"
     child_timeout: float | None = Field(default=None, gt=0)  # the final training, far longer, has none
+    keep: str = "all"  # or best:N: the checkpoints that stay when nothing needs them any more
     train: TrainConfig = TrainConfig()
     recipe: str | None = None
 
@@ -75,6 +76,18 @@ class RunConfig(BaseModel):
             hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(POLICIES)}"
             raise ValueError(f'there is no policy "{policy}"; {hint}')
         return policy
+
+    @field_validator("keep")
+    @classmethod
+    def _known_keep(cls, keep: str) -> str:
+        if not re.fullmatch(r"all|best:[1-9]\d{0,6}", keep):
+            raise ValueError(f'keep="{keep}" says neither all nor how many of the best; write best:10')
+        return keep
+
+    @property
+    def keep_best(self) -> int | None:
+        """How many of the best trials keep their checkpoints; None: all."""
+        return None if self.keep == "all" else int(self.keep.removeprefix("best:"))
 
     @field_validator("limits")
     @classmethod

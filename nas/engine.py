@@ -17,12 +17,24 @@ from nas.errors import NasError, RunError
 from nas.evaluate import Scores
 from nas.events import Outcome, Stopped, Watcher
 from nas.execute import Done, Executor, Progressed
-from nas.ledger import Job, Ledger, LedgerView
-from nas.schedule import Plan, as_seen, final_job, lineage_steps, next_jobs, seed_job
+from nas.keep import needed
+from nas.ledger import Job, Ledger, LedgerView, Reached, Result
+from nas.schedule import (
+    Plan,
+    as_seen,
+    final_job,
+    last_generation,
+    lineage_steps,
+    next_jobs,
+    portion,
+    portion_steps,
+    seed_job,
+)
 from nas.standing import overhead
 
 BARREN = 2  # generations in a row without a single result that end a run: not one bad draw, a cause to mend
 POLL_SECONDS = 0.5
+PORTION_SECONDS = 30.0  # of the final training, at least, between two checkpoints
 NOTE_WALL_SECONDS = 10.0  # what a kill may take off the account of wall time
 
 
@@ -45,6 +57,7 @@ class Engine:
     _before: float = field(init=False)
     _noted: float = field(init=False, default=0.0)
     _open: int | None = field(init=False, default=None)  # the generation that was begun last
+    _paused: set[str] = field(init=False, default_factory=set[str])  # digests of pauses seen by this process
 
     def __post_init__(self) -> None:
         self._before = wall_of(self.ledger.view())
@@ -62,6 +75,7 @@ class Engine:
             if not self.plan.policy.generational and "rivals" not in self.ledger.notes:
                 self.ledger.note("rivals", "all")
             self.watcher.run_opened(self.run, self.plan.config, self.ledger.view(), resumed)
+            self._tidy(opening=True)
             stopped = self._search()
             self._train_final(stopped)
         except KeyboardInterrupt:
@@ -169,7 +183,8 @@ class Engine:
 
     def _begin(self, jobs: Sequence[Job], flight: dict[int, Job]) -> None:
         """Have `jobs` performed: asked, unless a former process did that, and submitted."""
-        if jobs[0].generation != self._open and jobs[0].kind != "final":
+        new = jobs[0].generation != self._open
+        if new and jobs[0].kind != "final":
             self._end_generation()
             self._open = jobs[0].generation
         self.watcher.generation_started(jobs[0].generation, jobs)
@@ -178,7 +193,9 @@ class Engine:
             record = known.get(job.key)
             number, asked = (record.number, record.job) if record else (self.ledger.ask(job), job)
             flight[number] = asked
-            self.executor.submit(number, asked)
+            self.executor.submit(number, self._portion(asked, self.ledger.reached(number)))
+        if new:
+            self._tidy()
 
     def _collect(self, flight: dict[int, Job]) -> None:
         """Wait for trials to end, at least one, and tell what came of them."""
@@ -190,15 +207,47 @@ class Engine:
                     continue
                 if isinstance(event, Progressed):
                     self.watcher.progress(job.key, event.step, event.steps, event.loss)
+                elif isinstance(event.result, Reached):
+                    self._advance(event.number, event.result)
+                    self.executor.submit(event.number, self._portion(job, event.result))
                 else:
-                    self._tell(event, job)
+                    self._tell(event, event.result, job)
                     del flight[event.number]
             if self._wall() - self._noted > NOTE_WALL_SECONDS:
                 self._note_wall()
 
-    def _tell(self, event: Done, job: Job) -> None:
-        if event.result is not None:
-            self.ledger.tell(event.number, event.result)
+    def _portion(self, job: Job, reached: Reached | None) -> Job:
+        """What to have performed of `job` next: all of it, but of the final training a part, on from `reached`."""
+        if job.kind != "final":
+            return job
+        return portion(job, reached, portion_steps(self.plan, self.ledger.view(), job, PORTION_SECONDS))
+
+    def _advance(self, number: int, reached: Reached) -> None:
+        """Keep how far a trial has come, and no more of its former pauses than it may need."""
+        self.ledger.advance(number, reached)
+        self._tidy()
+
+    def _tidy(self, opening: bool = False) -> None:
+        """Remove the checkpoints that nothing needs any more.
+
+        opening: also those that no trial names: left by trials that died before they were told. Later such a one
+        may be of a trial that is about to be told.
+        """
+        view, config = self.ledger.view(), self.plan.config
+        self._paused |= self.ledger.pauses()
+        if config.keep_best is None and not opening and not self._paused:
+            return  # nothing can go
+        # The order of another run lags behind what has ended: who is dead here may be a parent there.
+        best = config.keep_best if self.order is None else None
+        stay = needed(view, self.plan.policy, best, config.select) | self.ledger.pauses()
+        known = view.checkpoints | self._paused
+        gone = [d for d in self.ledger.store.digests() if d not in stay and (opening or d in known)]
+        if gone:
+            self.ledger.drop(gone, str(last_generation(view)))
+
+    def _tell(self, event: Done, result: Result | None, job: Job) -> None:
+        if result is not None:
+            self.ledger.tell(event.number, result)
         elif event.fault:  # left running: it will be run again under its slot and seed
             raise RunError(f"{event.reason} (then go on with: nas resume {self.run})")
         else:
@@ -224,6 +273,7 @@ class Engine:
         if record.state == "failed":
             again = f"try it once more with: nas resume {self.run}"
             raise NasError(f"search: training the final network failed: {record.reason}; {again}")
+        self._tidy()
 
     def _final_steps(self, view: LedgerView, stopped: Stopped) -> int:
         """`final_share` of all training, or, where the budget ended the search, what is left of that."""

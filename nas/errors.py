@@ -5,7 +5,8 @@
     │   ├── DataError          a data set is missing, unreadable or nonsense
     │   └── RunError           a bad run folder, a locked run, a changed configuration
     │       └── LedgerDamaged  the record of a run or one of its checkpoints is not what was written
-    └── TrainingFailed         a child diverged (NaN, Inf)
+    ├── TrainingFailed         a child diverged (NaN, Inf)
+    └── Refused                what was asked for would not come to the same bits here
 
 Every message is one line: fact, place, remedy.
 """
@@ -33,3 +34,7 @@ class LedgerDamaged(RunError):
 
 class TrainingFailed(NasError):
     """A child diverged."""
+
+
+class Refused(NasError):
+    """What was asked for would not come to the same bits here."""

@@ -222,6 +222,15 @@ ChildTimeout = Annotated[
     str | None,
     typer.Option(metavar="TIME", rich_help_panel=WORK, help="End a child that takes longer, as failed: 5m."),
 ]
+Keep = Annotated[
+    str | None,
+    typer.Option(
+        metavar="all|best:N",
+        rich_help_panel=OUTPUT,
+        help="Which checkpoints stay when the search needs them no more: what is removed can be made again from the "
+        "ledger. (Default: all.)",
+    ),
+]
 NewRun = Annotated[
     Path | None,
     typer.Option(
@@ -239,6 +248,18 @@ Force = Annotated[
     bool, typer.Option("--force", help="Go on although versions, machine or data have changed.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")]
+Repair = Annotated[
+    bool,
+    typer.Option("--repair", help="Make what is lost again: the same moves and training, to the same hash."),
+]
+Remake = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trial",
+        metavar="N",
+        help="With --repair: bring back this trial, too, which --keep removed. Repeatable.",
+    ),
+]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder that holds the runs.")]
 To = Annotated[Path, typer.Option("--to", metavar="DIR", help="A new or empty folder.", show_default=False)]
 Model = Annotated[

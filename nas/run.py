@@ -50,8 +50,8 @@ def search(
     """
     began = time.monotonic()
     _check_new(run)
-    data = _load(config)
-    plan, description = make_plan(config, data), _description(config, data, command)
+    data = load_data(config)
+    plan, description = make_plan(config, data), describe(config, data, command)
     _check_budget(plan, data)
     del data  # workers have their own; this process needs its memory no more
     with Ledger.create(run, description) as ledger:
@@ -78,17 +78,17 @@ def resume(
     began = time.monotonic()
     with Ledger.open(run) as ledger:
         stored = ledger.config.config
-        config = _stored_config(run, stored)
+        config = stored_config(run, stored)
         view = ledger.view()
         if view.final is not None:
             watcher.run_opened(run, config, view, True)
             outcome = outcome_of(run, view, view.notes.get("stopped", "generations"))
             watcher.run_finished(outcome)
             return outcome
-        _check_data(run, config, data)
+        check_data(run, config, data)
         _check_policy(run, config, policy)
-        held = _load(config)
-        plan, now = make_plan(config, held), _description(config, held, "")
+        held = load_data(config)
+        plan, now = make_plan(config, held), describe(config, held, "")
         del held
         _check_same(ledger, now, force)
         plan = _priced(plan, ledger)
@@ -111,7 +111,8 @@ def _check_new(run: Path) -> None:
         raise RunError(f"search: {run} holds other files ({min(foreign)}); name a new or an empty folder")
 
 
-def _stored_config(run: Path, stored: Mapping[str, Any]) -> RunConfig:
+def stored_config(run: Path, stored: Mapping[str, Any]) -> RunConfig:
+    """The configuration of a run as its folder has it. Raises RunError where no search of this version made it."""
     if not isinstance(stored.get("config"), dict) or not isinstance(stored.get("data"), dict):
         raise RunError(f"resume: {run} was not made by a search; name the folder of one")
     try:
@@ -120,15 +121,16 @@ def _stored_config(run: Path, stored: Mapping[str, Any]) -> RunConfig:
         raise RunError(f"resume: {run}: {error}; use the version of this program that made the run") from None
 
 
-def _check_data(run: Path, config: RunConfig, given: str | None) -> None:
+def check_data(run: Path, config: RunConfig, given: str | None, command: str = "resume") -> None:
+    """RunError where data that are code are not given, or others than the run's. command: the one that asks."""
     if given is not None and given != config.data:
         raise RunError(
-            f"resume: {run} searches on {config.data}, not on {given}; leave --data out or give that"
+            f"{command}: {run} searches on {config.data}, not on {given}; leave --data out or give that"
         )
     if runs_code(config.data) and given is None:
         raise RunError(
-            f"resume: the data of {run} is code, {config.data}, which only a command may name; "
-            f"if you trust it go on with: nas resume {run} --data {config.data}"
+            f"{command}: the data of {run} is code, {config.data}, which only a command may name; "
+            f"if you trust it go on with: nas {command} {run} --data {config.data}"
         )
 
 
@@ -164,12 +166,14 @@ def _priced(plan: Plan, ledger: Ledger) -> Plan:
     return replace(plan, policy=replace(plan.policy, cost=table_from(known).seconds))
 
 
-def _load(config: RunConfig) -> SearchData:
+def load_data(config: RunConfig) -> SearchData:
+    """The data of a run, but the test split."""
     root = Path(config.data_root) if config.data_root else None
     return load_search_data(config.data, root, config.seed, config.val_fraction)
 
 
-def _description(config: RunConfig, data: SearchData, command: str) -> dict[str, Any]:
+def describe(config: RunConfig, data: SearchData, command: str) -> dict[str, Any]:
+    """What a run's config.json holds: the settings, and what else decides its numbers."""
     return {
         "config": config.model_dump(mode="json"),
         "command": command,
@@ -188,7 +192,7 @@ def _description(config: RunConfig, data: SearchData, command: str) -> dict[str,
 
 def _check_same(ledger: Ledger, now: Mapping[str, Any], force: bool) -> None:
     """RunError when what decides a run's numbers has changed, unless that is forced now or was before."""
-    changes = _changes(ledger.config.config, now, ledger.config.versions)
+    changes = changes_since(ledger.config.config, now, ledger.config.versions)
     forced = list(ledger.notes.get(FORCED, []))
     if not changes or changes in forced:
         return
@@ -198,7 +202,9 @@ def _check_same(ledger: Ledger, now: Mapping[str, Any], force: bool) -> None:
     ledger.note(FORCED, [*forced, changes])
 
 
-def _changes(before: Mapping[str, Any], now: Mapping[str, Any], versions: Mapping[str, str]) -> list[str]:
+def changes_since(
+    before: Mapping[str, Any], now: Mapping[str, Any], versions: Mapping[str, str]
+) -> list[str]:
     """What differs of the things that decide a run's numbers, in words."""
     pairs = [(f"version of {name}", versions.get(name), new) for name, new in current_versions().items()]
     known: Mapping[str, Any] = before.get("machine", {})

@@ -27,7 +27,8 @@ class Standing:
 
     state: running (a driver holds the lock), finished, stopped, or damaged. generation: the last with a
     complete trial, 0 the seed's. overhead: share of wall time in which nothing trained or was evaluated.
-    next: the command that goes on. front: of a search for accuracy and a cost.
+    next: the command that goes on. front: of a search for accuracy and a cost. keep: which checkpoints stay (--keep);
+    checkpoints, checkpoint_bytes: those that are there; removed: those that were removed to bound the disk.
     """
 
     run: str
@@ -49,6 +50,10 @@ class Standing:
     seconds: float | None
     overhead: float | None
     disk_bytes: int
+    keep: str
+    checkpoints: int
+    checkpoint_bytes: int
+    removed: int
     digest: str | None
     driver: str | None
     command: str | None
@@ -135,6 +140,14 @@ def disk_bytes(run: Path) -> int:
     return total
 
 
+def _checkpoints(run: Path) -> list[Path]:
+    """The folders of the checkpoints, those that are being written left out."""
+    try:
+        return [entry for entry in (run / "checkpoints").iterdir() if not entry.name.startswith(".")]
+    except OSError:
+        return []
+
+
 def spent(result: Result) -> float:
     """Wall seconds of one trial's own work."""
     return sum(value for name, value in result.seconds.items() if not name.startswith("busy"))
@@ -177,6 +190,7 @@ def _standing(run: Path, described: Mapping[str, Any], view: LedgerView, driver:
     best = view.final or view.best
     result = best.result if best is not None else None
     state = "running" if driver is not None else "finished" if view.final is not None else "stopped"
+    kept = _checkpoints(run)
     following = {
         "running": f"nas status {run}",
         "finished": f"nas export {run} --to DIR",
@@ -202,6 +216,10 @@ def _standing(run: Path, described: Mapping[str, Any], view: LedgerView, driver:
         seconds=wall,
         overhead=None if wall is None else overhead(view, wall),
         disk_bytes=disk_bytes(run),
+        keep=_text(config.get("keep")) or "all",
+        checkpoints=len(kept),
+        checkpoint_bytes=sum(disk_bytes(entry) for entry in kept),
+        removed=len(view.dropped - {entry.name for entry in kept}),
         digest=view.digest if view.trials else None,
         driver=driver,
         command=_text(described.get("command")),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,18 +13,20 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from nas.text import count, percent, size, span
+from nas.text import clip, count, percent, plural, size, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from morphs import Child
     from nas.events import Outcome
+    from nas.fsck import Checked
     from nas.ledger.front import Front
     from nas.standing import Standing
 
 FRONT_ROWS = 20  # networks of a front that nas status lists
 STATE_STYLES = {"running": "green", "finished": "", "stopped": "yellow", "damaged": "red"}
+FINDING_STYLES = {"damaged": "red", "missing": "red", "repaired": "green"}
 
 
 def show(picture: RenderableType) -> None:
@@ -33,6 +37,16 @@ def show(picture: RenderableType) -> None:
     text = StringIO()
     Console(file=text, highlight=False, color_system=None, force_terminal=False, width=4000).print(picture)
     print("\n".join(line.rstrip() for line in text.getvalue().splitlines()))
+
+
+@contextmanager
+def progress(what: str) -> Generator[Callable[[int, int], None]]:
+    """A bar on a terminal's standard error, moved by calls with (done, of how many); nothing elsewhere."""
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def facts(rows: list[tuple[str, str]]) -> Table:
@@ -75,7 +89,9 @@ def status(found: Standing) -> RenderableType:
             ("wall time", f"{span(found.seconds)}{budget}"),
             ("engine overhead", overhead(found.overhead)),
         ]
-    rows += [("on disk", size(found.disk_bytes))]
+    kept = f"{plural(found.checkpoints, 'checkpoint')} ({size(found.checkpoint_bytes)}) kept"
+    kept += f", {count(found.removed)} removed (--keep {found.keep})" if found.keep != "all" else ""
+    rows += [("on disk", f"{size(found.disk_bytes)}, {kept}")]
     rows += [("command", found.command)] if found.command else []
     rows += [("next", found.next)]
     return facts(rows)
@@ -97,6 +113,30 @@ def front(found: Front) -> list[tuple[str, str]]:
 def cost(objective: str, value: float) -> str:
     """What a network costs, with its unit."""
     return f"{1000 * value:.3f} ms" if objective == "latency" else f"{count(value)} {objective}"
+
+
+def checked(found: Checked) -> RenderableType:
+    """What is not simply there and sound, a line each, and what that comes to."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("what", "trial", "checkpoint", "state"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("fact", overflow="fold")
+    shown = [finding for finding in found.findings if finding.state != "removed"]
+    for finding in shown:
+        table.add_row(
+            finding.what,
+            clip(", ".join(finding.trials), 24) or "–",
+            (finding.digest or "–")[:12],
+            Text(finding.state, FINDING_STYLES.get(finding.state, "")),
+            Text(finding.fact),
+        )
+    sound = f"{plural(found.sound, 'checkpoint')} ({size(found.sound_bytes)}) intact"
+    lost = sum(finding.damage for finding in found.findings)
+    removed = len(found.findings) - len(shown)
+    sound += f", {count(removed)} removed to bound the disk (--keep)" if removed else ""
+    verdict = f"{plural(lost, 'loss')}; see the table" if lost else "nothing is lost"
+    total = Text(f"{found.run}: {plural(found.trials, 'trial')}, {sound}; {verdict}", "red" if lost else "")
+    return Group(table, total) if shown else total
 
 
 def children(found: Iterable[Child]) -> RenderableType:

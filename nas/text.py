@@ -26,7 +26,7 @@ def count(number: float | None) -> str:
 
 def plural(number: int, noun: str) -> str:
     """1 child, 2 children, 3 trials."""
-    many = {"child": "children"}.get(noun, f"{noun}s")
+    many = {"child": "children", "loss": "losses"}.get(noun, f"{noun}s")
     return f"{count(number)} {noun if number == 1 else many}"
 
 

@@ -30,6 +30,7 @@ def train_batches(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     memory_format: torch.memory_format = torch.channels_last,
+    skip: int = 0,
 ) -> Iterator[Batch]:
     """Endless shuffled batches (x [B, C, H, W] of `dtype`, y int64 [B]) on `device`.
 
@@ -39,6 +40,7 @@ def train_batches(
 
     generator: on the CPU.
     mean, std: per channel, of images scaled to [0, 1].
+    skip:      begin after so many batches; costs their random draws, a few microseconds each.
     Raises ValueError for arguments that fit no split, DataError (while iterating) for an unreadable image.
     """
     _check(split, batch_size, mean, std)
@@ -50,6 +52,8 @@ def train_batches(
         )
     order, draws = _child_generator(generator), _child_generator(generator)
     indices = _shuffled(len(split), batch_size, order)
+    for _ in range(skip):
+        _drawn(augment, len(next(indices)), draws)
     target = torch.device(device)
     if isinstance(split, Split):
         raw = _gathered(split, indices, augment, draws, target)
@@ -112,19 +116,27 @@ def _gathered(
 
 def _crop_and_flip(pixels: Tensor, chosen: Tensor, augment: Augment, draws: torch.Generator) -> Tensor:
     """uint8 [B, H, W, C]: the chosen (int64 [B]) of `pixels` (uint8 [N, H, W, C]), augmented."""
-    if not augment.crop and not augment.flip:
+    drawn = _drawn(augment, len(chosen), draws)
+    if drawn is None:
         return pixels.index_select(0, chosen)
+    shift, mirrored = drawn
     n, h, w, c = pixels.shape
     b = len(chosen)
-    shift = torch.randint(-augment.crop, augment.crop + 1, (2, b, 1), generator=draws)
     row = _reflect(torch.arange(h) + shift[0], h)
     column = _reflect(torch.arange(w) + shift[1], w)
-    if augment.flip:
-        mirrored = torch.randint(2, (b, 1), generator=draws)
+    if mirrored is not None:
         column = torch.where(mirrored == 1, w - 1 - column, column)
     row, column = row.to(pixels.device), column.to(pixels.device)
     pixel = ((chosen[:, None] * h + row) * w)[:, :, None] + column[:, None, :]
     return pixels.view(n * h * w, c).index_select(0, pixel.view(-1)).view(b, h, w, c)
+
+
+def _drawn(augment: Augment, count: int, draws: torch.Generator) -> tuple[Tensor, Tensor | None] | None:
+    """What a batch of `count` images draws: how far each is shifted [2, B, 1], and whether it is mirrored [B, 1]."""
+    if not augment.crop and not augment.flip:
+        return None
+    shift = torch.randint(-augment.crop, augment.crop + 1, (2, count, 1), generator=draws)
+    return shift, torch.randint(2, (count, 1), generator=draws) if augment.flip else None
 
 
 def _reflect(position: Tensor, size: int) -> Tensor:

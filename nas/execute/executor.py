@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nas.config import RunConfig
-from nas.ledger import Job, Result
+from nas.ledger import Job, Reached, Result
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,13 @@ class Progressed:
 class Done:
     """A job ended: with a result whose checkpoint is durable, or with the reason why not.
 
+    result: how far it has come, where the job was to pause.
     fault: the reason is no fault of the candidate (the disk is full, the data can't be read): the job is to be
     run again once that is mended, and must not be recorded as failed.
     """
 
     number: int
-    result: Result | None
+    result: Result | Reached | None
     reason: str | None
     fault: bool = False
 

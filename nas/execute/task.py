@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -19,9 +20,9 @@ from nas.data import ImageSplit, SearchData, train_batches
 from nas.errors import TrainingFailed, UserError
 from nas.evaluate import evaluate
 from nas.execute.executor import Done
-from nas.ledger import Job, Result
+from nas.ledger import Job, Reached, Result, reached_from
 from nas.seeds import derive
-from nas.train import TrainConfig, train
+from nas.train import Paused, TrainConfig, TrainReport, train
 
 CALIBRATION_BATCHES = 4
 Progress = Callable[[int, int, float], None]  # (step, steps, loss)
@@ -44,7 +45,7 @@ def reads(job: Job) -> tuple[str, ...]:
     return tuple(str(job.extra[name]) for name in ("parent_weights", "momentum") if job.extra.get(name))
 
 
-def made(result: Result) -> tuple[str, ...]:
+def made(result: Result | Reached) -> tuple[str, ...]:
     """Digests of the networks that a job has put into its store."""
     return tuple(digest for digest in (result.weights, result.momentum) if digest is not None)
 
@@ -76,40 +77,28 @@ def attempt(number: int, job: Job, site: Worksite, data: SearchData, progress: P
         return Done(number, None, f"it raised {type(error).__name__}: {error}\n{trace}")
 
 
-def perform(job: Job, site: Worksite, data: SearchData, progress: Progress) -> Result:
+def perform(job: Job, site: Worksite, data: SearchData, progress: Progress) -> Result | Reached:
     """Morph, train, evaluate and store one candidate. The same job gives the same result, bit for bit.
 
+    Where `extra` names a step under "until", the training pauses there, and what comes of it is how far it came;
+    "since" holds that for a job that goes on, with the same bits at the end as a job that never paused.
     Raises MorphError when a move is refused or drifts, TrainingFailed when training diverges.
     """
     clock = _Clock()
     network, drift = _start(job, site.store, data)
     module = network.to_torch()
     clock.lap("morph")
-    begin = time.time()
-    losses: dict[str, float] = {}
-    momentum: Network | None = None
-    if job.steps:
-        start, total = int(job.extra.get("start", 0)), job.extra.get("total")
-        report = train(
-            module, data, steps=job.steps, config=site.config, seed=derive(job.seed, "train"),
-            device=site.device, on_step=_seldom(progress), start=start,
-            total=None if total is None else max(int(total), start + job.steps), momentum=_momentum(job, site),
-            teacher=_teacher(job, site),
-        )  # fmt: skip
-        losses["train_loss"] = report.loss
-        if total is not None and start + job.steps < int(total):
-            momentum = _with_parameters(network, report.momentum)
+    before = dict(job.extra["since"]["seconds"]) if "since" in job.extra else {}
+    begin = time.time() - before.pop("busy", 0.0)
+    report = _train(module, job, site, data, progress) if job.steps else None
     clock.lap("train")
+    if "until" in job.extra:
+        assert report is not None
+        return _reached(report, network, module, site, clock, before, begin)
     scores = evaluate(module, data.val, data, device=site.device)
     tested = _test_scores(module, job, site, data)
     end = clock.lap("evaluate")
-    trained = network.with_weights_from(module)
-    if trained.nonfinite():
-        raise TrainingFailed(
-            f"training: {'.'.join(trained.nonfinite()[0])} is not finite; lower the learning rate"
-        )
-    digest = site.store.put(trained)
-    kept = None if momentum is None else site.store.put(momentum)
+    digest, momentum = _put(site, *_networks(job, network, module, report))
     clock.lap("store")
     spent = morphs.cost(network.graph)
     return Result(
@@ -118,16 +107,86 @@ def perform(job: Job, site: Worksite, data: SearchData, progress: Progress) -> R
         scores={
             "val_accuracy": scores.accuracy,
             "val_loss": scores.loss,
-            **losses,
+            **({"train_loss": report.loss} if report else {}),
             **tested,
         },
         params=spent.params,
         macs=spent.macs,
         drift_eval=drift.eval if drift else None,
         drift_train=drift.train if drift else None,
-        seconds={**clock.laps, "busy_from": begin, "busy_to": end},
-        momentum=kept,
+        seconds={**clock.since(before), "busy_from": begin, "busy_to": end},
+        momentum=momentum,
     )
+
+
+def networks(job: Job, site: Worksite, data: SearchData) -> tuple[Network, Network | None]:
+    """The networks that `perform` would store for a job, made again: the child, and its momentum where that is kept.
+
+    Scores nothing and stores nothing. Raises as `perform` does.
+    """
+    network, _ = _start(job, site.store, data)
+    module = network.to_torch()
+    report = _train(module, job, site, data, lambda *_: None) if job.steps else None
+    return _networks(job, network, module, report)
+
+
+def _train(module: nn.Module, job: Job, site: Worksite, data: SearchData, progress: Progress) -> TrainReport:
+    """The job's training, or the part of it that the job names."""
+    start, total = int(job.extra.get("start", 0)), job.extra.get("total")
+    momentum, since = _momentum(job, site), job.extra.get("since")
+    paused = None if since is None else _paused(reached_from(since), momentum or {})
+    return train(
+        module, data, steps=job.steps, config=site.config, seed=derive(job.seed, "train"),
+        device=site.device, on_step=_seldom(progress), start=start,
+        total=None if total is None else max(int(total), start + job.steps),
+        momentum=None if paused else momentum, teacher=_teacher(job, site),
+        since=paused, until=job.extra.get("until"),
+    )  # fmt: skip
+
+
+def _networks(
+    job: Job, network: Network, module: nn.Module, report: TrainReport | None
+) -> tuple[Network, Network | None]:
+    """The trained network, and the momentum where another job goes on with it."""
+    trained = network.with_weights_from(module)
+    if trained.nonfinite():
+        raise TrainingFailed(
+            f"training: {'.'.join(trained.nonfinite()[0])} is not finite; lower the learning rate"
+        )
+    total, reached = job.extra.get("total"), int(job.extra.get("start", 0)) + job.steps
+    goes_on = report is not None and total is not None and reached < int(total)
+    return trained, _with_parameters(network, report.momentum) if report is not None and goes_on else None
+
+
+def _put(site: Worksite, trained: Network, momentum: Network | None) -> tuple[str, str | None]:
+    digest = site.store.put(trained)
+    return digest, None if momentum is None else site.store.put(momentum)
+
+
+def _reached(
+    report: TrainReport,
+    network: Network,
+    module: nn.Module,
+    site: Worksite,
+    clock: _Clock,
+    before: Mapping[str, float],
+    begin: float,
+) -> Reached:
+    """A paused training, its networks stored."""
+    busy = time.time() - begin
+    weights = site.store.put(network.with_weights_from(module))
+    momentum = site.store.put(_with_parameters(network, report.momentum))
+    clock.lap("store")
+    states = tuple(base64.b64encode(bytes(state.tolist())).decode() for state in report.paused.random)
+    seconds = {**clock.since(before), "busy": busy}
+    return Reached(report.paused.step, weights, momentum, states, report.paused.losses, seconds)
+
+
+def _paused(reached: Reached, momentum: Mapping[str, Tensor]) -> Paused:
+    """What a training goes on from."""
+    states = (base64.b64decode(state, validate=True) for state in reached.random)
+    random = tuple(torch.tensor(list(state), dtype=torch.uint8) for state in states)
+    return Paused(reached.step, momentum, random, reached.losses)
 
 
 def _teacher(job: Job, site: Worksite) -> nn.Module | None:
@@ -218,3 +277,8 @@ class _Clock:
         self.laps[name] = now - self._last
         self._last = now
         return time.time()
+
+    def since(self, before: Mapping[str, float]) -> dict[str, float]:
+        """The laps, on top of those of `before`."""
+        names = {**before, **self.laps}
+        return {name: before.get(name, 0.0) + self.laps.get(name, 0.0) for name in names}

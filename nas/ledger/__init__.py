@@ -2,21 +2,24 @@
 
 from nas.ledger.config import RunConfig, current_versions, read_config
 from nas.ledger.ledger import Ledger
-from nas.ledger.reading import read
+from nas.ledger.reading import examine, read
 from nas.ledger.store import Store
-from nas.ledger.types import Job, Result, TrialRecord, job_from, result_from
+from nas.ledger.types import Job, Reached, Result, TrialRecord, job_from, reached_from, result_from
 from nas.ledger.view import LedgerView
 
 __all__ = [
     "Job",
     "Ledger",
     "LedgerView",
+    "Reached",
     "Result",
     "RunConfig",
     "Store",
     "TrialRecord",
     "current_versions",
+    "examine",
     "job_from",
+    "reached_from",
     "read",
     "read_config",
     "result_from",

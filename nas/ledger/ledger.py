@@ -5,6 +5,8 @@
         lock             held by the driver
         checkpoints/     the store
 
+A long trial pauses now and then: checkpoint durable → progress written; it then goes on from there.
+
 Order of a trial: ask (the trial and its job appear in one transaction) → run → checkpoint durable → result
 written → told. A process may die between any two of these: a trial without a result is handed back to be
 run again, one with a result whose checkpoint is intact is told on opening.
@@ -12,8 +14,8 @@ run again, one with a result whose checkpoint is intact is told on opening.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -25,24 +27,27 @@ from nas.ledger.config import RunConfig, read_config, write_config
 from nas.ledger.files import fsync_file, fsync_folder, temporary_name
 from nas.ledger.lock import Lock
 from nas.ledger.records import (
+    REACHED,
     REASON,
     RESULT,
     job_attributes,
     record_of,
     records_of,
     seal,
+    stored_reached,
     stored_reason,
     stored_result,
 )
 from nas.ledger.store import Store
 from nas.ledger.study import Entry, Study, build, guarded
-from nas.ledger.types import Job, Result, TrialRecord
-from nas.ledger.view import LedgerView, score, view_of
+from nas.ledger.types import Job, Reached, Result, TrialRecord
+from nas.ledger.view import DROPPED, LedgerView, score, view_of
 
 FORMAT = 1
 DATABASE, LOCK, CHECKPOINTS = "ledger.db", "lock", "checkpoints"
 MAX_REASON = 20_000
 NOTE = "note:"
+PAUSES = 2  # of a running trial that are kept: the newest, and the one before it in case that is damaged
 
 
 class Ledger:
@@ -58,6 +63,7 @@ class Ledger:
         self.store = Store(run / CHECKPOINTS)
         self._lock, self._study = lock, study
         self._records: dict[int, TrialRecord] = {}
+        self._reached: dict[int, tuple[Reached, ...]] = {}
         self._interrupted: tuple[int, ...] = ()
 
     @classmethod
@@ -152,6 +158,46 @@ class Ledger:
         self._study.fail(number)
         self._reread(number)
 
+    def advance(self, number: int, reached: Reached) -> None:
+        """Keep how far a running trial has come. Durable when this returns.
+
+        Raises RunError when the trial isn't running or a checkpoint isn't in the store: they go there first.
+        """
+        record = self._running(number, "advance")
+        for digest in (reached.weights, reached.momentum):
+            if not self.store.has(digest):
+                fact = f"checkpoint {digest[:12]} is not in {self.store.folder}"
+                raise RunError(f"advance: trial {record.key}: {fact}; put the network there first")
+        kept = (reached, *self._reached.get(number, ()))[:PAUSES]
+        self._study.write(number, REACHED, seal(REACHED, record.key, [pause.to_dict() for pause in kept]))
+        self._reached[number] = kept
+
+    def reached(self, number: int) -> Reached | None:
+        """How far a running trial has come: the last of its pauses whose checkpoints are intact."""
+        for pause in self._reached.get(number, ()):
+            if self._intact(pause.weights) and self._intact(pause.momentum):
+                return pause
+        return None
+
+    def pauses(self) -> frozenset[str]:
+        """Digests of the checkpoints that running trials may go on from."""
+        running = (number for number, record in self._records.items() if record.state == "running")
+        kept = (pause for number in running for pause in self._reached.get(number, ()))
+        return frozenset(digest for pause in kept for digest in (pause.weights, pause.momentum))
+
+    def drop(self, digests: Iterable[str], note: str) -> None:
+        """Remove checkpoints on purpose, those of told trials recorded as removed first, under the note `note`.
+
+        A crash leaves them recorded and there, or gone: neither is damage, and dropping them again removes them.
+        """
+        gone, view = sorted(digests), self.view()
+        told = [digest for digest in gone if digest in view.checkpoints and digest not in view.dropped]
+        if told:
+            self.note(DROPPED + note, sorted({*self.notes.get(DROPPED + note, ()), *told}))
+        for digest in gone:
+            with suppress(OSError):  # it is tried again with the next ones
+                self.store.remove(digest)
+
     def close(self) -> None:
         """Free the lock; again does nothing."""
         self._study.close()
@@ -204,6 +250,7 @@ class Ledger:
         if record is None:  # it died between asking and writing the job
             self._study.fail(entry.number)
             return
+        self._reached[entry.number] = _pauses(entry, record.job)
         with guarded(self._study.path):
             result, reason = stored_result(entry, record.job), stored_reason(entry, record.job)
         if result is not None and self._intact(result.weights):
@@ -218,6 +265,14 @@ class Ledger:
         except RunError:
             return False
         return True
+
+
+def _pauses(entry: Entry, job: Job) -> tuple[Reached, ...]:
+    """How far an interrupted trial had come; nowhere, where that is damaged: from its start it ends as well."""
+    try:
+        return stored_reached(entry, job)
+    except (ValueError, TypeError, RecursionError):
+        return ()
 
 
 def notes_of(study: Study) -> dict[str, Any]:

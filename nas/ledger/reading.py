@@ -3,17 +3,21 @@
 import shutil
 import sqlite3
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from nas.errors import RunError
 from nas.ledger import sqlite
 from nas.ledger.config import read_config
 from nas.ledger.ledger import DATABASE, check_run, notes_of, open_study
-from nas.ledger.records import records_of
-from nas.ledger.study import guarded
+from nas.ledger.records import record_of, records_of, stored_reached
+from nas.ledger.study import Study, guarded
+from nas.ledger.types import TrialRecord
 from nas.ledger.view import LedgerView, view_of
 
 TRIES = 20
+T = TypeVar("T")
 
 
 def read(run: Path) -> LedgerView:
@@ -21,22 +25,57 @@ def read(run: Path) -> LedgerView:
 
     Raises RunError when `run` is no run, LedgerDamaged when its record is not what was written.
     """
+    return _opened(run, lambda study: view_of(records_of(study.entries()), notes_of(study)))
+
+
+def examine(run: Path) -> tuple[LedgerView, tuple[str, ...]]:
+    """As `read`, but a trial that can't be read is left out, and said to be among the facts that come second.
+
+    Raises RunError, LedgerDamaged among them, where nothing can be read.
+    """
+    return _opened(run, lambda study: _examined(run, study))
+
+
+def _examined(run: Path, study: Study) -> tuple[LedgerView, tuple[str, ...]]:
+    records: dict[str, TrialRecord] = {}
+    faults: list[str] = []
+    if study.attributes["ledger"]["config"] != read_config(run).digest:
+        faults.append("config.json was changed after the run was made")
+    for entry in study.entries():
+        try:
+            record = record_of(entry)
+        except (ValueError, TypeError, RecursionError) as error:
+            faults.append(f"trial number {entry.number} is damaged ({error})")
+            continue
+        try:
+            _ = record is not None and stored_reached(entry, record.job)
+        except (ValueError, TypeError, RecursionError) as error:
+            faults.append(f"the progress of trial number {entry.number} is damaged ({error})")
+        if record is not None and record.key in records:
+            faults.append(f"two trials have the place {record.key}")
+        elif record is not None:
+            records[record.key] = record
+    return view_of(records.values(), notes_of(study)), tuple(faults)
+
+
+def _opened(run: Path, what: Callable[[Study], T]) -> T:
+    """`what` of the run's study, opened without changing a byte of the run."""
     read_config(run)
     path = run / DATABASE
     if not path.is_file():
         raise RunError(f"{run} is no run: {DATABASE} is missing; restore it from a copy or start a new run")
     if not _rolls_back(path):
-        return _read(run, path)
+        return _read(run, path, sqlite.READ, what)
     with tempfile.TemporaryDirectory(prefix="ledger-") as folder:
-        return _read(run, _copy(path, Path(folder)), sqlite.WRITE)
+        return _read(run, _copy(path, Path(folder)), sqlite.WRITE, what)
 
 
-def _read(run: Path, path: Path, mode: str = sqlite.READ) -> LedgerView:
+def _read(run: Path, path: Path, mode: str, what: Callable[[Study], T]) -> T:
     study = open_study(path, mode)
     try:
         check_run(run, study)
         with guarded(path):
-            return view_of(records_of(study.entries()), notes_of(study))
+            return what(study)
     finally:
         study.close()
 

@@ -9,10 +9,19 @@ from typing import Any, cast
 
 from nas.ledger.files import MAX_ATTRIBUTE_BYTES, canonical_json, sha256
 from nas.ledger.study import Entry
-from nas.ledger.types import Job, Result, State, TrialRecord, job_from, result_from
+from nas.ledger.types import (
+    Job,
+    Reached,
+    Result,
+    State,
+    TrialRecord,
+    job_from,
+    reached_from,
+    result_from,
+)
 from nas.ledger.view import score
 
-JOB, RESULT, REASON = "job", "result", "reason"
+JOB, RESULT, REASON, REACHED = "job", "result", "reason", "reached"
 _STATES: dict[str, State] = {"running": "running", "complete": "complete", "fail": "failed"}
 
 
@@ -86,6 +95,16 @@ def stored_reason(entry: Entry, job: Job) -> str | None:
     if not isinstance(reason, str):
         raise ValueError("the reason of a trial is no text")
     return reason
+
+
+def stored_reached(entry: Entry, job: Job) -> tuple[Reached, ...]:
+    """How far the trial had come at its last pauses, the newest first. Raises ValueError for what was changed."""
+    if REACHED not in entry.attributes:
+        return ()
+    stored = unseal(REACHED, job.key, entry.attributes[REACHED])
+    if not isinstance(stored, list):
+        raise ValueError("the progress of a trial is no list")
+    return tuple(reached_from(document) for document in cast(list[Any], stored))
 
 
 def records_of(entries: Iterable[Entry]) -> tuple[TrialRecord, ...]:

@@ -116,6 +116,39 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Reached:
+    """How far a running trial has come: with the networks it names, its training goes on as if it had never stopped.
+
+    step: of the job's steps. weights, momentum: digests of checkpoints. random: states of the generators that dropout
+    draws from, base64. losses: of the last tenth of the steps, so far. seconds: wall time by purpose, so far.
+    Raises ValueError for anything else.
+    """
+
+    step: int
+    weights: str
+    momentum: str
+    random: tuple[str, ...]
+    losses: tuple[float, ...]
+    seconds: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        _require(_is_count(self.step) and self.step > 0, f"step is {self.step!r}, no whole number > 0")
+        for name in ("weights", "momentum"):
+            _require(is_digest(getattr(self, name)), f"{name} is no SHA-256 in hexadecimal")
+        _require(all(map(_is_text, self.random)), "random holds what is no text")
+        object.__setattr__(self, "random", tuple(self.random))
+        object.__setattr__(self, "losses", tuple(_finite("losses", loss) for loss in self.losses))
+        object.__setattr__(self, "seconds", _numbers(self.seconds, "seconds"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as JSON values."""
+        return _to_dict(self) | {"random": list(self.random), "losses": list(self.losses)}
+
+    def __reduce__(self) -> tuple[Callable[[Any], Reached], tuple[dict[str, Any]]]:
+        return reached_from, (self.to_dict(),)
+
+
+@dataclass(frozen=True)
 class TrialRecord:
     """One candidate in the ledger. started, finished: seconds since the epoch, for people only."""
 
@@ -143,18 +176,25 @@ def result_from(document: Any) -> Result:
     return Result(**_exactly(document, Result))
 
 
+def reached_from(document: Any) -> Reached:
+    """The value of `Reached.to_dict`. Raises ValueError for anything else."""
+    entries = _exactly(document, Reached)
+    _require(isinstance(entries["random"], list) and isinstance(entries["losses"], list), "no lists")
+    return Reached(**entries)
+
+
 def is_digest(value: object) -> bool:
     """Whether `value` is a SHA-256 in hexadecimal."""
     return isinstance(value, str) and _HEX.fullmatch(value) is not None
 
 
-def _to_dict(value: Job | Result) -> dict[str, Any]:
+def _to_dict(value: Job | Result | Reached) -> dict[str, Any]:
     entries = {f.name: getattr(value, f.name) for f in fields(value)}
     entries = {name: entry for name, entry in entries.items() if name not in _YOUNGER or entry is not None}
     return {name: dict(entry) if isinstance(entry, Mapping) else entry for name, entry in entries.items()}  # pyright: ignore[reportUnknownArgumentType]
 
 
-def _exactly(document: Any, kind: type[Job] | type[Result]) -> dict[str, Any]:
+def _exactly(document: Any, kind: type[Job] | type[Result] | type[Reached]) -> dict[str, Any]:
     _require(isinstance(document, dict), f"a {kind.__name__} is no JSON object")
     entries = cast(dict[str, Any], document)
     odd = (entries.keys() ^ {f.name for f in fields(kind)}) - (set(_YOUNGER) - entries.keys())
@@ -191,6 +231,10 @@ def _finite(name: str, value: object) -> float:
 
 def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def _is_count(value: object) -> bool:

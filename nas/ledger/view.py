@@ -10,6 +10,8 @@ from nas.errors import UserError
 from nas.ledger.files import canonical_json, sha256
 from nas.ledger.types import SCORE, TrialRecord
 
+DROPPED = "dropped:"  # the notes that name removed checkpoints
+
 
 @dataclass(frozen=True)
 class LedgerView:
@@ -68,6 +70,21 @@ class LedgerView:
     def final(self) -> TrialRecord | None:
         """The complete final training, if there is one."""
         return next((record for record in reversed(self.complete) if record.job.kind == "final"), None)
+
+    @cached_property
+    def checkpoints(self) -> frozenset[str]:
+        """Digests of all that the complete trials have put into the store."""
+        results = [record.result for record in self.complete if record.result is not None]
+        return frozenset(
+            digest for result in results for digest in (result.weights, result.momentum) if digest
+        )
+
+    @cached_property
+    def dropped(self) -> frozenset[str]:
+        """Digests of the checkpoints that were removed on purpose (`Ledger.drop`); their jobs can make them again."""
+        return frozenset(
+            digest for name, digests in self.notes.items() if name.startswith(DROPPED) for digest in digests
+        )
 
     @cached_property
     def digest(self) -> str:

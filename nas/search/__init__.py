@@ -7,7 +7,7 @@ from nas.search.local_search import LocalSearch
 from nas.search.moves import Draw, MoveSampler, Neighbourhood, SpaceMoves, Uniform, graph_of
 from nas.search.own import OwnPolicy
 from nas.search.pareto import Pareto
-from nas.search.policy import Policy, Proposal
+from nas.search.policy import Forgets, Policy, Proposal
 from nas.search.predictor import Predictor
 from nas.search.random_walk import RandomWalk
 from nas.search.tpe import TPE
@@ -19,6 +19,7 @@ __all__ = [
     "TPE",
     "Draw",
     "Evolution",
+    "Forgets",
     "HillClimb",
     "LocalSearch",
     "MoveSampler",

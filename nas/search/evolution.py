@@ -40,6 +40,10 @@ class Evolution:
         """The best of all trials, dead or alive."""
         return best_of_all(view, self.select)
 
+    def possible_parents(self, view: LedgerView) -> Sequence[TrialRecord]:
+        """The population: the dead don't come back."""
+        return searched(view)[-self.population :]
+
     def propose(self, view: LedgerView, seed: int) -> Sequence[Proposal]:
         """One child; never empty while a legal move leads somewhere new."""
         generation, slot = birth(view, self.wave)

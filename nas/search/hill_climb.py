@@ -42,6 +42,10 @@ class HillClimb:
         rivals = [record for record in searched(view) if record.job.generation == last]
         return self._ranked(rivals)[0]
 
+    def possible_parents(self, view: LedgerView) -> Sequence[TrialRecord]:
+        """The incumbent alone."""
+        return (self.incumbent(view),)
+
     def propose(self, view: LedgerView, seed: int) -> Sequence[Proposal]:
         """The next rung or generation once the last has ended; before that what is missing of one cut short."""
         trials = [record for record in view.trials if record.job.kind != "final"]

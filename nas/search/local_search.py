@@ -42,6 +42,13 @@ class LocalSearch:
         """The best of all climbs."""
         return best_of_all(view, self.select)
 
+    def possible_parents(self, view: LedgerView) -> Sequence[TrialRecord]:
+        """The seed network, and the best of the climb in hand."""
+        number = max((int(r.job.extra.get(CLIMB, 0)) for r in view.trials), default=0)
+        climb = [r for r in searched(view) if r.job.extra.get(CLIMB) == number]
+        best = sorted(climb, key=lambda record: rank(record, self.select), reverse=True)
+        return (*(r for r in view.complete if r.job.kind == "seed"), *best[: self.parents])
+
     def propose(self, view: LedgerView, seed: int) -> Sequence[Proposal]:
         """One child."""
         generation, slot = birth(view, self.wave)

@@ -47,6 +47,10 @@ class Pareto:
         """The trials that no other equals or betters in accuracy and cost, cheapest first; of equals the earlier."""
         return front(view, lambda record: self.cost(record.job.graph), self.select)
 
+    def possible_parents(self, view: LedgerView) -> Sequence[TrialRecord]:
+        """The front: what is beaten stays so."""
+        return self.front(view)
+
     def propose(self, view: LedgerView, seed: int) -> Sequence[Proposal]:
         """One child."""
         generation, slot = birth(view, self.wave)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from nas.ledger import LedgerView, TrialRecord
 from nas.ledger.view import rank
@@ -58,6 +58,18 @@ class Policy(Protocol):
 
     def incumbent(self, view: LedgerView) -> TrialRecord:
         """The best trial so far."""
+        ...
+
+
+@runtime_checkable
+class Forgets(Protocol):
+    """What a policy may say besides: of which trials it still has use. One that doesn't may choose any."""
+
+    def possible_parents(self, view: LedgerView) -> Sequence[TrialRecord]:
+        """Complete trials that may yet be parents, whichever trials end next.
+
+        Those of the last generation, their parents, and what is in training need not be named.
+        """
         ...
 
 

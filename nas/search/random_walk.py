@@ -31,6 +31,11 @@ class RandomWalk:
         """The best of all trials."""
         return best_of_all(view, self.select)
 
+    def possible_parents(self, view: LedgerView) -> Sequence[TrialRecord]:
+        """Where each walk stands, and where all begin."""
+        steps = {record.job.slot: record for record in view.complete if record.job.kind == "child"}
+        return (*(record for record in view.complete if record.job.kind == "seed"), *steps.values())
+
     def propose(self, view: LedgerView, seed: int) -> Sequence[Proposal]:
         """The next step of the walk that is furthest behind, among those at rest."""
         root = next(record for record in view.complete if record.job.kind == "seed")

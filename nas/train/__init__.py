@@ -4,12 +4,13 @@
 """
 
 from nas.train.config import Precision, TrainConfig
-from nas.train.loop import TrainReport, train
+from nas.train.loop import Paused, TrainReport, train
 from nas.train.precision import Arithmetic, choose_arithmetic, forward_macs, native_bf16, put
 from nas.train.schedule import learning_rate, steps_for
 
 __all__ = [
     "Arithmetic",
+    "Paused",
     "Precision",
     "TrainConfig",
     "TrainReport",

@@ -24,9 +24,23 @@ LOOK_EVERY = 50  # steps between looks at the losses on an accelerator
 
 
 @dataclass(frozen=True)
+class Paused:
+    """Where a run stands between two of its steps, beside the weights: with it, it goes on as if it had never stopped.
+
+    step: steps done. momentum: the optimizer's, by the name of the parameter, on the CPU. random: states of the
+    generators that dropout draws from, the CPU's and then the accelerator's. losses: of the last tenth, so far.
+    """
+
+    step: int
+    momentum: Mapping[str, Tensor] = field(repr=False)
+    random: tuple[Tensor, ...] = field(repr=False)
+    losses: tuple[float, ...] = field(repr=False)
+
+
+@dataclass(frozen=True)
 class TrainReport:
     """What a run did. loss: mean over the last tenth of its steps; seconds: wall time; precision: "bf16", "fp32".
-    momentum: the optimizer's, by the name of the parameter, on the CPU.
+    paused: where it stands.
     """
 
     steps: int
@@ -34,7 +48,23 @@ class TrainReport:
     loss: float
     seconds: float
     precision: str
-    momentum: Mapping[str, Tensor] = field(repr=False, compare=False)
+    paused: Paused = field(repr=False, compare=False)
+
+    @property
+    def momentum(self) -> Mapping[str, Tensor]:
+        """The optimizer's, by the name of the parameter, on the CPU."""
+        return self.paused.momentum
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Steps first … last - 1 of the `steps` of a run, which begins at `start` of a cosine over `total`."""
+
+    first: int
+    last: int
+    steps: int
+    start: int
+    total: int
 
 
 def train(
@@ -50,6 +80,8 @@ def train(
     total: int | None = None,
     momentum: Mapping[str, Tensor] | None = None,
     teacher: nn.Module | None = None,
+    since: Paused | None = None,
+    until: int | None = None,
 ) -> TrainReport:
     """Train `module` in place for `steps` batches of data.train; it ends in train mode, on `device`.
 
@@ -59,42 +91,51 @@ def train(
     seed:         decides batches, augmentation and dropout.
     on_step:      called after each step with (steps done, steps, the newest loss known); keep it cheap.
     start, total: the steps are number start … start + steps - 1 of a cosine over `total` (default start + steps),
-                  for runs in portions.
+                  for a run that goes on from another's weights with batches of its own.
     momentum:     to begin with, as an earlier report tells it; default 0.
     teacher:      a network of the same classes whose outputs `module` learns beside the labels, `config.distill`
                   of the loss (Hinton, Vinyals and Dean, arXiv 1503.02531, at temperature 1). Left as it was.
+    since, until: take only the steps from where an earlier call with the same arguments paused, whose weights
+                  `module` has, up to step `until`: the parts together give the bits of the whole.
     Raises TrainingFailed when the loss or a weight is not finite, UserError where module, data and numbers do
     not fit, DataError for an unreadable image. The module is then worth nothing.
     """
     began = time.perf_counter()
-    span = _span(steps, start, total)
+    span = _span(steps, start, total, since, until)
     where = torch.device(device)
     module.to(where).train()
     macs = forward_macs(module, data.input_shape, len(data.classes))
     arithmetic = choose_arithmetic(config.precision, macs, native_bf16(where))
     batch_source = torch.Generator().manual_seed(seed)
     dropout_seed = int(torch.randint(2**62, (), generator=batch_source))
-    watch = LossWatch(steps, 1 if where.type == "cpu" else LOOK_EVERY, _remedy(config))
+    every = 1 if where.type == "cpu" else LOOK_EVERY
+    watch = LossWatch(steps, every, _remedy(config), span.first, since.losses if since else ())
+    inherited = momentum if since is None else since.momentum
     held = non_finite(module)  # a mask of -inf, say
-    with put(module, where, arithmetic), _seeded(where, dropout_seed), _reproducible(where):
+    with put(module, where, arithmetic), _seeded(where, dropout_seed, since), _reproducible(where):
         batches = train_batches(
             data.train, config.batch_size, batch_source, data.mean, data.std, data.augment, where,
-            _dtype(module), arithmetic.memory_format,
+            _dtype(module), arithmetic.memory_format, span.first,
         )  # fmt: skip
         with closing(cast(Generator[tuple[Tensor, Tensor]], batches)):
             optimizer = make_optimizer(module, config)
             optimizer.put_momentum(
-                {p: momentum[name] for name, p in module.named_parameters()} if momentum else {}
+                {p: inherited[name] for name, p in module.named_parameters() if name in inherited}
+                if inherited
+                else {}
             )
             taught = nullcontext() if teacher is None else put(teacher.to(where).eval(), where, arithmetic)
             with taught:
                 _run(module, teacher, optimizer, batches, span, config, arithmetic, where, watch, on_step)
+        watch.look()
+        random = _generators(where)
         told = {name: optimizer.momentum_of(p) for name, p in module.named_parameters()}
         kept = {name: value.detach().cpu().contiguous() for name, value in told.items() if value is not None}
     if bad := sorted(non_finite(module) - held):
-        raise TrainingFailed(f"{bad[0]} is not finite after {steps} steps of training; {_remedy(config)}")
+        raise TrainingFailed(f"{bad[0]} is not finite after {span.last} steps of training; {_remedy(config)}")
     seconds = time.perf_counter() - began
-    return TrainReport(steps, steps * config.batch_size, watch.final, seconds, arithmetic.name, kept)
+    taken, paused = span.last - span.first, Paused(span.last, kept, random, watch.recent)
+    return TrainReport(taken, taken * config.batch_size, watch.final, seconds, arithmetic.name, paused)
 
 
 def _run(
@@ -102,18 +143,17 @@ def _run(
     teacher: nn.Module | None,
     optimizer: SGD,
     batches: Iterator[tuple[Tensor, Tensor]],
-    span: tuple[int, int, int],
+    span: _Span,
     config: TrainConfig,
     arithmetic: Arithmetic,
     device: torch.device,
     watch: LossWatch,
     on_step: OnStep | None,
 ) -> None:
-    start, stop, total = span
     parameters = list(optimizer.parameters)
     projections = [part.project_ for part in module.modules() if callable(getattr(part, "project_", None))]
     forward = _compiled(module) if config.compile else module
-    for step in range(start, stop):
+    for step in range(span.first, span.last):
         x, y = next(batches)
         # Entered afresh for each step: autocast keeps its casts of the weights until it is left.
         with torch.autocast(device.type, torch.bfloat16) if arithmetic.bf16 else nullcontext():
@@ -123,12 +163,12 @@ def _run(
         loss.backward()
         if config.clip_norm is not None:
             nn.utils.clip_grad_norm_(parameters, config.clip_norm)
-        optimizer.step(learning_rate(step, total, config))
+        optimizer.step(learning_rate(span.start + step, span.total, config))
         for project in projections:
             cast(Callable[[], None], project)()
         newest = watch.add(loss)
         if on_step is not None:
-            on_step(step - start + 1, stop - start, newest)
+            on_step(step + 1, span.steps, newest)
 
 
 def _soft(teacher: nn.Module, x: Tensor) -> Tensor:
@@ -145,13 +185,16 @@ def _loss(out: Tensor, y: Tensor, soft: Tensor | None, config: TrainConfig) -> T
     return (1 - config.distill) * hard + config.distill * nn.functional.cross_entropy(out, soft)
 
 
-def _span(steps: int, start: int, total: int | None) -> tuple[int, int, int]:
+def _span(steps: int, start: int, total: int | None, since: Paused | None, until: int | None) -> _Span:
     last = start + steps if total is None else total
     if steps < 1 or start < 0 or start + steps > last:
         raise UserError(
             f"training: steps {start} … {start + steps} of {last} are none; take at least 1, within the total"
         )
-    return start, start + steps, last
+    first, stop = 0 if since is None else since.step, steps if until is None else until
+    if not 0 <= first < stop <= steps:
+        raise UserError(f"training: no part of {steps} steps goes from {first} to {stop}; pause between them")
+    return _Span(first, stop, steps, start, last)
 
 
 def _remedy(config: TrainConfig) -> str:
@@ -174,15 +217,27 @@ def _compiled(module: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 @contextmanager
-def _seeded(device: torch.device, seed: int) -> Generator[None]:
-    """The global generators, which dropout draws from, seeded inside and as they were afterwards."""
+def _seeded(device: torch.device, seed: int, since: Paused | None) -> Generator[None]:
+    """The global generators, which dropout draws from, seeded inside, or as a pause left them, and as they were
+    afterwards.
+    """
     accelerators = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=accelerators, device_type="cuda"):
         torch.default_generator.manual_seed(seed)
         if accelerators:
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
+        if since is not None:
+            torch.default_generator.set_state(since.random[0])
+            if accelerators:
+                torch.cuda.set_rng_state(since.random[1], device)
         yield
+
+
+def _generators(device: torch.device) -> tuple[Tensor, ...]:
+    """The states of the global generators that dropout draws from."""
+    own = torch.default_generator.get_state()
+    return (own, torch.cuda.get_rng_state(device)) if device.type == "cuda" else (own,)
 
 
 @contextmanager

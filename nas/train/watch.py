@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +17,12 @@ class LossWatch:
     Looking makes an accelerator wait, so it is rare there; a bad loss is reported with its own step all the same.
     """
 
-    def __init__(self, steps: int, every: int, remedy: str) -> None:
+    def __init__(
+        self, steps: int, every: int, remedy: str, done: int = 0, before: Sequence[float] = ()
+    ) -> None:
+        """steps: of the whole run. done, before: steps of it that were taken elsewhere, and what `recent` was there."""
         self._steps, self._every, self._remedy = steps, every, remedy
+        self._done, self._before = done, tuple(before)
         self._waiting: list[Tensor] = []
         self.seen: list[float] = []
 
@@ -30,7 +35,7 @@ class LossWatch:
             self._check(loss.item())
         else:
             self._waiting.append(loss.detach())
-            if len(self._waiting) == self._every or len(self.seen) + len(self._waiting) == self._steps:
+            if len(self._waiting) == self._every or self._taken + len(self._waiting) == self._steps:
                 self.look()
         return self.seen[-1] if self.seen else math.nan
 
@@ -44,13 +49,23 @@ class LossWatch:
         self.seen.append(value)
         if not math.isfinite(value):
             raise TrainingFailed(
-                f"the loss became {value} at step {len(self.seen)} of {self._steps} of training; {self._remedy}"
+                f"the loss became {value} at step {self._taken} of {self._steps} of training; {self._remedy}"
             )
 
     @property
+    def _taken(self) -> int:
+        return self._done + len(self.seen)
+
+    @property
+    def recent(self) -> tuple[float, ...]:
+        """The losses so far of the last tenth of the run's steps: none before that begins."""
+        first = self._steps - max(1, self._steps // 10)
+        return (*self._before, *self.seen[max(0, first - self._done) :])
+
+    @property
     def final(self) -> float:
-        """Mean over the last tenth of the steps."""
-        tail = self.seen[-max(1, len(self.seen) // 10) :]
+        """Mean over the last tenth of the steps taken, as far as they were seen."""
+        tail = [*self._before, *self.seen][-max(1, self._taken // 10) :]
         return math.fsum(tail) / len(tail)
 
 

@@ -14,7 +14,7 @@ import nas
 from nas.cli import app
 from nas.errors import NasError
 
-COMMANDS = ("search", "resume", "status", "report", "runs", "export", "morph", "moves", "spaces")
+COMMANDS = ("search", "resume", "status", "fsck", "report", "runs", "export", "morph", "moves", "spaces")
 
 
 def call(*args: str) -> Result:

@@ -306,6 +306,38 @@ def test_portions_that_hand_the_momentum_on_are_the_whole(precision):
     assert not equal(weights(whole), weights(forgetful))
 
 
+@pytest.mark.parametrize(("precision", "width"), [("fp32", 4), ("bf16", 24)])
+@pytest.mark.parametrize("cuts", [(1,), (7, 8, 23)])
+def test_a_run_that_pauses_ends_with_the_bits_of_one_that_does_not(precision, width, cuts):
+    """With dropout, batch norm, augmentation, a warm-up, and batches that end in the middle of an epoch."""
+    config = replace(CONFIG, precision=precision, warmup_steps=3)
+    data, steps = toy_data(images=90), 25
+    whole, parts = make_net(width=width), make_net(width=width)
+    report = train(whole, data, steps=steps, config=config, seed=4)
+    paused, told = None, []
+    for stop in (*cuts, None):
+        torch.rand(3)  # the state of the global generator must not matter
+        part = train(
+            parts, data, steps=steps, config=config, seed=4, since=paused, until=stop,
+            on_step=lambda step, of, loss: told.append((step, of)),
+        )  # fmt: skip
+        paused = part.paused
+        fresh = make_net(width=width)  # as in another process: only the weights go on
+        fresh.load_state_dict(weights(parts))
+        parts = fresh
+    assert equal(weights(whole), weights(parts))
+    assert (part.loss, paused.losses) == (report.loss, report.paused.losses)
+    assert all(torch.equal(paused.momentum[name], value) for name, value in report.momentum.items())
+    assert told == [(step, steps) for step in range(1, steps + 1)]
+
+
+def test_a_part_that_is_none():
+    paused = train(make_net(), toy_data(), steps=6, config=CONFIG, seed=0, until=4).paused
+    for until in (0, 4, 7):
+        with pytest.raises(UserError, match=f"no part of 6 steps goes from 4 to {until}; pause between them"):
+            train(make_net(), toy_data(), steps=6, config=CONFIG, seed=0, since=paused, until=until)
+
+
 def test_the_momentum_is_that_of_torch():
     net = make_net(dropout=0.0)
     reference = copy.deepcopy(net)
