@@ -1,9 +1,11 @@
-"""The kind of machine that a run's numbers depend on."""
+"""What a run's numbers depend on beside its settings: the kind of machine, and how many threads compute."""
 
 from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Generator
+from contextlib import contextmanager
 
 
 def machine() -> dict[str, str | int]:
@@ -17,6 +19,19 @@ def machine() -> dict[str, str | int]:
         "system": f"{platform.system()} {platform.machine()}",
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
     }
+
+
+@contextmanager
+def threads(count: int) -> Generator[None]:
+    """Torch computes with `count` threads inside, whatever the environment says: its sums depend on that."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _processor() -> str:

@@ -46,9 +46,7 @@ def repair(run: Path, found: Checked, trials: Sequence[str], data: str | None, p
         )  # swept by the next opening, if we are killed
         try:
             site = site_of(config, _Both(ledger.store, scratch))
-            outcome = _remade(
-                view, sorted(wanted), ledger.store, scratch, site, held, config.threads, progress
-            )
+            outcome = _remade(view, sorted(wanted), ledger.store, scratch, site, held, progress)
         finally:
             shutil.rmtree(scratch.folder, ignore_errors=True)
     return _told(found, check(run), outcome)
@@ -90,12 +88,9 @@ def _remade(
     scratch: Store,
     site: Worksite,
     data: SearchData,
-    threads: int,
     progress: Progress,
 ) -> dict[str, str | None]:
     """Put what is wanted into the store, if it can be made; for each of these why not, or None."""
-    import torch
-
     makers: dict[str, TrialRecord] = {}
     for record in sorted(
         view.complete, key=lambda record: record.number
@@ -106,19 +101,14 @@ def _remade(
     there = partial(_intact, store)
     order = _order([digest for digest in wanted if digest in makers], makers, there)
     reasons: dict[str, str | None] = dict.fromkeys(wanted, "no trial of the ledger made it")
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        for done, record in enumerate(order):
-            progress(done, len(order))
-            reason = _make(record, site, data, scratch)
-            result = record.result
-            for digest in (result.weights, result.momentum) if result else ():
-                if digest in reasons:
-                    reasons[digest] = reason or _restore(digest, store, scratch)
-        progress(len(order), len(order))
-    finally:
-        torch.set_num_threads(before)
+    for done, record in enumerate(order):
+        progress(done, len(order))
+        reason = _make(record, site, data, scratch)
+        result = record.result
+        for digest in (result.weights, result.momentum) if result else ():
+            if digest in reasons:
+                reasons[digest] = reason or _restore(digest, store, scratch)
+    progress(len(order), len(order))
     return reasons
 
 

@@ -16,7 +16,7 @@ from nas.events import Outcome, Watcher
 from nas.execute import ExecutorFactory, make_executor
 from nas.ledger import Ledger, current_versions
 from nas.ledger.front import LATENCY
-from nas.machine import machine
+from nas.machine import machine, threads
 from nas.schedule import Plan, make_plan, seed_job
 from nas.search import POLICIES, Pareto
 from nas.speed import seconds_per_step
@@ -152,16 +152,12 @@ def _priced(plan: Plan, ledger: Ledger) -> Plan:
     """
     if not isinstance(plan.policy, Pareto) or plan.config.objective != "latency":
         return plan
-    import torch
-
     from nas.search.latency import measure, table_from
 
     known = ledger.notes.get(LATENCY)
     if known is None:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(plan.config.threads)
-        known = measure(plan.space.seed.to_json(), plan.policy.neighbourhood).to_json()
-        torch.set_num_threads(threads)
+        with threads(plan.config.threads):
+            known = measure(plan.space.seed.to_json(), plan.policy.neighbourhood).to_json()
         ledger.note(LATENCY, known)
     return replace(plan, policy=replace(plan.policy, cost=table_from(known).seconds))
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 
-import torch
-
 from morphs import ArchGraph, init
+from nas import machine
 from nas.data import SearchData
 from nas.train import TrainConfig, train
 
@@ -20,13 +19,9 @@ def seconds_per_step(
     steps: int = 5,
 ) -> float:
     """Mean wall seconds of a training step of `graph` with `threads` threads. Only for saying what fits a budget."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with machine.threads(threads):
         module = init(graph).to_torch()
         train(module, data, steps=1, config=config, seed=0, device=device)
         start = time.perf_counter()
         train(module, data, steps=steps, config=config, seed=0, device=device)
         return (time.perf_counter() - start) / steps
-    finally:
-        torch.set_num_threads(before)

@@ -52,6 +52,7 @@ class Inline:
             Store(run / "checkpoints"),
             config.train,
             "cpu",
+            config.threads,
             lambda: load_test_split(config.data, None, config.seed),
         )
 

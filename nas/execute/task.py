@@ -21,6 +21,7 @@ from nas.errors import TrainingFailed, UserError
 from nas.evaluate import evaluate
 from nas.execute.executor import Done
 from nas.ledger import Job, Reached, Result, reached_from
+from nas.machine import threads
 from nas.seeds import derive
 from nas.train import Paused, TrainConfig, TrainReport, train
 
@@ -57,6 +58,7 @@ class Worksite:
     store: Checkpoints
     config: TrainConfig
     device: str
+    threads: int
     load_test: Callable[[], ImageSplit]  # called for the final network alone
 
 
@@ -84,6 +86,11 @@ def perform(job: Job, site: Worksite, data: SearchData, progress: Progress) -> R
     "since" holds that for a job that goes on, with the same bits at the end as a job that never paused.
     Raises MorphError when a move is refused or drifts, TrainingFailed when training diverges.
     """
+    with threads(site.threads):
+        return _perform(job, site, data, progress)
+
+
+def _perform(job: Job, site: Worksite, data: SearchData, progress: Progress) -> Result | Reached:
     clock = _Clock()
     network, drift = _start(job, site.store, data)
     module = network.to_torch()
@@ -124,10 +131,11 @@ def networks(job: Job, site: Worksite, data: SearchData) -> tuple[Network, Netwo
 
     Scores nothing and stores nothing. Raises as `perform` does.
     """
-    network, _ = _start(job, site.store, data)
-    module = network.to_torch()
-    report = _train(module, job, site, data, lambda *_: None) if job.steps else None
-    return _networks(job, network, module, report)
+    with threads(site.threads):
+        network, _ = _start(job, site.store, data)
+        module = network.to_torch()
+        report = _train(module, job, site, data, lambda *_: None) if job.steps else None
+        return _networks(job, network, module, report)
 
 
 def _train(module: nn.Module, job: Job, site: Worksite, data: SearchData, progress: Progress) -> TrainReport:

@@ -78,10 +78,7 @@ def _serve(
     inbox: SimpleQueue[tuple[int, Job]],
     held: SearchData | str | None,
 ) -> None:
-    import torch
-
     config = order.config
-    torch.set_num_threads(config.threads)
     site = site_of(config, Store(order.run / "checkpoints"))
     data = checked(held if held is not None else _load(config), config, order.data_digest)
     while True:
@@ -115,7 +112,7 @@ def site_of(config: RunConfig, store: Checkpoints) -> Worksite:
     def load_test() -> ImageSplit:
         return load_test_split(config.data, _root(config), config.seed)
 
-    return Worksite(store, config.train, config.device, load_test)
+    return Worksite(store, config.train, config.device, config.threads, load_test)
 
 
 def data_of(config: RunConfig, digest: str) -> SearchData | str:

@@ -10,7 +10,6 @@ from functools import lru_cache
 from typing import Any
 
 import ray
-import torch
 from ray.tune import report
 
 from nas.config import RunConfig
@@ -33,9 +32,6 @@ def train_child(config: dict[str, Any]) -> None:
     settings, data = _settled(ticket.order)
     with suppress(OSError):  # Tune leads each trial into a folder of its own
         os.chdir(ticket.order.folder)
-    torch.set_num_threads(
-        settings.threads
-    )  # here, since each trial is a new thread with a setting of its own
     _say(Started(ticket.number, ray.get_runtime_context().get_node_id()))
     storage = Storage(ticket.order.storage) if ticket.order.storage else None
     luggage = Luggage({digest: ray.get(sent) for digest, sent in ticket.networks.items()}, storage)

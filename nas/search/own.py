@@ -13,7 +13,7 @@ from nas.ledger import LedgerView, TrialRecord
 from nas.ledger.files import canonical_json
 from nas.named import resolve_named, where_raised
 from nas.search.moves import MoveSampler
-from nas.search.policy import Proposal, searched
+from nas.search.policy import Forgets, Proposal, searched
 
 if TYPE_CHECKING:
     from nas.config import RunConfig
@@ -49,6 +49,18 @@ class OwnPolicy:
         if not any(answer is record or answer == record for record in searched(view)):
             said = f"trial {answer.key}" if isinstance(answer, TrialRecord) else _kind(answer)
             raise self._nonsense("incumbent", f"returned {said}, no complete trial of the search")
+        return answer
+
+    def possible_parents(self, view: LedgerView) -> Sequence[TrialRecord]:
+        """What the policy says of that, where it does; else every trial."""
+        everyone = searched(view)
+        if not isinstance(self.policy, Forgets):
+            return everyone
+        answer = self._asked("possible_parents", lambda: tuple(self.policy.possible_parents(view)))
+        for record in answer:
+            if record not in everyone:
+                said = f"trial {record.key}" if isinstance(record, TrialRecord) else _kind(record)
+                raise self._nonsense("possible_parents", f"names {said}, no complete trial of the search")
         return answer
 
     def _asked(self, what: str, ask: Callable[[], Any]) -> Any:

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from engine_support import tiny
 
 import morphs
 from nas.data import ImageSplit, SearchData, load_search_data, load_test_split
 from nas.errors import LedgerDamaged, RunError
-from nas.execute.task import Worksite, attempt, perform
+from nas.execute.task import Worksite, attempt, networks, perform
 from nas.ledger import Job, Store
 from nas.schedule import Plan, make_plan, seed_job
 
@@ -36,7 +37,7 @@ def quiet(step: int, steps: int, loss: float) -> None:
 
 @pytest.fixture
 def site(tmp_path: Path, plan: Plan) -> Worksite:
-    return Worksite(Store(tmp_path), plan.config.train, "cpu", forbidden)
+    return Worksite(Store(tmp_path), plan.config.train, "cpu", 1, forbidden)
 
 
 @pytest.fixture
@@ -67,6 +68,22 @@ def test_the_same_job_gives_the_same_weights_and_scores(
     assert results[0].scores == results[1].scores
     other = perform(child(plan, seeded, WIDEN, seed=78), site, data, quiet)
     assert other.weights != results[0].weights
+
+
+def test_a_job_has_the_runs_number_of_threads_whatever_the_process_has(
+    plan: Plan, site: Worksite, data: SearchData, seeded: str
+) -> None:
+    """As where OMP_NUM_THREADS says so. Sums over more threads are other sums: they came to other weights."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        assert perform(seed_job(plan), site, data, quiet).weights == seeded
+        assert networks(seed_job(plan), site, data)[0].digest == seeded
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
+    more = perform(seed_job(plan), replace(site, threads=4), data, quiet)
+    assert more.weights != seeded  # else the two above show nothing
 
 
 def test_a_result_says_what_came_of_the_job(

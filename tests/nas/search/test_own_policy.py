@@ -19,6 +19,7 @@ from nas.events import Silent
 from nas.ledger import LedgerView
 from nas.run import resume, search
 from nas.search import OwnPolicy, Proposal, make_policy
+from nas.search.policy import Forgets
 
 README = Path(nas.__file__ or "").parents[1] / "README.md"
 
@@ -94,6 +95,22 @@ def test_what_makes_sense_is_passed_on() -> None:
     assert policy(lambda *_: (CHILD, same)).propose(view, 0) == [CHILD, same]
     assert policy(lambda *_: []).propose(view, 0) == []
     assert policy(None, lambda view: view.trials[0]).incumbent(view) is ROOT
+
+
+def test_whom_it_has_use_of_is_passed_on_and_is_everyone_where_it_says_nothing() -> None:
+    other = replace(ROOT, job=replace(ROOT.job, generation=1))
+    view = LedgerView((ROOT, other))
+    own = policy(None)
+    assert isinstance(own, Forgets)
+    assert own.possible_parents(view) == (ROOT, other)
+    own.policy.possible_parents = lambda view: [view.trials[1]]
+    assert own.possible_parents(view) == (other,)
+    own.policy.possible_parents = lambda view: [replace(ROOT, state="failed")]
+    with pytest.raises(UserError, match=r"possible_parents names trial 0\.0, no complete trial"):
+        own.possible_parents(view)
+    own.policy.possible_parents = lambda view: None
+    with pytest.raises(UserError, match=r"possible_parents failed \(TypeError"):
+        own.possible_parents(view)
 
 
 def test_a_policy_that_raises_is_named_with_the_place() -> None:
