@@ -17,24 +17,14 @@ from nas.errors import NasError, RunError
 from nas.evaluate import Scores
 from nas.events import Outcome, Stopped, Watcher
 from nas.execute import Done, Executor, Progressed
-from nas.keep import needed
+from nas.final import final_steps, next_part
+from nas.keep import Sweeper
 from nas.ledger import Job, Ledger, LedgerView, Reached, Result
-from nas.schedule import (
-    Plan,
-    as_seen,
-    final_job,
-    last_generation,
-    lineage_steps,
-    next_jobs,
-    portion,
-    portion_steps,
-    seed_job,
-)
+from nas.schedule import Plan, as_seen, final_job, next_jobs, seed_job
 from nas.standing import overhead
 
 BARREN = 2  # generations in a row without a single result that end a run: not one bad draw, a cause to mend
 POLL_SECONDS = 0.5
-PORTION_SECONDS = 30.0  # of the final training, at least, between two checkpoints
 NOTE_WALL_SECONDS = 10.0  # what a kill may take off the account of wall time
 
 
@@ -57,10 +47,13 @@ class Engine:
     _before: float = field(init=False)
     _noted: float = field(init=False, default=0.0)
     _open: int | None = field(init=False, default=None)  # the generation that was begun last
-    _paused: set[str] = field(init=False, default_factory=set[str])  # digests of pauses seen by this process
+    _sweeper: Sweeper = field(init=False)
 
     def __post_init__(self) -> None:
         self._before = wall_of(self.ledger.view())
+        # The order of another run lags behind what has ended: who is dead here may be a parent there.
+        best = self.plan.config.keep_best if self.order is None else None
+        self._sweeper = Sweeper(self.ledger, self.plan.policy, best, self.plan.config.select)
 
     def go(self, resumed: bool) -> Outcome:
         """Everything that is left to do.
@@ -75,7 +68,7 @@ class Engine:
             if not self.plan.policy.generational and "rivals" not in self.ledger.notes:
                 self.ledger.note("rivals", "all")
             self.watcher.run_opened(self.run, self.plan.config, self.ledger.view(), resumed)
-            self._tidy(opening=True)
+            self._sweeper.sweep(opening=True)
             stopped = self._search()
             self._train_final(stopped)
         except KeyboardInterrupt:
@@ -188,14 +181,15 @@ class Engine:
             self._end_generation()
             self._open = jobs[0].generation
         self.watcher.generation_started(jobs[0].generation, jobs)
-        known = {record.key: record for record in self.ledger.view().trials}
+        view = self.ledger.view()
+        known = {record.key: record for record in view.trials}
         for job in jobs:
             record = known.get(job.key)
             number, asked = (record.number, record.job) if record else (self.ledger.ask(job), job)
             flight[number] = asked
-            self.executor.submit(number, self._portion(asked, self.ledger.reached(number)))
+            self.executor.submit(number, next_part(self.plan, view, asked, self.ledger.reached(number)))
         if new:
-            self._tidy()
+            self._sweeper.sweep()
 
     def _collect(self, flight: dict[int, Job]) -> None:
         """Wait for trials to end, at least one, and tell what came of them."""
@@ -208,42 +202,15 @@ class Engine:
                 if isinstance(event, Progressed):
                     self.watcher.progress(job.key, event.step, event.steps, event.loss)
                 elif isinstance(event.result, Reached):
-                    self._advance(event.number, event.result)
-                    self.executor.submit(event.number, self._portion(job, event.result))
+                    self.ledger.advance(event.number, event.result)
+                    self._sweeper.sweep()
+                    part = next_part(self.plan, self.ledger.view(), job, event.result)
+                    self.executor.submit(event.number, part)
                 else:
                     self._tell(event, event.result, job)
                     del flight[event.number]
             if self._wall() - self._noted > NOTE_WALL_SECONDS:
                 self._note_wall()
-
-    def _portion(self, job: Job, reached: Reached | None) -> Job:
-        """What to have performed of `job` next: all of it, but of the final training a part, on from `reached`."""
-        if job.kind != "final":
-            return job
-        return portion(job, reached, portion_steps(self.plan, self.ledger.view(), job, PORTION_SECONDS))
-
-    def _advance(self, number: int, reached: Reached) -> None:
-        """Keep how far a trial has come, and no more of its former pauses than it may need."""
-        self.ledger.advance(number, reached)
-        self._tidy()
-
-    def _tidy(self, opening: bool = False) -> None:
-        """Remove the checkpoints that nothing needs any more.
-
-        opening: also those that no trial names: left by trials that died before they were told. Later such a one
-        may be of a trial that is about to be told.
-        """
-        view, config = self.ledger.view(), self.plan.config
-        self._paused |= self.ledger.pauses()
-        if config.keep_best is None and not opening and not self._paused:
-            return  # nothing can go
-        # The order of another run lags behind what has ended: who is dead here may be a parent there.
-        best = config.keep_best if self.order is None else None
-        stay = needed(view, self.plan.policy, best, config.select) | self.ledger.pauses()
-        known = view.checkpoints | self._paused
-        gone = [d for d in self.ledger.store.digests() if d not in stay and (opening or d in known)]
-        if gone:
-            self.ledger.drop(gone, str(last_generation(view)))
 
     def _tell(self, event: Done, result: Result | None, job: Job) -> None:
         if result is not None:
@@ -262,33 +229,18 @@ class Engine:
         if asked and asked[-1].state != "failed":
             job = asked[-1].job
         else:
-            job = final_job(
-                self.plan, view, asked[-1].job.steps if asked else self._final_steps(view, stopped)
-            )
+            again = asked[-1].job.steps if asked else None
+            steps = final_steps(self.plan, view, stopped, self._wall()) if again is None else again
+            job = final_job(self.plan, view, steps)
         flight: dict[int, Job] = {}
         if not asked or asked[-1].state != "complete":
             self._begin((job,), flight)
             self._collect(flight)
         record = self.ledger.view().trial(job.key)
         if record.state == "failed":
-            again = f"try it once more with: nas resume {self.run}"
-            raise NasError(f"search: training the final network failed: {record.reason}; {again}")
-        self._tidy()
-
-    def _final_steps(self, view: LedgerView, stopped: Stopped) -> int:
-        """`final_share` of all training, or, where the budget ended the search, what is left of that."""
-        config = self.plan.config
-        if not config.final_share:
-            return 0
-        fair = round(config.final_share / (1 - config.final_share) * lineage_steps(self.plan, view))
-        if config.budget is None:
-            return fair
-        best = self.plan.policy.incumbent(view)
-        assert best.result is not None
-        pace = best.result.seconds["train"] / max(1, best.job.steps)
-        left = config.budget - self._wall() - 2 * best.result.seconds["evaluate"] - 1.0
-        affordable = max(0, int(0.95 * left / pace))
-        return affordable if stopped == "budget" else min(fair, affordable)
+            remedy = f"try it once more with: nas resume {self.run}"
+            raise NasError(f"search: training the final network failed: {record.reason}; {remedy}")
+        self._sweeper.sweep()
 
     def _wall(self) -> float:
         return self._before + time.monotonic() - self.began

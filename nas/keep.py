@@ -7,12 +7,45 @@ trial, and `nas fsck --repair` makes the same weights from them again, bit for b
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from nas.execute.task import reads
-from nas.ledger import LedgerView, TrialRecord
+from nas.ledger import Ledger, LedgerView, TrialRecord
 from nas.ledger.view import rank
+from nas.schedule import last_generation
 from nas.search import Policy
 from nas.search.policy import Criterion, Forgets, searched
+
+
+@dataclass(frozen=True)
+class Sweeper:
+    """Removes what a run needs no more. best: see `needed`."""
+
+    ledger: Ledger
+    policy: Policy
+    best: int | None
+    select: Criterion
+    _paused: set[str] = field(
+        default_factory=set[str]
+    )  # digests of all the pauses that this process has seen
+
+    def sweep(self, opening: bool = False) -> None:
+        """Remove checkpoints, recording those of told trials first.
+
+        opening: also those that no trial names: left by trials that died before they were told. Later such a one
+        may be of a trial that is about to be told.
+        """
+        view, pauses = self.ledger.view(), self.ledger.pauses()
+        self._paused.update(pauses)
+        if self.best is None and not opening and not self._paused:
+            return  # nothing can go
+        stay, known = (
+            needed(view, self.policy, self.best, self.select) | pauses,
+            view.checkpoints | self._paused,
+        )
+        gone = [d for d in self.ledger.store.digests() if d not in stay and (opening or d in known)]
+        if gone:
+            self.ledger.drop(gone, str(last_generation(view)))
 
 
 def needed(view: LedgerView, policy: Policy, best: int | None, select: Criterion) -> frozenset[str]:
@@ -36,8 +69,7 @@ def needed(view: LedgerView, policy: Policy, best: int | None, select: Criterion
 
 def _growing(view: LedgerView, policy: Policy, ended: Iterable[TrialRecord]) -> set[str]:
     """What a search that goes on may read: a generation may be cut short anywhere, also between its rungs."""
-    last = max((record.job.generation for record in view.trials if record.job.kind != "final"), default=0)
-    young = [record for record in view.trials if record.job.generation >= last]
+    young = [record for record in view.trials if record.job.generation >= last_generation(view)]
     kept = {digest for record in young for digest in reads(record.job)}
     results = [record.result for record in young if record.result is not None]
     kept |= {digest for result in results for digest in (result.weights, result.momentum) if digest}

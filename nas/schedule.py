@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +9,7 @@ from morphs import ArchGraph, Limits, Preserves, cost, graph_from_json, parse_ch
 from nas.config import RunConfig
 from nas.data import SearchData
 from nas.errors import UserError
-from nas.ledger import Job, LedgerView, Reached, TrialRecord
+from nas.ledger import Job, LedgerView, TrialRecord
 from nas.search import Policy, Proposal, graph_of, make_policy
 from nas.seeds import derive
 from nas.train import steps_for
@@ -124,44 +123,9 @@ def final_job(plan: Plan, view: LedgerView, steps: int) -> Job:
     return replace(job, extra={}) if plan.config.final == "restart" and steps else job
 
 
-def portion(job: Job, reached: Reached | None, steps: int) -> Job:
-    """The next part of a long job: on from what it has reached, for `steps` steps or to its end.
-
-    The parts together come to what the job comes to in one go, bit for bit, however it is divided.
-    """
-    stop = steps + (reached.step if reached else 0)
-    extra = {**job.extra, **({"until": stop} if stop < job.steps else {})}
-    if reached is None:
-        return replace(job, extra=extra)
-    extra |= {"parent_weights": reached.weights, "momentum": reached.momentum, "since": reached.to_dict()}
-    return replace(job, moves="", extra=extra)
-
-
-def portion_steps(plan: Plan, view: LedgerView, job: Job, seconds: float) -> int:
-    """How long a part of a final training is: whole epochs, so many that it takes at least `seconds`, at the pace
-    of the network's own trial.
-    """
-    best = view.trial(str(job.parent))
-    epoch = -(-plan.images // plan.config.train.batch_size)
-    pace = best.result.seconds.get("train", 0.0) / max(1, best.job.steps) if best.result else 0.0
-    return epoch * max(1, math.ceil(seconds / (epoch * pace))) if pace > 0 else epoch
-
-
 def last_generation(view: LedgerView) -> int:
     """The last generation of the search that has a trial; 0 where none has begun."""
     return max((record.job.generation for record in view.trials if record.job.kind != "final"), default=0)
-
-
-def lineage_steps(plan: Plan, view: LedgerView) -> int:
-    """Steps that cost what the best network's own lineage has cost so far: one allotment for each generation."""
-    best = plan.policy.incumbent(view)
-    records = {record.job.key: record for record in view.complete}
-    at: TrialRecord | None = best
-    spent = 0
-    while at is not None and at.result is not None:
-        spent += at.job.steps * at.result.macs
-        at = records.get(at.job.parent) if at.job.parent else None
-    return round(spent / cost(graph_of(best)).macs)
 
 
 def _allotment(plan: Plan, parent: TrialRecord, proposal: Proposal, graph: ArchGraph) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 from engine_support import Inline
 from test_final import config
 
-from nas import engine
+from nas import final
 from nas.events import Silent
 from nas.run import resume, search
 
@@ -26,7 +26,7 @@ class Slow(Inline):
 
 
 if __name__ == "__main__":
-    engine.PORTION_SECONDS = 0.0
+    final.PART_SECONDS = 0.0
     run = Path(sys.argv[1])
     if (run / "ledger.db").exists():
         resume(run, Silent(), executor=Slow)

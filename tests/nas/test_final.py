@@ -14,7 +14,7 @@ import pytest
 from engine_support import Inline, Recorder, tiny
 
 import nas
-from nas import engine
+from nas import final
 from nas.events import Outcome, Silent
 from nas.ledger import Ledger, Store, read
 from nas.run import resume, search
@@ -29,14 +29,14 @@ def config(**changes: Any) -> Any:
 
 @pytest.fixture(autouse=True)
 def every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "PORTION_SECONDS", 0.0)
+    monkeypatch.setattr(final, "PART_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """The run in one go: tests compare with it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "PORTION_SECONDS", 1e9)
+        patch.setattr(final, "PART_SECONDS", 1e9)
         return search(config(), tmp_path_factory.mktemp("whole") / "run", Silent(), "", Inline)
 
 

@@ -14,8 +14,9 @@ from morphs import AddSkip, Deepen, GrowKernel, Limits, Widen, cost
 from nas.config import RunConfig
 from nas.data import SearchData, load_search_data
 from nas.errors import UserError
+from nas.final import lineage_steps
 from nas.ledger import Job, LedgerView
-from nas.schedule import Plan, final_job, last_generation, lineage_steps, make_plan, next_jobs, seed_job
+from nas.schedule import Plan, final_job, last_generation, make_plan, next_jobs, seed_job
 from nas.search import HillClimb, SpaceMoves, Uniform, graph_of
 from nas.seeds import derive
 from search_spaces import Space
