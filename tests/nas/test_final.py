@@ -153,7 +153,7 @@ def test_kill_9_in_the_final_training_changes_no_bit(whole: Outcome, tmp_path: P
         process = subprocess.Popen([sys.executable, str(DRIVER), str(run)], env=environment)
         while not (run / "ledger.db").exists() or pauses(run) <= reached:
             assert process.poll() is None, "the driver ended by itself"
-            time.sleep(0.01)
+            time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
         process.wait()
         reached = pauses(run)
