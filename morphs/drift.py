@@ -16,11 +16,17 @@ from morphs.network import Network
 BOUND64 = 1e-10  # of networks that are float64
 BOUND32 = 1e-5  # of networks with coarser weights
 PROBES = 4
+RESIDUE = (
+    1e-5  # of the largest output of all probes: what is smaller may be mere rounding of parts that cancel
+)
 
 
 @dataclass(frozen=True)
 class Drift:
-    """max over probes of ‖child(x) − parent(x)‖∞ / ‖parent(x)‖∞, absolute where the parent's output is zero."""
+    """max over probes of ‖child(x) − parent(x)‖∞ / ‖parent(x)‖∞; absolute where the parent's outputs are all zero.
+
+    An output below 1e-5 of the largest one of all probes counts as that large: it may be rounding alone.
+    """
 
     eval: float
     train: float
@@ -70,6 +76,7 @@ def _relative(parent: Network, before: Tensor, after: Tensor) -> float:
         return float("inf")
     error = (after - before).abs().flatten(1).amax(1)
     size = before.abs().flatten(1).amax(1)
+    size = size.clamp_min(RESIDUE * float(size.max()))
     return float(torch.where(size > 0, error / torch.where(size > 0, size, 1), error).max())
 
 

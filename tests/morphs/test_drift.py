@@ -47,6 +47,17 @@ def test_a_zero_output_is_compared_absolutely():
     assert morphs.drift(zero, zero) == morphs.Drift(0, 0)
 
 
+def test_an_output_that_is_rounding_alone_is_compared_with_the_largest_one():
+    """A random chain of moves was refused since two parts of one probe's output cancelled but for 1e-16."""
+    text = "x = input(size=[1]); o = linear(x, features=1); out = output(o)"
+    net = changed(lively(morphs.parse_graph(text)), ("o", "bias"), torch.zeros(1, dtype=torch.float64))
+    net = changed(net, ("o", "weight"), torch.ones(1, 1, dtype=torch.float64))
+    other = changed(net, ("o", "bias"), torch.full((1,), 2e-16, dtype=torch.float64))
+    probe = torch.tensor([[1.0], [1e-16]], dtype=torch.float64)
+    assert morphs.drift(net, other, probe).eval < 1e-10
+    assert morphs.drift(net, other, probe[1:]).eval == pytest.approx(2)
+
+
 def test_dropout_is_off_and_running_statistics_are_not_touched():
     net = lively(morphs.parse_graph(TEXT))
     assert morphs.drift(net, net).train == 0
