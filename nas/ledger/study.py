@@ -47,17 +47,12 @@ class Entry:
 
 def build(path: Path, attributes: Mapping[str, Any]) -> None:
     """Make a database with one empty study at `path`; the caller makes it durable. Raises RunError."""
-    import optuna
     from optuna.study import StudyDirection
 
     with guarded(path):
         storage = _storage(path, sqlite.BUILD)
-        verbosity = optuna.logging.get_verbosity()
-        optuna.logging.set_verbosity(optuna.logging.WARNING)  # it announces each new study on stderr
-        try:
+        with _hushed():  # it announces each new study on stderr
             study = storage.create_new_study([StudyDirection.MAXIMIZE], NAME)
-        finally:
-            optuna.logging.set_verbosity(verbosity)
         for name, value in attributes.items():
             storage.set_study_user_attr(study, name, value)
         _dispose(storage)
@@ -79,7 +74,7 @@ class Study:
 
     def entries(self) -> tuple[Entry, ...]:
         """All trials, in the order of their numbers."""
-        with guarded(self.path):
+        with guarded(self.path), _hushed():  # it tells of a failing disk before it raises
             trials = self._storage.get_all_trials(self._study, deepcopy=False)
             return tuple(_entry(trial) for trial in trials)
 
@@ -149,6 +144,19 @@ def guarded(path: Path) -> Generator[None]:
         raise
     except Exception as error:  # a damaged file makes SQLAlchemy and Optuna raise almost anything
         raise sqlite.explain(path, error) from error
+
+
+@contextmanager
+def _hushed() -> Generator[None]:
+    """Keep Optuna from writing to stderr what comes as an exception or is no news."""
+    import optuna
+
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
 
 
 def _storage(path: Path, mode: str) -> RDBStorage:

@@ -1,5 +1,6 @@
 import gzip
 import json
+import logging
 import sqlite3
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import pytest
 
 from nas.errors import LedgerDamaged, RunError
 from nas.ledger import Job, Ledger, read
+from nas.ledger.ledger import open_study
+from nas.ledger.sqlite import READ
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -71,6 +74,21 @@ def refused(run: Path, kind: type[RunError], match: str) -> None:
 def test_a_changed_database_is_damaged(filled: Path, statement: str) -> None:
     edit(filled, statement)
     refused(filled, LedgerDamaged, "ledger.db is damaged .*; restore it from a copy or start a new run")
+
+
+def test_optuna_writes_nothing_of_a_query_that_fails(filled: Path) -> None:
+    """A line of its own for what we raise: it would stand beside the one line of the command."""
+    said: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = said.append
+    logging.getLogger("optuna").addHandler(handler)
+    study = open_study(filled / "ledger.db", READ)
+    edit(filled, "DROP TABLE trial_user_attributes")
+    with pytest.raises(LedgerDamaged):
+        study.entries()
+    study.close()
+    logging.getLogger("optuna").removeHandler(handler)
+    assert not said
 
 
 def test_two_jobs_in_one_place_are_damage(filled: Path) -> None:
@@ -215,6 +233,8 @@ import resource, signal, sys
 from pathlib import Path
 from nas.errors import RunError, LedgerDamaged
 from nas.ledger import Job, Ledger, read
+from nas.ledger.ledger import open_study
+from nas.ledger.sqlite import READ
 run = Path(sys.argv[1])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 size = (run / "ledger.db").stat().st_size
