@@ -23,6 +23,7 @@ from nas.tables import cost
 from nas.text import count, percent, span
 
 REPORT = "report.html"
+MAX_DRAWN = 2_000  # nodes; more would take minutes to lay out, and nobody could read them
 
 
 def write_report(run: Path) -> Path:
@@ -85,6 +86,8 @@ def _drawing(view: LedgerView) -> tuple[Markup, str]:
         graph = graph_from_json(best.job.graph)
     except MorphError as error:
         return Markup(), f"the graph of trial {best.key} can't be read: {error}"
+    if len(graph) > MAX_DRAWN:
+        return Markup(), f"the graph of trial {best.key} has {count(len(graph))} nodes, too many to draw"
     return Markup(graph_to_svg(graph)), graph.text()
 
 

@@ -136,3 +136,11 @@ def test_no_run_gives_one_line(tmp_path: Path) -> None:
     with pytest.raises(RunError):
         write_report(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_graph_too_large_to_draw_is_said_to_be_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ledger may hold a graph of a hundred thousand nodes, whose drawing would take minutes."""
+    view = example_view()
+    monkeypatch.setattr("nas.report.page.MAX_DRAWN", 2)
+    page = render(view, FACTS, standing_of(view))
+    assert "nodes, too many to draw" in page
