@@ -92,8 +92,8 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="forget what former calls did")
     parser.add_argument("--quick", action="store_true", help="three kills in a shorter search, from anew")
     arguments = parser.parse_args()
-    children, generations = ("2", "2") if arguments.quick else ("4", "5")
-    size = ["--children", children, "--generations", generations, "--epochs", "20", "--final-share", "0.1"]
+    children, generations, epochs = ("2", "2", "2") if arguments.quick else ("4", "5", "20")
+    size = ["--children", children, "--generations", generations, "--epochs", epochs, "--final-share", "0.1"]
     kills, per_run = (3, 3) if arguments.quick else (arguments.kills, arguments.per_run)
     state = state_of([*size, "--seed", str(arguments.seed)], arguments.fresh or arguments.quick)
     expected = whole(state)
@@ -142,7 +142,8 @@ def whole(state: State) -> LedgerView:
         shutil.rmtree(WHOLE, ignore_errors=True)
         subprocess.run([*nas("search", "digits"), *state.size, "--run", str(WHOLE), "--quiet"], check=True)
     if not state.imports:
-        state.imports = median(seconds_of([sys.executable, "-c", IMPORTS]) for _ in range(3))
+        times = range(1 if "--quick" in sys.argv else 3)
+        state.imports = median(seconds_of([sys.executable, "-c", IMPORTS]) for _ in times)
     state.seconds += time.perf_counter() - begin
     state.save()
     return read(WHOLE)

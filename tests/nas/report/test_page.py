@@ -142,5 +142,5 @@ def test_a_graph_too_large_to_draw_is_said_to_be_so(monkeypatch: pytest.MonkeyPa
     """A ledger may hold a graph of a hundred thousand nodes, whose drawing would take minutes."""
     view = example_view()
     monkeypatch.setattr("nas.report.page.MAX_DRAWN", 2)
-    page = render(view, FACTS, standing_of(view))
+    page = render(view, FACTS, standing_of(view, "finished"))
     assert "nodes, too many to draw" in page
