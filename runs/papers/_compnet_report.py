@@ -27,12 +27,13 @@ def report(records: list[Record]) -> list[str]:
             found = [r for r in records if (r["kind"], r["row"], r["arm"]) == ("arm", row.name, arm)]
             if found:
                 reached = [r["epochs_to_parent"] for r in found]
-                paper = f"{row.kept[number]} of {row.redundant}, " if number < 3 else ""
+                paper = [f"{row.kept[number]} of {row.redundant}"] if number < 3 and row.paper[number] else []
+                paper += [f"{row.paper[number]:.2f}"] if row.paper[number] else []
                 lines.append(
                     f"| {row.name} | {arm} | {found[0]['kept']} of {found[0]['before']} "
                     f"| {100 * mean(r['after'] for r in found):.2f} | {100 * mean(r['test'] for r in found):.2f} "
                     f"| {', '.join('never' if e is None else f'{e:.2g}' for e in reached)} "
-                    f"| {paper}{row.paper[number] or ''} | {len(found)} |"
+                    f"| {', '.join(paper)} | {len(found)} |"
                 )
     lines += [
         "",
