@@ -283,10 +283,10 @@ def end(state: State, expected: LedgerView) -> None:
     state.save()
 
 
-def wait_for_work(process: subprocess.Popen[bytes]) -> float | None:
+def wait_for_work(process: subprocess.Popen[bytes], run: Path = TORN) -> float | None:
     """Seconds until the driver has opened the ledger and a worker runs; None when it ended before."""
     begin = time.perf_counter()
-    mark = TORN / "lock"
+    mark = run / "lock"
     while process.poll() is None and time.perf_counter() - begin < 120:
         if mark.exists() and holds(mark, process.pid) and any(map(children_of, children_of(process.pid))):
             return time.perf_counter() - begin

@@ -193,7 +193,11 @@ def test_kill_9_of_the_driver_ends_its_workers_and_loses_nothing(finished: Any, 
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "OMP_NUM_THREADS": "2",
+        },  # a child's threads are --threads
     )
     assert driver.stdout is not None
     assert driver.stdout.readline().strip() == "0.0"
