@@ -245,7 +245,8 @@ Run = Annotated[
     str, typer.Argument(metavar="RUN", help="A run's folder, or its name below ./runs.", show_default=False)
 ]
 Force = Annotated[
-    bool, typer.Option("--force", help="Go on although versions, machine or data have changed.")
+    bool,
+    typer.Option("--force", help="Go on although configuration, versions, machine or data have changed."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")]
 Repair = Annotated[

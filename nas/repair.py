@@ -19,7 +19,8 @@ from nas.execute.worker import site_of
 from nas.fsck import Checked, check
 from nas.ledger import Ledger, LedgerView, Store, TrialRecord
 from nas.ledger.files import temporary_name
-from nas.run import FORCED, changes_since, check_data, describe, load_data, stored_config
+from nas.ledger.view import FORCED
+from nas.run import changes_since, check_data, describe, load_data, stored_config
 
 Progress = Callable[[int, int], None]  # (trials trained again, of how many)
 
@@ -32,7 +33,7 @@ def repair(run: Path, found: Checked, trials: Sequence[str], data: str | None, p
     trial, Refused where versions, machine or data are not those that the run was made with: other bits would come
     out.
     """
-    with Ledger.open(run) as ledger:
+    with Ledger.open(run, force=True) as ledger:
         view = ledger.view()
         asked = [view.trial(key) for key in trials]
         wanted = {finding.digest for finding in found.findings if finding.damage and finding.digest}
@@ -70,8 +71,8 @@ class _Both:
 
 def _check_bits(ledger: Ledger, config: RunConfig, data: SearchData) -> None:
     """Raise Refused unless this process computes the bits that the run's processes did, as far as can be told."""
-    before, now = ledger.config.config, describe(config, data, "")
-    changes = changes_since(before, now, ledger.config.versions)
+    before, now = ledger.original, describe(config, data, "")
+    changes = [*ledger.edits, *changes_since(before, now, ledger.config.versions)]
     known: Mapping[str, Any] = before.get("machine", {})
     if config.device != "cpu" and known.get("accelerator") != now["machine"]["accelerator"]:
         changes.append(f"accelerator was {known.get('accelerator')} and is {now['machine']['accelerator']}")

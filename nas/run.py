@@ -16,13 +16,13 @@ from nas.events import Outcome, Watcher
 from nas.execute import ExecutorFactory, make_executor
 from nas.ledger import Ledger, current_versions
 from nas.ledger.front import LATENCY
+from nas.ledger.view import FORCED
 from nas.machine import machine, threads
 from nas.schedule import Plan, make_plan, seed_job
 from nas.search import POLICIES, Pareto
 from nas.speed import seconds_per_step
 
 RUNS = Path("runs")
-FORCED = "forced"  # the note that keeps what changed under a run
 
 
 def default_run_folder(config: RunConfig) -> Path:
@@ -72,11 +72,11 @@ def resume(
 
     data, policy: the run's data set and policy once more. They must be given where they are a
     `package.module:name`: that names code, and code is never run because a file of the run names it.
-    Raises RunError when they are missing or others, and when versions, machine or data differ from those of the
-    run's beginning, unless `force`, which is noted in the ledger.
+    Raises RunError when they are missing or others, and when configuration, versions, machine or data differ from
+    those of the run's beginning, unless `force`, which is noted in the ledger.
     """
     began = time.monotonic()
-    with Ledger.open(run) as ledger:
+    with Ledger.open(run, force=True) as ledger:  # what was changed is judged with the rest, below
         stored = ledger.config.config
         config = stored_config(run, stored)
         view = ledger.view()
@@ -188,7 +188,7 @@ def describe(config: RunConfig, data: SearchData, command: str) -> dict[str, Any
 
 def _check_same(ledger: Ledger, now: Mapping[str, Any], force: bool) -> None:
     """RunError when what decides a run's numbers has changed, unless that is forced now or was before."""
-    changes = changes_since(ledger.config.config, now, ledger.config.versions)
+    changes = [*ledger.edits, *changes_since(ledger.original, now, ledger.config.versions)]
     forced = list(ledger.notes.get(FORCED, []))
     if not changes or changes in forced:
         return

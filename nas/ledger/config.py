@@ -1,5 +1,6 @@
 """RUN/config.json: the configuration a run was made with, and the versions that made it."""
 
+import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +27,19 @@ class RunConfig:
     def digest(self) -> str:
         """SHA-256 of the configuration; versions are left out."""
         return sha256(canonical_json(dict(self.config)))
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], within: str = "") -> tuple[str, ...]:
+    """What differs between two configurations, in words: "train.lr was 0.1 and is 0.2"."""
+    found: list[str] = []
+    for name in sorted(before.keys() | now.keys()):
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            inner = cast(dict[str, Any], old), cast(dict[str, Any], new)
+            found += differences(*inner, "" if name == "config" else f"{within}{name}.")
+        elif old != new:
+            found.append(f"{within}{name} was {json.dumps(old)} and is {json.dumps(new)}")
+    return tuple(found)
 
 
 def current_versions() -> dict[str, str]:

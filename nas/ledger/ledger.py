@@ -19,12 +19,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from nas.errors import LedgerDamaged, RunError
 from nas.ledger import sqlite
-from nas.ledger.config import RunConfig, read_config, write_config
-from nas.ledger.files import fsync_file, fsync_folder, temporary_name
+from nas.ledger.config import RunConfig, differences, read_config, write_config
+from nas.ledger.files import canonical_json, fsync_file, fsync_folder, sha256, temporary_name
 from nas.ledger.lock import Lock
 from nas.ledger.records import (
     REACHED,
@@ -47,6 +47,7 @@ FORMAT = 1
 DATABASE, LOCK, CHECKPOINTS = "ledger.db", "lock", "checkpoints"
 MAX_REASON = 20_000
 NOTE = "note:"
+ORIGINAL = "config"  # the study's attribute that holds the configuration the run was made with
 PAUSES = 2  # of a running trial that are kept: the newest, and the one before it in case that is damaged
 
 
@@ -102,7 +103,13 @@ class Ledger:
         path = run / DATABASE
         study = open_study(path, sqlite.WRITE)
         with _closing_on_error(study):
-            _check_attributes(path, study.attributes, config, force)
+            _check_attributes(path, study.attributes)
+            edits = edits_of(study, config)
+            if edits and not force:
+                raise RunError(
+                    f"{run}: config.json was changed after the run was made ({'; '.join(edits)}); restore it or start "
+                    f"a new run"
+                )
             ledger = cls(run, lock, config, study)
             ledger._recover()
         return ledger
@@ -110,6 +117,16 @@ class Ledger:
     def view(self) -> LedgerView:
         """What the ledger holds now."""
         return view_of(self._records.values(), self.notes)
+
+    @property
+    def original(self) -> Mapping[str, Any]:
+        """The configuration the run was made with, whatever config.json says now, where the ledger has it."""
+        return _original_of(self._study) or self.config.config
+
+    @property
+    def edits(self) -> tuple[str, ...]:
+        """What was changed in config.json after the run was made, in words."""
+        return edits_of(self._study, self.config)
 
     @property
     def notes(self) -> Mapping[str, Any]:
@@ -304,6 +321,7 @@ def _build(run: Path, config: RunConfig) -> None:
     attributes = {
         "ledger": {"format": FORMAT, "config": config.digest},
         "moves": sorted(move.name for move in morphs.MOVES),
+        ORIGINAL: config.config,
     }
     try:
         build(temporary, attributes)
@@ -328,7 +346,26 @@ def _check_folder(run: Path) -> RunConfig:
     return config
 
 
-def _check_attributes(path: Path, attributes: Mapping[str, Any], config: RunConfig, force: bool) -> None:
+def edits_of(study: Study, config: RunConfig) -> tuple[str, ...]:
+    """How config.json differs from what a run was made with, in words."""
+    if study.attributes["ledger"]["config"] == config.digest:
+        return ()
+    original = _original_of(study)
+    return differences(original, config.config) if original else ("it is unknown what was changed in it",)
+
+
+def _original_of(study: Study) -> Mapping[str, Any] | None:
+    """The configuration a run was made with; None in a ledger of an older version, or where it was tampered with."""
+    original: Any = study.attributes.get(ORIGINAL)
+    if (
+        not isinstance(original, dict)
+        or sha256(canonical_json(original)) != study.attributes["ledger"]["config"]
+    ):
+        return None
+    return cast("dict[str, Any]", original)
+
+
+def _check_attributes(path: Path, attributes: Mapping[str, Any]) -> None:
     known: Any = attributes.get("ledger")
     if not isinstance(known, dict) or set(known) != {"format", "config"}:  # pyright: ignore[reportUnknownArgumentType]
         raise LedgerDamaged(sqlite.damage(path, "it is the study of another program"))
@@ -336,12 +373,9 @@ def _check_attributes(path: Path, attributes: Mapping[str, Any], config: RunConf
         raise RunError(
             f"{path} has format {known['format']!r:.20}, not {FORMAT}; use the version that wrote it"
         )
-    if known["config"] != config.digest and not force:
-        raise RunError(
-            f"{path.parent}: config.json was changed after the run was made; restore it or start a new run"
-        )
 
 
 def check_run(run: Path, study: Study) -> None:
     """Check that a study opened for reading is a ledger of ours; its configuration may have been edited."""
-    _check_attributes(run / DATABASE, study.attributes, _check_folder(run), force=True)
+    _check_folder(run)
+    _check_attributes(run / DATABASE, study.attributes)

@@ -10,11 +10,11 @@ from typing import TypeVar
 from nas.errors import RunError
 from nas.ledger import sqlite
 from nas.ledger.config import read_config
-from nas.ledger.ledger import DATABASE, check_run, notes_of, open_study
+from nas.ledger.ledger import DATABASE, check_run, edits_of, notes_of, open_study
 from nas.ledger.records import record_of, records_of, stored_reached
 from nas.ledger.study import Study, guarded
 from nas.ledger.types import TrialRecord
-from nas.ledger.view import LedgerView, view_of
+from nas.ledger.view import FORCED, LedgerView, view_of
 
 TRIES = 20
 T = TypeVar("T")
@@ -39,8 +39,9 @@ def examine(run: Path) -> tuple[LedgerView, tuple[str, ...]]:
 def _examined(run: Path, study: Study) -> tuple[LedgerView, tuple[str, ...]]:
     records: dict[str, TrialRecord] = {}
     faults: list[str] = []
-    if study.attributes["ledger"]["config"] != read_config(run).digest:
-        faults.append("config.json was changed after the run was made")
+    edits = edits_of(study, read_config(run))
+    if edits and not any(set(edits) <= set(known) for known in notes_of(study).get(FORCED, ())):
+        faults.append(f"config.json was changed after the run was made ({'; '.join(edits)})")
     for entry in study.entries():
         try:
             record = record_of(entry)

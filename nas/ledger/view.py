@@ -12,6 +12,8 @@ from nas.ledger.types import SCORE, TrialRecord
 
 DROPPED = "dropped:"  # the notes that name removed checkpoints
 
+FORCED = "forced"  # the note that keeps what changed under a run, each time as a list of facts
+
 
 @dataclass(frozen=True)
 class LedgerView:

@@ -8,9 +8,11 @@ from random import Random
 from statistics import NormalDist
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from nas.ledger import LedgerView, TrialRecord
+from nas.machine import threads
 from nas.search.earned import value
 from nas.search.moves import Draw, MoveSampler
 from nas.search.policy import Criterion, searched
@@ -81,8 +83,12 @@ def predict(
     """
     alike = tanimoto([*known, *asked])
     count = len(known)
-    weights = np.linalg.solve(alike[:count, :count] + noise * np.eye(count), scores).astype(np.float64)
-    return alike[count:, :count] @ weights
+    # By torch, which can be told to use one thread: the last bits of NumPy's answer depend on OMP_NUM_THREADS from
+    # a hundred trials on, and with them which of two like children is drawn.
+    with threads(1):
+        among = torch.from_numpy(alike[:count, :count] + noise * np.eye(count))
+        weights = torch.linalg.solve(among, torch.from_numpy(scores))
+        return (torch.from_numpy(alike[count:, :count]) @ weights).numpy()
 
 
 def tanimoto(bags: Sequence[Sequence[str]]) -> Floats:

@@ -11,6 +11,7 @@ from engine_support import TINY, Given, Inline, Recorder, decisions, failing, ti
 
 from nas.errors import DataError, LedgerDamaged, NasError, RunError, UserError
 from nas.events import Silent
+from nas.fsck import check
 from nas.ledger import Ledger, Store, read
 from nas.run import default_run_folder, resume, search
 
@@ -158,6 +159,24 @@ def test_changed_versions_are_refused_unless_forced(finished: Any, interrupted: 
     outcome = resume(run, Silent(), executor=Inline)  # forced once, these changes are known
     assert outcome.view.digest == finished.outcome.view.digest
     assert outcome.view.notes["forced"] == [changes]
+
+
+def test_a_changed_configuration_is_refused_with_the_difference_unless_forced(
+    interrupted: Path, copy_of: Copy
+) -> None:
+    run = copy_of(interrupted)
+    document = json.loads((run / "config.json").read_text())
+    document["config"]["config"]["epochs"] = 0.2
+    document["config"]["config"]["train"]["lr"] = 0.01
+    (run / "config.json").write_text(json.dumps(document))
+    changes = ["epochs was 0.1 and is 0.2", "train.lr was 0.05 and is 0.01"]
+    with pytest.raises(RunError, match=rf"{changes[0]}; {changes[1]}; results would not be .* --force"):
+        resume(run, Silent(), executor=no_executor)
+    assert any(changes[0] in finding.fact for finding in check(run).findings)
+    assert resume(run, Recorder(stop_after=1), force=True, executor=Inline).stopped == "interrupted"
+    assert read(run).notes["forced"] == [changes]
+    assert check(run).clean
+    assert resume(run, Silent(), executor=Inline).stopped == "generations"
 
 
 @pytest.fixture

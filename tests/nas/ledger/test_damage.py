@@ -181,7 +181,8 @@ def test_a_changed_configuration_needs_force(filled: Path) -> None:
     path = filled / "config.json"
     path.write_text(path.read_text().replace("digits", "cifar"))
     with pytest.raises(
-        RunError, match=r"config\.json was changed after the run was made; restore it or start a new run"
+        RunError,
+        match=r'config\.json was changed after the run was made \(.*was "digits" and is "cifar"\); restore it',
     ):
         Ledger.open(filled)
     Ledger.open(filled, force=True).close()

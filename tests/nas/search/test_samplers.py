@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from engine_support import record_of
 from search_support import ROOT, SEED, SPACE, play, uniform
 from sklearn.gaussian_process import GaussianProcessRegressor
@@ -149,3 +150,16 @@ def test_tokens_tell_places_and_what_follows_what() -> None:
     wide = graph_tokens(morphs.parse("widen(node=c1, to=8)").reshape(SEED).to_json())
     assert 0 < len(set(found) & set(wide)) < len(set(found))
     assert len(found) == 2 * len(SEED)
+
+
+def test_a_prediction_doesnt_depend_on_the_number_of_threads() -> None:
+    """Which, in a driver, is the environment's to say: the same seed would draw other children."""
+    draw = np.random.default_rng(0)
+    bags = [[f"{place}: {draw.integers(3)}" for place in range(30)] for _ in range(220)]
+    scores, found, before = draw.normal(size=180), list[Any](), torch.get_num_threads()
+    for number in (1, 4):
+        torch.set_num_threads(number)
+        found.append(predict(bags[:180], scores, bags[180:], 0.1))
+        assert torch.get_num_threads() == number
+    torch.set_num_threads(before)
+    assert (found[0] == found[1]).all()
