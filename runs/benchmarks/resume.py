@@ -1,8 +1,9 @@
 """One search with 1, 2 and 4 workers, killed 0, 1 and 20 times: are the ledger and every weight the same, bit for bit?
 
 Each run is a real `nas search`, its whole process group killed with kill −9 at random instants and resumed each time
-(kills.py strikes single processes), in an environment whose OMP_NUM_THREADS differs from run to run: the number of threads is --threads'
-alone to say. Compared are the ledger's digest and the SHA-256 of every trial's weights as they lie on the disk.
+(kills.py strikes single processes), in an environment whose OMP_NUM_THREADS differs from run to run: the number of
+threads is for --threads alone to say. Compared are the ledger's digest and the SHA-256 of every trial's weights as
+they lie on the disk.
 
     python runs/benchmarks/resume.py [--seed N] [--threads N] [--quick]
 """
