@@ -351,7 +351,7 @@ def edits_of(study: Study, config: RunConfig) -> tuple[str, ...]:
     if study.attributes["ledger"]["config"] == config.digest:
         return ()
     original = _original_of(study)
-    return differences(original, config.config) if original else ("it is unknown what was changed in it",)
+    return differences(original, config.config) if original else ("config.json was changed, where is unknown",)
 
 
 def _original_of(study: Study) -> Mapping[str, Any] | None:
