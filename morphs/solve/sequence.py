@@ -8,7 +8,6 @@ A sequence surely holds G when one of its layers has G's kernel or a larger one 
 """
 
 from collections.abc import Sequence
-from itertools import product
 from math import prod
 
 import torch
@@ -100,7 +99,8 @@ def _room(goal: Tensor, stages: Sequence[Stage]) -> Pair:
     kernel = _kernel(goal)
     (first, channels), *rest = stages
     full = composite([k for k, _ in rest])
-    for room in sorted(product(*map(_sizes, full)), key=prod, reverse=True):
+    rooms = [(height, width) for height in _sizes(full[0]) for width in _sizes(full[1])]
+    for room in sorted(rooms, key=prod, reverse=True):
         fits = (_covers(first, kernel) and channels >= min(outs, ins * prod(kernel))) or (
             _covers(room, kernel) and channels >= min(ins, outs * prod(kernel))
         )

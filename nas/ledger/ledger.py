@@ -351,7 +351,9 @@ def edits_of(study: Study, config: RunConfig) -> tuple[str, ...]:
     if study.attributes["ledger"]["config"] == config.digest:
         return ()
     original = _original_of(study)
-    return differences(original, config.config) if original else ("config.json was changed, where is unknown",)
+    return (
+        differences(original, config.config) if original else ("config.json was changed, where is unknown",)
+    )
 
 
 def _original_of(study: Study) -> Mapping[str, Any] | None:
