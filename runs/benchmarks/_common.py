@@ -8,12 +8,13 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from nas.errors import UserError
 from nas.train.precision import cpu_flags, native_bf16
 
 OUT = Path(__file__).parent / "out"  # what scripts keep between calls; git ignores it
@@ -48,6 +49,15 @@ def finish(script: str, figures: Sequence[Figure]) -> None:
         "figures": list(figures),
     }
     print(json.dumps(report), flush=True)
+
+
+def guarded(main: Callable[[], None]) -> None:
+    """Call `main`; what its user got wrong ends in one line and exit code 2."""
+    try:
+        main()
+    except UserError as error:
+        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def environment() -> dict[str, Any]:

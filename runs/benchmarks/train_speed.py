@@ -22,14 +22,13 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from _common import Figure, figure, finish
+from _common import Figure, figure, finish, guarded
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from nas.data import SearchData, Split, load_search_data
-from nas.errors import DataError
 from nas.train import TrainConfig, forward_macs, train
 
 CONFIG = TrainConfig(batch_size=128)
@@ -53,10 +52,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="three rounds of half the steps")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    try:
-        data = load_search_data("cifar10", arguments.data_root, seed=0)
-    except DataError as error:
-        sys.exit(f"train_speed needs CIFAR-10: {error}")
+    data = load_search_data("cifar10", arguments.data_root, seed=0)
     clock = CLOCKS[arguments.clock]
     rounds, share = (3, 2) if arguments.quick else (arguments.rounds, 1)
 
@@ -193,4 +189,4 @@ def resnet9(widths: tuple[int, ...]) -> nn.Module:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

@@ -31,7 +31,7 @@ import torch
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "benchmarks"))
-from _common import environment, finish  # noqa: E402
+from _common import environment, finish, guarded  # noqa: E402
 from _compnet_report import figures, line, report  # noqa: E402
 from _compnet_rows import ARMS, CHANCE, ROWS, Row  # noqa: E402
 from _state import Record, append, read  # noqa: E402
@@ -332,4 +332,4 @@ def base(run: Run, row: Row, seed: int, kind: str, arm: str) -> Record:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

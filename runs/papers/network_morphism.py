@@ -36,7 +36,7 @@ import torch
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "benchmarks"))
 from _arms import ARMS, BY_NAME, Length, epochs, macs  # noqa: E402
-from _common import environment, finish  # noqa: E402
+from _common import environment, finish, guarded  # noqa: E402
 from _report import curves, figures, table  # noqa: E402
 from _state import Record, append, read  # noqa: E402
 
@@ -192,4 +192,4 @@ def folder(setting: str, name: str, seed: int) -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)
