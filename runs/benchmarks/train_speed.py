@@ -14,7 +14,6 @@ little: `--clock cpu --threads 1` compares processor seconds.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable
 from itertools import islice
