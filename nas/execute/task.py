@@ -72,11 +72,16 @@ def attempt(number: int, job: Job, site: Worksite, data: SearchData, progress: P
         return Done(number, None, str(error), fault=True)
     except (MorphError, TrainingFailed) as error:
         return Done(number, None, str(error))
-    except (MemoryError, torch.OutOfMemoryError):
-        return Done(number, None, "it ran out of memory; set a limit on parameters or activations")
     except Exception as error:
+        if _wants_memory(error):
+            return Done(number, None, "it ran out of memory; set a limit on parameters or activations")
         trace = traceback.format_exc(limit=-3)[-2000:]
         return Done(number, None, f"it raised {type(error).__name__}: {error}\n{trace}")
+
+
+def _wants_memory(error: Exception) -> bool:
+    """Whether an allocation failed; on the processor torch says so in a RuntimeError's text alone."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
 
 
 def perform(job: Job, site: Worksite, data: SearchData, progress: Progress) -> Result | Reached:

@@ -160,7 +160,10 @@ class Store:
 
 def damaged(digest: str, fact: str) -> LedgerDamaged:
     """The error of a checkpoint that is not what was put."""
-    return LedgerDamaged(f"checkpoint {digest[:12]}: {fact}; restore checkpoints/{digest} from a copy")
+    return LedgerDamaged(
+        f"checkpoint {digest[:12]}: {fact}; make it again with nas fsck RUN --repair, or "
+        f"restore checkpoints/{digest} from a copy"
+    )
 
 
 def _write(network: Network, folder: Path, digest: str) -> None:

@@ -155,6 +155,10 @@ def memory(*_: object) -> None:
     raise MemoryError
 
 
+def large(*_: object) -> None:
+    torch.empty(2**55)
+
+
 Attempt = Callable[..., Any]
 
 
@@ -166,6 +170,7 @@ Attempt = Callable[..., Any]
         ({"moves": WIDEN}, quiet, "leads to another graph than the job's"),
         ({}, burst, "it raised ValueError: the watcher burst"),
         ({}, memory, "it ran out of memory; set a limit"),
+        ({}, large, "it ran out of memory; set a limit"),
     ],
 )
 def test_what_ends_a_candidate_is_its_reason(

@@ -84,7 +84,8 @@ def test_every_flipped_byte_is_noticed(store: Store, network: Make, flip_byte: C
         for position in range(path.stat().st_size):
             flip_byte(path, position, 1 << position % 8)
             with pytest.raises(
-                LedgerDamaged, match=rf"^checkpoint {digest[:12]}: .*; restore checkpoints/{digest}"
+                LedgerDamaged,
+                match=rf"^checkpoint {digest[:12]}: .*; make it again with nas fsck RUN --repair, or restore ",
             ):
                 store.verify(digest)
             flip_byte(path, position, 1 << position % 8)
