@@ -58,6 +58,15 @@ def test_an_output_that_is_rounding_alone_is_compared_with_the_largest_one():
     assert morphs.drift(net, other, probe[1:]).eval == pytest.approx(2)
 
 
+def test_rounding_in_float32_of_an_output_of_zero_is_no_drift():
+    """A calibrated norm behind a layer that gives exactly zero: 1e-9 where other probes give 1."""
+    text = "x = input(size=[1]); o = linear(x, features=1, bias=false); out = output(o)"
+    net = lively(morphs.parse_graph(text), dtype=torch.float32)
+    batches = [(torch.tensor([[-0.4], [0.1], [1.3]]), torch.zeros(3))]
+    grown = morphs.apply(net, "insert_norm(node=o)", batches=batches, measure=False).network
+    assert 0 < morphs.drift(net, grown, torch.tensor([[1.0], [0.0]])).eval < 1e-5
+
+
 def test_dropout_is_off_and_running_statistics_are_not_touched():
     net = lively(morphs.parse_graph(TEXT))
     assert morphs.drift(net, net).train == 0
