@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from _common import Figure, figure
@@ -46,6 +48,24 @@ def attempt(part: str, cases: Iterable[Case]) -> Outcome:
     found = f"{outcome.cases} cases, {len(outcome.faults)} faults"
     print(f"  {part}: {found}, {outcome.seconds:.0f} s of processor time", flush=True)
     return outcome
+
+
+def examined(parts: Iterable[tuple[str, Iterable[Case]]], stride: int, what: str) -> list[Figure]:
+    """The figures of some parts, each by name with its cases. stride: take every so many-th. what: what a fault is."""
+    figures: list[Figure] = []
+    for part, cases in parts:
+        figures += attempt(part, islice(cases, 0, None, stride)).figures(what)
+    return figures
+
+
+def asked(doc: str | None, parts: Sequence[str], quick: int) -> tuple[Sequence[str], int]:
+    """The parts and the stride of the command line. quick: the stride of --quick."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=parts, default=parts)
+    parser.add_argument("--stride", type=int, default=1, help="every so many-th case only")
+    parser.add_argument("--quick", action="store_true", help=f"a stride of {quick}")
+    arguments = parser.parse_args()
+    return arguments.only, quick if arguments.quick else arguments.stride
 
 
 @contextmanager

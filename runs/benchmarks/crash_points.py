@@ -21,17 +21,15 @@ is, and the readers of the files are asked about the others; `journal` and `page
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from random import Random
 
-from _cases import Case, attempt, in_memory
+from _cases import Case, asked, examined, in_memory
 from _common import Figure, figure, finish
 from _crash_states import (
     DATABASE,
@@ -256,26 +254,17 @@ def examine(parts: Sequence[str], stride: int) -> list[Figure]:
     """The figures of some parts. stride: take every so many-th case only."""
     with in_memory("crash-") as folder:
         bench = Bench.make(folder)
-        figures = [figure("system calls of the traced run", sum(t[-1].call for t in bench.traces), "", None)]
-        for part in parts:
-            cases: Iterable[Case] = globals()[f"{part}_cases"](bench)
-            outcome = attempt(part, islice(cases, 0, None, stride))
-            figures += outcome.figures("doesn't go on, or lost something")
-    return figures
+        calls = figure("system calls of the traced run", sum(t[-1].call for t in bench.traces), "", None)
+        cases = ((part, globals()[f"{part}_cases"](bench)) for part in parts)
+        return [calls, *examined(cases, stride, "doesn't go on, or lost something")]
 
 
 def main() -> None:
     """Enumerate and try."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--stride", type=int, default=1, help="every so many-th case only")
-    parser.add_argument("--quick", action="store_true", help="every 211th case")
-    arguments = parser.parse_args()
+    parts, stride = asked(__doc__, PARTS, quick=211)
     if not sys.platform.startswith("linux"):
         raise SystemExit("crash_points: it traces system calls, which is done for Linux alone; run it there")
-    finish(__file__, examine(arguments.only, 211 if arguments.quick else arguments.stride))
+    finish(__file__, examine(parts, stride))
 
 
 if __name__ == "__main__":

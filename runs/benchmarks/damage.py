@@ -16,7 +16,6 @@ python runs/benchmarks/damage.py [--only checkpoint …] [--quick]
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import resource
@@ -25,14 +24,13 @@ import signal
 import sqlite3
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from random import Random
 
-from _cases import Case, attempt, in_memory
+from _cases import Case, asked, examined, in_memory
 from _common import Figure, finish
 from _hostile import cuts, documents, flipped, flips, graphs, pickle_bomb, tensors
 from _small_run import CONFIG, RUN, drive, opened, quiet
@@ -339,24 +337,13 @@ def examine(parts: Sequence[str], stride: int) -> list[Figure]:
     """The figures of some parts. stride: take every so many-th case only."""
     with in_memory("damage-") as folder:
         bench = Bench.make(folder)
-        figures: list[Figure] = []
-        for part in (*parts, "canary"):
-            cases: Iterable[Case] = globals()[f"{part}_cases"](bench)
-            outcome = attempt(part, islice(cases, 0, None, stride))
-            figures += outcome.figures("not refused as it should be")
-    return figures
+        cases = ((part, globals()[f"{part}_cases"](bench)) for part in (*parts, "canary"))
+        return examined(cases, stride, "not refused as it should be")
 
 
 def main() -> None:
     """Damage and look."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--stride", type=int, default=1, help="every so many-th case only")
-    parser.add_argument("--quick", action="store_true", help="every 37th case")
-    arguments = parser.parse_args()
-    finish(__file__, examine(arguments.only, 37 if arguments.quick else arguments.stride))
+    finish(__file__, examine(*asked(__doc__, PARTS, quick=37)))
 
 
 if __name__ == "__main__":

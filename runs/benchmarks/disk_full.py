@@ -14,20 +14,19 @@ with space ends with the undisturbed digest.
 
 from __future__ import annotations
 
-import argparse
 import errno
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
 
-from _cases import Case, attempt, in_memory
+from _cases import Case, asked, examined, in_memory
 from _common import Figure, finish
 from _small_run import CLAIMS, RUN, checkpoints_lost, claims, drive, lost, quiet
 from _traced import CAN_FAIL, fail_at
@@ -229,34 +228,23 @@ def _command(bench: Bench, template: Path, pages: int) -> str | None:
 
 
 def examine(parts: Sequence[str], stride: int) -> list[Figure]:
-    """The figures of some parts. stride: take every so many-th case only."""
+    """The figures of some parts. stride: take every so many-th case only; of commands, which are few, all."""
     with in_memory("full-") as folder:
         bench = Bench.make(folder)
         figures: list[Figure] = []
         for part in parts:
-            cases: Iterable[Case] = globals()[f"{part}_cases"](bench)
-            outcome = attempt(part, cases if part == "command" else strided(cases, stride))
-            figures += outcome.figures("lost something, doesn't go on, or says it badly")
-    return figures
-
-
-def strided(cases: Iterable[Case], stride: int) -> Iterator[Case]:
-    """Every `stride`-th case."""
-    return islice(cases, 0, None, stride)
+            case = (part, globals()[f"{part}_cases"](bench))
+            step = 1 if part == "command" else stride
+            figures += examined([case], step, "lost something, doesn't go on, or says it badly")
+        return figures
 
 
 def main() -> None:
     """Fill and fail."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--stride", type=int, default=1, help="every so many-th case of space and errno only")
-    parser.add_argument("--quick", action="store_true", help="every 41st case")
-    arguments = parser.parse_args()
+    parts, stride = asked(__doc__, PARTS, quick=41)
     if not sys.platform.startswith("linux"):
         raise SystemExit("disk_full: it mounts and traces as Linux does; run it there")
-    finish(__file__, examine(arguments.only, 41 if arguments.quick else arguments.stride))
+    finish(__file__, examine(parts, stride))
 
 
 if __name__ == "__main__":

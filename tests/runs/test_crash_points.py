@@ -1,13 +1,13 @@
 """A small sample of runs/benchmarks/crash_points.py: one traced run, and some of the states that a crash can leave."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from types import ModuleType
 from typing import Any
 
 import pytest
-from benchmark_support import script
+from benchmark_support import faults, script
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="it traces system calls of Linux"
@@ -22,13 +22,6 @@ def crash() -> ModuleType:
 @pytest.fixture(scope="module")
 def bench(crash: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return crash.Bench.make(tmp_path_factory.mktemp("crash"), 3, 1)
-
-
-def faults(cases: Iterable[Any], stride: int) -> list[str]:
-    """What went wrong in every `stride`-th case."""
-    tried = [case() for case in islice(cases, 0, None, stride)]
-    assert tried
-    return [fault for fault in tried if fault is not None]
 
 
 @pytest.mark.parametrize(

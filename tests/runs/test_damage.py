@@ -1,12 +1,10 @@
 """A small sample of runs/benchmarks/damage.py: files flipped, cut and hostile."""
 
-from collections.abc import Iterable
-from itertools import islice
 from types import ModuleType
 from typing import Any
 
 import pytest
-from benchmark_support import script
+from benchmark_support import faults, script
 
 
 @pytest.fixture(scope="module")
@@ -17,13 +15,6 @@ def damage() -> ModuleType:
 @pytest.fixture(scope="module")
 def bench(damage: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return damage.Bench.make(tmp_path_factory.mktemp("damage"))
-
-
-def faults(cases: Iterable[Any], stride: int) -> list[str]:
-    """What went wrong in every `stride`-th case."""
-    tried = [case() for case in islice(cases, 0, None, stride)]
-    assert tried
-    return [fault for fault in tried if fault is not None]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""Modules as networks: torchvision's families, every call form, names, in-place calls, sharing, the round trip.
+"""Modules as networks: torchvision's families, and every layer and call form.
 
-What is refused is in test_from_torch_refusals.py.
+Names, sharing and the round trip are in test_from_torch_structure.py, what is refused in test_from_torch_refusals.py.
 """
 
 import operator
@@ -8,73 +8,12 @@ import operator
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
-from strategies import networks
+from copied_modules import Calls, copied, difference, normal, shaken, torch64
 from torch import nn
 from torchvision import models
 
 import morphs
-from morphs.graph.arch import Node
-from morphs.graph.ops import Add, Concat, Multiply, Output
 from morphs.torch_io.layers import PActivation, Scale
-
-torch64 = torch.float64
-
-
-def shaken(module: nn.Module, seed: int = 0) -> nn.Module:
-    """In float64, with statistics, biases and factors as after training."""
-    g = torch.Generator().manual_seed(seed)
-    module.double()
-    with torch.no_grad():
-        for part in module.modules():
-            if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d)):
-                for tensor, low in (
-                    (part.weight, 0.5),
-                    (part.bias, -0.5),
-                    (part.running_mean, -0.5),
-                    (part.running_var, 0.5),
-                ):
-                    if tensor is not None:
-                        tensor.copy_(low + torch.rand(tensor.shape, generator=g, dtype=torch64))
-    return module
-
-
-def normal(*shape: int, seed: int = 1) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch64)
-
-
-def difference(module: nn.Module, copy: nn.Module, *inputs: torch.Tensor, train: bool = False) -> float:
-    """Relative difference of the outputs, dropout off."""
-    outputs = []
-    for each in (module, copy):
-        each.train(train)
-        for part in each.modules():
-            if isinstance(part, nn.Dropout):
-                part.eval()
-        with torch.no_grad():
-            outputs.append(each(*(x.clone() for x in inputs)))
-    assert outputs[0].shape == outputs[1].shape
-    error, size = float((outputs[0] - outputs[1]).abs().max()), float(outputs[0].abs().max())
-    return error / (size or 1)
-
-
-def copied(module: nn.Module, *inputs: torch.Tensor) -> morphs.Network:
-    """The copy, checked: the same outputs in both modes, the same statistics after a step in train mode."""
-    module = shaken(module)
-    flags = [part.training for part in module.modules()]
-    before = {key: value.clone() for key, value in module.state_dict().items()}
-    net = morphs.from_torch(module, inputs)
-    assert [part.training for part in module.modules()] == flags
-    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
-    assert not {t.data_ptr() for t in module.state_dict().values() if t.numel()} & {
-        t.data_ptr() for t in net.weights.values()
-    }
-    copy = net.to_torch()
-    assert net.with_weights_from(copy).digest == net.digest
-    assert difference(module, copy, *inputs) <= 1e-12
-    assert difference(module, copy, *inputs, train=True) <= 1e-12
-    assert difference(module, copy, *inputs) <= 1e-12  # with the running statistics of that one pass
-    return net
 
 
 def vgg(build) -> nn.Module:
@@ -129,19 +68,6 @@ def test_a_resnet_block_is_named_after_its_module():
     }
     assert net.graph["layer1.0.add"].inputs == ("layer1.0.bn2", "maxpool")
     assert net.dtype == torch.float32
-
-
-class Calls(nn.Module):
-    """A module around a function of (self, x)."""
-
-    def __init__(self, function, **parts: nn.Module) -> None:
-        super().__init__()
-        self.function = function
-        for name, part in parts.items():
-            self.add_module(name, part)
-
-    def forward(self, x):
-        return self.function(self, x)
 
 
 ELEMENTWISE = {
@@ -301,138 +227,3 @@ def test_a_single_layer_and_a_subclass_that_computes_the_same():
         3,
         3,
     )
-
-
-def test_a_shared_module_has_one_owner():
-    class Twice(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv, self.norm, self.relu = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU()
-            self.again = self.conv
-
-        def forward(self, x):
-            self.conv(x)  # a result that nobody uses
-            y = self.relu(self.norm(self.conv(x)))
-            return self.relu(self.norm(self.again(y))) + y
-
-    net = copied(Twice(), normal(3, 3, 5, 5))
-    assert {node.name: node.owner for node in net.graph if node.owner != node.name} == {
-        "conv_3": "conv_2", "norm_2": "norm",
-    }  # fmt: skip
-    assert net.graph.is_shared("conv_2")
-    assert not net.graph.is_shared("relu")
-
-
-def test_in_place_calls_write_into_what_others_read():
-    """fx records values, torch tensors: whoever holds a tensor that is written over sees the new numbers."""
-
-    def shortcut(m, x):
-        y = m.conv(x)
-        z = m.relu(y)  # in place: y is now z
-        return z + y
-
-    def accumulate(m, x):
-        total = m.conv(x)
-        alias = m.identity(total)
-        kept = total.clone()
-        total += x
-        total *= kept
-        F.relu(alias, inplace=True)  # the result is dropped, its effect is not
-        return total + alias + kept
-
-    for forward in (shortcut, accumulate):
-        module = Calls(forward, conv=nn.Conv2d(3, 3, 1), relu=nn.ReLU(inplace=True), identity=nn.Identity())
-        net = copied(module, normal(2, 3, 4, 4))
-    assert net.graph["output"].inputs == ("add_3",)
-
-
-def test_several_inputs_keep_the_order_of_the_forward():
-    class Two(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.a, self.b = nn.Conv2d(2, 4, 1), nn.Linear(3, 4)
-
-        def forward(self, pixels, facts, scale=None):
-            if scale is not None:
-                pixels = pixels * scale
-            return self.a(pixels).mean((2, 3)) + self.b(facts)
-
-    net = copied(Two(), normal(2, 2, 4, 4), normal(2, 3))
-    assert [node.name for node in net.graph.inputs] == ["input1_pixels", "input2_facts"]
-    assert [node.op.size for node in net.graph.inputs] == [(2, 4, 4), (3,)]
-
-
-def test_names_that_collide_or_are_no_names():
-    class Named(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.x, self.output, self.add = nn.Conv2d(2, 2, 1), nn.Conv2d(2, 2, 1), nn.Conv2d(2, 2, 1)
-            self.add_module("1x1-conv", nn.Conv2d(2, 2, 1))
-            self.blocks = nn.Sequential(nn.Sequential(nn.Conv2d(2, 2, 1), nn.ReLU()))
-
-        def forward(self, x):
-            y = self.x(x) + self.output(x)
-            return self.blocks(self.add(y) + self.get_submodule("1x1-conv")(y))
-
-    net = copied(Named(), normal(2, 2, 3, 3))
-    assert {node.name for node in net.graph} == {
-        "x", "x_2", "output", "output_2", "add", "add_2", "add_3", "layer1x1_conv", "blocks.0.0", "blocks.0.1",
-    }  # fmt: skip
-
-
-def test_what_is_dead_needs_no_vocabulary():
-    def forward(m, x):
-        torch._assert(x.shape[1] == 3, "three channels")
-        torch.softmax(m.conv(x), 1)
-        return m.conv(x)
-
-    assert (
-        len(copied(Calls(forward, conv=nn.Conv2d(3, 2, 1), unused=nn.LSTM(2, 2)), normal(2, 3, 4, 4)).graph)
-        == 3
-    )
-
-
-def test_a_compiled_module_is_read_as_the_module_it_holds():
-    module = shaken(nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU()))
-    x = normal(2, 3, 4, 4)
-    assert morphs.from_torch(torch.compile(module), x).digest == morphs.from_torch(module, x).digest
-
-
-def test_frozen_weights_other_dtypes_and_layouts_are_copied():
-    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).to(memory_format=torch.channels_last)
-    module.requires_grad_(False)
-    net = morphs.from_torch(module.bfloat16(), torch.zeros(2, 3, 8, 8))
-    assert net.dtype == torch.bfloat16
-    assert all(tensor.is_contiguous() and not tensor.requires_grad for tensor in net.weights.values())
-    assert net.weights["layer1", "num_batches_tracked"].dtype == torch.int64
-
-
-def test_a_grown_network_comes_back_and_can_be_grown_again():
-    net = morphs.from_torch(
-        shaken(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))),
-        normal(2, 3, 6, 6),
-    )
-    for _ in range(2):
-        child = morphs.apply(net, next(iter(morphs.Widen.sites(net))), seed=0)
-        net = morphs.from_torch(child.network.to_torch(), normal(2, 3, 6, 6))
-        assert net.digest == child.network.digest
-
-
-@given(net=networks())
-def test_round_trip_through_torch(net):
-    inputs = tuple(normal(3, *net.graph.shape(node.name)) for node in net.graph.inputs)
-    module = net.to_torch()
-    back = morphs.from_torch(module, inputs)
-    assert difference(module, back.to_torch(), *inputs) <= 1e-12
-    assert difference(module, back.to_torch(), *inputs, train=True) <= 1e-12
-    weights = {key for key, _ in net.weights.items()}
-    assert {key for key, _ in back.weights.items()} == weights, "layers keep their names and owners"
-    assert all(torch.equal(back.weights[key], net.weights[key]) for key in weights)
-    nameless = (Add, Multiply, Concat, Output)  # torch code has no names for these
-    for node in net.graph:
-        if node.owner == node.name and not isinstance(node.op, nameless):
-            assert back.graph[node.name].op == node.op
-    if not any(isinstance(node.op, nameless[:3]) or node.owner != node.name for node in net.graph):
-        assert back.graph == net.graph.update(
-            Node("output", Output(), net.graph.output.inputs), removed=[net.graph.output.name]
-        )

@@ -1,0 +1,77 @@
+"""Modules to copy by from_torch, and the copy held against the module."""
+
+import torch
+from torch import nn
+
+import morphs
+
+torch64 = torch.float64
+
+
+def shaken(module: nn.Module, seed: int = 0) -> nn.Module:
+    """In float64, with statistics, biases and factors as after training."""
+    g = torch.Generator().manual_seed(seed)
+    module.double()
+    with torch.no_grad():
+        for part in module.modules():
+            if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d)):
+                for tensor, low in (
+                    (part.weight, 0.5),
+                    (part.bias, -0.5),
+                    (part.running_mean, -0.5),
+                    (part.running_var, 0.5),
+                ):
+                    if tensor is not None:
+                        tensor.copy_(low + torch.rand(tensor.shape, generator=g, dtype=torch64))
+    return module
+
+
+def normal(*shape: int, seed: int = 1) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch64)
+
+
+def difference(module: nn.Module, copy: nn.Module, *inputs: torch.Tensor, train: bool = False) -> float:
+    """Relative difference of the outputs, dropout off."""
+    outputs = []
+    for each in (module, copy):
+        each.train(train)
+        for part in each.modules():
+            if isinstance(part, nn.Dropout):
+                part.eval()
+        with torch.no_grad():
+            outputs.append(each(*(x.clone() for x in inputs)))
+    assert outputs[0].shape == outputs[1].shape
+    error, size = float((outputs[0] - outputs[1]).abs().max()), float(outputs[0].abs().max())
+    return error / (size or 1)
+
+
+def copied(module: nn.Module, *inputs: torch.Tensor) -> morphs.Network:
+    """The copy, checked: the same outputs in both modes, the same statistics after a step in train mode."""
+    module = shaken(module)
+    flags = [part.training for part in module.modules()]
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    net = morphs.from_torch(module, inputs)
+    assert [part.training for part in module.modules()] == flags
+    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+    assert not {t.data_ptr() for t in module.state_dict().values() if t.numel()} & {
+        t.data_ptr() for t in net.weights.values()
+    }
+    copy = net.to_torch()
+    assert net.with_weights_from(copy).digest == net.digest
+    assert difference(module, copy, *inputs) <= 1e-12
+    assert difference(module, copy, *inputs, train=True) <= 1e-12
+    assert difference(module, copy, *inputs) <= 1e-12  # with the running statistics of that one pass
+    return net
+
+
+class Calls(nn.Module):
+    """A module around a function of (self, x)."""
+
+    def __init__(self, function, **parts: nn.Module) -> None:
+        super().__init__()
+        self.function = function
+        for name, part in parts.items():
+            self.add_module(name, part)
+
+    def forward(self, x):
+        return self.function(self, x)
