@@ -16,14 +16,15 @@ from morphs.network import Network
 BOUND64 = 1e-10  # of networks that are float64
 BOUND32 = 1e-5  # of networks with coarser weights
 PROBES = 4
-RESIDUE = 1e-2  # of the largest output of all probes: rounding alone may be 1e-5 of less, in float32
+RESIDUE = 1e-2  # of the largest output of all probes: what is smaller may be rounding, or cancel to nothing
 
 
 @dataclass(frozen=True)
 class Drift:
     """max over probes of ‖child(x) − parent(x)‖∞ / ‖parent(x)‖∞; absolute where the parent's outputs are all zero.
 
-    An output below a hundredth of the largest one of all probes counts as that large: the rest may be rounding.
+    Where a probe's output is below a hundredth of the largest one of all probes, the difference is divided by the
+    largest: an output that cancels to zero has no relative error.
     """
 
     eval: float
@@ -74,7 +75,8 @@ def _relative(parent: Network, before: Tensor, after: Tensor) -> float:
         return float("inf")
     error = (after - before).abs().flatten(1).amax(1)
     size = before.abs().flatten(1).amax(1)
-    size = size.clamp_min(RESIDUE * float(size.max()))
+    largest = size.max()
+    size = torch.where(size < RESIDUE * largest, largest, size)
     return float(torch.where(size > 0, error / torch.where(size > 0, size, 1), error).max())
 
 

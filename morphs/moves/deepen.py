@@ -25,7 +25,7 @@ from morphs.moves.editing import (
 )
 from morphs.moves.insert_norm import InsertNorm
 from morphs.network import Network
-from morphs.solve.factor import factor, surely_factors
+from morphs.solve.factor import factor, least_sure_channels
 
 DENSE: tuple[Any, ...] = (None,)
 
@@ -119,12 +119,9 @@ class Deepen(Move):
         """Not listed: factorings that exist for some weights only."""
         child = self.reshape(graph)
         if self.how == "netmorph" and self.channels is not None:
-            op, ins = graph[self.node].op, graph.input_shapes(self.node)[0][0]
-            outs = graph.shape(self.node)[0]
-            kernel, groups = _filters(op)
-            if not surely_factors(
-                outs // groups, ins // groups, kernel, self.channels // groups, self.kernel, self.then
-            ):
+            op = graph[self.node].op
+            sure = least_sure_channels(*self._parts(graph, op), self.kernel, self.then)
+            if self.channels // _filters(op)[1] < sure:
                 raise self.refuse(
                     f'node "{self.node}" has no sure factoring into kernels {self.kernel} and {self.then} by way of '
                     f"{self.channels} channels",
@@ -200,26 +197,34 @@ class Deepen(Move):
             raise self.refuse(f'node "{node.name}" has the op {op.kind}', "choose a conv2d or linear")
         if graph.is_shared(node.name):
             raise self.refuse(f'node "{node.name}" shares its parameters', "choose a layer that is used once")
-        if self.channels is None or self.channels < 1:
-            raise self.refuse(
-                f'the width between the factors of "{node.name}" is not given', "set channels to 1 or more"
-            )
         if self.groups is not None:
             raise self.refuse(
                 f'a factoring of "{node.name}" has its groups, {_filters(op)[1]}', "leave out groups"
             )
+        if isinstance(op, Linear) and (self.kernel != (1, 1) or self.then != (1, 1)):
+            raise self.refuse(f'node "{node.name}" is linear', "leave out kernel and then")
+        at = self._place(graph, op) if isinstance(op, Conv2d) else (0, 0)
+        if self.channels is None or self.channels < 1:
+            enough = least_sure_channels(*self._parts(graph, op), self.kernel, self.then)
+            raise self.refuse(
+                f'the width between the factors of "{node.name}" is not given',
+                f"set channels; {enough * _filters(op)[1]} are enough for any weights",
+            )
         name, phi = self._names(graph)
         if isinstance(op, Linear):
-            if self.kernel != (1, 1) or self.then != (1, 1):
-                raise self.refuse(f'node "{node.name}" is linear', "leave out kernel and then")
             first: Op = Linear(self.channels, op.bias and not self.norm)
             second: Op = op
         else:
-            first, second = self._convolutions(op, self.channels, self._place(graph, op))
+            first, second = self._convolutions(op, self.channels, at)
         act = neutral_activation(self.name, self.activation, self.per_channel)
         return graph.update(
             Node(name, first, node.inputs), Node(phi, act, (name,)), replace(node, op=second, inputs=(phi,))
         )
+
+    def _parts(self, graph: ArchGraph, op: Op) -> tuple[int, int, Pair]:
+        """Output and input channels of one group of the layer, and its kernel."""
+        kernel, groups = _filters(op)
+        return graph.shape(self.node)[0] // groups, graph.input_shapes(self.node)[0][0] // groups, kernel
 
     def _place(self, graph: ArchGraph, op: Conv2d) -> Pair:
         """Where G sits in the composite kernel: in its middle, or nearest to it where the output keeps its size."""

@@ -91,9 +91,9 @@ def factor(
     return Factoring(one, two, residual, spread / (_spread(target.double()) or 1.0))
 
 
-def surely_factors(outs: int, ins: int, kernel: Pair, channels: int, one: Pair, two: Pair) -> bool:
-    """Whether an exact factoring is found for any weights; `outs`, `ins` and `channels` are those of one group."""
-    return channels >= min(_sure_channels(outs, ins, kernel, one, two), default=channels + 1)
+def least_sure_channels(outs: int, ins: int, kernel: Pair, one: Pair, two: Pair) -> int:
+    """So many channels have an exact factoring for any weights; `outs`, `ins` and they are those of one group."""
+    return min(_sure_channels(outs, ins, kernel, one, two))
 
 
 def _sure_channels(outs: int, ins: int, kernel: Pair, one: Pair, two: Pair) -> list[int]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from morphs.errors import UnsupportedModule
+from morphs.errors import UnsupportedModule, WeightsError
 from morphs.graph.ops import Shape
 from morphs.network import Network
 from morphs.torch_io.read_layers import check_plain, layer_class
@@ -34,7 +34,8 @@ def from_torch(module: nn.Module, example_inputs: Tensor | Sequence[Tensor]) -> 
     the forward's arguments, numbered where their order by name would be another. PReLU becomes a P-activation,
     whose slope a training loop keeps within [0, 1].
 
-    Raises UnsupportedModule naming the module or function that can't be expressed, and what to do instead.
+    Raises UnsupportedModule naming the module or function that can't be expressed, and what to do instead, and
+    WeightsError where a tensor isn't finite.
     """
     if not isinstance(module, nn.Module) or isinstance(module, torch.jit.ScriptModule):  # pyright: ignore
         raise UnsupportedModule(
@@ -55,6 +56,11 @@ def from_torch(module: nn.Module, example_inputs: Tensor | Sequence[Tensor]) -> 
             raise UnsupportedModule(f"{module_place(path, part)}: {error}") from None
     with _in_eval_mode(module), torch.no_grad():
         network = read_trace(_trace(module, len(examples)), sizes)
+        if bad := network.nonfinite():
+            node, name = bad[0]
+            raise WeightsError(
+                f'from_torch: tensor {name} of node "{node}" holds NaN or infinity; mend the module first'
+            )
         _compare(module, network, examples)
     return network
 

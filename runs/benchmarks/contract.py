@@ -306,10 +306,10 @@ def run(net: Network, probes: Probes, dtype: torch.dtype = torch.float64) -> dic
 def relative(before: torch.Tensor, after: torch.Tensor) -> float:
     """max over probes of ‖after − before‖∞ / ‖before‖∞; absolute where `before` is zero.
 
-    A probe's output below a hundredth of the largest one counts as that large: the rest may be rounding.
+    An output below a hundredth of the largest is compared with the largest: it may have cancelled to nothing.
     """
     error, size = ((t.abs().flatten(1).amax(1)) for t in (after - before, before))
-    size = size.clamp_min(1e-2 * float(size.max()))
+    size = torch.where(size < 1e-2 * size.max(), size.max(), size)
     return float((error / torch.where(size > 0, size, torch.ones_like(size))).max())
 
 

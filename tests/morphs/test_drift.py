@@ -58,6 +58,18 @@ def test_an_output_that_is_rounding_alone_is_compared_with_the_largest_one():
     assert morphs.drift(net, other, probe[1:]).eval == pytest.approx(2)
 
 
+def test_a_path_that_cancels_on_a_column_of_zeros_does_not_drift():
+    """contract.py, portion 173: G − I beside I rounds to 1e-7 of the input where G itself writes exactly nothing."""
+    text = "x = input(size=[3]); r = relu(x); o = linear(r, features=3, bias=false); out = output(o)"
+    net = lively(morphs.parse_graph(text)).to(torch.float32)
+    weight = torch.tensor([[-0.24, 0, 0.62], [0.41, 0, -1.32], [1.23, 0, -0.03]])
+    net = changed(net, ("o", "weight"), weight)
+    probe = torch.tensor([[-1.0, 1.5, -1.0], [-1.0, 0.7, -1.0], [-1.0, -1.0, 0.2], [-1.0, -1.0, 0.3]])
+    for seed in range(10):
+        child = morphs.apply(net, "subnet(node=o, template=residual)", seed=seed, probe=probe)
+        assert 0 < child.drift.eval < 1e-5
+
+
 def test_rounding_in_float32_of_an_output_of_zero_is_no_drift():
     """A calibrated norm behind a layer that gives exactly zero: 1e-9 where other probes give 1."""
     text = "x = input(size=[1]); o = linear(x, features=1, bias=false); out = output(o)"

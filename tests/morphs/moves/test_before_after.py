@@ -194,7 +194,9 @@ REFUSED = {
     "deepen(node=r, channels=5)": 'deepen: an identity after "r" keeps the width; leave out channels and then',
     "deepen(node=r, activation=swoosh)": "deepen: activation swoosh is unknown; choose one of relu",
     "deepen(node=r, how=netmorph, channels=5)": 'deepen: node "r" has the op activation; choose a conv2d or linear',
-    "deepen(node=d, how=netmorph)": 'deepen: the width between the factors of "d" is not given; set channels',
+    "deepen(node=d, how=netmorph, kernel=[3, 3])": 'deepen: the width between the factors of "d" is not given; set '
+    "channels; 4 are enough for any weights",
+    "deepen(node=d, how=netmorph)": "deepen: kernels (1, 1) and (1, 1) can't compose",
     "deepen(node=d, how=netmorph, channels=4, kernel=[1, 1])": "deepen: kernels (1, 1) and (1, 1) can't compose",
     "deepen(node=d, how=netmorph, channels=2, kernel=[3, 3])": 'deepen: node "d": no exact factoring of 4×4 channels',
     "deepen(node=l, how=netmorph, channels=3)": 'deepen: node "l": no exact factoring of 10×4',

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import morphs
-from morphs.errors import UnsupportedModule
+from morphs.errors import UnsupportedModule, WeightsError
 from morphs.torch_io.layers import PActivation
 
 X = torch.ones(2, 3, 6, 6)
@@ -230,3 +230,13 @@ def test_weights_that_are_not_there():
     with torch.device("meta"):
         empty = nn.Sequential(nn.Conv2d(3, 2, 1))
     assert "its weight holds no numbers" in refusal(empty)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_named(value):
+    module = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    nn.init.constant_(module[1].running_mean, value)
+    with pytest.raises(
+        WeightsError, match='tensor running_mean of node "layer1" holds NaN or infinity; mend'
+    ):
+        morphs.from_torch(module, torch.zeros(2, 3))
