@@ -21,6 +21,7 @@ from morphs.graph.ops import Pair
 CHOLESKY_LIMIT = (
     1e6  # condition of the matrix; the Gram matrix has its square, near 1 / machine precision beyond
 )
+REFINED = 20.0  # condition beyond which a solution is refined; below, its error is some 1e-14 of it already
 SVD_LIMIT = 640  # unknowns and equations: larger systems aren't worth a singular value decomposition
 POWER_STEPS, POWER_COLUMNS = 2, 4  # tell a condition within a factor of 2
 RANK = 1e-10  # relative: singular values below it count as zero
@@ -37,9 +38,9 @@ def compose(first: Tensor, second: Tensor) -> Tensor:
 def deconv(known: Tensor, target: Tensor, kernel: Pair) -> tuple[Tensor, float]:
     """The least-squares X [A, C, kernel] of least norm, and the condition of the decoupled system.
 
-    known [C, B, k], target [A, B, k + kernel − 1]. Cholesky of the smaller Gram matrix with one step of iterative
-    refinement; a small system that is too ill conditioned for it is solved by singular values, and then the
-    condition is that of its rank. A large one that is has condition infinity.
+    known [C, B, k], target [A, B, k + kernel − 1]. Cholesky of the smaller Gram matrix, with one step of iterative
+    refinement where that gains anything; a small system that is too ill conditioned for it is solved by singular
+    values, and then the condition is that of its rank. A large one that is has condition infinity.
     """
     taps = _kernel(known)
     # an axis on which `known` has one tap becomes more right-hand sides
@@ -138,7 +139,9 @@ class _System:
             condition = (largest * _power(lambda v: _substitute(factor, v.T).T, len(gram))) ** 0.5
         if condition <= CHOLESKY_LIMIT:
             x = self._step(factor, right)
-            return x + self._step(factor, right - self.apply(x)), condition
+            if condition > REFINED:
+                x += self._step(factor, right - self.apply(x))
+            return x, condition
         if max(unknowns, equations) <= SVD_LIMIT:
             return self._by_singular_values(right)
         return right.new_zeros(len(right), *self.kernel, len(self.known)), float("inf")

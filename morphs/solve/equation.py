@@ -46,8 +46,8 @@ class Equation:
 
     def residual(self, first: Tensor, second: Tensor) -> float:
         """Largest error of the product, relative to the largest entry of G."""
-        error = float((compose(first, second) - self.padded).abs().max())
-        return error / (float(self.padded.abs().max()) or 1.0)
+        error = largest(compose(first, second) - self.padded)
+        return error / (largest(self.goal) or 1.0)
 
 
 def silence(last: Tensor, goal: Tensor) -> None:
@@ -59,6 +59,11 @@ def silence(last: Tensor, goal: Tensor) -> None:
     silent = ~goal.flatten(1).any(1)
     if not bool(silent.all()):
         last[silent] = 0
+
+
+def largest(filters: Tensor) -> float:
+    """The largest entry's size."""
+    return float(torch.linalg.vector_norm(filters, float("inf")))
 
 
 def noise(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

@@ -258,7 +258,13 @@ def _balance(first: Tensor, second: Tensor) -> float:
 
 def _spread(filters: Tensor) -> float:
     """Standard deviation; of a single number its size."""
-    return float(filters.std(correction=0) if filters.numel() > 1 else filters.abs())
+    if filters.numel() == 1:
+        return float(filters.abs())
+    flat = filters.flatten()
+    square, mean = float(flat @ flat) / len(flat), float(flat.mean())
+    if square < 2 * mean**2:  # digits cancel in the formula below, which is three times as fast
+        return float(flat.std(correction=0))
+    return sqrt(square - mean**2)
 
 
 def _support(factor: Tensor) -> Pair:

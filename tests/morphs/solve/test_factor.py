@@ -58,6 +58,12 @@ def test_factors_compose_to_the_padded_kernel_with_equal_spread(case):
     assert found.spread == pytest.approx(float(found.first.std(correction=0) / g.std(correction=0)))
 
 
+def test_spreads_are_told_of_filters_far_from_zero_too():
+    g = 1e9 + rand(4, 3, 1, 1)
+    found = factor(g, 8, (1, 1), (1, 1), seeded())
+    assert found.spread == pytest.approx(float(found.first.std(correction=0) / g.std(correction=0)))
+
+
 @pytest.mark.parametrize("groups", [2, 3, 6])
 @pytest.mark.parametrize(("one", "two"), [((3, 3), (3, 3)), ((3, 3), (1, 1)), ((1, 3), (3, 1))])
 @pytest.mark.parametrize("channels", [6, 30])
