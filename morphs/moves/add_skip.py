@@ -12,7 +12,7 @@ from morphs.graph.ops import Add, Concat, Conv2d, Lerp, Linear, Op, Output, Scal
 from morphs.init import fresh
 from morphs.move import NEW, Context, Made, Move, Options, Origin
 from morphs.moves.appended import appended
-from morphs.moves.editing import choices, require
+from morphs.moves.editing import choices, require, writes_fixpoints
 from morphs.network import Key, Network
 
 SOURCES = ("activation", "p_activation", "add", "max_pool2d", "avg_pool2d", "concat")
@@ -144,9 +144,7 @@ class AddSkip(Move):
             if key in graph.params and key not in parent.graph.params:
                 shape = graph.params[key].shape
                 random = key[0] == bridge and self.how != "add"
-                values = (
-                    fresh(graph[bridge], "weight", shape, context.generator) if random else torch.zeros(shape)
-                )
+                values = self._mixed(graph, bridge, context) if random else torch.zeros(shape)
                 made[key] = (values.to(parent.dtype), NEW)
         if self.how == "concat":
             for (owner, name), origin in self._appended(parent.graph).items():
@@ -156,6 +154,14 @@ class AddSkip(Move):
                     tensor = torch.where(torch.from_numpy(rows < 0), own, tensor)
                 made[owner, name] = (tensor, origin)
         return made
+
+    def _mixed(self, graph: ArchGraph, bridge: str, context: Context) -> Tensor:
+        """Random rows, none of which makes a unit that is never positive of a source that is never negative."""
+        drawn = fresh(graph[bridge], "weight", graph.params[bridge, "weight"].shape, context.generator)
+        if not writes_fixpoints(graph, self.source, "relu"):
+            return drawn
+        sums = drawn.flatten(1).sum(1).reshape(-1, *[1] * (drawn.dim() - 1))
+        return torch.where(sums < 0, -drawn, drawn)
 
 
 def _stride(size: int, wanted: int) -> int:

@@ -13,7 +13,7 @@ from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import Activation, Conv2d, Input, Linear, Op, Output, Pair
 from morphs.move import NEW, Context, Made, Move, Options, Preserves
 from morphs.moves.editing import (
-    all_apply,
+    absorbed,
     choices,
     feeds_output,
     insert_after,
@@ -40,7 +40,8 @@ class Deepen(Move):
 
     φ is `activation`: one of the vocabulary, a registered one, or `prelu`. It starts as the P-activation
     (1 − a)·φ(x) + a·x with a = 1 (equation 9) — or as φ itself where the inserted layer reads values that φ leaves
-    as they are, or all that reads it applies φ at once (idempotent φ, equation 8; `prelu` is always the P-activation).
+    as they are, or all that reads it applies φ next, be it behind a pooling (idempotent φ, equation 8; `prelu` is
+    always the P-activation).
 
     norm: a batch norm between the inserted layer and φ, calibrated as by `insert_norm`, which needs batches; the
     child is then exact in eval only, the inserted layer has no bias and φ starts as the P-activation.
@@ -180,7 +181,7 @@ class Deepen(Move):
             self.activation != PRELU
             and ACTIVATIONS[self.activation].idempotent
             and (
-                all_apply(graph, node.name, self.activation)
+                absorbed(graph, node.name, self.activation)
                 or (not self.norm and writes_fixpoints(graph, node.name, self.activation))
             )
         )

@@ -60,29 +60,52 @@ def owners(graph: ArchGraph, *kinds: str) -> Iterator[Node]:
     return (node for node in graph if node.op.kind in kinds and node.owner == node.name)
 
 
-KEEP_NONNEGATIVE = frozenset((
-    "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "flatten", "dropout", "concat", "add",
-    "multiply", "lerp",
+ABSORBED_BY = {"relu": ("relu6",)}  # besides itself, which an idempotent φ is absorbed by
+KEEP_INTERVAL = frozenset((
+    "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "flatten", "concat", "lerp",
 ))  # fmt: skip
+KEEP_NONNEGATIVE = KEEP_INTERVAL | {"dropout", "add", "multiply"}
+COMMUTE = frozenset(("flatten", "concat"))  # with any φ
+COMMUTE_WITH_RELU = COMMUTE | {"max_pool2d", "adaptive_max_pool2d", "dropout"}  # and with ReLU6
 
 
-def all_apply(graph: ArchGraph, name: str, fn: str) -> bool:
-    """Whether all that reads `name` is the plain φ = `fn`. An idempotent φ put between changes nothing, and the a of
-    its P-activation would have no gradient: where φ(x) isn't x, the φ that follows passes none on.
+def absorbed(graph: ArchGraph, name: str, fn: str) -> bool:
+    """Whether an idempotent φ = `fn` put after `name` would change nothing, since whatever reads `name` applies φ, or
+    one that absorbs it, at once or after a layer that commutes with φ.
+
+    The a of its P-activation would then have no gradient: where φ(x) isn't x, the φ that follows passes none on.
     """
-    readers = [graph[reader].op for reader, _ in graph.consumers(name)]
-    return all(isinstance(op, Activation) and op.fn == fn for op in readers)
+    commute = COMMUTE_WITH_RELU if fn in ("relu", "relu6") else COMMUTE
+    readers = [graph[reader] for reader, _ in graph.consumers(name)]
+    return all(
+        reader.op.fn in (fn, *ABSORBED_BY.get(fn, ()))
+        if isinstance(reader.op, Activation)
+        else reader.op.kind in commute and absorbed(graph, reader.name, fn)
+        for reader in readers
+    )
 
 
 def writes_fixpoints(graph: ArchGraph, name: str, fn: str) -> bool:
-    """Whether everything `name` writes is left as it is by φ = `fn`, judged from the graph alone."""
+    """Whether everything `name` writes is left as it is by the idempotent φ = `fn`, judged from the graph alone.
+
+    φ is continuous, so that what it leaves as it is is an interval: means and maxima stay within.
+    """
+    kinds = KEEP_NONNEGATIVE if fn == "relu" else KEEP_INTERVAL
+    if not ACTIVATIONS[fn].zero_at_zero:
+        kinds -= {"avg_pool2d"}  # it averages zeros of its padding
     keeps: dict[str, bool] = {}
     for node in graph:
         if isinstance(node.op, Activation):
-            keeps[node.name] = node.op.fn == fn or (fn == "relu" and ACTIVATIONS[node.op.fn].nonnegative)
+            keeps[node.name] = _within_fixpoints(node.op.fn, fn)
         else:
-            passes = fn == "relu" and node.op.kind in KEEP_NONNEGATIVE
-            keeps[node.name] = passes and all(keeps[source] for source in node.inputs)
+            keeps[node.name] = node.op.kind in kinds and all(keeps[source] for source in node.inputs)
         if node.name == name:
             break
     return keeps[name]
+
+
+def _within_fixpoints(other: str, fn: str) -> bool:
+    """Whether all values of one function are left as they are by the idempotent φ = `fn`."""
+    if fn == "relu":
+        return ACTIVATIONS[other].nonnegative
+    return other == fn or (other, fn) == ("sigmoid", "relu6")

@@ -11,7 +11,7 @@ from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import Activation, Input, Output, PActivation
 from morphs.move import NEW, Context, Made, Move, Options
 from morphs.moves.editing import (
-    all_apply,
+    absorbed,
     choices,
     feeds_output,
     insert_after,
@@ -63,7 +63,7 @@ class InsertActivation(Move):
             raise self.refuse(f'node "{self.node}" is an {node.op.kind}', "choose a layer inside the network")
         idempotent = ACTIVATIONS[act.fn].idempotent
         if idempotent and (
-            writes_fixpoints(graph, node.name, act.fn) or all_apply(graph, node.name, act.fn)
+            writes_fixpoints(graph, node.name, act.fn) or absorbed(graph, node.name, act.fn)
         ):  # the gradient of a would be zero for ever
             raise self.refuse(
                 f'node "{self.node}" is beside a {act.fn} already, so that a could never learn',

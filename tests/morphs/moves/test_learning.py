@@ -3,10 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from strategies import lively, some_batches
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from strategies import lively, networks, some_batches
 from torch import nn
 
 import morphs
+from morphs import Deepen, InsertActivation
+from morphs.errors import IllegalMove
 
 TEXT = """
     x = input(size=[3, 6, 6]); c = conv2d(x, channels=4, kernel=3, padding=1, bias=false); n = batch_norm(c)
@@ -94,6 +98,86 @@ def train(net: morphs.Network, steps: int = 4) -> morphs.Network:
         nn.functional.cross_entropy(module(x), y).backward()
         optimizer.step()
     return net.with_weights_from(module)
+
+
+POOLED = """
+    x = input(size=[3, 6, 6]); c = conv2d(x, channels=4, kernel=3); {between}; r = {phi}(p)
+    f = flatten(r); l = linear(f, features=3); out = output(l)
+"""
+BESIDE = {  # φ would change nothing after "c", so that its a could never learn
+    "pooled, then relu": (POOLED.format(between="p = max_pool2d(c, kernel=2)", phi="relu"), "relu", "c"),
+    "dropped out, then relu": (POOLED.format(between="p = dropout(c)", phi="relu"), "relu", "c"),
+    "relu, then relu6": (POOLED.format(between="p = max_pool2d(c, kernel=2)", phi="relu6"), "relu", "c"),
+    "relu6 of a sigmoid": (
+        POOLED.format(between="s = sigmoid(c); p = avg_pool2d(s, kernel=2)", phi="tanh"), "relu6", "p",
+    ),
+    "relu6 of a pooled relu6": (
+        POOLED.format(between="s = relu6(c); p = max_pool2d(s, kernel=2)", phi="tanh"), "relu6", "p",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BESIDE)
+def test_no_a_is_inserted_that_could_never_learn(case):
+    text, phi, node = BESIDE[case]
+    net = lively(morphs.parse_graph(text))
+    with pytest.raises(IllegalMove, match="could never learn"):
+        morphs.apply(net, f"insert_activation(node={node}, activation={phi})")
+    child = morphs.apply(net, f"deepen(node={node}, kernel=[3, 3], activation={phi})")
+    assert not any(node.op.kind == "p_activation" for node in child.network.graph)
+    assert child.drift.eval < 1e-10
+
+
+def test_an_a_is_inserted_where_the_next_function_lets_some_gradient_through():
+    net = lively(morphs.parse_graph(POOLED.format(between="p = avg_pool2d(c, kernel=2)", phi="relu")))
+    child = morphs.apply(net, "insert_activation(node=c)").network
+    assert bool((train(child).weights["act1", "a"] != 1).all())
+
+
+@given(data=st.data())
+@settings(max_examples=60)
+def test_every_a_that_a_site_inserts_can_learn(data):
+    """With some weights of the parent's, that is: small networks are often dead where a would learn."""
+    graph = data.draw(networks(most=4)).graph
+    menu = {"activation": ("relu", "relu6", "tanh")}
+    blank = lively(graph)
+    moves = [move for kind in (InsertActivation, Deepen) for move in kind.sites(blank, options=menu)]
+    assume(moves)
+    move = data.draw(st.sampled_from(moves))
+    for seed in range(20):
+        child = morphs.apply(lively(graph, seed), move, seed=seed, measure=False).network
+        new = {node.name for node in child.graph if node.op.kind == "p_activation"} - {n.name for n in graph}
+        if all(gradient(child, name).any() for name in new):
+            return
+    raise AssertionError(f"{move} inserts an a that never learns:\n{child.graph.text()}")
+
+
+def gradient(net: morphs.Network, name: str) -> torch.Tensor:
+    """Of the a of a P-activation, for random data and a random linear loss."""
+    draws = torch.Generator().manual_seed(0)
+    inputs = [
+        torch.randn(64, *net.graph.shape(node.name), generator=draws, dtype=net.dtype)
+        for node in net.graph.inputs
+    ]
+    module = net.to_torch().train()
+    out = module(*(3 * x for x in inputs))
+    (out * torch.randn(out.shape, generator=draws, dtype=net.dtype)).sum().backward()
+    return module.get_submodule(name).a.grad
+
+
+def test_a_projection_of_what_is_never_negative_has_no_dead_unit():
+    text = """
+        x = input(size=[3, 6, 6]); c = conv2d(x, channels=2, kernel=3, padding=1); r = relu(c)
+        d = conv2d(r, channels=8, kernel=3, padding=1); e = relu(d); f = flatten(e); l = linear(f, features=3)
+        out = output(l)"""
+    for seed in range(8):
+        child = morphs.apply(
+            lively(morphs.parse_graph(text)),
+            "add_skip(source=r, target=d, how=concat, project=true)",
+            seed=seed,
+        )
+        (bridge,) = {node for node, _ in child.network.weights} - {"c", "d", "l"}
+        assert bool((child.network.weights[bridge, "weight"].amax(1) > 0).all())
 
 
 @pytest.mark.parametrize("node", ["c", "d", "h"])
