@@ -12,22 +12,37 @@ from morphs.move import Origin
 from morphs.network import Key
 from morphs.torch_io.to_torch import module_path
 
+State = dict[str, Any]  # what an optimizer remembers of one parameter
+
+# State that doesn't begin at zero, and the setting of its group that it begins at: of Adagrad and of Rprop.
+STARTS = {"sum": "initial_accumulator_value", "step_size": "lr"}
+# State of Adafactor that may look like the parameter where that has a single row or column.
+FACTORED = ("row_var", "col_var")
+
 
 def carry(optimizer: Optimizer, parent_module: nn.Module, child_module: nn.Module, child: Child) -> Optimizer:
     """An optimizer of the same class for `child_module`, hyper-parameters kept, group by group.
 
     State of a parameter's shape (momentum, Adam moments) is carried along `child.origin`: kept entries keep
-    it, new ones start at zero. Other state (step counts) is kept with the parameter. A parameter that the
-    parent's optimizer leaves alone is left alone. A parameter made anew stays in the group of the parent's
-    parameter of its name; where there is none, it joins the first group with weight decay, or the first one
-    without if it has fewer than two axes (group 0 where there is no such group).
+    it, new ones start as they would in a fresh optimizer, at zero in most. Scalars (step counts) are kept with the
+    parameter. State of another shape (Adafactor's factored moments) has no entry for each of the parameter's: where
+    the parameter's entries changed place or number, all its state starts anew.
 
-    Raises WeightsError when a module's parameters aren't those of the networks.
+    A parameter that the parent's optimizer leaves alone is left alone. A parameter made anew stays in the group of
+    the parent's parameter of its name; where there is none, it joins the first group with weight decay, or the first
+    one without if it has fewer than two axes (group 0 where there is no such group). Where the optimizer knows its
+    parameters' names they are those of `child_module`.
+
+    The modules are those of one step: after a chain of moves, carry through each child in turn.
+
+    Raises WeightsError when a module's parameters aren't those of the networks, and where the optimizer keeps state
+    of all parameters together (LBFGS).
     """
+    _check_state(optimizer)
     before, after = _parameters(parent_module), _parameters(child_module)
     group_of = {id(p): number for number, group in enumerate(optimizer.param_groups) for p in group["params"]}
     members: list[list[Tensor]] = [[] for _ in optimizer.param_groups]
-    states: list[tuple[Tensor, dict[str, Any]]] = []
+    states: list[tuple[Tensor, State]] = []
     for key, param in child.network.graph.params.items():
         if not param.trainable:
             continue
@@ -39,28 +54,52 @@ def carry(optimizer: Optimizer, parent_module: nn.Module, child_module: nn.Modul
             continue
         members[number].append(new)
         if old is not None and optimizer.state.get(old):
-            states.append((new, {k: _carried(v, old, origin) for k, v in optimizer.state[old].items()}))
+            group = optimizer.param_groups[number]
+            states.append((new, _carried(optimizer.state[old], old, new, origin, group)))
     if not any(id(parameter) in group_of for parameter in before.values()):
         raise WeightsError(
             "carry: the optimizer steps no parameter of the parent module; pass the module it steps"
         )
-    return _rebuilt(optimizer, members, states)
+    return _rebuilt(optimizer, members, states, child_module)
+
+
+def _check_state(optimizer: Optimizer) -> None:
+    """Raise WeightsError for state that isn't one tensor or number for each parameter."""
+    for state in optimizer.state.values():
+        for name, value in state.items():
+            if value is not None and not isinstance(value, (Tensor, bool, int, float)):
+                kind = type(optimizer).__name__
+                raise WeightsError(
+                    f"carry: {kind} keeps a {type(value).__name__} ({name}) whose entries belong to no one "
+                    f"parameter; make a new {kind} for the child module"
+                )
 
 
 def _rebuilt(
-    optimizer: Optimizer, members: list[list[Tensor]], states: list[tuple[Tensor, dict[str, Any]]]
+    optimizer: Optimizer, members: list[list[Tensor]], states: list[tuple[Tensor, State]], module: nn.Module
 ) -> Optimizer:
-    """An optimizer of the same class and settings that steps `members`, group by group, from `states`."""
-    groups = [
-        {**group, "params": params} for group, params in zip(optimizer.param_groups, members, strict=True)
-    ]
+    """An optimizer of the same class and settings that steps `members` of `module`, group by group, from `states`."""
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    groups: list[dict[str, Any]] = []
+    for group, params in zip(optimizer.param_groups, members, strict=True):
+        groups.append({**_copied(group), "params": params})
+        if "param_names" in group:
+            groups[-1]["param_names"] = [names[id(parameter)] for parameter in params]
     accepted = signature(type(optimizer)).parameters  # AdamW's defaults hold one that it doesn't take
-    settings = {name: value for name, value in optimizer.defaults.items() if name in accepted}
+    settings = {name: value for name, value in _copied(optimizer.defaults).items() if name in accepted}
     make: Any = type(optimizer)
     carried: Optimizer = make(groups, **settings)
     for parameter, state in states:
-        carried.state[parameter] = state
+        if state:
+            carried.state[parameter] = state
     return carried
+
+
+def _copied(settings: dict[str, Any]) -> dict[str, Any]:
+    """`settings` whose tensors, such as a learning rate on an accelerator, are copies: they are written to in place."""
+    return {
+        name: v.clone() if isinstance(v, Tensor) else v for name, v in settings.items() if name != "params"
+    }
 
 
 def _parameters(module: nn.Module) -> dict[str, Tensor]:
@@ -80,10 +119,34 @@ def _find(parameters: dict[str, Tensor], key: Key, whose: str) -> Tensor:
     return parameters[_path(key)]
 
 
-def _carried(value: Any, old: Tensor, origin: Origin) -> Any:
-    if not isinstance(value, Tensor):
-        return value
-    return origin.gather(value).clone() if value.shape == old.shape and old.dim() > 0 else value.clone()
+def _carried(state: State, old: Tensor, new: Tensor, origin: Origin, group: State) -> State:
+    """The state of `new`, made of `old` as `origin` says; empty where some of it can't follow."""
+    if origin.entries is None and all(index is None for index in origin.axes):
+        if old.shape != new.shape:
+            raise _misfit(old, new, origin)
+        return {name: v.clone() if isinstance(v, Tensor) else v for name, v in state.items()}
+    carried: State = {}
+    for name, value in state.items():
+        if not isinstance(value, Tensor) or value.dim() == 0:
+            carried[name] = value.clone() if isinstance(value, Tensor) else value
+        elif value.shape != old.shape or name in FACTORED:
+            return {}
+        else:
+            try:
+                carried[name] = origin.gather(value, float(group.get(STARTS.get(name, ""), 0.0)))
+            except (IndexError, RuntimeError):
+                raise _misfit(old, new, origin) from None
+            if carried[name].shape != new.shape:
+                raise _misfit(old, new, origin)
+    return carried
+
+
+def _misfit(old: Tensor, new: Tensor, origin: Origin) -> WeightsError:
+    assert origin.source is not None
+    return WeightsError(
+        f"carry: the parent module's {_path(origin.source)} of shape {tuple(old.shape)} did not become the child's of "
+        f"{tuple(new.shape)} in this move; pass the modules of one step, and after a chain of each in turn"
+    )
 
 
 def _group_for_new(parameter: Tensor, optimizer: Optimizer) -> int:

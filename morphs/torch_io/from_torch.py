@@ -32,7 +32,8 @@ def from_torch(module: nn.Module, example_inputs: Tensor | Sequence[Tensor]) -> 
     Nodes are named after the modules' own paths (`layer1.0.conv1`; `layer0` for the 0 of an unnamed Sequential),
     calls of functions after module and function (`layer1.0.add`), a second use `…_2`. Inputs keep the names of
     the forward's arguments, numbered where their order by name would be another. PReLU becomes a P-activation,
-    whose slope a training loop keeps within [0, 1].
+    whose slope a training loop keeps within [0, 1]. A Network is a value without requires_grad: parameters that were
+    frozen in `module` are not in the copy's `to_torch()`; freeze them again by their paths.
 
     Raises UnsupportedModule naming the module or function that can't be expressed, and what to do instead, and
     WeightsError where a tensor isn't finite.

@@ -51,7 +51,8 @@ def to_torch(network: Network) -> nn.Module:
     """A torch.fx.GraphModule (an ordinary nn.Module) that computes `network`, on copies of its weights.
 
     It reads one positional tensor for each Input node, in canonical order. torch.compile and torch.export
-    accept it.
+    accept it. All its parameters require gradients: a Network doesn't know which were frozen, so set
+    requires_grad=False again on those.
     """
     graph = network.graph
     modules: dict[str, nn.Module] = {}

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from strategies import lively, some_batches
+from strategies import lively, ripe, some_batches
 from torch import nn
 
 import morphs
@@ -29,7 +29,9 @@ MOVES = (
     "add_skip(source=x, target=d, project=true)",
     "deepen(node=r, norm=true)", "insert_activation(node=c)", "insert_dropout(node=p)", "subnet(node=d)",
     "squeeze_excite(node=r, channels=2)", "merge_groups(node=e, groups=2)", "reparameterise(node=n, how=norm)",
-    "narrow(node=d, to=2)", "remove_layer(node=d, instead=r)",
+    "narrow(node=d, to=2)", "remove_layer(node=d, instead=r)", "widen(node=c, to=7, how=gradient)",
+    "split_groups(node=d, groups=2)", "retire(node=p, becomes=activation)",
+    "compact(node=l, channels=6, keep=0.5, rows=8)",
 )  # fmt: skip
 
 
@@ -56,9 +58,15 @@ def grown(move: str, make, groups=grouped):
     optimizer = make(groups(parent))
     step(parent, optimizer)
     trained = net.with_weights_from(parent)
+    if type(morphs.parse(move)).check_weights is not morphs.Move.check_weights:
+        trained = ripe(trained)
     child = morphs.apply(trained, move, batches=some_batches(net))
     module = child.network.to_torch()
     return parent, optimizer, child, module, morphs.carry(optimizer, parent, module, child)
+
+
+def test_there_is_a_case_for_every_move():
+    assert {text.partition("(")[0] for text in MOVES} == {move.name for move in morphs.MOVES}
 
 
 @pytest.mark.parametrize("move", MOVES)
@@ -153,3 +161,151 @@ def test_modules_that_are_not_the_networks_are_refused():
         morphs.carry(optimizer, nn.Linear(2, 2), module, child)
     with pytest.raises(WeightsError, match="steps no parameter"):
         morphs.carry(optimizer, child.network.to_torch(), module, child)
+
+
+@pytest.mark.parametrize(
+    "move", ["deepen(node=r, kernel=[3, 3])", "narrow(node=d, to=2)", "widen(node=d, to=6)"]
+)
+def test_named_parameters_bear_the_names_of_the_child(move):
+    def named(module):
+        return [
+            {"params": [(n, p) for n, p in module.named_parameters() if p.dim() >= 2], "weight_decay": 0.1},
+            {"params": [(n, p) for n, p in module.named_parameters() if p.dim() < 2]},
+        ]
+
+    _, optimizer, _, module, carried = grown(move, OPTIMIZERS["sgd"], named)
+    names = {id(p): name for name, p in module.named_parameters()}
+    for group in carried.param_groups:
+        assert group["param_names"] == [names[id(p)] for p in group["params"]]
+    assert "conv1.weight" not in optimizer.param_groups[0]["param_names"], "the parent's were written to"
+    assert sum(len(group["param_names"]) for group in carried.state_dict()["param_groups"]) == len(names)
+
+
+def test_a_named_group_that_lost_its_last_parameter_stays():
+    def named(module):
+        of_d = [(n, p) for n, p in module.named_parameters() if n.startswith("d.")]
+        return [{"params": [(n, p) for n, p in module.named_parameters() if n[:2] != "d."]}, {"params": of_d}]
+
+    _, _, _, _, carried = grown("remove_layer(node=d, instead=r)", OPTIMIZERS["sgd"], named)
+    assert carried.param_groups[1]["params"] == carried.param_groups[1]["param_names"] == []
+
+
+def test_factored_moments_start_anew_where_their_parameter_changed_its_shape():
+    parent, optimizer, _, module, carried = grown("widen(node=c, to=7)", torch.optim.Adafactor)
+    kept, changed = module.e.weight, module.d.weight
+    assert torch.equal(carried.state[kept]["row_var"], optimizer.state[parent.e.weight]["row_var"])
+    assert carried.state[kept]["row_var"] is not optimizer.state[parent.e.weight]["row_var"]
+    assert not carried.state[changed]
+    assert len(carried.state[module.n.weight]["variance"]) == 7  # of the parameter's shape: carried
+    step(module, carried, seed=1)
+
+
+@pytest.mark.parametrize("width", [1, 4])
+def test_factored_moments_of_a_single_column_are_not_taken_for_ones_of_each_entry(width):
+    net = lively(
+        morphs.parse_graph(f"""
+        x = input(size=[{width}]); h = linear(x, features=1); r = tanh(h)
+        l = linear(r, features={width}); out = output(l)
+        """)
+    )
+    parent = net.to_torch()
+    optimizer = torch.optim.Adafactor(parent.parameters())
+    inputs = torch.randn(5, width, dtype=torch.float64)
+    parent(inputs).square().sum().backward()
+    optimizer.step()
+    child = morphs.apply(net.with_weights_from(parent), "widen(node=h, to=3)")
+    module = child.network.to_torch()
+    carried = morphs.carry(optimizer, parent, module, child)
+    module(inputs).square().sum().backward()
+    carried.step()
+
+
+@pytest.mark.parametrize(
+    ("make", "entry", "start"),
+    [
+        (lambda groups: torch.optim.Rprop(groups, lr=0.01), "step_size", 0.01),
+        (lambda groups: torch.optim.Adagrad(groups, initial_accumulator_value=0.3), "sum", 0.3),
+    ],
+    ids=["rprop", "adagrad"],
+)
+def test_state_that_does_not_begin_at_zero_begins_as_in_a_fresh_optimizer(make, entry, start):
+    parent, optimizer, child, module, carried = grown("widen(node=c, to=7)", make, lambda m: m.parameters())
+    origin, moment = child.origin["c", "weight"], optimizer.state[parent.c.weight][entry]
+    assert torch.equal(carried.state[module.c.weight][entry], origin.gather(moment, start))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda groups: torch.optim.Adam(groups, lr=0.01, foreach=True),
+        lambda groups: torch.optim.SGD(groups, lr=0.01, momentum=0.9, fused=True),
+        lambda groups: torch.optim.AdamW(groups, lr=0.01, fused=True),
+        lambda groups: torch.optim.NAdam(groups, lr=0.01),
+        lambda groups: torch.optim.ASGD(groups, lr=0.01),
+        lambda groups: torch.optim.Adamax(groups, lr=0.01),
+    ],
+    ids=["foreach", "fused sgd", "fused adamw", "nadam", "asgd", "adamax"],
+)
+def test_the_carried_optimizer_steps_as_the_old_one_would(make):
+    """After a move that changes no parameter, both make the same step."""
+    parent, optimizer, _, module, carried = grown("insert_dropout(node=p)", make)
+    for which in (parent, module):
+        which.eval()
+    step(parent, optimizer, seed=1)
+    step(module, carried, seed=1)
+    for old, new in zip(parent.parameters(), module.parameters(), strict=True):
+        assert torch.equal(old, new)
+
+
+def test_flags_are_kept_and_tensors_among_them_are_copies():
+    def make(groups):
+        return torch.optim.Adam(groups, lr=torch.tensor(0.01), capturable=True)
+
+    parent = lively(morphs.parse_graph(TEXT)).to_torch()
+    _, _, child, module, _ = grown("widen(node=d, to=6)", OPTIMIZERS["adam"])
+    optimizer = make(parent.parameters())
+    carried = morphs.carry(optimizer, parent, module, child)
+    assert carried.param_groups[0]["capturable"] is carried.defaults["capturable"] is True
+    carried.param_groups[0]["lr"].fill_(1.0)
+    carried.defaults["lr"].fill_(1.0)
+    assert optimizer.param_groups[0]["lr"] == optimizer.defaults["lr"] == torch.tensor(0.01)
+
+
+def test_state_of_all_parameters_together_is_refused():
+    net = lively(morphs.parse_graph(TEXT))
+    parent, child = net.to_torch(), morphs.apply(net, "insert_dropout(node=p)")
+    optimizer, module = torch.optim.LBFGS(parent.parameters()), child.network.to_torch()
+    assert isinstance(morphs.carry(optimizer, parent, module, child), torch.optim.LBFGS)  # it has none yet
+
+    def closure():
+        optimizer.zero_grad()
+        loss = parent(torch.ones(2, 3, 6, 6, dtype=torch.float64)).square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    with pytest.raises(WeightsError, match=r"LBFGS keeps a list \(al\).*; make a new LBFGS") as caught:
+        morphs.carry(optimizer, parent, module, child)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_optimizer_goes_through_a_chain_child_by_child():
+    net = lively(morphs.parse_graph(TEXT))
+    parent = net.to_torch()
+    optimizer = OPTIMIZERS["sgd"](grouped(parent))
+    step(parent, optimizer)
+    momentum = optimizer.state[parent.c.weight]["momentum_buffer"]
+    chain = "widen(node=c, to=7); deepen(node=r, kernel=[3, 3]); widen(node=c, to=9)"
+    children = list(morphs.apply_chain(net.with_weights_from(parent), chain))
+    with pytest.raises(
+        WeightsError, match="; pass the modules of one step, and after a chain of each in turn"
+    ):
+        morphs.carry(optimizer, parent, children[-1].network.to_torch(), children[-1])
+    module, carried = parent, optimizer
+    for child in children:
+        before, module = module, child.network.to_torch()
+        carried = morphs.carry(carried, before, module, child)
+    for child in children:
+        momentum = child.origin["c", "weight"].gather(momentum)
+    assert torch.equal(carried.state[module.c.weight]["momentum_buffer"], momentum)
+    step(module, carried, seed=1)
