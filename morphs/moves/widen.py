@@ -33,8 +33,8 @@ class Widen(Move):
     whichever side is smaller; zero *incoming* weights leave ReLU units dead.
     how="gradient": as zero, but the incoming weights of the new channels are those for which the outgoing ones
     get the largest gradient on the given batches, in train mode without dropout (GradMax; see `steepest`). They are
-    as large as the others of their layer; biases start at zero. At most 512 examples are looked at, each about a
-    hundred times.
+    as large as the others of their layer; biases start at zero. At most 512 examples are looked at, in at most
+    42 forward and 63 backward passes.
     """
 
     name: ClassVar[str] = "widen"
