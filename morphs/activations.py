@@ -40,6 +40,8 @@ def register_activation(
     argument, to jump, or to give NaN, infinity or no gradient; and where it contradicts a trait. Registering the
     same function again is no error.
     """
+    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise _refused(name, "it is no name", "give a text")
     if name in REGISTERED and REGISTERED[name] is function:
         return
     _check_name(name)

@@ -16,13 +16,14 @@ from morphs.errors import (
     DriftExceeded,
     LimitExceeded,
     MorphError,
+    NeedsData,
     ParseError,
     UnsupportedModule,
     WeightsError,
 )
 from morphs.graph.arch import ArchGraph
-from morphs.held_out import Checked, HeldOut
-from morphs.limits import Limits
+from morphs.held_out import DRY, Checked, HeldOut, ReadOnce
+from morphs.limits import Limits, require_limits
 from morphs.move import Batch, Context, Loss, Move, Origin, Origins, Preserves
 from morphs.moves import MOVES
 from morphs.network import Key, Network
@@ -51,13 +52,15 @@ def parse(text: str) -> Move:
 
     Raises ParseError saying what is wrong.
     """
+    if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ParseError(f"parse: a {type(text).__name__} is no text; give one such as widen(node=c3, to=96)")
     try:
         name, keywords = _read_json(text) if text.lstrip().startswith("{") else _read_call(text)
         known = {move.name: move for move in MOVES}
         if name not in known:
             raise ValueError(f"there is no move {name!s:.80}; choose one of {', '.join(known)}")
         return build(known[name], keywords, partial=True)
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError) as error:
         raise ParseError(f"move {text.strip()[:120]!r}: {error}") from None
 
 
@@ -69,10 +72,13 @@ def _read_call(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def _read_json(text: str) -> tuple[str, dict[str, Any]]:
-    keywords: dict[str, Any] = json.loads(text, parse_constant=refuse_constant)
+    try:
+        keywords: dict[str, Any] = json.loads(text, parse_constant=refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it is no JSON ({error}); give what to_json wrote") from None
     name = keywords.pop("move", None)
     if not isinstance(name, str):
-        raise ValueError("its JSON does not name a move")
+        raise ValueError('its JSON does not name a move; give one as "move"')
     return name, keywords
 
 
@@ -106,6 +112,7 @@ def apply(
     probe doesn't fit.
     """
     bound_move = _read(network, move, seed)
+    require_limits(limits, "apply")
     graph = bound_move.reshape(network.graph)
     broken = limits.violation(graph) if limits is not None else None
     if broken is not None:
@@ -208,9 +215,25 @@ def apply_chain(
     measure: bool = True,
     limits: Limits | None = None,
 ) -> Iterator[Child]:
-    """The children of a chain of moves, one after the other; step i draws from seed + i. See `apply`."""
+    """The children of a chain of moves, one after the other; step i draws from seed + i. See `apply`.
+
+    Its errors say which step of several failed, counted from 1. Every step reads batches from their start, so an
+    iterator, which can be read once, suits chains with one move that looks at data.
+    """
+    if not isinstance(moves, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ParseError(
+            f"apply_chain: {moves!r:.80} is no chain; give a list of moves, or their text parted by ;"
+        )
     chain = parse_chain(moves) if isinstance(moves, str) else tuple(moves)
+    once = ReadOnce(batches) if isinstance(batches, Iterator) else None
     for step, move in enumerate(chain):
-        child = apply(network, move, seed + step, batches, loss, probe, measure, limits)
+        before = once.read if once else 0
+        try:
+            child = apply(network, move, seed + step, once or batches, loss, probe, measure, limits)
+        except MorphError as error:
+            if len(chain) > 1:
+                dry = before and once and once.ended and isinstance(error, NeedsData)
+                error.args = (f"step {step + 1}: {error}{DRY if dry else ''}",)
+            raise
         yield child
         network = child.network

@@ -5,9 +5,10 @@
     │   ├── ShapeError         an op can't take the tensors it is given
     │   └── CodecError         a text or JSON is not a graph
     ├── ActivationError        a function can't be registered as an activation
-    ├── WeightsError           weights are missing, have the wrong shape, or are not finite
+    ├── WeightsError           weights are missing, have the wrong shape, are not finite, or can't be made
+    ├── LimitsError            limits are no positive numbers (a ValueError too)
     ├── MoveError
-    │   ├── ParseError         a text is not a move
+    │   ├── ParseError         a text is not a move, or options are not its menu
     │   ├── IllegalMove        the move can't be applied at this site
     │   │   └── NoFactoring    no exact factoring with these channels and kernels exists
     │   ├── LimitExceeded      the child would break a limit
@@ -40,7 +41,11 @@ class ActivationError(MorphError):
 
 
 class WeightsError(MorphError):
-    """Weights are missing, superfluous, of the wrong shape, or not finite."""
+    """Weights are missing, superfluous, of the wrong shape, not finite, or can't be made."""
+
+
+class LimitsError(MorphError, ValueError):
+    """Limits are no positive numbers."""
 
 
 class MoveError(MorphError):
@@ -48,7 +53,7 @@ class MoveError(MorphError):
 
 
 class ParseError(MoveError):
-    """A text is not a move."""
+    """A text is not a move, or options are not its menu."""
 
 
 class IllegalMove(MoveError):

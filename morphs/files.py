@@ -16,9 +16,15 @@ GRAPH_FILE, WEIGHTS_FILE = "graph.json", "weights.safetensors"
 
 
 def save(network: Network, folder: str | os.PathLike[str]) -> None:
-    """Write graph.json and weights.safetensors into `folder`, which is made if need be."""
+    """Write graph.json and weights.safetensors into `folder`, which is made if need be.
+
+    Raises CodecError where that is a file, or lies below one. A full or failing disk is an OSError.
+    """
     place = Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise CodecError(f"save: {place} is, or lies below, a file; name a folder") from None
     graph, weights = pack(network)
     (place / GRAPH_FILE).write_text(graph, encoding="ascii")
     (place / WEIGHTS_FILE).write_bytes(weights)

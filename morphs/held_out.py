@@ -14,6 +14,23 @@ EVERY = 5  # one example in five is kept back …
 MOST = 128  # … until there are so many
 
 
+DRY = "; batches is an iterator, which an earlier step has read to its end: give a list or a loader"
+
+
+class ReadOnce:
+    """Passes batches of an iterator on, and knows how many it `read` and whether that `ended`."""
+
+    def __init__(self, batches: Iterator[Batch]) -> None:
+        self._batches = batches
+        self.read, self.ended = 0, False
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self._batches:
+            self.read += 1
+            yield batch
+        self.ended = True
+
+
 class Checked:
     """Passes batches on that fit the inputs of `graph`. Raises NeedsData at one that doesn't."""
 

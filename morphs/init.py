@@ -5,6 +5,7 @@ from math import prod, sqrt
 import torch
 from torch import Tensor
 
+from morphs.errors import WeightsError
 from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import BatchNorm, Conv2d, Linear, PActivation
 from morphs.network import Key, Network
@@ -14,8 +15,10 @@ def init(graph: ArchGraph, seed: int = 0, dtype: torch.dtype = torch.float32) ->
     """A network with fresh weights: He-normal (fan in, gain √2; arXiv 1502.01852) matrices and filters, zero
     biases, neutral batch norms, P-activations at a = 0 (plain φ) and scales at 1.
 
-    The same graph and seed give the same weights.
+    The same graph and seed give the same weights. Raises WeightsError for a seed that is none.
     """
+    if type(seed) is not int or not 0 <= seed < 2**63:
+        raise WeightsError(f"init: seed {seed!r:.40} is no seed; give a whole number from 0 to 2**63 - 1")
     generator = torch.Generator().manual_seed(seed)
     weights: dict[Key, Tensor] = {}
     for owner, name in graph.params:

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
+from typing import Any
 
+from morphs.errors import LimitsError
 from morphs.graph.arch import ArchGraph
 
 
@@ -11,6 +13,8 @@ from morphs.graph.arch import ArchGraph
 class Limits:
     """Upper bounds, each None for no bound: trainable parameters, multiply-adds and activation elements of one
     image, layers with weights on one path, nodes, channels of the widest feature map or vector of a layer.
+
+    Raises LimitsError for a bound that is no positive number.
     """
 
     params: int | None = None
@@ -24,9 +28,9 @@ class Limits:
         for field in fields(self):
             value = getattr(self, field.name)
             if value is not None and type(value) not in (int, float):
-                raise ValueError(f"limit {field.name}={value!r} is no number; give a positive number")
+                raise LimitsError(f"limit {field.name}={value!r} is no number; give a positive number")
             if value is not None and value < 1:
-                raise ValueError(
+                raise LimitsError(
                     f"limit {field.name}={value} is below 1, so no network fits; give a positive number"
                 )
 
@@ -37,6 +41,13 @@ class Limits:
             if most is not None and (value := measure(graph)) > most:
                 return f"{name} would be {value}, more than the limit {most}"
         return None
+
+
+def require_limits(limits: Any, place: str) -> None:
+    """Raise LimitsError when `limits` is neither Limits nor None."""
+    if limits is not None and not isinstance(limits, Limits):
+        fact = f"{place}: limits is of type {type(limits).__name__}"
+        raise LimitsError(f"{fact}; give morphs.Limits(params=2e6) or the like")
 
 
 MEASURES: Mapping[str, Callable[[ArchGraph], int]] = MappingProxyType({

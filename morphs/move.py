@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from morphs.errors import IllegalMove, NeedsData, ShapeError
+from morphs.errors import IllegalMove, NeedsData, ShapeError, UnsupportedModule
 from morphs.graph.arch import ArchGraph
 from morphs.graph.codec import canonical_json
-from morphs.limits import Limits
+from morphs.limits import Limits, require_limits
+from morphs.menus import check_menu
 from morphs.network import Key, Network
 from morphs.textform import format_call
 
@@ -200,6 +201,9 @@ class Move(ABC):
         """Every legal, fully bound move of this kind, with children that keep `limits`.
 
         options: the move's finite menu, a mapping from choice to values; what it leaves out has defaults.
+
+        Raises ParseError for a menu that `morphs.menus` refuses, LimitsError and UnsupportedModule for what are no
+        limits and no network.
         """
         return (move for move, reason in cls._judged(network, limits, options) if reason is None)
 
@@ -218,9 +222,19 @@ class Move(ABC):
     def _judged(
         cls, network: Network | ArchGraph, limits: Limits | None, options: Options | None
     ) -> Iterator[tuple[Self, str | None]]:
-        """Every candidate, with the reason against it or None."""
+        """Every candidate, with the reason against it or None. What is given is checked at once."""
+        if not isinstance(network, (Network, ArchGraph)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            fact = f"{cls.name}: a {type(network).__name__} is neither a Network nor an ArchGraph"
+            raise UnsupportedModule(f"{fact}; make one with morphs.from_torch(module, example_inputs)")
+        require_limits(limits, cls.name)
+        return cls._judge_each(network, limits, {} if options is None else check_menu(cls, options))
+
+    @classmethod
+    def _judge_each(
+        cls, network: Network | ArchGraph, limits: Limits | None, options: Options
+    ) -> Iterator[tuple[Self, str | None]]:
         graph = network.graph if isinstance(network, Network) else network
-        for move in dict.fromkeys(cls.candidates(graph, options or {})):  # menus may lead to one move twice
+        for move in dict.fromkeys(cls.candidates(graph, options)):  # menus may lead to one move twice
             try:
                 child = move.offer(graph)
                 if isinstance(network, Network):

@@ -31,8 +31,9 @@ def parse_call(text: str) -> tuple[str, list[Any], dict[str, Any]]:
     """(name, positional values, keyword values). Raises ValueError with the reason."""
     match = CALL.fullmatch(text)
     if match is None:
-        fact = "a bracket is not closed, so it" if text.count("(") > text.count(")") else "it"
-        raise ValueError(f"{fact} has not the form name(key=value, …)")
+        if text.count("(") > text.count(")"):
+            raise ValueError("a bracket is not closed, so it has not the form name(key=value, …); close it")
+        raise ValueError("it has not the form name(key=value, …); write it so")
     positional: list[Any] = []
     keywords: dict[str, Any] = {}
     for part in split(match[2], ","):
@@ -40,7 +41,9 @@ def parse_call(text: str) -> tuple[str, list[Any], dict[str, Any]]:
         if not equals:
             positional.append(parse_value(part))
         elif not WORD.fullmatch(key.strip()) or key.strip() in keywords:
-            raise ValueError(f"{key.strip()!r} is no key, or is given twice")
+            raise ValueError(
+                f"{key.strip()!r} is no key, or is given twice; give each key once, in letters, digits and underscores"
+            )
         else:
             keywords[key.strip()] = parse_value(value)
     return match[1], positional, keywords
@@ -51,22 +54,24 @@ def parse_value(text: str, depth: int = 0) -> Any:
     text = text.strip()
     if text.startswith("["):
         if not text.endswith("]") or depth == DEEPEST:
-            raise ValueError(f"{text[:80]!r} is no list, or is nested more than {DEEPEST} deep")
+            raise ValueError(f"{text[:80]!r} is no list, or is nested more than {DEEPEST} deep; write [1, 2]")
         return [parse_value(part, depth + 1) for part in split(text[1:-1], ",")]
     if WORD.fullmatch(text) and text not in JSON_WORDS:
         return text
     try:
         value = json.loads(text, parse_constant=refuse_constant)
     except (ValueError, RecursionError):
-        raise ValueError(f"{text[:80]!r} is neither a JSON value nor a bare word") from None
+        raise ValueError(
+            f"{text[:80]!r} is neither a JSON value nor a bare word; put a text in double quotes"
+        ) from None
     if isinstance(value, (dict, list)):
-        raise ValueError(f"{text[:80]!r} is no scalar")
+        raise ValueError(f"{text[:80]!r} is no scalar; write a number, a word, true, false or null")
     return value
 
 
 def refuse_constant(word: str) -> None:
     """For json.loads: NaN and infinities are no JSON. Raises ValueError."""
-    raise ValueError(f"{word} is no JSON number")
+    raise ValueError(f"{word} is no JSON number; give a finite number")
 
 
 def split(text: str, separator: str) -> list[str]:

@@ -34,7 +34,11 @@ def build(cls: type[T], values: Mapping[str, Any], partial: bool = False) -> T:
         f.name for f in fields(cls) if f.name not in values and not (partial and f.default is not MISSING)
     ]
     if missing:
-        raise TypeError(f"{', '.join(missing)} is missing")
+        raise TypeError(
+            f"{', '.join(missing)} is missing; give it"
+            if len(missing) == 1
+            else f"{', '.join(missing)} are missing; give them"
+        )
     checked: dict[str, Any] = {}
     for name, value in values.items():
         try:
@@ -54,14 +58,14 @@ def conform(value: Any, hint: Any) -> Any:
             except TypeError:
                 continue
     elif origin is Literal:
-        if value in args and isinstance(value, str):
+        if isinstance(value, str) and value in args:
             return value
-        raise TypeError(f"{value!r} is none of {', '.join(map(str, args))}")
+        raise TypeError(f"{_shown(value)} is none of {', '.join(map(str, args))}; choose one of them")
     elif origin is tuple and isinstance(value, (list, tuple)):
         items = cast(list[Any], value)
         each = [args[0]] * len(items) if args[-1] is Ellipsis else list(args)
         if len(each) != len(items):
-            raise TypeError(f"{value!r} has not {len(each)} values")
+            raise TypeError(f"{_shown(value)} has not {len(each)} values; give {len(each)}")
         return tuple(conform(item, one) for item, one in zip(items, each, strict=True))
     elif hint is float and type(value) in (int, float):
         if abs(value) <= sys.float_info.max:  # neither infinite, NaN nor too large
@@ -70,7 +74,12 @@ def conform(value: Any, hint: Any) -> Any:
         return None
     elif type(value) is hint:
         return value
-    raise TypeError(f"{value!r} is not {_in_words(hint)}")
+    raise TypeError(f"{_shown(value)} is not {_in_words(hint)}; give one")
+
+
+def _shown(value: Any) -> str:
+    """`value` within one line."""
+    return " ".join(repr(value).split())[:80]
 
 
 def _in_words(hint: Any) -> str:
@@ -78,6 +87,8 @@ def _in_words(hint: Any) -> str:
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         return " or ".join(_in_words(option) for option in args if option is not NoneType)
+    if origin is Literal:
+        return " or ".join(map(str, args))
     if origin is tuple:
         return "a list" if args[-1] is Ellipsis else f"a list of {len(args)}, such as [3, 3]"
     return WORDS.get(hint, f"a {getattr(hint, '__name__', hint)}")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from morphs import ArchGraph, Limits, Preserves, cost, graph_from_json, parse_chain
+from morphs.errors import MorphError
 from nas.config import RunConfig
 from nas.data import SearchData
 from nas.errors import UserError
@@ -33,8 +34,11 @@ class Plan:
 
 
 def make_plan(config: RunConfig, data: SearchData) -> Plan:
-    """The plan of a run. Raises UserError when the seed network already breaks a limit."""
-    space = SPACES[config.space](data.input_shape, len(data.classes))
+    """The plan of a run. Raises UserError when the seed network already breaks a limit, or the space is ill-formed."""
+    try:
+        space = SPACES[config.space](data.input_shape, len(data.classes))
+    except MorphError as error:
+        raise UserError(f'search: space "{config.space}": {error}') from None
     limits = Limits(**{**_set(space.limits), **config.limits})
     broken = limits.violation(space.seed)
     if broken is not None:

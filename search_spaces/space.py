@@ -5,17 +5,25 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from morphs import ArchGraph, Limits, Move
+from morphs.menus import check_menu
 
 Shape = tuple[int, int, int]  # (C, H, W)
 
 
 @dataclass(frozen=True)
 class Space:
-    """A seed graph, (move class, options) pairs, and limits that a run's own limits tighten."""
+    """A seed graph, (move class, options) pairs, and limits that a run's own limits tighten.
+
+    Raises ParseError where options are not the menu of their move.
+    """
 
     seed: ArchGraph
     moves: tuple[tuple[type[Move], Mapping[str, Any]], ...]
     limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        for move, options in self.moves:
+            check_menu(move, options)
 
 
 SpaceFunction = Callable[[Shape, int], Space]  # (input shape, number of classes) -> Space

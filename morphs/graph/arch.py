@@ -313,7 +313,7 @@ def canonical_order(nodes: tuple[Node, ...]) -> list[Node]:
         done = {node.name for node in order}
         stuck = nx.DiGraph((s, n.name) for n in nodes if n.name not in done for s in n.inputs)
         cycle = " -> ".join(edge[0] for edge in nx.find_cycle(stuck))
-        raise GraphError(f"graph: nodes {cycle} form a cycle; an architecture is acyclic")
+        raise GraphError(f"graph: nodes {cycle} form a cycle; leave out one of these edges")
     return order
 
 

@@ -20,7 +20,7 @@ def check_nodes(nodes: tuple[Node, ...]) -> None:
     for node in nodes:
         if not NAME.fullmatch(node.name) or len(node.name) > 200:
             raise GraphError(
-                f"node {node.name!r:.80}: a name is dotted words of letters, digits and underscores"
+                f"node {node.name!r:.80}: a name is dotted words of letters, digits and underscores; rename it"
             )
         if node.name in by_name:
             raise GraphError(f'node "{node.name}": two nodes have this name; rename one')
@@ -31,7 +31,7 @@ def check_nodes(nodes: tuple[Node, ...]) -> None:
     outputs = [node.name for node in nodes if isinstance(node.op, Output)]
     if len(outputs) != 1:
         raise GraphError(
-            f"graph: it has {len(outputs)} output nodes ({', '.join(outputs)}); exactly one is needed"
+            f"graph: it has {len(outputs)} output nodes ({', '.join(outputs)}); leave exactly one"
         )
     if not any(isinstance(node.op, Input) for node in nodes):
         raise GraphError("graph: it has no input node; add one")

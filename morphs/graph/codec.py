@@ -44,19 +44,30 @@ def op_to_dict(op: Op) -> dict[str, Any]:
     return {"kind": op.kind, **{f.name: getattr(op, f.name) for f in fields(op)}}
 
 
+def require_text(text: Any, place: str) -> None:
+    """Raise CodecError when `text` is no string."""
+    if not isinstance(text, str):
+        raise CodecError(f"{place}: a {type(text).__name__} is no text; give a string")
+
+
 def graph_from_json(text: str) -> ArchGraph:
     """The graph of `text`. Raises CodecError for anything that is no well-formed graph document."""
+    require_text(text, "graph")
     if len(text) > MAX_BYTES:
-        raise CodecError(f"graph: the document has {len(text)} bytes, more than {MAX_BYTES}")
+        raise CodecError(
+            f"graph: the document has {len(text)} bytes, more than {MAX_BYTES}; give a smaller one"
+        )
     try:
         document: Any = json.loads(text, parse_constant=refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise CodecError(f"graph: the document is no JSON ({error})") from None
+        raise CodecError(f"graph: the document is no JSON ({error}); give what to_json wrote") from None
     if not isinstance(document, dict) or repr(cast(dict[str, Any], document).get("format")) != str(FORMAT):
-        raise CodecError(f"graph: the document has not format {FORMAT}; it was written by another version")
+        raise CodecError(
+            f"graph: the document has not format {FORMAT}; it was written by another version; use that one"
+        )
     listed = cast(dict[str, Any], document).get("nodes")
     if not isinstance(listed, list) or len(cast(list[Any], listed)) > MAX_NODES:
-        raise CodecError(f"graph: nodes is no list of at most {MAX_NODES} nodes")
+        raise CodecError(f"graph: nodes is no list of at most {MAX_NODES} nodes; give one")
     try:
         return ArchGraph(_node(entry) for entry in cast(list[Any], listed))
     except CodecError:
@@ -67,26 +78,30 @@ def graph_from_json(text: str) -> ArchGraph:
 
 def _node(entry: Any) -> Node:
     if not isinstance(entry, dict):
-        raise CodecError("graph: a node is no JSON object")
+        raise CodecError("graph: a node is no JSON object; give each name, op, inputs and owner")
     known = cast(dict[str, Any], entry)
     name, inputs, owner = known.get("name"), known.get("inputs"), known.get("owner")
     if known.keys() - {"name", "op", "inputs", "owner"}:
-        raise CodecError(f"graph: node {name!r:.80} has a key that no node has")
+        raise CodecError(
+            f"graph: node {name!r:.80} has a key that no node has; give name, op, inputs and owner"
+        )
     if not isinstance(name, str) or not isinstance(owner, str) or not isinstance(inputs, list):
-        raise CodecError(f"graph: node {name!r:.80} lacks a name, an owner or inputs")
+        raise CodecError(f"graph: node {name!r:.80} lacks a name, an owner or inputs; give all three")
     if not all(isinstance(source, str) for source in cast(list[Any], inputs)):
-        raise CodecError(f"graph: node {name!r:.80} has an input that is no name")
+        raise CodecError(f"graph: node {name!r:.80} has an input that is no name; name nodes")
     return Node(name, op_from_dict(known.get("op"), name), tuple(cast(list[str], inputs)), owner)
 
 
 def op_from_dict(entry: Any, where: str) -> Op:
     """The op of `entry`; CodecError names `where` it stood."""
     if not isinstance(entry, dict):
-        raise CodecError(f"graph: node {where!r:.80} has no op")
+        raise CodecError(f"graph: node {where!r:.80} has no op; give one")
     values = dict(cast(dict[str, Any], entry))
     kind = values.pop("kind", None)
     if not isinstance(kind, str) or kind not in OP_BY_KIND:
-        raise CodecError(f"graph: node {where!r:.80} has unknown op {kind!r:.80}")
+        raise CodecError(
+            f"graph: node {where!r:.80} has unknown op {kind!r:.80}; choose one of {', '.join(OP_BY_KIND)}"
+        )
     try:
         return build(OP_BY_KIND[kind], values)
     except TypeError as error:

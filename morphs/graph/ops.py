@@ -81,10 +81,13 @@ class Conv2d(Op):
         """(C, H, W) -> (channels, H', W')."""
         c, h, w = feature_map(inputs[0], self.kind)
         if min(self.channels, self.groups, *self.kernel, *self.stride, *self.dilation) < 1:
-            raise ShapeError("conv2d has a channel count, kernel, stride, dilation or groups below 1")
+            raise ShapeError(
+                "conv2d has a channel count, kernel, stride, dilation or groups below 1; give 1 or more"
+            )
         if c % self.groups or self.channels % self.groups:
             raise ShapeError(
-                f"conv2d with groups={self.groups} can't divide {c} input or {self.channels} output channels"
+                f"conv2d with groups={self.groups} can't divide {c} input or {self.channels} output channels; "
+                "choose a divisor of both"
             )
         for size, pad in zip((h, w), self.padding, strict=True):
             most = {"reflect": size - 1, "circular": size}.get(self.padding_mode)
@@ -349,10 +352,14 @@ class Multiply(Op):
         """The broadcast shape."""
         rank = len(inputs[0])
         if any(len(shape) != rank for shape in inputs):
-            raise ShapeError(f"multiply reads {', '.join(map(str, inputs))}, which differ in rank")
+            raise ShapeError(
+                f"multiply reads {', '.join(map(str, inputs))}, which differ in rank; make them alike"
+            )
         widest = tuple(max(axis) for axis in zip(*inputs, strict=True))
         if any(n not in (1, most) for shape in inputs for n, most in zip(shape, widest, strict=True)):
-            raise ShapeError(f"multiply can't broadcast {', '.join(map(str, inputs))} to {widest}")
+            raise ShapeError(
+                f"multiply can't broadcast {', '.join(map(str, inputs))} to {widest}; make each size equal or 1"
+            )
         return widest
 
 
@@ -367,7 +374,9 @@ class Concat(Op):
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """Sum of the widths; the other axes must agree."""
         if len({shape[1:] for shape in inputs}) != 1:
-            raise ShapeError(f"concat reads {', '.join(map(str, inputs))}, which differ beyond the width")
+            raise ShapeError(
+                f"concat reads {', '.join(map(str, inputs))}, which differ beyond the width; make the rest equal"
+            )
         return (sum(shape[0] for shape in inputs), *inputs[0][1:])
 
 

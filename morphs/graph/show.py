@@ -14,7 +14,7 @@ from typing import Any
 from morphs.errors import CodecError, GraphError
 from morphs.graph.activations import ACTIVATIONS
 from morphs.graph.arch import ArchGraph, Node
-from morphs.graph.codec import MAX_BYTES, OP_BY_KIND
+from morphs.graph.codec import MAX_BYTES, OP_BY_KIND, require_text
 from morphs.graph.ops import Activation, AvgPool2d, MaxPool2d, Op, Pair
 from morphs.textform import format_call, format_value, parse_call
 from morphs.typed import build, field_types
@@ -55,8 +55,9 @@ def parse_graph(text: str) -> ArchGraph:
 
     Raises CodecError naming the line, GraphError where the graph breaks a rule.
     """
+    require_text(text, "graph")
     if len(text) > MAX_BYTES:
-        raise CodecError(f"graph: the text has {len(text)} bytes, more than {MAX_BYTES}")
+        raise CodecError(f"graph: the text has {len(text)} bytes, more than {MAX_BYTES}; give a smaller one")
     lines = [line.strip() for line in text.replace(";", "\n").splitlines()]
     return ArchGraph(parse_node(line) for line in lines if line and not line.startswith("#"))
 
@@ -66,11 +67,11 @@ def parse_node(line: str) -> Node:
     name, equals, call = line.partition("=")
     try:
         if not equals:
-            raise ValueError("it has not the form name = op(inputs, key=value)")
+            raise ValueError("it has not the form name = op(inputs, key=value); write it so")
         kind, inputs, keywords = parse_call(call)
         owner = keywords.pop("owner", "")
         if not all(isinstance(source, str) for source in [*inputs, owner]):
-            raise ValueError("an input or owner is no name")
+            raise ValueError("an input or owner is no name; name nodes")
         return Node(name.strip(), call_to_op(kind, keywords), tuple(inputs), owner)
     except GraphError:
         raise

@@ -23,7 +23,7 @@ from morphs.moves.editing import (
     require,
     writes_fixpoints,
 )
-from morphs.moves.insert_norm import InsertNorm
+from morphs.moves.insert_norm import InsertNorm, calibrated
 from morphs.network import Network
 from morphs.solve.factor import factor, least_sure_channels
 
@@ -273,10 +273,6 @@ class Deepen(Move):
 
     def fill(self, parent: Network, graph: ArchGraph, context: Context) -> Made:
         """Weights of the inserted layer, its norm and non-linearity and, for a factoring, F2."""
-        if self.norm and context.batches is None:
-            raise NeedsData(
-                f'{self.name}: the norm at node "{self.node}" is calibrated on data and none was given; pass batches='
-            )
         name, phi = self._names(parent.graph)
         filters = (
             {name: self._identity_filters(graph, name, parent.dtype)}
@@ -291,7 +287,10 @@ class Deepen(Move):
             return made
         part = self._without_norm(parent.graph)
         weights = {key: made[key][0] if key in made else parent.weights[key] for key in part.params}
-        return {**made, **InsertNorm(name).fill(Network(part, weights), graph, context)}
+        try:
+            return {**made, **calibrated(Network(part, weights), name, graph, context)}
+        except NeedsData as error:  # which must not name the inserted layer: the parent has no such node
+            raise NeedsData(f'{self.name}: the norm at node "{self.node}": {error}') from None
 
     def _identity_filters(self, graph: ArchGraph, name: str, dtype: torch.dtype) -> torch.Tensor:
         weight = torch.zeros(graph.params[name, "weight"].shape, dtype=dtype)

@@ -61,19 +61,27 @@ class InsertNorm(Move):
 
     def fill(self, parent: Network, graph: ArchGraph, context: Context) -> Made:
         """The four vectors, from one pass over the batches in eval mode and float64."""
-        norm = parent.graph.fresh("norm")
-        mean, variance, count = _statistics(parent, self.node, context)
-        op = graph[norm].op
-        assert isinstance(op, BatchNorm)
-        values = {
-            "weight": torch.sqrt(variance + op.eps),
-            "bias": mean.clone(),  # tensors of one network don't share memory
-            "running_mean": mean,
-            "running_var": variance,
-        }
-        made = {(norm, name): (value.to(parent.dtype), NEW) for name, value in values.items()}
-        made[norm, "num_batches_tracked"] = (torch.tensor(count), NEW)
-        return made
+        try:
+            return calibrated(parent, self.node, graph, context)
+        except NeedsData as error:
+            raise NeedsData(f'{self.name}: the norm at node "{self.node}": {error}') from None
+
+
+def calibrated(parent: Network, node: str, graph: ArchGraph, context: Context) -> Made:
+    """The tensors of the norm that `graph` has after `node` of `parent`. Raises NeedsData without saying where."""
+    norm = parent.graph.fresh("norm")
+    mean, variance, count = _statistics(parent, node, context)
+    op = graph[norm].op
+    assert isinstance(op, BatchNorm)
+    values = {
+        "weight": torch.sqrt(variance + op.eps),
+        "bias": mean.clone(),  # tensors of one network don't share memory
+        "running_mean": mean,
+        "running_var": variance,
+    }
+    made = {(norm, name): (value.to(parent.dtype), NEW) for name, value in values.items()}
+    made[norm, "num_batches_tracked"] = (torch.tensor(count), NEW)
+    return made
 
 
 def truncated(network: Network, node: str) -> Network:
@@ -89,7 +97,7 @@ def truncated(network: Network, node: str) -> Network:
 def _statistics(parent: Network, node: str, context: Context) -> tuple[torch.Tensor, torch.Tensor, int]:
     """Mean and biased variance [C] of what `node` writes, over all batches, and the number of batches."""
     if context.batches is None:
-        raise NeedsData(f'insert_norm: node "{node}" is calibrated on data and none was given; pass batches=')
+        raise NeedsData("it is calibrated on data and none was given; pass batches=")
     part = truncated(parent, node)
     module = part.to(torch.float64).to_torch().eval()
     read = [place for place, given in enumerate(parent.graph.inputs) if given.name in part.graph]
@@ -106,5 +114,5 @@ def _statistics(parent: Network, node: str, context: Context) -> tuple[torch.Ten
             mean = mean + (new - mean) * share
             seen, count = seen + size, count + 1
     if seen < 2:
-        raise NeedsData(f'insert_norm: the batches hold {seen} values for node "{node}"; give at least 2')
+        raise NeedsData(f"the batches hold {seen} values for each channel; give at least 2")
     return mean, spread / seen, count

@@ -47,7 +47,7 @@ class SqueezeExcite(Move):
             if node.op.kind in kinds and len(graph.shape(node.name)) == 3:
                 for ratio in choices(options, "ratio", (4,)):
                     for activation in choices(options, "activation", ("silu",)):
-                        yield cls(node.name, max(least, graph.shape(node.name)[0] // ratio), activation)
+                        yield cls(node.name, max(least, int(graph.shape(node.name)[0] // ratio)), activation)
 
     def offer(self, graph: ArchGraph) -> ArchGraph:
         """Not listed: a map that has a gate already."""

@@ -207,3 +207,12 @@ def test_a_seed_network_beyond_a_limit_is_refused(data: SearchData) -> None:
         UserError, match=r'the seed network of space "digits": macs would be \d+.*; raise that limit'
     ):
         make_plan(config, data)
+
+
+def test_a_space_with_a_bad_menu_is_refused(data: SearchData, monkeypatch: pytest.MonkeyPatch) -> None:
+    spaces = {"digits": lambda shape, classes: Space(SPACE.seed, ((Widen, {"factors": (2,)}),))}
+    monkeypatch.setattr("nas.schedule.SPACES", spaces)
+    with pytest.raises(
+        UserError, match=r'search: space "digits": widen: its menu has no choice .factors.; choose'
+    ):
+        make_plan(tiny(), data)

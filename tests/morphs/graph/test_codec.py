@@ -108,6 +108,7 @@ def test_a_hostile_document_is_one_codec_error(case):
         morphs.graph_from_json(HOSTILE[case])
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 1000
+    assert "; " in str(caught.value), "no remedy"
 
 
 json_values = st.recursive(

@@ -241,8 +241,12 @@ LEFT_OUT = {
 
 def test_refused_sites_come_with_their_reason():
     graph = morphs.parse_graph(BEFORE)
-    menu = {"ratio": (0.5,), "min_channels": (1,)}
-    reasons = {str(r.move): r.reason for kind in morphs.MOVES for r in kind.refused(graph, None, menu)}
+    menus = {"deepen": {"ratio": (0.5,), "min_channels": (1,)}}
+    reasons = {
+        str(r.move): r.reason
+        for kind in morphs.MOVES
+        for r in kind.refused(graph, None, menus.get(kind.name))
+    }
     for move, reason in LEFT_OUT.items():
         assert reasons[move].startswith(reason)
     tight = {str(r.move): r.reason for r in morphs.GrowKernel.refused(graph, morphs.Limits(params=300))}
@@ -296,6 +300,7 @@ def test_texts_that_are_no_moves(text):
     with pytest.raises(ParseError) as caught:
         morphs.parse(text)
     assert PARSE_ERRORS[text] in str(caught.value)
+    assert "; " in str(caught.value).removeprefix(f"move {text.strip()[:120]!r}: "), "no remedy"
     assert len(str(caught.value)) < 400
 
 

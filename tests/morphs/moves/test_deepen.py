@@ -226,7 +226,7 @@ def test_a_norm_needs_data():
     net = lively(morphs.parse_graph(NORMED))
     with pytest.raises(
         NeedsData,
-        match='deepen: the norm at node "r" is calibrated on data and none was given; pass batches=',
+        match='deepen: the norm at node "r": it is calibrated on data and none was given; pass batches=',
     ):
         morphs.apply(net, "deepen(node=r, norm=true)")
 
