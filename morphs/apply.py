@@ -45,6 +45,15 @@ class Child:
     origin: Mapping[Key, Origin]
     notes: Mapping[str, float] = field(default_factory=dict[str, float])
 
+    def __reduce__(self) -> tuple[Any, ...]:  # read-only views of mappings can't be pickled or copied
+        return _remade, (self.network, self.move, self.drift, dict(self.origin), dict(self.notes))
+
+
+def _remade(
+    network: Network, move: Move, drift: Drift | None, origin: dict[Key, Origin], notes: dict[str, float]
+) -> Child:
+    return Child(network, move, drift, Origins(network.weights, origin), MappingProxyType(notes))
+
 
 def parse(text: str) -> Move:
     """The move of its text form, such as `widen(node=c3, to=96)`, or of its JSON; fields left out take their
