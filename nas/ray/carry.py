@@ -7,11 +7,13 @@ store (s3://bucket/folder, gs://…), where each network lies under its digest a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import morphs
 from morphs import Network
+from morphs.errors import MorphError
 from morphs.files import GRAPH_FILE, WEIGHTS_FILE
 from nas.errors import RunError
 from nas.ray.ticket import Parcel
@@ -85,6 +87,11 @@ class Storage:
                 f"storage {self.uri}: gives no checkpoint {digest[:12]} ({error}); mend that and resume"
             ) from None
 
+    def remove(self, digest: str) -> None:
+        """Take a network away, if it is there; one that can't be taken away stays."""
+        with suppress(OSError):
+            self._files.delete_dir(f"{self._root}/{digest}")
+
     def _read(self, digest: str, name: str) -> bytes:
         with self._files.open_input_stream(f"{self._root}/{digest}/{name}") as stream:
             content: Any = stream.read()
@@ -93,7 +100,10 @@ class Storage:
 
 def opened(parcel: Parcel, digest: str) -> Network:
     """The network in a parcel. Raises RunError when it is not the one of that digest."""
-    network = morphs.unpack(*parcel)
+    try:
+        network = morphs.unpack(*parcel)
+    except MorphError as error:
+        raise RunError(f"checkpoint {digest[:12]}: arrived damaged ({error}); resume the run") from None
     if network.digest != digest:
         raise RunError(f"checkpoint {digest[:12]}: arrived as another network; resume the run")
     return network

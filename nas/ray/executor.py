@@ -60,6 +60,11 @@ class RayExecutor:
     _idle_since: float | None = None  # when jobs waited and none was at work
     _flights: dict[int, Flight] = field(default_factory=dict[int, Flight])
     _sent: dict[str, ray.ObjectRef[Parcel]] = field(default_factory=dict[str, "ray.ObjectRef[Parcel]"])
+    _lent: set[str] = field(default_factory=set[str])  # digests that lie in the storage, as far as is known
+
+    def __post_init__(self) -> None:
+        if self.config.storage:  # a former driver lent them
+            self._lent.update(Store(self.run / "checkpoints").digests())
 
     def submit(self, number: int, job: Job) -> None:
         """Hand a job to Tune. The first starts Ray: raises RunError when that can't be done."""
@@ -146,18 +151,27 @@ class RayExecutor:
     def _send(self, job: Job) -> dict[str, ray.ObjectRef[Parcel]]:
         """Make the networks that `job` reads available to whoever will perform it. Raises RunError, LedgerDamaged."""
         store = Store(self.run / "checkpoints")
-        if self.config.storage:
-            storage = Storage(self.config.storage)
-            for digest in reads(job):
-                if not storage.has(digest):
-                    storage.put(digest, morphs.pack(store.get(digest)))
-            return {}
         needed = {digest for flight in self._flights.values() for digest in reads(flight.job)} | {*reads(job)}
+        if self.config.storage:
+            self._lend(job, store, needed)
+            return {}
         self._sent = {digest: sent for digest, sent in self._sent.items() if digest in needed}
         for digest in reads(job):
             if digest not in self._sent:
                 self._sent[digest] = ray.put(morphs.pack(store.get(digest)))
         return {digest: self._sent[digest] for digest in reads(job)}
+
+    def _lend(self, job: Job, store: Store, needed: set[str]) -> None:
+        """Put what `job` reads into the storage, and take away what the run itself has removed meanwhile (--keep)."""
+        storage = Storage(str(self.config.storage))
+        for digest in reads(job):
+            if not storage.has(digest):
+                storage.put(digest, morphs.pack(store.get(digest)))
+        for digest in self._lent - needed:
+            if not store.has(digest):
+                storage.remove(digest)
+                self._lent.discard(digest)
+        self._lent.update(reads(job))
 
     def _heard(self, message: Any) -> Iterator[Progressed | Done]:
         """What a message from Tune's thread means to the engine."""
@@ -177,6 +191,9 @@ class RayExecutor:
             flight.node = message.node
             flight.deadline = self._deadline(flight)
         elif isinstance(message, Delivered):
+            if message.done.fault and self.config.storage:  # perhaps of what lay there: it is put there anew
+                for digest in reads(flight.job):
+                    Storage(self.config.storage).remove(digest)
             yield self._ended(flight, self._stored(message))
         elif isinstance(message, Lost):
             flight.deadline, flight.lost = None, (time.monotonic(), message.cause)
@@ -190,6 +207,7 @@ class RayExecutor:
             for digest in made(result):
                 parcel = message.parcels.get(digest) or Storage(str(self.config.storage)).get(digest)
                 Store(self.run / "checkpoints").put(opened(parcel, digest))
+                self._lent.add(digest)
         except UserError as error:
             return Done(message.done.number, None, str(error), fault=True)
         return message.done
