@@ -120,6 +120,7 @@ def search(
     data_root: options.DataRoot = None,
     run: options.NewRun = None,
     keep: options.Keep = None,
+    ledger: options.LedgerUrl = None,
     seed: options.Seed = None,
     budget: options.Budget = None,
     generations: options.Generations = None,
@@ -130,6 +131,7 @@ def search(
     limit: options.LimitOption = None,
     policy: options.PolicyOption = None,
     objective: options.ObjectiveOption = None,
+    latency_from: options.LatencyFrom = None,
     rungs: options.Rungs = None,
     move_sampler: options.MoveSamplerOption = None,
     executor: options.ExecutorOption = None,
@@ -147,8 +149,8 @@ def search(
     The search is recorded in a folder as it goes; Ctrl-C or a crash loses at most the children in training.
     """
     given: dict[str, Any] = {
+        **_place(data_root, executor, address, gpus_per_child, storage, workers),
         "data": data,
-        "data_root": None if data_root is None else str(data_root.expanduser().absolute()),
         "seed": seed,
         "budget": budget,
         "generations": generations,
@@ -159,17 +161,14 @@ def search(
         "limits": limit,
         "policy": policy,
         "objective": objective,
+        "latency_from": latency_from,
         "rungs": rungs,
         "move_sampler": move_sampler,
-        "executor": executor,
-        "address": address,
-        "gpus_per_child": gpus_per_child,
-        "storage": storage,
-        "workers": workers,
         "threads": threads,
         "device": device,
         "child_timeout": child_timeout,
         "keep": keep,
+        "ledger": ledger,
     }
     overrides = {
         name: str(value) if isinstance(value, StrEnum) else value
@@ -188,17 +187,74 @@ def resume(
     run: options.Run,
     data: options.SameData = None,
     policy: options.SamePolicy = None,
+    data_root: options.SameDataRoot = None,
+    executor: options.OtherExecutor = None,
+    address: options.OtherAddress = None,
+    gpus_per_child: options.OtherGpusPerChild = None,
+    storage: options.OtherStorage = None,
+    workers: options.OtherWorkers = None,
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Go on with a run that was stopped or killed, or say again how it ended.
 
-    A run keeps its settings; one that is finished stays finished: for a longer one start a new run.
+    A run keeps its settings, but where it is carried out may change: they decide nothing. One that is finished stays
+    finished: for a longer one start a new run.
     """
+    place = _place(data_root, executor, address, gpus_per_child, storage, workers)
     with _nursery(quiet) as nursery:
         from nas import drive
 
-        raise typer.Exit(drive.resume(run, force, quiet, data, policy, nursery))
+        raise typer.Exit(drive.resume(run, force, quiet, data, policy, place, nursery))
+
+
+@app.command()
+def replay(
+    context: typer.Context,
+    source: options.Run,
+    run: options.NewRun = None,
+    data: options.SameData = None,
+    policy: options.SamePolicy = None,
+    data_root: options.SameDataRoot = None,
+    executor: options.OtherExecutor = None,
+    address: options.OtherAddress = None,
+    gpus_per_child: options.OtherGpusPerChild = None,
+    storage: options.OtherStorage = None,
+    workers: options.OtherWorkers = None,
+    force: options.Force = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Make a finished run again, in a new folder: the same decisions, whatever they depended on.
+
+    What the seed doesn't decide is taken from the run's ledger: the order in which trials ended, which were cut off,
+    where a budget ended the search, the latency table. Exit code 1 where it came to something else, and to what.
+    """
+    place = _place(data_root, executor, address, gpus_per_child, storage, workers)
+    with _nursery(quiet) as nursery:
+        from nas import drive
+
+        command = shlex.join(["nas", *context.obj])
+        raise typer.Exit(drive.replay(source, run, force, quiet, data, policy, place, command, nursery))
+
+
+def _place(
+    data_root: Path | None,
+    executor: options.Executor | None,
+    address: str | None,
+    gpus_per_child: float | None,
+    storage: str | None,
+    workers: int | None,
+) -> dict[str, Any]:
+    """Those of the settings that were given which say where a run is carried out, and decide nothing."""
+    given: dict[str, Any] = {
+        "data_root": None if data_root is None else str(data_root.expanduser().absolute()),
+        "executor": None if executor is None else str(executor),
+        "address": address,
+        "gpus_per_child": gpus_per_child,
+        "storage": storage,
+        "workers": workers,
+    }
+    return {name: value for name, value in given.items() if value is not None}
 
 
 @app.command()
@@ -220,6 +276,7 @@ def fsck(
     repair: options.Repair = False,
     trial: options.Remake = None,
     data: options.SameData = None,
+    data_root: options.SameDataRoot = None,
     json: options.Json = False,
 ) -> None:
     """Check a run against its hashes: every trial, every checkpoint. Exit code 1 where something is lost.
@@ -230,8 +287,10 @@ def fsck(
     from nas import tables
     from nas.standing import find_run
 
-    if (trial or data) and not repair:
-        raise UserError("fsck: --trial and --data are for making checkpoints again; add --repair")
+    if (trial or data or data_root) and not repair:
+        raise UserError(
+            "fsck: --trial, --data and --data-root are for making checkpoints again; add --repair"
+        )
     folder = find_run(run)
     from nas.fsck import check
 
@@ -243,7 +302,8 @@ def fsck(
 
         try:
             with tables.progress("repairing") as tick:
-                found = repaired(folder, found, trial or (), data, tick)
+                place = _place(data_root, None, None, None, None, None)
+                found = repaired(folder, found, trial or (), data, tick, place)
         except Refused as error:
             refused = error
     if json:

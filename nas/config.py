@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from morphs import Limits
 from nas.errors import UserError
+from nas.ledger.shared import checked_url
 from nas.search import POLICIES
 from nas.train import TrainConfig
 from search_spaces import SPACES
@@ -42,6 +43,7 @@ class RunConfig(BaseModel):
     limits: dict[str, int] = {}
     policy: str = "hill-climb"  # a name in nas.search.POLICIES, or package.module:Class
     objective: Literal["params", "macs", "latency"] = "params"  # what pareto weighs accuracy against
+    latency_from: str | None = None  # a run whose table of latencies is taken; None: measured
     rungs: int = Field(default=1, ge=1, le=8)  # of hill-climb: siblings are halved rungs - 1 times
     select: Literal["accuracy", "loss"] = "accuracy"  # of the validation split, makes the best competitor
     move_sampler: Literal["uniform", "tpe", "predictor"] = "uniform"
@@ -55,6 +57,7 @@ class RunConfig(BaseModel):
     threads: int = Field(default=1, ge=1, le=4096)  # of each child, whatever `workers` is
     device: str = "cpu"
     child_timeout: float | None = Field(default=None, gt=0)  # the final training, far longer, has none
+    ledger: str | None = None  # URL of a shared database for the trials; None: a file in the run's folder
     keep: str = "all"  # or best:N: the checkpoints that stay when nothing needs them any more
     train: TrainConfig = TrainConfig()
     recipe: str | None = None
@@ -83,6 +86,11 @@ class RunConfig(BaseModel):
         if not re.fullmatch(r"all|best:[1-9]\d{0,6}", keep):
             raise ValueError(f'keep="{keep}" says neither all nor how many of the best; write best:10')
         return keep
+
+    @field_validator("ledger")
+    @classmethod
+    def _known_ledger(cls, ledger: str | None) -> str | None:
+        return None if ledger is None else checked_url(ledger)
 
     @property
     def keep_best(self) -> int | None:
@@ -127,6 +135,14 @@ class RunConfig(BaseModel):
         for name in ("address", "gpus_per_child", "storage"):
             if getattr(self, name) is not None:
                 raise ValueError(f"{name} is a setting of Ray's; add --executor ray or leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _latency(self) -> "RunConfig":
+        if self.latency_from is not None and (self.policy, self.objective) != ("pareto", "latency"):
+            raise ValueError(
+                "latency_from is for a front of latency; add --policy pareto --objective latency or leave it out"
+            )
         return self
 
     @model_validator(mode="after")

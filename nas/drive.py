@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,9 +17,13 @@ from nas.config import RunConfig, make_config, parse_duration, parse_limit
 from nas.errors import NasError, UserError
 from nas.events import Outcome, Watcher
 from nas.execute import check_executor, make_executor
+from nas.ledger import LedgerView, read, read_config
+from nas.ledger.shared import is_run
 from nas.live import LiveView, watcher_for
 from nas.nursery import Nursery
+from nas.replay import difference, replay_from
 from nas.run import default_run_folder
+from nas.run import replay as replay_run
 from nas.run import resume as resume_run
 from nas.run import search as search_run
 from nas.standing import find_run
@@ -45,12 +49,69 @@ def search(
 
 
 def resume(
-    name: str, force: bool, quiet: bool, data: str | None, policy: str | None, nursery: Nursery
+    name: str,
+    force: bool,
+    quiet: bool,
+    data: str | None,
+    policy: str | None,
+    place: Mapping[str, Any],
+    nursery: Nursery,
 ) -> int:
-    """Go on with a run; the exit code. data, policy: see `nas.run.resume`. Raises RunError when that can't be done."""
+    """Go on with a run; the exit code. data, policy, place: see `nas.run.resume`. Raises RunError when that can't
+    be done.
+    """
     folder = find_run(name)
+    check_executor(place.get("executor", "local"))
     executor = partial(make_executor, nursery=nursery)
-    return _watched(quiet, folder, lambda watcher: resume_run(folder, watcher, force, data, executor, policy))
+    return _watched(
+        quiet, folder, lambda watcher: resume_run(folder, watcher, force, data, executor, policy, place)
+    )
+
+
+def replay(
+    name: str,
+    run: Path | None,
+    force: bool,
+    quiet: bool,
+    data: str | None,
+    policy: str | None,
+    place: Mapping[str, Any],
+    command: str,
+    nursery: Nursery,
+) -> int:
+    """Make a finished run again; the exit code, 1 where it came to something else. Raises RunError, UserError."""
+    source = find_run(name)
+    check_executor(place.get("executor", "local"))
+    folder = run if run is not None else _free_folder(source)
+    executor = partial(make_executor, nursery=nursery)
+
+    def drive(watcher: Watcher) -> Outcome:
+        return replay_run(source, folder, watcher, command, force, data, executor, policy, place)
+
+    return _watched(quiet, folder, drive)
+
+
+def _free_folder(source: Path) -> Path:
+    """The first free SOURCE-replay-N, beside it."""
+    number = 1
+    while (folder := source.with_name(f"{source.name}-replay-{number}")).exists():
+        number += 1
+    return folder
+
+
+def _compared(run: Path, view: LedgerView, quiet: bool) -> int:
+    """Say whether a replay came to what it replays; the exit code, 0 where the run is no replay."""
+    again = replay_from(run, read_config(run).config)
+    if again is None or again.digest == view.digest:
+        if again is not None and not quiet:
+            print(f"replay: all that {again.of} decided, and the same weights, bit for bit")
+        return 0
+    try:
+        fact = difference(read(Path(again.of)), view)
+    except NasError:
+        fact = "which can't be read any more"
+    print(f"nas: replay: it came to something else than {again.of}: {fact}", file=sys.stderr)
+    return 1
 
 
 def configuration(what: str, overrides: dict[str, Any]) -> RunConfig:
@@ -59,6 +120,8 @@ def configuration(what: str, overrides: dict[str, Any]) -> RunConfig:
     for name in ("budget", "child_timeout"):
         if name in values:
             values[name] = parse_duration(values[name])
+    if "latency_from" in values:
+        values["latency_from"] = str(find_run(values["latency_from"]).absolute())
     if "limits" in values:
         values["limits"] = dict(parse_limit(text) for text in values["limits"])
     config = make_config(what, values)
@@ -106,7 +169,7 @@ def _watched(quiet: bool, folder: Path, drive: Callable[[Watcher], Outcome]) -> 
         return INTERRUPTED
     if not quiet:
         tables.show(tables.summary(outcome, report))
-    return 0
+    return _compared(outcome.run, outcome.view, quiet)
 
 
 def _reported(run: Path) -> Path | None:
@@ -121,7 +184,7 @@ def _reported(run: Path) -> Path | None:
 
 
 def _say_stopped(run: Path) -> None:
-    if (run / "ledger.db").exists():
+    if is_run(run):
         said = f"stopped; everything told is kept in {run}, go on with: nas resume {run}"
     else:
         said = "stopped before the run began"

@@ -20,6 +20,7 @@ from nas.execute import Done, Executor, Progressed
 from nas.final import final_steps, next_part
 from nas.keep import Sweeper
 from nas.ledger import Job, Ledger, LedgerView, Reached, Result
+from nas.replay import Replay
 from nas.schedule import Plan, as_seen, final_job, next_jobs, seed_job
 from nas.standing import overhead
 
@@ -32,9 +33,8 @@ NOTE_WALL_SECONDS = 10.0  # what a kill may take off the account of wall time
 class Engine:
     """Drives one run from wherever its ledger stands to its end.
 
-    began: when this process began to work on the run, by the monotonic clock. order: for each trial after the
-    seed's, in the order in which they are to start, what it is to see as ended (`schedule.completions`): with
-    it a search without generations decides what the one that recorded it did.
+    began: when this process began to work on the run, by the monotonic clock. replay: what another run of the same
+    configuration did where that depended on time: with it this one decides the same.
     """
 
     plan: Plan
@@ -43,7 +43,7 @@ class Engine:
     watcher: Watcher
     executor: Executor
     began: float
-    order: Sequence[frozenset[str]] | None = None
+    replay: Replay | None = None
     _before: float = field(init=False)
     _noted: float = field(init=False, default=0.0)
     _open: int | None = field(init=False, default=None)  # the generation that was begun last
@@ -51,8 +51,8 @@ class Engine:
 
     def __post_init__(self) -> None:
         self._before = wall_of(self.ledger.view())
-        # The order of another run lags behind what has ended: who is dead here may be a parent there.
-        best = self.plan.config.keep_best if self.order is None else None
+        # What is replayed lags behind what has ended: who is dead here may be a parent there.
+        best = self.plan.config.keep_best if self.replay is None else None
         self._sweeper = Sweeper(self.ledger, self.plan.policy, best, self.plan.config.select)
 
     def go(self, resumed: bool) -> Outcome:
@@ -116,8 +116,8 @@ class Engine:
             if not any(record.state == "running" for record in view.trials):
                 self._check_barren(0, 1)
             return ()
-        if self.order is not None and len(view.trials) <= len(self.order):
-            seen = self.order[len(view.trials) - 1]
+        seen = self.replay.ended(len(view.trials)) if self.replay else None
+        if seen is not None:
             if not seen <= {record.key for record in view.trials if record.state != "running"}:
                 return ()
             view = as_seen(view, seen)
@@ -150,6 +150,8 @@ class Engine:
     def _why_stop(self, view: LedgerView, jobs: Sequence[Job]) -> Stopped | None:
         """Whether `jobs` must not begin any more. A generation that was begun is ended."""
         config, generation = self.plan.config, jobs[0].generation
+        if self.replay is not None:
+            return self.replay.stopped if len(view.trials) >= self.replay.trials else None
         if self.plan.policy.generational and view.generation(generation):
             return None
         if config.generations is not None and generation > config.generations:
@@ -186,6 +188,10 @@ class Engine:
         for job in jobs:
             record = known.get(job.key)
             number, asked = (record.number, record.job) if record else (self.ledger.ask(job), job)
+            if self.replay is not None and job.key in self.replay.failed:
+                self.ledger.fail(number, self.replay.failed[job.key])
+                self.watcher.trial_told(self.ledger.view().trial(job.key))
+                continue
             flight[number] = asked
             self.executor.submit(number, next_part(self.plan, view, asked, self.ledger.reached(number)))
         if new:
@@ -229,12 +235,15 @@ class Engine:
         if asked and asked[-1].state != "failed":
             job = asked[-1].job
         else:
-            again = asked[-1].job.steps if asked else None
+            again = self.replay.final_steps if self.replay else asked[-1].job.steps if asked else None
             steps = final_steps(self.plan, view, stopped, self._wall()) if again is None else again
             job = final_job(self.plan, view, steps)
         flight: dict[int, Job] = {}
         if not asked or asked[-1].state != "complete":
             self._begin((job,), flight)
+            while not flight:  # it failed in the run that is replayed, which tried again
+                job = final_job(self.plan, self.ledger.view(), job.steps)
+                self._begin((job,), flight)
             self._collect(flight)
         record = self.ledger.view().trial(job.key)
         if record.state == "failed":

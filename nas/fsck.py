@@ -10,7 +10,7 @@ from typing import Literal
 
 from nas.errors import LedgerDamaged, RunError
 from nas.ledger import LedgerView, Store, TrialRecord, examine, read_config
-from nas.ledger.ledger import DATABASE
+from nas.ledger.shared import is_run
 
 State = Literal["damaged", "missing", "removed", "unnamed", "repaired"]
 Progress = Callable[[int, int], None]  # (checkpoints looked at, of how many)
@@ -74,7 +74,7 @@ def check(run: Path, progress: Progress | None = None) -> Checked:
         what = "ledger"
         view, faults = examine(run)
     except RunError as error:
-        if what == "ledger" and (run / DATABASE).is_file() and not isinstance(error, LedgerDamaged):
+        if what == "ledger" and is_run(run) and not isinstance(error, LedgerDamaged):
             raise
         return Checked(str(run), 0, 0, 0, (Finding(what, (), None, "damaged", str(error)),))
     makers = made_by(view.complete)

@@ -61,7 +61,15 @@ SameData = Annotated[
     typer.Option(
         metavar="NAME",
         help="The run's data set once more; needed only where it is a package.module:function, since code is "
-        "never run because a file of the run names it.",
+        "never run because a file of the run names it, or an imagefolder:PATH that lies elsewhere now.",
+    ),
+]
+SameDataRoot = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        rich_help_panel=WORK,
+        help="Where the published sets lie here. (Default: where they lay when the run began.)",
     ),
 ]
 DataRoot = Annotated[
@@ -154,6 +162,14 @@ ObjectiveOption = Annotated[
         rich_help_panel=SEARCH, help="Of pareto: what accuracy is weighed against. (Default: params.)"
     ),
 ]
+LatencyFrom = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RUN",
+        rich_help_panel=SEARCH,
+        help="Of --objective latency: go by the table that this run measured. (Default: measured here, on --device.)",
+    ),
+]
 Rungs = Annotated[
     int | None,
     typer.Option(
@@ -194,6 +210,36 @@ Storage = Annotated[
         help="A folder that all nodes share, or s3://…, where Ray hands checkpoints over. (Default: messages.)",
     ),
 ]
+OtherExecutor = Annotated[
+    Executor | None,
+    typer.Option(
+        rich_help_panel=WORK, help="Where children are trained from now on. (Default: as when the run began.)"
+    ),
+]
+OtherAddress = Annotated[
+    str | None,
+    typer.Option(metavar="A", rich_help_panel=WORK, help="Of another Ray cluster (auto: this machine's)."),
+]
+OtherGpusPerChild = Annotated[
+    float | None,
+    typer.Option(metavar="X", rich_help_panel=WORK, help="GPU that Ray reserves for each child from now on."),
+]
+OtherStorage = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH|URI", rich_help_panel=WORK, help="Where Ray hands checkpoints over from now on."
+    ),
+]
+OtherWorkers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=4096,
+        metavar="N",
+        rich_help_panel=WORK,
+        help="Children trained at once from now on. (Default: as when the run began.)",
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option(
@@ -231,13 +277,22 @@ Keep = Annotated[
         "ledger. (Default: all.)",
     ),
 ]
+LedgerUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--ledger",
+        metavar="URL",
+        rich_help_panel=OUTPUT,
+        help="A team's database, for the trials: postgresql://user@host/name. (Default: a file in the run's folder.)",
+    ),
+]
 NewRun = Annotated[
     Path | None,
     typer.Option(
         "--run",
         metavar="DIR",
         rich_help_panel=OUTPUT,
-        help="The run's new folder. (Default: runs/SPACE-DATA-NNN.)",
+        help="The run's new folder. (Default: runs/SPACE-DATA-NNN; of a replay RUN-replay-N.)",
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", rich_help_panel=OUTPUT, help="Say nothing but errors.")]

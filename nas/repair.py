@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from morphs import Network
 from morphs.errors import MorphError
 from nas.config import RunConfig
 from nas.data import SearchData
+from nas.elsewhere import elsewhere, with_data
 from nas.errors import NasError, Refused, RunError
 from nas.execute.task import Worksite, networks, reads
 from nas.execute.worker import site_of
@@ -20,16 +22,23 @@ from nas.fsck import Checked, check
 from nas.ledger import Ledger, LedgerView, Store, TrialRecord
 from nas.ledger.files import temporary_name
 from nas.ledger.view import FORCED
-from nas.run import changes_since, check_data, describe, load_data, stored_config
+from nas.run import changes_since, describe, load_data, stored_config
 
 Progress = Callable[[int, int], None]  # (trials trained again, of how many)
 
 
-def repair(run: Path, found: Checked, trials: Sequence[str], data: str | None, progress: Progress) -> Checked:
+def repair(
+    run: Path,
+    found: Checked,
+    trials: Sequence[str],
+    data: str | None,
+    progress: Progress,
+    place: Mapping[str, Any] = MappingProxyType({}),
+) -> Checked:
     """Make what `found` says is lost again, and the checkpoints of `trials`; what a second look at the run finds.
 
     A child whose parent is gone as well needs that first, and so on; such parents are not kept. The ledger can't be
-    made again. data: see `nas.run.resume`. Raises RunError when a driver has the run, UserError for an unknown
+    made again. data, place: see `nas.run.resume`. Raises RunError when a driver has the run, UserError for an unknown
     trial, Refused where versions, machine or data are not those that the run was made with: other bits would come
     out.
     """
@@ -38,8 +47,8 @@ def repair(run: Path, found: Checked, trials: Sequence[str], data: str | None, p
         asked = [view.trial(key) for key in trials]
         wanted = {finding.digest for finding in found.findings if finding.damage and finding.digest}
         wanted |= {record.result.weights for record in asked if record.result is not None}
-        config = stored_config(run, ledger.config.config)
-        check_data(run, config, data, "fsck --repair")
+        config = with_data(run, stored_config(run, ledger.config.config), data, "fsck --repair")
+        config = elsewhere(config, place)
         held = load_data(config)
         _check_bits(ledger, config, held)
         scratch = Store(
@@ -73,9 +82,6 @@ def _check_bits(ledger: Ledger, config: RunConfig, data: SearchData) -> None:
     """Raise Refused unless this process computes the bits that the run's processes did, as far as can be told."""
     before, now = ledger.original, describe(config, data, "")
     changes = [*ledger.edits, *changes_since(before, now, ledger.config.versions)]
-    known: Mapping[str, Any] = before.get("machine", {})
-    if config.device != "cpu" and known.get("accelerator") != now["machine"]["accelerator"]:
-        changes.append(f"accelerator was {known.get('accelerator')} and is {now['machine']['accelerator']}")
     if changes and changes not in ledger.notes.get(FORCED, []):
         raise Refused(
             f"fsck --repair: {ledger.run}: {'; '.join(changes)}: other bits would come out; repair it where it was made"

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from nas.config import RunConfig, check_config
-from nas.data import SearchData, load_search_data, runs_code
+from nas.data import SearchData, load_search_data
+from nas.elsewhere import elsewhere, with_data
 from nas.engine import Engine, outcome_of
 from nas.errors import RunError, UserError
 from nas.events import Outcome, Watcher
 from nas.execute import ExecutorFactory, make_executor
-from nas.ledger import Ledger, current_versions
+from nas.ledger import Ledger, current_versions, read, read_config
 from nas.ledger.front import LATENCY
+from nas.ledger.shared import is_run
 from nas.ledger.view import FORCED
-from nas.machine import machine, threads
+from nas.machine import machine
+from nas.pricing import latencies, priced
+from nas.replay import REPLAY, replay_from, replay_of
 from nas.schedule import Plan, make_plan, seed_job
-from nas.search import POLICIES, Pareto
+from nas.search import POLICIES
 from nas.speed import seconds_per_step
 
 RUNS = Path("runs")
@@ -40,12 +44,10 @@ def search(
     watcher: Watcher,
     command: str,
     executor: ExecutorFactory = make_executor,
-    order: Sequence[frozenset[str]] | None = None,
 ) -> Outcome:
     """Search from scratch in the new folder `run`.
 
-    command: the command line, for the record. order: `schedule.completions` of another run of the same
-    configuration, to decide the same where the order of completions matters.
+    command: the command line, for the record.
     Raises UserError for wrong input, before anything is written, and NasError where nothing came of it.
     """
     began = time.monotonic()
@@ -54,10 +56,48 @@ def search(
     plan, description = make_plan(config, data), describe(config, data, command)
     _check_budget(plan, data)
     del data  # workers have their own; this process needs its memory no more
-    with Ledger.create(run, description) as ledger:
-        plan = _priced(plan, ledger)
+    table = latencies(plan)
+    with Ledger.create(run, description, config.ledger) as ledger:
+        plan = priced(plan, ledger, table)
         workers = executor(run, config, description["data"]["digest"])
-        return Engine(plan, run, ledger, watcher, workers, began, order).go(resumed=False)
+        return Engine(plan, run, ledger, watcher, workers, began).go(resumed=False)
+
+
+def replay(
+    source: Path,
+    run: Path,
+    watcher: Watcher,
+    command: str,
+    force: bool = False,
+    data: str | None = None,
+    executor: ExecutorFactory = make_executor,
+    policy: str | None = None,
+    place: Mapping[str, Any] = MappingProxyType({}),
+) -> Outcome:
+    """Make the finished run `source` again in the new folder `run`: the same configuration, and the same wherever the
+    search depended on time (`Replay`). Whether it came to the same is for `difference` to say.
+
+    Arguments and errors otherwise as for `search` and `resume`.
+    """
+    began = time.monotonic()
+    _check_new(run)
+    made, view = read_config(source), read(source)
+    config = elsewhere(with_data(source, stored_config(source, made.config, "replay"), data, "replay"), place)
+    _check_policy(source, config, policy, "replay")
+    held = load_data(config)
+    plan = make_plan(config, held)
+    again = replay_of(source, view, plan.policy.generational)
+    description = {**describe(config, held, command), REPLAY: again.to_json()}
+    del held
+    changes = changes_since(made.config, description, made.versions)
+    if changes and not force:
+        raise RunError(
+            f"replay: {source}: {'; '.join(changes)}; other bits may come out, go on all the same with --force"
+        )
+    with Ledger.create(run, description, config.ledger) as ledger:
+        workers = executor(run, config, description["data"]["digest"])
+        plan = priced(plan, ledger, latencies(plan, again))
+        return Engine(plan, run, ledger, watcher, workers, began, again).go(resumed=False)
 
 
 def resume(
@@ -67,11 +107,13 @@ def resume(
     data: str | None = None,
     executor: ExecutorFactory = make_executor,
     policy: str | None = None,
+    place: Mapping[str, Any] = MappingProxyType({}),
 ) -> Outcome:
     """Go on with an interrupted run, or say again how a finished one ended, which changes nothing in it.
 
     data, policy: the run's data set and policy once more. They must be given where they are a
     `package.module:name`: that names code, and code is never run because a file of the run names it.
+    place: what is other than where the run began, and decides nothing (`elsewhere`).
     Raises RunError when they are missing or others, and when configuration, versions, machine or data differ from
     those of the run's beginning, unless `force`, which is noted in the ledger.
     """
@@ -85,15 +127,16 @@ def resume(
             outcome = outcome_of(run, view, view.notes.get("stopped", "generations"))
             watcher.run_finished(outcome)
             return outcome
-        check_data(run, config, data)
+        config = elsewhere(with_data(run, config, data), place)
         _check_policy(run, config, policy)
         held = load_data(config)
         plan, now = make_plan(config, held), describe(config, held, "")
         del held
         _check_same(ledger, now, force)
-        plan = _priced(plan, ledger)
+        again = replay_from(run, stored)
+        plan = priced(plan, ledger, ledger.notes.get(LATENCY) or latencies(plan, again))
         workers = executor(run, config, now["data"]["digest"])
-        return Engine(plan, run, ledger, watcher, workers, began).go(resumed=True)
+        return Engine(plan, run, ledger, watcher, workers, began, again).go(resumed=True)
 
 
 def _check_new(run: Path) -> None:
@@ -102,7 +145,7 @@ def _check_new(run: Path) -> None:
         names = {entry.name for entry in run.iterdir()} if run.exists() else set[str]()
     except OSError as error:
         raise RunError(f"search: {run} is no folder to use ({error.strerror}); name another") from None
-    if "ledger.db" in names:
+    if is_run(run):
         raise RunError(
             f"search: {run} is a run already; name another folder, or go on with: nas resume {run}"
         )
@@ -111,55 +154,27 @@ def _check_new(run: Path) -> None:
         raise RunError(f"search: {run} holds other files ({min(foreign)}); name a new or an empty folder")
 
 
-def stored_config(run: Path, stored: Mapping[str, Any]) -> RunConfig:
+def stored_config(run: Path, stored: Mapping[str, Any], command: str = "resume") -> RunConfig:
     """The configuration of a run as its folder has it. Raises RunError where no search of this version made it."""
     if not isinstance(stored.get("config"), dict) or not isinstance(stored.get("data"), dict):
-        raise RunError(f"resume: {run} was not made by a search; name the folder of one")
+        raise RunError(f"{command}: {run} was not made by a search; name the folder of one")
     try:
         return check_config(stored["config"])
     except UserError as error:
-        raise RunError(f"resume: {run}: {error}; use the version of this program that made the run") from None
+        fact = f"{command}: {run}: {error}"
+        raise RunError(f"{fact}; use the version of this program that made the run") from None
 
 
-def check_data(run: Path, config: RunConfig, given: str | None, command: str = "resume") -> None:
-    """RunError where data that are code are not given, or others than the run's. command: the one that asks."""
-    if given is not None and given != config.data:
-        raise RunError(
-            f"{command}: {run} searches on {config.data}, not on {given}; leave --data out or give that"
-        )
-    if runs_code(config.data) and given is None:
-        raise RunError(
-            f"{command}: the data of {run} is code, {config.data}, which only a command may name; "
-            f"if you trust it go on with: nas {command} {run} --data {config.data}"
-        )
-
-
-def _check_policy(run: Path, config: RunConfig, given: str | None) -> None:
+def _check_policy(run: Path, config: RunConfig, given: str | None, command: str = "resume") -> None:
     if given is not None and given != config.policy:
         raise RunError(
-            f"resume: {run} is searched by {config.policy}, not by {given}; leave --policy out or give that"
+            f"{command}: {run} is searched by {config.policy}, not by {given}; leave --policy out or give that"
         )
     if given is None and config.policy not in POLICIES:
         raise RunError(
-            f"resume: the policy of {run} is code, {config.policy}, which only a command may name; "
-            f"if you trust it go on with: nas resume {run} --policy {config.policy}"
+            f"{command}: the policy of {run} is code, {config.policy}, which only a command may name; "
+            f"if you trust it go on with: nas {command} {run} --policy {config.policy}"
         )
-
-
-def _priced(plan: Plan, ledger: Ledger) -> Plan:
-    """The plan whose policy weighs accuracy against latency, where the run asks for that: by the table in the ledger,
-    which is measured when the run begins.
-    """
-    if not isinstance(plan.policy, Pareto) or plan.config.objective != "latency":
-        return plan
-    from nas.search.latency import measure, table_from
-
-    known = ledger.notes.get(LATENCY)
-    if known is None:
-        with threads(plan.config.threads):
-            known = measure(plan.space.seed.to_json(), plan.policy.neighbourhood).to_json()
-        ledger.note(LATENCY, known)
-    return replace(plan, policy=replace(plan.policy, cost=table_from(known).seconds))
 
 
 def load_data(config: RunConfig) -> SearchData:
@@ -204,7 +219,10 @@ def changes_since(
     """What differs of the things that decide a run's numbers, in words."""
     pairs = [(f"version of {name}", versions.get(name), new) for name, new in current_versions().items()]
     known: Mapping[str, Any] = before.get("machine", {})
-    pairs += [(name, known.get(name), now["machine"][name]) for name in ("processor", "capability")]
+    deciding = ["processor", "capability"]
+    if before["config"].get("device", "cpu") != "cpu":
+        deciding.append("accelerator")
+    pairs += [(name, known.get(name), now["machine"][name]) for name in deciding]
     pairs.append(
         ("content of the data set", str(before["data"].get("digest"))[:12], now["data"]["digest"][:12])
     )

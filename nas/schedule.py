@@ -81,15 +81,6 @@ def unseen(view: LedgerView) -> list[str]:
     return [record.key for record in view.trials if record.state != "running" and record.key not in seen]
 
 
-def completions(view: LedgerView) -> tuple[frozenset[str], ...]:
-    """For each trial between the seed's and the final training, in the order in which they started, the keys of
-    those it saw as ended: the order of completions, as far as it decided anything.
-    """
-    started = sorted((r for r in view.trials if r.job.kind in ("parent", "child")), key=lambda r: r.number)
-    seen: frozenset[str] = frozenset()
-    return tuple(seen := seen | frozenset(record.job.extra.get("seen", ())) for record in started)
-
-
 def as_seen(view: LedgerView, ended: frozenset[str]) -> LedgerView:
     """`view` before all but the trials `ended` had ended."""
     records = (

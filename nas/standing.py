@@ -14,6 +14,7 @@ from typing import Any, cast
 from nas.errors import RunError, UserError
 from nas.ledger import LedgerView, Result, read, read_config
 from nas.ledger.front import Front, front_of_run
+from nas.ledger.shared import is_run
 from nas.text import clip
 
 RUNS = Path("runs")
@@ -73,7 +74,7 @@ def find_run(name: str) -> Path:
     """
     try:
         places = (Path(name).expanduser(), RUNS / name) if name else ()
-        found = [place for place in places if (place / CONFIG).exists() or (place / "ledger.db").exists()]
+        found = [place for place in places if (place / CONFIG).exists() or is_run(place)]
         others = [place for place in places if place.exists()]
     except (OSError, RuntimeError, ValueError):  # too long a name, no such user's home, a NUL
         found, others = [], []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,20 @@ class Inline:
 
     def close(self) -> None:
         self.queue.clear()
+
+
+class Shuffled(Inline):
+    """Performs what it was given in an order of its own, as workers of different speed would."""
+
+    def __init__(self, *facts: Any, order: int) -> None:
+        super().__init__(*facts)
+        self.draw = Random(order)
+        self.most = 0
+
+    def poll(self, timeout: float) -> Iterator[Progressed | Done]:
+        self.most = max(self.most, len(self.queue))
+        self.queue.rotate(self.draw.randrange(len(self.queue)))
+        yield from super().poll(timeout)
 
 
 def failing(which: Callable[[Job], bool], reason: str = "it burst", fault: bool = False) -> Any:

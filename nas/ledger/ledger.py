@@ -1,7 +1,7 @@
 """The ledger of a run: its only writer, under a lock.
 
     RUN/config.json      the configuration and the versions
-        ledger.db        an Optuna study (SQLite)
+        ledger.db        an Optuna study (SQLite), or ledger.json: which study of which shared database
         lock             held by the driver
         checkpoints/     the store
 
@@ -19,13 +19,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from nas.errors import LedgerDamaged, RunError
 from nas.ledger import sqlite
 from nas.ledger.config import RunConfig, differences, read_config, write_config
-from nas.ledger.files import canonical_json, fsync_file, fsync_folder, sha256, temporary_name
+from nas.ledger.files import canonical_json, sha256
 from nas.ledger.lock import Lock
+from nas.ledger.making import FORMAT, ORIGINAL, leased, make
 from nas.ledger.records import (
     REACHED,
     REASON,
@@ -38,16 +39,19 @@ from nas.ledger.records import (
     stored_reason,
     stored_result,
 )
+from nas.ledger.shared import FILE as DATABASE
+from nas.ledger.shared import Place, Shared, is_run, place_of
 from nas.ledger.store import Store
-from nas.ledger.study import Entry, Study, build, guarded
+from nas.ledger.study import Entry, Study, guarded
 from nas.ledger.types import Job, Reached, Result, TrialRecord
 from nas.ledger.view import DROPPED, LedgerView, score, view_of
 
-FORMAT = 1
-DATABASE, LOCK, CHECKPOINTS = "ledger.db", "lock", "checkpoints"
+if TYPE_CHECKING:
+    from nas.ledger.lease import Lease
+
+LOCK, CHECKPOINTS = "lock", "checkpoints"
 MAX_REASON = 20_000
 NOTE = "note:"
-ORIGINAL = "config"  # the study's attribute that holds the configuration the run was made with
 PAUSES = 2  # of a running trial that are kept: the newest, and the one before it in case that is damaged
 
 
@@ -58,20 +62,23 @@ class Ledger:
     disk refuses and LedgerDamaged when the record is not what was written.
     """
 
-    def __init__(self, run: Path, lock: Lock, config: RunConfig, study: Study) -> None:
+    def __init__(
+        self, run: Path, lock: Lock, config: RunConfig, study: Study, lease: Lease | None = None
+    ) -> None:
         """For `create` and `open`."""
         self.run, self.config = run, config
         self.store = Store(run / CHECKPOINTS)
-        self._lock, self._study = lock, study
+        self._lock, self._study, self._lease = lock, study, lease
         self._records: dict[int, TrialRecord] = {}
         self._reached: dict[int, tuple[Reached, ...]] = {}
         self._interrupted: tuple[int, ...] = ()
 
     @classmethod
-    def create(cls, run: Path, config: Mapping[str, Any]) -> Self:
+    def create(cls, run: Path, config: Mapping[str, Any], url: str | None = None) -> Self:
         """A new run in the folder `run`, which is made if need be.
 
-        A crash leaves a run or a folder that `create` takes again. Raises RunError when there is a run.
+        url: of a shared database that holds the trials; None: a file in the folder does. A crash leaves a run or a
+        folder that `create` takes again. Raises RunError when there is a run.
         """
         try:
             run.mkdir(parents=True, exist_ok=True)
@@ -79,10 +86,10 @@ class Ledger:
             raise RunError(f"{run} can't be made ({error.strerror}); choose another folder") from None
         lock = Lock(run / LOCK)
         with _closing_on_error(lock):
-            if (run / DATABASE).exists():
+            if is_run(run):
                 raise RunError(f"{run} is a run already; resume it or choose another folder")
             made = write_config(run, config)
-            _build(run, made)
+            make(run, made, url)
             return cls._opened(run, lock, made)
 
     @classmethod
@@ -100,17 +107,19 @@ class Ledger:
 
     @classmethod
     def _opened(cls, run: Path, lock: Lock, config: RunConfig, *, force: bool = False) -> Self:
-        path = run / DATABASE
-        study = open_study(path, sqlite.WRITE)
-        with _closing_on_error(study):
-            _check_attributes(path, study.attributes)
+        place = place_of(run)
+        lease = leased(place, run / LOCK)
+        with _closing_on_error(lease):
+            study = open_study(place, sqlite.WRITE, lease)
+        with _closing_on_error(lease), _closing_on_error(study):
+            _check_attributes(place, study.attributes)
             edits = edits_of(study, config)
             if edits and not force:
                 raise RunError(
                     f"{run}: config.json was changed after the run was made ({'; '.join(edits)}); restore it or start "
                     f"a new run"
                 )
-            ledger = cls(run, lock, config, study)
+            ledger = cls(run, lock, config, study, lease)
             ledger._recover()
         return ledger
 
@@ -218,6 +227,8 @@ class Ledger:
     def close(self) -> None:
         """Free the lock; again does nothing."""
         self._study.close()
+        if self._lease is not None:
+            self._lease.close()
         self._lock.close()
 
     def __enter__(self) -> Self:
@@ -245,7 +256,7 @@ class Ledger:
 
     def _reread(self, number: int) -> None:
         """Take one trial as the database has it: memory never says more than the disk."""
-        with guarded(self._study.path):
+        with guarded(self._study.place):
             record = record_of(self._study.entry(number))
         if record is not None:
             self._records[number] = record
@@ -253,7 +264,7 @@ class Ledger:
     def _recover(self) -> None:
         """Bring what a dead process left into order."""
         entries = self._study.entries()
-        with guarded(self._study.path):
+        with guarded(self._study.place):
             self._records = {record.number: record for record in records_of(entries)}
         for entry in entries:
             if entry.state == "running":
@@ -268,7 +279,7 @@ class Ledger:
             self._study.fail(entry.number)
             return
         self._reached[entry.number] = _pauses(entry, record.job)
-        with guarded(self._study.path):
+        with guarded(self._study.place):
             result, reason = stored_result(entry, record.job), stored_reason(entry, record.job)
         if result is not None and self._intact(result.weights):
             self._finish(record, result)
@@ -297,51 +308,29 @@ def notes_of(study: Study) -> dict[str, Any]:
     return {name.removeprefix(NOTE): v for name, v in study.attributes.items() if name.startswith(NOTE)}
 
 
-def open_study(path: Path, mode: str) -> Study:
+def open_study(place: Place, mode: str, lease: Lease | None = None) -> Study:
     """The study of a checked database. Raises RunError or LedgerDamaged."""
-    with guarded(path):
-        sqlite.check(path, mode)
-    return Study(path, mode)
+    if not isinstance(place, Shared):  # a server checks its own
+        with guarded(place):
+            sqlite.check(place, mode)
+    return Study(place, mode, lease)
 
 
 @contextmanager
-def _closing_on_error(resource: Lock | Study) -> Generator[None]:
+def _closing_on_error(resource: Lock | Study | Lease | None) -> Generator[None]:
     try:
         yield
     except BaseException:
-        resource.close()
+        if resource is not None:
+            resource.close()
         raise
-
-
-def _build(run: Path, config: RunConfig) -> None:
-    """Make the database under a temporary name; the run exists once it has its own."""
-    import morphs
-
-    temporary = temporary_name(run / DATABASE)
-    attributes = {
-        "ledger": {"format": FORMAT, "config": config.digest},
-        "moves": sorted(move.name for move in morphs.MOVES),
-        ORIGINAL: config.config,
-    }
-    try:
-        build(temporary, attributes)
-        fsync_file(temporary)
-        temporary.rename(run / DATABASE)
-        fsync_folder(run)
-        fsync_folder(run.absolute().parent)
-    except OSError as error:
-        raise RunError(
-            f"{run} can't be written ({error.strerror}); free space or choose another folder"
-        ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _check_folder(run: Path) -> RunConfig:
     if not run.is_dir():
         raise RunError(f"{run} is no run: there is no such folder; give the folder of a run")
     config = read_config(run)
-    if not (run / DATABASE).is_file():
+    if not is_run(run):
         raise RunError(f"{run} is no run: {DATABASE} is missing; restore it from a copy or start a new run")
     return config
 
@@ -367,17 +356,17 @@ def _original_of(study: Study) -> Mapping[str, Any] | None:
     return cast("dict[str, Any]", original)
 
 
-def _check_attributes(path: Path, attributes: Mapping[str, Any]) -> None:
+def _check_attributes(place: Place, attributes: Mapping[str, Any]) -> None:
     known: Any = attributes.get("ledger")
     if not isinstance(known, dict) or set(known) != {"format", "config"}:  # pyright: ignore[reportUnknownArgumentType]
-        raise LedgerDamaged(sqlite.damage(path, "it is the study of another program"))
+        raise LedgerDamaged(sqlite.damage(place, "it is the study of another program"))
     if known["format"] != FORMAT:
         raise RunError(
-            f"{path} has format {known['format']!r:.20}, not {FORMAT}; use the version that wrote it"
+            f"{place} has format {known['format']!r:.20}, not {FORMAT}; use the version that wrote it"
         )
 
 
 def check_run(run: Path, study: Study) -> None:
     """Check that a study opened for reading is a ledger of ours; its configuration may have been edited."""
     _check_folder(run)
-    _check_attributes(run / DATABASE, study.attributes)
+    _check_attributes(study.place, study.attributes)

@@ -12,6 +12,7 @@ from nas.ledger import sqlite
 from nas.ledger.config import read_config
 from nas.ledger.ledger import DATABASE, check_run, edits_of, notes_of, open_study
 from nas.ledger.records import record_of, records_of, stored_reached
+from nas.ledger.shared import Place, Shared, place_of
 from nas.ledger.study import Study, guarded
 from nas.ledger.types import TrialRecord
 from nas.ledger.view import FORCED, LedgerView, view_of
@@ -62,7 +63,9 @@ def _examined(run: Path, study: Study) -> tuple[LedgerView, tuple[str, ...]]:
 def _opened(run: Path, what: Callable[[Study], T]) -> T:
     """`what` of the run's study, opened without changing a byte of the run."""
     read_config(run)
-    path = run / DATABASE
+    path = place_of(run)
+    if isinstance(path, Shared):
+        return _read(run, path, sqlite.READ, what)
     if not path.is_file():
         raise RunError(f"{run} is no run: {DATABASE} is missing; restore it from a copy or start a new run")
     if not _rolls_back(path):
@@ -71,11 +74,11 @@ def _opened(run: Path, what: Callable[[Study], T]) -> T:
         return _read(run, _copy(path, Path(folder)), sqlite.WRITE, what)
 
 
-def _read(run: Path, path: Path, mode: str, what: Callable[[Study], T]) -> T:
-    study = open_study(path, mode)
+def _read(run: Path, place: Place, mode: str, what: Callable[[Study], T]) -> T:
+    study = open_study(place, mode)
     try:
         check_run(run, study)
-        with guarded(path):
+        with guarded(place):
             return what(study)
     finally:
         study.close()

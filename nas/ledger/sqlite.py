@@ -91,9 +91,9 @@ def _facts(connection: sqlite3.Connection) -> list[str]:
     return []
 
 
-def damage(path: Path, fact: str) -> str:
+def damage(place: object, fact: str) -> str:
     """The line for a ledger that is not what was written."""
-    return f"{path} is damaged ({fact}); restore it from a copy or start a new run"
+    return f"{place} is damaged ({fact}); restore it from a copy or start a new run"
 
 
 def explain(path: Path, error: BaseException) -> RunError:

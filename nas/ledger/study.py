@@ -12,17 +12,19 @@ import sqlite3
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.errors import NasError
-from nas.ledger import sqlite
+from nas.ledger import shared, sqlite
+from nas.ledger.shared import Place, Shared
 from nas.ledger.types import KINDS, Job
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.storages import RDBStorage
     from optuna.trial import FrozenTrial
+
+    from nas.ledger.lease import Lease
 
 NAME = "search"
 NO_MOVE, SEVERAL, OTHER = "none", "several", "other"
@@ -45,14 +47,14 @@ class Entry:
         return not self.attributes and self.value is None
 
 
-def build(path: Path, attributes: Mapping[str, Any]) -> None:
-    """Make a database with one empty study at `path`; the caller makes it durable. Raises RunError."""
+def build(place: Place, attributes: Mapping[str, Any]) -> None:
+    """Make an empty study there; in a file of its own, which the caller makes durable. Raises RunError."""
     from optuna.study import StudyDirection
 
-    with guarded(path):
-        storage = _storage(path, sqlite.BUILD)
+    with guarded(place):
+        storage = _storage(place, sqlite.BUILD)
         with _hushed():  # it announces each new study on stderr
-            study = storage.create_new_study([StudyDirection.MAXIMIZE], NAME)
+            study = storage.create_new_study([StudyDirection.MAXIMIZE], _name(place))
         for name, value in attributes.items():
             storage.set_study_user_attr(study, name, value)
         _dispose(storage)
@@ -64,28 +66,31 @@ class Study:
     Raises RunError or LedgerDamaged from every method; sqlite3.Error only where `check` is documented to.
     """
 
-    def __init__(self, path: Path, mode: str) -> None:
-        self.path = path
-        with guarded(path):
-            self._storage = _storage(path, mode)
-            self._study = self._storage.get_study_id_from_name(NAME)
+    def __init__(self, place: Place, mode: str, lease: Lease | None = None) -> None:
+        """lease: without which nothing is written, where the database is shared."""
+        self.place = place
+        with guarded(place):
+            self._storage = _storage(place, mode)
+            if lease is not None:
+                lease.fence(self._storage.engine)
+            self._study = self._storage.get_study_id_from_name(_name(place))
             self.attributes: Mapping[str, Any] = self._storage.get_study_user_attrs(self._study)
         self._ids: dict[int, int] = {}  # trial number → trial id
 
     def entries(self) -> tuple[Entry, ...]:
         """All trials, in the order of their numbers."""
-        with guarded(self.path), _hushed():  # it tells of a failing disk before it raises
+        with guarded(self.place), _hushed():  # it tells of a failing disk before it raises
             trials = self._storage.get_all_trials(self._study, deepcopy=False)
             return tuple(_entry(trial) for trial in trials)
 
     def entry(self, number: int) -> Entry:
         """One trial."""
-        with guarded(self.path):
+        with guarded(self.place):
             return _entry(self._storage.get_trial(self._id(number)))
 
     def annotate(self, name: str, value: Any) -> None:
         """Write an attribute of the study, in one transaction."""
-        with guarded(self.path):
+        with guarded(self.place):
             self._storage.set_study_user_attr(self._study, name, value)
         self.attributes = {**self.attributes, name: value}
 
@@ -94,7 +99,7 @@ class Study:
         from optuna.trial import TrialState, create_trial
 
         values, distributions = _parameters(job, tuple(self.attributes.get("moves", ())))
-        with guarded(self.path):
+        with guarded(self.place):
             template = create_trial(
                 state=TrialState.RUNNING,
                 params=values,
@@ -108,21 +113,21 @@ class Study:
 
     def write(self, number: int, name: str, value: Any) -> None:
         """Write an attribute of a running trial, in one transaction."""
-        with guarded(self.path):
+        with guarded(self.place):
             self._storage.set_trial_user_attr(self._id(number), name, value)
 
     def complete(self, number: int, value: float) -> None:
         """End a running trial with its objective value, in one transaction."""
         from optuna.trial import TrialState
 
-        with guarded(self.path):
+        with guarded(self.place):
             self._storage.set_trial_state_values(self._id(number), TrialState.COMPLETE, [value])
 
     def fail(self, number: int) -> None:
         """End a running trial without a value, in one transaction."""
         from optuna.trial import TrialState
 
-        with guarded(self.path):
+        with guarded(self.place):
             self._storage.set_trial_state_values(self._id(number), TrialState.FAIL)
 
     def close(self) -> None:
@@ -136,14 +141,15 @@ class Study:
 
 
 @contextmanager
-def guarded(path: Path) -> Generator[None]:
+def guarded(place: Place) -> Generator[None]:
     """Turn whatever the layers below raise into RunError or LedgerDamaged."""
     try:
         yield
     except NasError:
         raise
     except Exception as error:  # a damaged file makes SQLAlchemy and Optuna raise almost anything
-        raise sqlite.explain(path, error) from error
+        told = shared.explain(place, error) if isinstance(place, Shared) else sqlite.explain(place, error)
+        raise told from error
 
 
 @contextmanager
@@ -159,11 +165,23 @@ def _hushed() -> Generator[None]:
         optuna.logging.set_verbosity(verbosity)
 
 
-def _storage(path: Path, mode: str) -> RDBStorage:
+def _name(place: Place) -> str:
+    return place.study if isinstance(place, Shared) else NAME
+
+
+def _storage(place: Place, mode: str) -> RDBStorage:
     from optuna.storages import RDBStorage
 
+    if isinstance(place, Shared):
+        return RDBStorage(
+            place.url,
+            engine_kwargs=dict(place.engine_settings),
+            skip_compatibility_check=mode == sqlite.READ,
+            skip_table_creation=mode != sqlite.BUILD,
+        )
+
     def creator() -> sqlite3.Connection:
-        return sqlite.connect(path, mode)
+        return sqlite.connect(place, mode)
 
     # The path goes through `creator` alone: as a part of the URL it would be a template, and '?' an option.
     return RDBStorage(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from math import prod
 from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 import morphs
 from morphs import ArchGraph, graph_from_json
@@ -20,6 +23,7 @@ from morphs.graph.arch import Node
 from morphs.graph.ops import Input, Output
 from nas.search.moves import Neighbourhood, random_move
 
+Floats = NDArray[np.float64]
 Size = tuple[float, float, float]  # 1, multiply-adds, numbers read and written
 
 
@@ -53,32 +57,59 @@ class LatencyTable:
 
     @cached_property
     def _lines(self) -> dict[str, Any]:
-        """For each kind, and for all ops under "", seconds as a linear function of size: least squares."""
+        """For each kind, and for all ops under "", seconds as a linear function of size."""
         kinds = {entry.kind for entry in self.entries.values()}
         return {kind: self._line(kind) for kind in (*kinds, "")}
 
     def _line(self, kind: str) -> Any:
         told = [entry for entry in self.entries.values() if kind in ("", entry.kind)]
-        sizes, seconds = np.array([entry.size for entry in told]), np.array([entry.seconds for entry in told])
-        return np.linalg.lstsq(sizes, seconds, rcond=None)[0]
+        return line_through(
+            np.array([entry.size for entry in told]), np.array([entry.seconds for entry in told])
+        )
 
     def to_json(self) -> dict[str, list[Any]]:
         """As a note of the ledger."""
         return {key: [entry.kind, list(entry.size), entry.seconds] for key, entry in self.entries.items()}
 
 
+def line_through(sizes: Floats, seconds: Floats) -> Floats:
+    """Coefficients [3], none below 0, of seconds [N] in sizes [N, 3]: least squares of the relative errors.
+
+    Without that bound measurements that scatter make a larger op cheaper, or one that was not measured free, which a
+    search would find. Exact: the best bounded answer is the best unbounded one of some columns, the others 0. Of equals
+    the one of the last columns: an op of which one size is known takes longer in proportion.
+    """
+    rows = sizes / seconds[:, None]
+    best, least = np.zeros(rows.shape[1]), math.inf
+    for count in range(1, rows.shape[1] + 1):
+        for columns in combinations(reversed(range(rows.shape[1])), count):
+            some = rows[:, columns]
+            scale = np.maximum(some.max(axis=0), 1e-300)
+            found = np.linalg.lstsq(some / scale, np.ones(len(some)), rcond=None)[0] / scale
+            error = float(((some @ found - 1) ** 2).sum())
+            if (found >= 0).all() and error < least - 1e-12:
+                best, least = np.zeros(rows.shape[1]), error
+                best[list(columns)] = found
+    return best
+
+
 def table_from(document: Mapping[str, Any]) -> LatencyTable:
     """The table of `LatencyTable.to_json`."""
     return LatencyTable(
-        {key: Entry(str(kind), (1.0, float(size[1]), float(size[2])), float(seconds))
+        {str(key): Entry(str(kind), (1.0, float(size[1]), float(size[2])), max(1e-9, float(seconds)))
          for key, (kind, size, seconds) in document.items()}
     )  # fmt: skip
 
 
 def measure(
-    seed: str, moves: Neighbourhood, walks: int = 6, length: int = 8, repeats: int = 15
+    seed: str,
+    moves: Neighbourhood,
+    device: str = "cpu",
+    walks: int = 6,
+    length: int = 8,
+    repeats: int = 15,
 ) -> LatencyTable:
-    """A table of the ops that random walks from the network `seed` come upon, measured in this process.
+    """A table of the ops that random walks from the network `seed` come upon, measured in this process on `device`.
 
     One image at a time, the number of threads as it is set. repeats: of which the median counts.
     """
@@ -87,7 +118,7 @@ def measure(
         arch = graph_from_json(graph)
         for node, (key, kind, size) in zip(_nodes(arch), _ops(arch), strict=True):
             if key not in entries:
-                entries[key] = Entry(kind, size, _time(arch, node, repeats))
+                entries[key] = Entry(kind, size, _time(arch, node, device, repeats))
     return LatencyTable(entries)
 
 
@@ -118,18 +149,20 @@ def _ops(graph: ArchGraph) -> list[tuple[str, str, Size]]:
     return found
 
 
-def _time(graph: ArchGraph, node: Node, repeats: int) -> float:
+def _time(graph: ArchGraph, node: Node, device: str, repeats: int) -> float:
     """Median seconds of one op alone, on random inputs."""
     shapes = graph.input_shapes(node.name)
     names = [f"in{place}" for place in range(len(shapes))]
     inputs = [Node(name, Input(tuple(shape))) for name, shape in zip(names, shapes, strict=True)]
     alone = ArchGraph((*inputs, Node("op", node.op, tuple(names)), Node("out", Output(), ("op",))))
-    module = morphs.init(alone).to_torch().eval()
-    x = [torch.rand(1, *shape) for shape in shapes]
+    module = morphs.init(alone).to_torch().eval().to(device)
+    x = [torch.rand(1, *shape, device=device) for shape in shapes]
+    wait = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
     laps: list[float] = []
     with torch.inference_mode():
         for _ in range(repeats + 3):
             began = time.perf_counter()
             module(*x)
+            wait()
             laps.append(time.perf_counter() - began)
     return median(laps[3:])

@@ -1,35 +1,18 @@
 """Whole runs without generations: no barrier, the order of completions recorded and replayed."""
 
-from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
-from engine_support import Inline, Recorder, tiny
+from engine_support import Inline, Recorder, Shuffled, tiny
 
 from nas.events import Outcome, Silent
-from nas.execute import Done, Progressed
 from nas.ledger import read
-from nas.run import resume, search
-from nas.schedule import completions
+from nas.replay import replay_of
+from nas.run import replay, resume, search
 from nas.standing import standing
-
-
-class Shuffled(Inline):
-    """Performs what it was given in an order of its own, as workers of different speed would."""
-
-    def __init__(self, *facts: Any, order: int) -> None:
-        super().__init__(*facts)
-        self.draw = Random(order)
-        self.most = 0
-
-    def poll(self, timeout: float) -> Iterator[Progressed | Done]:
-        self.most = max(self.most, len(self.queue))
-        self.queue.rotate(self.draw.randrange(len(self.queue)))
-        yield from super().poll(timeout)
 
 
 def run(folder: Path, order: int = 0, **changes: Any) -> Outcome:
@@ -59,15 +42,14 @@ def test_another_order_of_completions_decides_otherwise_and_is_replayed(
 ) -> None:
     other = run(tmp_path / "other", order=1)
     assert other.view.digest != evolved.view.digest
-    config = tiny(policy="evolution", workers=1, children=3, moves_per_child=1)
-    order = completions(read(evolved.run))
-    again = search(config, tmp_path / "again", Silent(), "", Inline, order=order)
+    again = replay(evolved.run, tmp_path / "again", Silent(), "", executor=Inline, place={"workers": 1})
     assert again.view.digest == evolved.view.digest
 
 
 def test_what_each_trial_saw_is_recorded(evolved: Outcome) -> None:
-    seen = completions(evolved.view)
-    assert len(seen) == 8
+    again = replay_of(evolved.run, evolved.view, generational=False)
+    seen = [again.ended(started) or frozenset() for started in range(1, 9)]
+    assert again.ended(9) is None
     assert seen[0] == {"0.0"}
     assert all(a <= b for a, b in pairwise(seen))
     born = sorted(evolved.view.trials[1:-1], key=lambda record: record.number)
@@ -82,7 +64,7 @@ def test_an_interrupted_evolution_goes_on_and_loses_nothing(tmp_path: Path) -> N
     before = {record.key: record.job for record in read(folder).trials}
     outcome = resume(folder, Silent(), executor=Inline)
     assert {key: outcome.view.trial(key).job for key in before} == before
-    again = search(config, tmp_path / "again", Silent(), "", Inline, order=completions(outcome.view))
+    again = replay(folder, tmp_path / "again", Silent(), "", executor=partial(Shuffled, order=2))
     assert again.view.digest == outcome.view.digest
 
 

@@ -14,7 +14,19 @@ import nas
 from nas.cli import app
 from nas.errors import NasError
 
-COMMANDS = ("search", "resume", "status", "fsck", "report", "runs", "export", "morph", "moves", "spaces")
+COMMANDS = (
+    "search",
+    "resume",
+    "replay",
+    "status",
+    "fsck",
+    "report",
+    "runs",
+    "export",
+    "morph",
+    "moves",
+    "spaces",
+)
 
 
 def call(*args: str) -> Result:
@@ -144,6 +156,7 @@ WRONG = {
     "search spaceless.toml": "names no space",
     "search odd.toml": "frob",
     "resume nowhere": "there is no run",
+    "replay nowhere": "there is no run",
     "resume full": "full is no run folder",
     "resume file": "file is a file",
     "status nowhere": "there is no run",

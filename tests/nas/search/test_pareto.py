@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from engine_support import record_of
+from scipy.optimize import nnls
 from scipy.stats import norm
 from search_support import ROOT, SEED, SPACE, luck, play
 
@@ -12,7 +13,7 @@ from morphs import Limits, Narrow, cost, graph_from_json, parse
 from nas.ledger import Job, LedgerView, TrialRecord
 from nas.ledger.view import score
 from nas.search import OBJECTIVES, Pareto, SpaceMoves, Uniform
-from nas.search.latency import LatencyTable, measure, table_from
+from nas.search.latency import LatencyTable, line_through, measure, table_from
 from nas.search.pareto import density
 from search_spaces import Space
 
@@ -71,6 +72,27 @@ def test_networks_shrink_and_the_first_of_each_wave_trains_on() -> None:
     assert min(params) < params[0] < max(params)
     born = [r for r in sorted(played.trials, key=lambda r: r.number) if r.job.kind != "seed"]
     assert [r.job.kind for r in born[:8]] == ["parent", "child", "child", "child"] * 2
+
+
+def test_the_line_through_latencies_is_scipys_bounded_least_squares() -> None:
+    """And never says that more work takes less time, however the measurements scatter."""
+    draw = np.random.default_rng(0)
+    below = 0
+    for _ in range(50):
+        moved = draw.uniform(1e2, 1e6, 12)
+        sizes = np.stack([np.ones(12), draw.uniform(1, 50, 12) * moved, moved], axis=1)
+        seconds = (sizes @ [5e-6, 1e-11, 2e-10]) * draw.lognormal(0, 0.5, 12)
+        rows = sizes / seconds[:, None]
+        scale = rows.max(axis=0)
+        expected = nnls(rows / scale, np.ones(12))[0] / scale
+        found = line_through(sizes, seconds)
+        assert found == pytest.approx(expected, rel=1e-6, abs=1e-18)
+        below += (np.linalg.lstsq(rows / scale, np.ones(12), rcond=None)[0] < 0).any()
+    assert below > 5
+    alike = np.array([[1.0, 0.0, 8.0], [1.0, 0.0, 8.0]])  # an op of one size alone, without multiply-adds
+    line = line_through(alike, np.array([1e-6, 3e-6]))
+    assert alike @ line == pytest.approx([1.2e-6] * 2)  # of relative errors, 0.2 and 0.6
+    assert np.array([1.0, 0.0, 16.0]) @ line == pytest.approx(2.4e-6)
 
 
 def test_latency_adds_up_the_ops_of_a_table_measured_once() -> None:

@@ -1,0 +1,141 @@
+"""A ledger in a shared database: the same run, and one driver to it wherever copies of its folder lie.
+
+The database is SQLite's, unless $NAS_TEST_DATABASE names another by its URL.
+"""
+
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engine_support import Inline, Recorder, tiny
+
+from nas.errors import RunError, UserError
+from nas.events import Silent
+from nas.fsck import check
+from nas.ledger import Ledger, lease, read
+from nas.ledger.lease import Lease
+from nas.ledger.lock import Lock
+from nas.ledger.shared import Shared, new_place, place_of
+from nas.run import resume, search
+from nas.standing import find_run, standing
+
+Copy = Callable[[Path], Path]
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return os.environ.get("NAS_TEST_DATABASE") or f"sqlite:///{tmp_path}/team.db"
+
+
+@pytest.fixture
+def run(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A ledger without trials, whose drivers lose patience after a quarter of a second."""
+    monkeypatch.setattr(lease, "Lease", partial(Lease, beat=0.02, patience=0.25))
+    Ledger.create(tmp_path / "run", {"space": "digits"}, url).close()
+    return tmp_path / "run"
+
+
+def test_a_search_comes_to_the_digest_of_one_with_a_file(finished: Any, tmp_path: Path, url: str) -> None:
+    run = tmp_path / "run"
+    assert search(tiny(ledger=url), run, Recorder(stop_after=2), "", Inline).stopped == "interrupted"
+    assert sorted(entry.name for entry in run.iterdir()) == [
+        "checkpoints", "config.json", "ledger.json", "lock",
+    ]  # fmt: skip
+    with pytest.raises(RunError, match="is a run already"):
+        search(tiny(ledger=url), run, Silent(), "", Inline)
+    there = Path(shutil.copytree(run, tmp_path / "there"))  # another machine's copy goes on with it
+    outcome = resume(there, Silent(), executor=Inline)
+    assert outcome.view.digest == finished.outcome.view.digest
+    assert read(run) == outcome.view
+    assert check(there).clean
+    assert standing(find_run(str(there))).state == "finished"
+
+
+def test_a_second_driver_is_refused_with_the_name_of_the_first(run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    with (
+        Ledger.open(run),
+        pytest.raises(RunError, match=rf"run-\w+ of .* is in use by process {os.getpid()} on"),
+    ):
+        Ledger.open(copy)
+    Ledger.open(copy).close()
+
+
+def test_a_silent_driver_gives_way_and_writes_nothing_when_it_wakes(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    with monkeypatch.context() as patch:
+        patch.setattr(lease, "Lease", partial(Lease, beat=100.0))
+        asleep = Ledger.open(run)
+    with Ledger.open(copy) as ours:
+        with pytest.raises(RunError, match="another driver took it over"):
+            asleep.note("wall", 1.0)
+        ours.note("wall", 2.0)
+        asleep.close()  # frees its own lock, not our lease
+        ours.note("wall", 3.0)
+    assert read(copy).notes["wall"] == 3.0
+
+
+def test_a_dead_driver_of_the_same_folder_is_followed_at_once(run: Path) -> None:
+    place = place_of(run)
+    assert isinstance(place, Shared)
+    lock = Lock(run / "lock")
+    dead = Lease(place, run / "lock", beat=100.0)
+    lock.close()  # as the kernel does when it dies; the lease stays as it is
+    Ledger.open(run).close()
+    assert dead._look() is not None
+    dead.close()
+
+
+def test_of_many_drivers_one_wins(tmp_path: Path, url: str) -> None:
+    place, won, refused = new_place(tmp_path, url), list[Lease](), list[str]()
+    start = threading.Barrier(4)
+
+    def race(number: int) -> None:
+        start.wait()
+        (tmp_path / str(number)).touch()
+        try:
+            won.append(Lease(place, tmp_path / str(number), beat=0.02, patience=5.0))
+        except RunError as error:
+            refused.append(str(error))
+
+    racers = [threading.Thread(target=race, args=(number,)) for number in range(4)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join()
+    assert len(won) == 1
+    assert len(refused) == 3
+    assert all("is in use by process" in said for said in refused)
+    won[0].close()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("postgresql://me:secret@host/db", "the URL has a password"),
+        ("host/db", "is no URL of a database"),
+        ("nosuch://host/db", "can't be used"),
+        ("sqlite:////nowhere/at/all.db", "can't be used .*unable to open"),
+    ],
+)
+def test_what_is_no_database_is_refused_in_one_line(tmp_path: Path, wrong: str, said: str) -> None:
+    with pytest.raises(UserError, match=said) as caught:
+        Ledger.create(tmp_path / "run", {}, wrong)
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pointer_that_points_nowhere(run: Path) -> None:
+    (run / "ledger.json").write_text('{"url": "sqlite://", "study": "other"}')
+    with pytest.raises(RunError, match=r"can't be used|no such study"):
+        read(run)
+    (run / "ledger.json").write_text("{")
+    with pytest.raises(RunError, match="restore it from a copy"):
+        Ledger.open(run)
