@@ -76,8 +76,12 @@ def replay_from(run: Path, described: Mapping[str, Any]) -> Replay | None:
     if kept is None:
         return None
     try:
-        seen = kept["seen"]
-        return Replay(**{**kept, "seen": None if seen is None else tuple(tuple(told) for told in seen)})
+        seen: Any = kept["seen"]
+        values: dict[str, Any] = {
+            **kept,
+            "seen": None if seen is None else tuple(tuple(told) for told in seen),
+        }
+        return Replay(**values)
     except (TypeError, KeyError):
         raise RunError(
             f"{run}: config.json doesn't say what it is a replay of; restore it, or replay anew"

@@ -100,6 +100,17 @@ def test_a_finished_run_is_not_run_again(home: Path, searched: subprocess.Comple
     assert after["digest"] == before["digest"]
 
 
+def test_a_finished_run_is_made_again_in_a_folder_beside_it(
+    home: Path, searched: subprocess.CompletedProcess[str]
+) -> None:
+    assert searched.returncode == 0
+    done = call(home, "replay", "digits-digits-001", "--workers", "2")
+    assert (done.returncode, done.stderr) == (0, "")
+    told = "replay: all that runs/digits-digits-001 decided, and the same weights, bit for bit"
+    assert done.stdout.splitlines()[-1] == told
+    assert (home / "runs/digits-digits-001-replay-1/report.html").exists()
+
+
 def test_a_run_that_exists_is_not_overwritten(home: Path, searched: subprocess.CompletedProcess[str]) -> None:
     assert searched.returncode == 0
     done = call(home, *SMALL, "--run", "runs/digits-digits-001")

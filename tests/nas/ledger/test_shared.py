@@ -34,8 +34,8 @@ def url(tmp_path: Path) -> str:
 
 @pytest.fixture
 def run(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A ledger without trials, whose drivers lose patience after a quarter of a second."""
-    monkeypatch.setattr(lease, "Lease", partial(Lease, beat=0.02, patience=0.25))
+    """A ledger without trials, whose drivers lose patience after two seconds."""
+    monkeypatch.setattr(lease, "Lease", partial(Lease, beat=0.02, patience=2.0))
     Ledger.create(tmp_path / "run", {"space": "digits"}, url).close()
     return tmp_path / "run"
 
@@ -82,7 +82,10 @@ def test_a_silent_driver_gives_way_and_writes_nothing_when_it_wakes(
     assert read(copy).notes["wall"] == 3.0
 
 
-def test_a_dead_driver_of_the_same_folder_is_followed_at_once(run: Path) -> None:
+def test_a_dead_driver_of_the_same_folder_is_followed_at_once(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "Lease", partial(Lease, patience=1e9))
     place = place_of(run)
     assert isinstance(place, Shared)
     lock = Lock(run / "lock")
