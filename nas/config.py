@@ -138,7 +138,11 @@ class RunConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _latency(self) -> "RunConfig":
+    def _objective(self) -> "RunConfig":
+        if self.objective != "params" and self.policy in POLICIES and self.policy != "pareto":
+            raise ValueError(
+                f"{self.policy} weighs accuracy alone; add --policy pareto or leave the objective out"
+            )
         if self.latency_from is not None and (self.policy, self.objective) != ("pareto", "latency"):
             raise ValueError(
                 "latency_from is for a front of latency; add --policy pareto --objective latency or leave it out"

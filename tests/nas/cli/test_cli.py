@@ -124,6 +124,7 @@ WRONG = {
     "search digits --policy nas.search:Nothing": "module nas.search has no function Nothing",
     "search digits --policy nas.seeds:derive": "a int has no method propose",
     "search digits --move-sampler luck": "'luck' is not one of 'uniform', 'tpe', 'predictor'",
+    "search digits --objective macs": "hill-climb weighs accuracy alone; add --policy pareto",
     "search digits --objective beauty": "'beauty' is not one of 'params', 'macs', 'latency'",
     "search digits --executor cloud": "'cloud' is not one of 'local', 'ray'",
     "search digits --address auto": "address is a setting of Ray's; add --executor ray",
