@@ -21,7 +21,7 @@ from nas.ledger.shared import is_run
 from nas.ledger.view import FORCED
 from nas.machine import machine
 from nas.pricing import latencies, priced
-from nas.replay import REPLAY, replay_from, replay_of
+from nas.replay import REPLAY, Replay, replay_from, replay_of
 from nas.schedule import Plan, make_plan, seed_job
 from nas.search import POLICIES
 from nas.speed import seconds_per_step
@@ -56,11 +56,7 @@ def search(
     plan, description = make_plan(config, data), describe(config, data, command)
     _check_budget(plan, data)
     del data  # workers have their own; this process needs its memory no more
-    table = latencies(plan)
-    with Ledger.create(run, description, config.ledger) as ledger:
-        plan = priced(plan, ledger, table)
-        workers = executor(run, config, description["data"]["digest"])
-        return Engine(plan, run, ledger, watcher, workers, began).go(resumed=False)
+    return _begin(plan, run, description, watcher, executor, began)
 
 
 def replay(
@@ -80,7 +76,7 @@ def replay(
     Arguments and errors otherwise as for `search` and `resume`.
     """
     began = time.monotonic()
-    _check_new(run)
+    _check_new(run, "replay")
     made, view = read_config(source), read(source)
     config = elsewhere(with_data(source, stored_config(source, made.config, "replay"), data, "replay"), place)
     _check_policy(source, config, policy, "replay")
@@ -94,9 +90,23 @@ def replay(
         raise RunError(
             f"replay: {source}: {'; '.join(changes)}; other bits may come out, go on all the same with --force"
         )
-    with Ledger.create(run, description, config.ledger) as ledger:
-        workers = executor(run, config, description["data"]["digest"])
-        plan = priced(plan, ledger, latencies(plan, again))
+    return _begin(plan, run, description, watcher, executor, began, again)
+
+
+def _begin(
+    plan: Plan,
+    run: Path,
+    description: Mapping[str, Any],
+    watcher: Watcher,
+    executor: ExecutorFactory,
+    began: float,
+    again: Replay | None = None,
+) -> Outcome:
+    """Make the run and search. Nothing is written before all that may refuse it has been asked."""
+    table = latencies(plan, again)
+    with Ledger.create(run, description, plan.config.ledger) as ledger:
+        plan = priced(plan, ledger, table)
+        workers = executor(run, plan.config, description["data"]["digest"])
         return Engine(plan, run, ledger, watcher, workers, began, again).go(resumed=False)
 
 
@@ -139,19 +149,19 @@ def resume(
         return Engine(plan, run, ledger, watcher, workers, began, again).go(resumed=True)
 
 
-def _check_new(run: Path) -> None:
+def _check_new(run: Path, command: str = "search") -> None:
     """RunError unless `run` can become a run: missing, empty, or left by a driver that died making it."""
     try:
         names = {entry.name for entry in run.iterdir()} if run.exists() else set[str]()
     except OSError as error:
-        raise RunError(f"search: {run} is no folder to use ({error.strerror}); name another") from None
+        raise RunError(f"{command}: {run} is no folder to use ({error.strerror}); name another") from None
     if is_run(run):
         raise RunError(
-            f"search: {run} is a run already; name another folder, or go on with: nas resume {run}"
+            f"{command}: {run} is a run already; name another folder, or go on with: nas resume {run}"
         )
     foreign = {name for name in names if name not in ("lock", "config.json") and not name.startswith(".tmp-")}
     if foreign:
-        raise RunError(f"search: {run} holds other files ({min(foreign)}); name a new or an empty folder")
+        raise RunError(f"{command}: {run} holds other files ({min(foreign)}); name a new or an empty folder")
 
 
 def stored_config(run: Path, stored: Mapping[str, Any], command: str = "resume") -> RunConfig:
