@@ -2,11 +2,16 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 SEARCH, WORK, OUTPUT = "What is searched", "How it is carried out", "Output"
+
+
+def _at_work(text: str) -> Any:
+    """An option that counts what works at once."""
+    return typer.Option(min=1, max=4096, metavar="N", rich_help_panel=WORK, help=text)
 
 
 class Final(StrEnum):
@@ -232,33 +237,15 @@ OtherStorage = Annotated[
 ]
 OtherWorkers = Annotated[
     int | None,
-    typer.Option(
-        min=1,
-        max=4096,
-        metavar="N",
-        rich_help_panel=WORK,
-        help="Children trained at once from now on. (Default: as when the run began.)",
-    ),
+    _at_work("Children trained at once from now on. (Default: as when the run began.)"),
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(
-        min=1,
-        max=4096,
-        metavar="N",
-        rich_help_panel=WORK,
-        help="Children trained at once. (Default: cores / threads; on a cluster all of a generation.)",
-    ),
+    _at_work("Children trained at once. (Default: cores / threads; on a cluster all of a generation.)"),
 ]
 Threads = Annotated[
     int | None,
-    typer.Option(
-        min=1,
-        max=4096,
-        metavar="N",
-        rich_help_panel=WORK,
-        help="Processor threads of each child. (Default: 1.)",
-    ),
+    _at_work("Processor threads of each child. (Default: 1.)"),
 ]
 Device = Annotated[
     str | None,
