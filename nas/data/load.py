@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -162,11 +163,24 @@ def _kind(spec: str) -> tuple[str, str]:
 
 
 def _digits() -> Split:
-    from sklearn.datasets import load_digits
+    table = _digits_table()
+    # Grey levels are 0 … 16.
+    pixels = np.rint(table[:, :-1].reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
+    return Split.of_pixels(torch.from_numpy(pixels), torch.from_numpy(table[:, -1].astype(np.int64)))
+
+
+def _digits_table() -> np.ndarray:
+    """scikit-learn's images and labels, [1797, 64 + 1].
+
+    Its file is read without importing it: the import takes two seconds, in the driver and again in each worker.
+    """
+    package = find_spec("sklearn")
+    assert package is not None
+    assert package.origin is not None
+    file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    if file.exists():
+        return np.loadtxt(file, delimiter=",")
+    from sklearn.datasets import load_digits  # a scikit-learn that keeps it elsewhere
 
     held: Any = load_digits()
-    # Grey levels are 0 … 16.
-    pixels = np.rint(held.images * (255 / 16)).astype(np.uint8)
-    return Split.of_pixels(
-        torch.from_numpy(pixels[..., None]), torch.from_numpy(held.target.astype(np.int64))
-    )
+    return np.column_stack([held.data, held.target])

@@ -46,13 +46,14 @@ def main() -> None:
         for k in ((0, 2) if arguments.quick else (0, 1, 20))
     ]
     size = ["--children", "2" if arguments.quick else "3", "--generations", "1" if arguments.quick else "2"]
-    size += ["--epochs", "4" if arguments.quick else "10", "--final-share", "0.4"]
+    size += ["--epochs", "10" if arguments.quick else "20", "--final-share", "0.4"]
     size += ["--seed", str(arguments.seed), "--threads", str(arguments.threads), "--quiet"]
 
     imports = median(seconds_of([sys.executable, "-c", IMPORTS]) for _ in range(3))
     told: list[dict[str, str]] = []
     waits: list[float] = []
     length = 0.0  # seconds of a run that is not killed
+    struck = 0
     for number, (workers, kills) in enumerate(cells):
         run = OUT / f"resume_{workers}_{kills}"
         shutil.rmtree(run, ignore_errors=True)
@@ -61,7 +62,9 @@ def main() -> None:
         os.environ.update({} if threads is None else {"OMP_NUM_THREADS": threads})
         command = [*nas("search", "digits"), *size, "--workers", str(workers), "--run", str(run)]
         if kills:
-            waits += [ready - imports for ready in torment(run, command, kills, 2 * length / kills)]
+            times, alive = torment(run, command, kills, length / kills)
+            waits += [ready - imports for ready in times]
+            struck += alive
         else:
             subprocess.run(command, check=True)
             length = float(read(run).notes["wall"])
@@ -74,6 +77,7 @@ def main() -> None:
             figure("runs", len(told), "", None),
             figure("weights compared in each", len(told[0]) - 1, "", None),
             figure("runs with other bits than the first", sum(each != told[0] for each in told), "", "== 0"),
+            figure("kills that met a living process", struck, "", None),
             figure("restarts timed", len(waits), "", None),
             figure("restart beyond imports, median", median(waits), "s", "<= 2"),
             figure("restart beyond imports, most", max(waits), "s", "<= 2"),
@@ -81,12 +85,12 @@ def main() -> None:
     )
 
 
-def torment(run: Path, command: list[str], kills: int, most: float) -> list[float]:
+def torment(run: Path, command: list[str], kills: int, most: float) -> tuple[list[float], int]:
     """Start, kill within `most` seconds of being at work, and resume, `kills` times, then let it end.
 
-    Returns the seconds that each resumption took until a worker ran.
+    Returns the seconds that each resumption took until a worker ran, and how many kills came before the end.
     """
-    draw, waits = random.Random(kills), list[float]()
+    draw, waits, struck = random.Random(kills), list[float](), 0
     for number in range(kills + 1):
         going_on = (run / "ledger.db").exists()
         if not going_on:
@@ -97,10 +101,12 @@ def torment(run: Path, command: list[str], kills: int, most: float) -> list[floa
         waits += [ready] if going_on and ready is not None else []
         if number < kills:
             time.sleep(draw.uniform(0, most))
-            os.killpg(process.pid, signal.SIGKILL)
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                struck += 1
         if process.wait() and number == kills:
             raise SystemExit(f"the last resume ended with code {process.returncode}")
-    return waits
+    return waits, struck
 
 
 def bits(run: Path) -> dict[str, Any]:

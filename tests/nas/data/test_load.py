@@ -1,13 +1,14 @@
 """The text after --data: digits, names, and that a search can't reach the test split."""
 
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from data_support import one_line, reachable
 
-from nas.data import DATASETS, Augment, SearchData, Split, load_search_data, load_test_split
+from nas.data import DATASETS, Augment, SearchData, Split, load, load_search_data, load_test_split
 from nas.errors import DataError
 
 
@@ -116,18 +117,22 @@ def test_the_registry_names_every_set():
     assert all(isinstance(text, str) and text for text in DATASETS.values())
 
 
+def table(split):
+    """Each image's 64 grey levels, 0 to 16, and its label."""
+    grey = (split.images[:, 0].flatten(1) / 255 * 16).round()
+    return torch.column_stack([grey, split.labels]).int().tolist()
+
+
 def test_digits_are_scikit_learns():
     from sklearn.datasets import load_digits
 
-    ours = np.concatenate(
-        [
-            split.images.numpy()
-            for split in (
-                load_search_data("digits", None, 3).train,
-                load_search_data("digits", None, 3).val,
-                load_test_split("digits", None, 3),
-            )
-        ]
-    )
-    theirs = load_digits().images
-    assert sorted((ours[:, 0] / 255 * 16).round().sum((1, 2))) == sorted(theirs.sum((1, 2)))
+    data, held = load_search_data("digits", None, 3), load_digits()
+    theirs = np.column_stack([held.data, held.target]).astype(int).tolist()
+    ours = [*table(data.train), *table(data.val), *table(load_test_split("digits", None, 3))]
+    assert sorted(ours) == sorted(theirs)
+
+
+def test_digits_of_a_scikit_learn_that_keeps_its_file_elsewhere(tmp_path, monkeypatch):
+    as_now = load_test_split("digits", None, 0)
+    monkeypatch.setattr(load, "find_spec", lambda _: SimpleNamespace(origin=str(tmp_path / "__init__.py")))
+    assert torch.equal(load_test_split("digits", None, 0).images, as_now.images)
