@@ -330,9 +330,9 @@ def report(run: options.Run) -> None:
 def runs(folder: options.Folder = Path("runs")) -> None:
     """List runs, newest first."""
     from nas import tables
-    from nas.standing import run_folders, standing_or_problem
+    from nas.standing import run_folders, standings
 
-    found = [standing_or_problem(run) for run in run_folders(folder)]
+    found = standings(run_folders(folder))
     if found:
         tables.show(tables.runs(found))
     else:

@@ -1,35 +1,40 @@
-"""Run folders seen from outside: which there are, how each stands, and who drives it. Reads only."""
+"""Run folders seen from outside: which there are, and how each stands. Reads only."""
 
 from __future__ import annotations
 
 import difflib
-import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
+from nas.driver import Driver, driver_of, holder_of_lock, lease_of
 from nas.errors import RunError, UserError
 from nas.ledger import LedgerView, Result, read, read_config
 from nas.ledger.front import Front, front_of_run
 from nas.ledger.shared import is_run
 from nas.text import clip
 
+if TYPE_CHECKING:
+    from nas.ledger.holder import Look
+
 RUNS = Path("runs")
 CONFIG = "config.json"
-LOCK = "lock"
 
 
 @dataclass(frozen=True)
 class Standing:
     """How a run stands. Times in seconds, accuracies as shares of one; None is not known, or not yet.
 
-    state: running (a driver holds the lock), finished, stopped, or damaged. generation: the last with a
-    complete trial, 0 the seed's. overhead: share of wall time in which nothing trained or was evaluated.
-    next: the command that goes on. front: of a search for accuracy and a cost. keep: which checkpoints stay (--keep);
-    checkpoints, checkpoint_bytes: those that are there; removed: those that were removed to bound the disk.
+    state: running (a driver holds the lock, or elsewhere the lease of a shared database), finished, stopped, silent
+    (the lease is held elsewhere without a sign of life: nobody here can know), or damaged. driver: that holder,
+    "process 1 on host since" its local time. until: the local time before which no other can take its lease over;
+    None for a lock. generation: the last with a complete trial, 0 the seed's. overhead: share of wall time in which
+    nothing trained or was evaluated. next: the command that goes on. front: of a search for accuracy and a cost.
+    keep: which checkpoints stay (--keep); checkpoints, checkpoint_bytes: those that are there; removed: those that
+    were removed to bound the disk.
     """
 
     run: str
@@ -61,6 +66,7 @@ class Standing:
     problem: str | None
     next: str
     front: Front | None = None
+    until: str | None = None
 
     def to_json(self) -> str:
         """One JSON object, its keys in the order of the fields."""
@@ -104,31 +110,6 @@ def run_folders(folder: Path) -> list[Path]:
     return [entry for _, entry in sorted(dated, reverse=True)]
 
 
-def driver_of(run: Path) -> str | None:
-    """Who drives the run now, as "process 123 on host", or None."""
-    try:
-        descriptor = os.open(run / LOCK, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _holder(descriptor)
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)  # frees the lock, had we got it
-    return None
-
-
-def _holder(descriptor: int) -> str:
-    try:
-        name: Any = json.loads(os.pread(descriptor, 4096, 0))
-        return f"process {int(name['pid'])} on {str(name['host'])[:100]} since {str(name['since'])[:40]}"
-    except (ValueError, KeyError, TypeError):
-        return "another process"
-
-
 def disk_bytes(run: Path) -> int:
     """Bytes of all files below the run folder."""
     total = 0
@@ -168,34 +149,58 @@ def overhead(view: LedgerView, wall: float) -> float:
     return max(0.0, 1 - busy / wall) if wall > 0 else 0.0
 
 
-def standing(run: Path) -> Standing:
-    """How the run in the folder `run` stands. Raises RunError, LedgerDamaged among them, when it can't be read."""
-    driver = driver_of(run)
-    return _standing(run, read_config(run).config, read(run), driver)
+def standing(run: Path, first: Look | None = None) -> Standing:
+    """How the run in the folder `run` stands. Raises RunError, LedgerDamaged among them, when it can't be read.
+
+    first: as for `driver_of`.
+    """
+    config = read_config(run).config
+    driver = driver_of(run, first)
+    return _standing(run, config, read(run), driver)
 
 
-def standing_or_problem(run: Path) -> Standing:
+def standings(runs: Sequence[Path]) -> list[Standing]:
+    """How each run stands; one that can't be read stands as damaged, with the problem in words.
+
+    All leases are looked at first, so that the time for signs of life passes once.
+    """
+    looks: list[Look | None] = []
+    for run in runs:
+        try:
+            looks.append(lease_of(run))
+        except UserError:
+            looks.append(None)  # it is said below
+    return [standing_or_problem(run, first) for run, first in zip(runs, looks, strict=True)]
+
+
+def standing_or_problem(run: Path, first: Look | None = None) -> Standing:
     """As `standing`, but a run that can't be read stands as damaged, with the problem in words."""
     try:
-        return standing(run)
+        return standing(run, first)
     except UserError as error:
-        empty = _standing(run, {}, LedgerView(()), driver_of(run))
+        here = holder_of_lock(run)
+        empty = _standing(run, {}, LedgerView(()), None if here is None else Driver(here))
         return replace(empty, state="damaged", problem=str(error), next="restore the folder from a copy")
 
 
-def _standing(run: Path, described: Mapping[str, Any], view: LedgerView, driver: str | None) -> Standing:
+def _standing(run: Path, described: Mapping[str, Any], view: LedgerView, driver: Driver | None) -> Standing:
     inner = described.get("config")
     config = cast(Mapping[str, Any], inner) if isinstance(inner, dict) else {}
     wall = _number(view.notes.get("wall"))
     searched = [trial.job.generation for trial in view.complete if trial.job.kind != "final"]
     best = view.final or view.best
     result = best.result if best is not None else None
-    state = "running" if driver is not None else "finished" if view.final is not None else "stopped"
+    if driver is not None and driver.silent and view.final is not None:
+        driver = None  # it died at the very end, or freed nothing
+    state = "finished" if view.final is not None else "stopped"
+    if driver is not None:
+        state = "silent" if driver.silent else "running"
     kept = _checkpoints(run)
     following = {
         "running": f"nas status {run}",
         "finished": f"nas export {run} --to DIR",
         "stopped": f"nas resume {run}",
+        "silent": f"nas resume {run}",
     }
     return Standing(
         run=str(run),
@@ -222,11 +227,12 @@ def _standing(run: Path, described: Mapping[str, Any], view: LedgerView, driver:
         checkpoint_bytes=sum(disk_bytes(entry) for entry in kept),
         removed=len(view.dropped - {entry.name for entry in kept}),
         digest=view.digest if view.trials else None,
-        driver=driver,
+        driver=None if driver is None else driver.name,
         command=_text(described.get("command")),
         problem=None,
         next=following[state],
         front=front_of_run(view, config),
+        until=None if driver is None else driver.until,
     )
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nas.standing import Standing
 
 FRONT_ROWS = 20  # networks of a front that nas status lists
-STATE_STYLES = {"running": "green", "finished": "", "stopped": "yellow", "damaged": "red"}
+STATE_STYLES = {"running": "green", "finished": "", "stopped": "yellow", "silent": "yellow", "damaged": "red"}
 FINDING_STYLES = {"damaged": "red", "missing": "red", "repaired": "green"}
 
 
@@ -69,7 +69,7 @@ def status(found: Standing) -> RenderableType:
     budget = f" of {span(found.budget)}" if found.budget is not None else ""
     rows = [
         ("run", found.run),
-        ("state", found.state if found.driver is None else f"{found.state}, by {found.driver}"),
+        ("state", _state(found)),
         ("search", f"{found.space} on {found.data}, seed {found.seed}"),
         ("generation", generation),
         ("trials", trials),
@@ -95,6 +95,16 @@ def status(found: Standing) -> RenderableType:
     rows += [("command", found.command)] if found.command else []
     rows += [("next", found.next)]
     return facts(rows)
+
+
+def _state(found: Standing) -> str:
+    """How a run stands, and who drives it."""
+    if found.driver is None:
+        return found.state
+    if found.state == "silent":
+        return f"{found.driver} holds the lease and gives no sign of life; another driver takes it over after a while"
+    lease = f", whose lease holds until {found.until} at least" if found.until else ""
+    return f"{found.state}, by {found.driver}{lease}"
 
 
 def front(found: Front) -> list[tuple[str, str]]:

@@ -23,6 +23,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from nas.errors import RunError
+from nas.ledger.lock import in_words
 from nas.ledger.shared import Shared, explain
 
 BEAT_SECONDS = 5.0
@@ -30,7 +31,7 @@ PATIENCE_SECONDS = (
     30.0  # how long a holder may be silent: longer than a database's pause, shorter than a coffee
 )
 FREE = ""
-_LEASES = Table(
+LEASES = Table(
     "nas_leases",
     MetaData(),
     Column("study", String(255), primary_key=True),
@@ -47,13 +48,14 @@ class Lease:
     ) -> None:
         """lock: the file of the run's kernel lock, which this process holds: so whoever held it before is dead."""
         self.place = place
+        self._lock = kernel_lock(lock)
         self._name = json.dumps({**_here(lock), "token": os.urandom(8).hex()})
         self._ended = threading.Event()
         self._engine = create_engine(place.url, **place.engine_settings)
         with suppress(
             SQLAlchemyError
         ):  # another makes it at this moment; whatever else is wrong comes out below
-            _LEASES.create(self._engine, checkfirst=True)
+            LEASES.create(self._engine, checkfirst=True)
         try:
             self._take(beat, patience)
         except SQLAlchemyError as error:
@@ -71,13 +73,13 @@ class Lease:
             return
         self._ended.set()
         self._thread.join()
-        ours = (_LEASES.c.study == self.place.study) & (_LEASES.c.holder == self._name)
+        ours = (LEASES.c.study == self.place.study) & (LEASES.c.holder == self._name)
         with suppress(SQLAlchemyError), self._engine.begin() as connection:
-            connection.execute(_LEASES.update().where(ours).values(holder=FREE))
+            connection.execute(LEASES.update().where(ours).values(holder=FREE))
 
     def _renew(self, connection: Connection) -> None:
-        ours = (_LEASES.c.study == self.place.study) & (_LEASES.c.holder == self._name)
-        found = connection.execute(_LEASES.update().where(ours).values(beat=_LEASES.c.beat + 1))
+        ours = (LEASES.c.study == self.place.study) & (LEASES.c.holder == self._name)
+        found = connection.execute(LEASES.update().where(ours).values(beat=LEASES.c.beat + 1))
         if found.rowcount != 1:
             raise RunError(
                 f"{self.place}: another driver took it over, since this one gave no sign of life for long; what it "
@@ -98,22 +100,19 @@ class Lease:
         seen, since = self._look(), time.monotonic()
         while True:
             silent = time.monotonic() - since > patience
-            if seen is None or seen[0] == FREE or silent or _is_dead(seen[0], self._name):
+            if seen is None or seen[0] == FREE or silent or lock_of(seen[0]) == self._lock:
                 if self._swap(seen):
                     return
             else:
                 time.sleep(min(beat, patience) / 5)
             now = self._look()
             if seen is not None and now is not None and now[0] == seen[0] != FREE and now[1] != seen[1]:
-                raise RunError(f"{self.place} is in use by {_words(now[0])}; wait for it or stop it first")
+                raise RunError(f"{self.place} is in use by {in_words(now[0])}; wait for it or stop it first")
             if now != seen:
                 seen, since = now, time.monotonic()
 
     def _look(self) -> tuple[str, int] | None:
-        query = select(_LEASES.c.holder, _LEASES.c.beat).where(_LEASES.c.study == self.place.study)
-        with self._engine.connect() as connection:
-            row = connection.execute(query).first()
-        return None if row is None else (str(row[0]), int(row[1]))
+        return row_of(self._engine, self.place)
 
     def _swap(self, seen: tuple[str, int] | None) -> bool:
         """Put our name in the place of what was seen, if that is still there."""
@@ -121,42 +120,47 @@ class Lease:
             with self._engine.begin() as connection:
                 if seen is None:
                     row = {"study": self.place.study, "holder": self._name, "beat": 0}
-                    connection.execute(_LEASES.insert().values(**row))
+                    connection.execute(LEASES.insert().values(**row))
                     return True
-                same = (_LEASES.c.study == self.place.study) & (_LEASES.c.holder == seen[0])
-                known = same & (_LEASES.c.beat == seen[1])
+                same = (LEASES.c.study == self.place.study) & (LEASES.c.holder == seen[0])
+                known = same & (LEASES.c.beat == seen[1])
                 mine = {"holder": self._name, "beat": seen[1] + 1}
-                return connection.execute(_LEASES.update().where(known).values(**mine)).rowcount == 1
+                return connection.execute(LEASES.update().where(known).values(**mine)).rowcount == 1
         except IntegrityError:
             return False  # another was first
 
 
+def row_of(engine: Engine, place: Shared) -> tuple[str, int] | None:
+    """(holder, beat) of the lease; None where nobody ever held it."""
+    query = select(LEASES.c.holder, LEASES.c.beat).where(LEASES.c.study == place.study)
+    with engine.connect() as connection:
+        row = connection.execute(query).first()
+    return None if row is None else (str(row[0]), int(row[1]))
+
+
 def _here(lock: Path) -> Mapping[str, Any]:
-    """Who we are. kernel, file: of the lock that we hold beside the lease."""
+    """Who we are. lock: which one we hold beside the lease."""
+    since = clock(time.time())
+    return {"pid": os.getpid(), "host": socket.gethostname(), "since": since, "lock": kernel_lock(lock)}
+
+
+def kernel_lock(lock: Path) -> str:
+    """Which lock of which start of which kernel a file is; "" where that can't be told."""
     with suppress(OSError):
         kernel = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         file = lock.stat()
-        place = f"{kernel} {file.st_dev} {file.st_ino}"
-        return {"pid": os.getpid(), "host": socket.gethostname(), "since": _now(), "lock": place}
-    return {"pid": os.getpid(), "host": socket.gethostname(), "since": _now(), "lock": None}
+        return f"{kernel} {file.st_dev} {file.st_ino}"
+    return ""
 
 
-def _now() -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S")
+def clock(seconds: float) -> str:
+    """Seconds since the epoch as the time of day here."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
-def _is_dead(holder: str, ours: str) -> bool:
-    """Whether the holder had the kernel lock that we have now."""
+def lock_of(holder: str) -> str | None:
+    """The kernel lock that a holder of the lease had when it took it; None where it doesn't say."""
     try:
-        lock = json.loads(holder)["lock"]
-    except (ValueError, KeyError, TypeError):
-        return False
-    return lock is not None and lock == json.loads(ours)["lock"]
-
-
-def _words(holder: str) -> str:
-    try:
-        name: Any = json.loads(holder)
-        return f"process {int(name['pid'])} on {str(name['host'])[:100]} since {str(name['since'])[:40]}"
-    except (ValueError, KeyError, TypeError):
-        return "another process"
+        return str(json.loads(holder)["lock"] or "") or None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None

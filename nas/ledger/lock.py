@@ -39,7 +39,7 @@ class Lock:
         try:
             _take(descriptor)
         except BlockingIOError:
-            holder = _holder(descriptor)
+            holder = in_words(os.pread(descriptor, 4096, 0))
             os.close(descriptor)
             raise RunError(f"{path.parent} is in use by {holder}; wait for it or stop it first") from None
         except OSError as error:
@@ -108,10 +108,13 @@ def _dying(descriptor: int) -> bool:
         return False
 
 
-def _holder(descriptor: int) -> str:
-    """Who wrote its name into the lock file; it may be just about to."""
+def in_words(holder: str | bytes) -> str:
+    """Who wrote its name into a lock file or a lease; it may be just about to, or anybody may have."""
     try:
-        name: Any = json.loads(os.pread(descriptor, 4096, 0))
-        return f"process {int(name['pid'])} on {str(name['host'])[:100]} since {str(name['since'])[:40]}"
+        name: Any = json.loads(holder)
+        place, since = (
+            "".join(c for c in str(name[key]) if c.isprintable())[:100] for key in ("host", "since")
+        )
+        return f"process {int(name['pid'])} on {place} since {since}"
     except (ValueError, KeyError, TypeError, RecursionError):
         return "another process"

@@ -6,23 +6,28 @@ The database is SQLite's, unless $NAS_TEST_DATABASE names another by its URL.
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from engine_support import Inline, Recorder, tiny
+from rich.console import Console
+from sqlalchemy import create_engine, inspect
 
+from nas import tables
 from nas.errors import RunError, UserError
 from nas.events import Silent
 from nas.fsck import check
-from nas.ledger import Ledger, lease, read
+from nas.ledger import Ledger, holder, lease, read
 from nas.ledger.lease import Lease
 from nas.ledger.lock import Lock
 from nas.ledger.shared import Shared, new_place, place_of
 from nas.run import resume, search
-from nas.standing import find_run, standing
+from nas.standing import find_run, standing, standings
 
 Copy = Callable[[Path], Path]
 
@@ -142,3 +147,59 @@ def test_a_pointer_that_points_nowhere(run: Path) -> None:
     (run / "ledger.json").write_text("{")
     with pytest.raises(RunError, match="restore it from a copy"):
         Ledger.open(run)
+
+
+def fake_driver(place: Shared, folder: Path, beat: float) -> Lease:
+    """A driver of another machine, as far as anyone here can tell: it has another kernel lock."""
+    (folder / "elsewhere").touch()
+    return Lease(place, folder / "elsewhere", beat=beat)
+
+
+def test_a_driver_elsewhere_is_seen_by_its_lease(run: Path, tmp_path: Path) -> None:
+    place = place_of(run)
+    assert isinstance(place, Shared)
+    assert standing(run).state == "stopped"
+    there = fake_driver(place, tmp_path, beat=0.02)
+    found = standing(run)
+    assert (found.state, found.next) == ("running", f"nas status {run}")
+    assert str(found.driver).startswith(f"process {os.getpid()} on ")
+    assert str(found.until) > time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() + 20))
+    shown = StringIO()
+    Console(file=shown, width=300).print(tables.status(found))
+    assert f"running, by {found.driver}, whose lease holds until {found.until} at least" in shown.getvalue()
+    there.close()
+    assert (standing(run).state, standing(run).driver) == ("stopped", None)
+
+
+def test_a_driver_elsewhere_that_gives_no_sign_of_life_is_neither_running_nor_dead(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holder, "WATCH_SECONDS", 0.5)
+    place = place_of(run)
+    assert isinstance(place, Shared)
+    asleep = fake_driver(place, tmp_path, beat=100.0)
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    begin = time.monotonic()
+    states = [(found.state, found.until, found.next) for found in standings([run, copy])]
+    assert time.monotonic() - begin < 5
+    assert states == [("silent", None, f"nas resume {run}"), ("silent", None, f"nas resume {copy}")]
+    asleep.close()
+
+
+def test_who_died_holding_the_lock_of_this_folder_is_dead(run: Path) -> None:
+    place = place_of(run)
+    assert isinstance(place, Shared)
+    dead = Lease(place, run / "lock", beat=0.02)  # the kernel freed its lock, were it not for this test
+    assert standing(run).driver is None
+    dead.close()
+
+
+def test_looking_for_a_driver_makes_nothing(run: Path, tmp_path: Path) -> None:
+    place = place_of(run)
+    assert isinstance(place, Shared)
+    engine = create_engine(place.url)
+    with engine.begin() as connection:
+        lease.LEASES.drop(connection)
+    assert holder.look(place) is None
+    assert not inspect(engine).has_table(lease.LEASES.name)
+    engine.dispose()

@@ -1,0 +1,70 @@
+"""Who drives a run whose ledger lies in a shared database, for one that only looks: nothing is written."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import create_engine, inspect
+from sqlalchemy.exc import SQLAlchemyError
+
+from nas.ledger.lease import (
+    BEAT_SECONDS,
+    FREE,
+    LEASES,
+    PATIENCE_SECONDS,
+    clock,
+    kernel_lock,
+    lock_of,
+    row_of,
+)
+from nas.ledger.lock import in_words
+from nas.ledger.shared import Shared, explain
+
+WATCH_SECONDS = 2 * BEAT_SECONDS + 1  # how long a sign of life is waited for
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a lease said at one moment. at: by this process's clock."""
+
+    holder: str
+    beat: int
+    at: float
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lease, in words. until: the local time before which nobody can take it over; None where there was no
+    sign of life.
+    """
+
+    name: str
+    until: str | None
+
+
+def look(place: Shared) -> Look | None:
+    """The lease as it is now; None where nobody holds it. Raises RunError."""
+    engine = create_engine(place.url, **place.engine_settings)
+    try:
+        row = row_of(engine, place) if inspect(engine).has_table(LEASES.name) else None
+    except SQLAlchemyError as error:
+        raise explain(place, error) from error
+    return None if row is None or row[0] == FREE else Look(*row, time.monotonic())
+
+
+def watched(place: Shared, lock: Path, first: Look | None) -> Holder | None:
+    """Who holds the lease, once it has given a sign of life, or none in `WATCH_SECONDS` from the look `first` on.
+
+    lock: the file of the run's kernel lock, which was free after `first`: a holder that had it is dead. Raises RunError.
+    """
+    now = first
+    while first is not None and now is not None and lock_of(now.holder) != kernel_lock(lock):
+        if (now.holder, now.beat) != (first.holder, first.beat):
+            return Holder(in_words(now.holder), clock(time.time() + PATIENCE_SECONDS))
+        if time.monotonic() - first.at > WATCH_SECONDS:
+            return Holder(in_words(now.holder), None)
+        time.sleep(0.25)
+        now = look(place)
+    return None
