@@ -50,7 +50,7 @@ def main() -> None:
     arguments = parser.parse_args()
     size: dict[str, Any] = {
         "seed": arguments.seed, "generations": 1 if arguments.quick else 3, "children": 2, "final_share": 0.1,
-        "epochs": 15 if arguments.quick else 60, "threads": 1, "workers": WORKERS,
+        "epochs": 40 if arguments.quick else 60, "threads": 1, "workers": WORKERS,
     }  # fmt: skip
     folder = Path(tempfile.mkdtemp(prefix="nas-death-"))
     try:
