@@ -30,7 +30,7 @@ from nas.execute.local import LOG, START_SECONDS
 from nas.execute.task import made, reads
 from nas.ledger import Job, Store
 from nas.ray.carry import Storage, opened
-from nas.ray.flight import Flight, has_room, kill, last_line, no_room, why
+from nas.ray.flight import Flight, has_room, kill, last_line, no_room, nodes_alive, why
 from nas.ray.session import Session, connect
 from nas.ray.ticket import Delivered, Order, Parcel, Started, Ticket
 from nas.ray.tuning import Broken, Desk, Lost, Running, tune
@@ -217,7 +217,7 @@ class RayExecutor:
         lost = [flight for flight in self._flights.values() if flight.lost is not None]
         if not lost:
             return
-        nodes = {str(node["NodeID"]) for node in ray.nodes() if node["Alive"]}
+        nodes = nodes_alive()
         for flight in lost:
             assert flight.lost is not None
             since, cause = flight.lost
@@ -225,7 +225,9 @@ class RayExecutor:
                 yield self._ended(flight, Done(flight.ticket.number, None, flight.reason))
             elif flight.node is None or flight.node not in nodes:
                 yield from self._again(flight, cause)
-            elif len(nodes) == 1 or time.monotonic() - since > SETTLE_SECONDS:
+            elif (
+                len(nodes) == 1 or time.monotonic() - since > SETTLE_SECONDS
+            ):  # its node lives, it alone died
                 yield self._ended(flight, Done(flight.ticket.number, None, why(cause, self.run / LOG)))
 
     def _again(self, flight: Flight, cause: str) -> Iterator[Done]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,8 @@ import ray
 from nas.config import RunConfig
 from nas.ledger import Job
 from nas.ray.ticket import Ticket
+
+ANSWER_SECONDS = 2.0
 
 
 @dataclass(eq=False)
@@ -35,6 +39,19 @@ def has_room(config: RunConfig) -> bool:
         node["Alive"] and all(node["Resources"].get(name, 0.0) >= much for name, much in need.items())
         for node in ray.nodes()
     )
+
+
+def nodes_alive() -> set[str]:
+    """The nodes that Ray holds to be alive and whose daemon answers: Ray itself takes half a minute to give one up."""
+    return {str(node["NodeID"]) for node in ray.nodes() if node["Alive"] and _answers(node)}
+
+
+def _answers(node: Mapping[str, Any]) -> bool:
+    with suppress(OSError):
+        address = (str(node["NodeManagerAddress"]), int(node["NodeManagerPort"]))
+        socket.create_connection(address, ANSWER_SECONDS).close()
+        return True
+    return False
 
 
 def no_room(config: RunConfig) -> str:
