@@ -171,8 +171,11 @@ def torment(state: State, expected: LedgerView, kills: int) -> None:
         if ready is not None and known:
             state.resume.append(ready)
         time.sleep(draw.uniform(0, span))
+        if process.poll() is not None:  # the search has ended: there is nothing to kill
+            break
+        # Without its seed network, trained by the first worker, there is no search to torment.
         target = draw.choice(
-            ("all", "driver") if state.digest_counts else ("all", "driver", "worker", "nursery")
+            ("all", "driver", "worker", "nursery") if known and not state.digest_counts else ("all", "driver")
         )
         state.orphans += strike(process, target, draw)
         compare(state, known)
