@@ -79,6 +79,7 @@ def replay(
     _check_new(run, "replay")
     made, view = read_config(source), read(source)
     config = elsewhere(with_data(source, stored_config(source, made.config, "replay"), data, "replay"), place)
+    config = config.model_copy(update={"ledger": None})  # only a command names a database to write into
     _check_policy(source, config, policy, "replay")
     held = load_data(config)
     plan = make_plan(config, held)

@@ -2,6 +2,8 @@
 
 import json
 import platform
+import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -18,10 +20,14 @@ PACKAGES = ("morph-nas", "torch", "numpy", "networkx", "optuna", "sqlalchemy", "
 
 @dataclass(frozen=True)
 class RunConfig:
-    """config: as given to `Ledger.create`. versions: of Python and of the packages that decide outcomes."""
+    """config: as given to `Ledger.create`. versions: of Python and of the packages that decide outcomes.
+
+    run: a name that no other run has, which its ledger has as well; None: made by a version that gave none.
+    """
 
     config: Mapping[str, Any]
     versions: Mapping[str, str]
+    run: str | None = None
 
     @property
     def digest(self) -> str:
@@ -55,8 +61,8 @@ def current_versions() -> dict[str, str]:
 
 def write_config(run: Path, config: Mapping[str, Any]) -> RunConfig:
     """Write RUN/config.json, whole or not at all. Raises UserError for a configuration that is no JSON."""
-    made = RunConfig(dict(config), current_versions())
-    document = {"format": FORMAT, "config": made.config, "versions": made.versions}
+    made = RunConfig(dict(config), current_versions(), secrets.token_hex(16))
+    document = {"format": FORMAT, "config": made.config, "versions": made.versions, "run": made.run}
     try:
         text = canonical_json(document)
     except (TypeError, ValueError, RecursionError) as error:
@@ -82,6 +88,9 @@ def read_config(run: Path) -> RunConfig:
     known = cast(dict[str, Any], document) if isinstance(document, dict) else {}
     config: Any = known.get("config")
     versions: Any = known.get("versions")
+    name: Any = known.get("run")
     if known.get("format") != FORMAT or not isinstance(config, dict) or not isinstance(versions, dict):
         raise RunError(f"{path} is no configuration of format {FORMAT}; {remedy}")
-    return RunConfig(cast(dict[str, Any], config), cast(dict[str, str], versions))
+    if name is not None and not (isinstance(name, str) and re.fullmatch("[0-9a-f]{32}", name)):
+        raise RunError(f'{path}: "run" is no name of a run; {remedy}')  # it becomes a folder's name
+    return RunConfig(cast(dict[str, Any], config), cast(dict[str, str], versions), name)

@@ -46,10 +46,10 @@ class Holder:
 
 def look(place: Shared) -> Look | None:
     """The lease as it is now; None where nobody holds it. Raises RunError."""
-    engine = create_engine(place.url, **place.engine_settings)
     try:
+        engine = create_engine(place.url, **place.engine_settings())
         row = row_of(engine, place) if inspect(engine).has_table(LEASES.name) else None
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, ImportError) as error:
         raise explain(place, error) from error
     return None if row is None or row[0] == FREE else Look(*row, time.monotonic())
 
@@ -57,7 +57,8 @@ def look(place: Shared) -> Look | None:
 def watched(place: Shared, lock: Path, first: Look | None) -> Holder | None:
     """Who holds the lease, once it has given a sign of life, or none in `WATCH_SECONDS` from the look `first` on.
 
-    lock: the file of the run's kernel lock, which was free after `first`: a holder that had it is dead. Raises RunError.
+    lock: the file of the run's kernel lock, which was free after `first`: a holder that had it is dead.
+    Raises RunError.
     """
     now = first
     while first is not None and now is not None and lock_of(now.holder) != kernel_lock(lock):

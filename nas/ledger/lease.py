@@ -51,7 +51,7 @@ class Lease:
         self._lock = kernel_lock(lock)
         self._name = json.dumps({**_here(lock), "token": os.urandom(8).hex()})
         self._ended = threading.Event()
-        self._engine = create_engine(place.url, **place.engine_settings)
+        self._engine = create_engine(place.url, **place.engine_settings())
         with suppress(
             SQLAlchemyError
         ):  # another makes it at this moment; whatever else is wrong comes out below

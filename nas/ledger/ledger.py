@@ -15,7 +15,7 @@ run again, one with a result whose checkpoint is intact is told on opening.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +26,7 @@ from nas.ledger import sqlite
 from nas.ledger.config import RunConfig, differences, read_config, write_config
 from nas.ledger.files import canonical_json, sha256
 from nas.ledger.lock import Lock
-from nas.ledger.making import FORMAT, ORIGINAL, leased, make
+from nas.ledger.making import FORMAT, IDENTITY, ORIGINAL, leased, make
 from nas.ledger.records import (
     REACHED,
     REASON,
@@ -40,7 +40,7 @@ from nas.ledger.records import (
     stored_result,
 )
 from nas.ledger.shared import FILE as DATABASE
-from nas.ledger.shared import Place, Shared, is_run, place_of
+from nas.ledger.shared import POINTER, Place, Shared, is_run, place_of
 from nas.ledger.store import Store
 from nas.ledger.study import Entry, Study, guarded
 from nas.ledger.types import Job, Reached, Result, TrialRecord
@@ -108,11 +108,15 @@ class Ledger:
     @classmethod
     def _opened(cls, run: Path, lock: Lock, config: RunConfig, *, force: bool = False) -> Self:
         place = place_of(run)
+        if isinstance(place, Shared):  # nothing is written into a database that is not the run's
+            study = open_study(place, sqlite.READ)
+            with closing(study):
+                _check_study(run, config, study)
         lease = leased(place, run / LOCK)
         with _closing_on_error(lease):
             study = open_study(place, sqlite.WRITE, lease)
         with _closing_on_error(lease), _closing_on_error(study):
-            _check_attributes(place, study.attributes)
+            _check_study(run, config, study)
             edits = edits_of(study, config)
             if edits and not force:
                 raise RunError(
@@ -356,17 +360,22 @@ def _original_of(study: Study) -> Mapping[str, Any] | None:
     return cast("dict[str, Any]", original)
 
 
-def _check_attributes(place: Place, attributes: Mapping[str, Any]) -> None:
-    known: Any = attributes.get("ledger")
+def _check_study(run: Path, config: RunConfig, study: Study) -> None:
+    """Check that a study is a ledger of ours, and of this run."""
+    place, known = study.place, study.attributes.get("ledger")
     if not isinstance(known, dict) or set(known) != {"format", "config"}:  # pyright: ignore[reportUnknownArgumentType]
         raise LedgerDamaged(sqlite.damage(place, "it is the study of another program"))
     if known["format"] != FORMAT:
         raise RunError(
             f"{place} has format {known['format']!r:.20}, not {FORMAT}; use the version that wrote it"
         )
+    if study.attributes.get(IDENTITY) != config.run:
+        named = POINTER if isinstance(place, Shared) else DATABASE
+        raise RunError(
+            f"{run} and {place} belong to two runs; restore config.json and {named} from one copy of the run"
+        )
 
 
 def check_run(run: Path, study: Study) -> None:
-    """Check that a study opened for reading is a ledger of ours; its configuration may have been edited."""
-    _check_folder(run)
-    _check_attributes(study.place, study.attributes)
+    """Check that a study opened for reading is the run's ledger; its configuration may have been edited."""
+    _check_study(run, _check_folder(run), study)

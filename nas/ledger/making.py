@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nas.ledger.lease import Lease
 
 FORMAT = 1
+IDENTITY = "run"  # the study's attribute that holds the run's own name, as config.json does
 ORIGINAL = "config"  # the study's attribute that holds the configuration the run was made with
 
 
@@ -29,6 +30,7 @@ def make(run: Path, config: RunConfig, url: str | None) -> None:
         "ledger": {"format": FORMAT, "config": config.digest},
         "moves": sorted(move.name for move in morphs.MOVES),
         ORIGINAL: config.config,
+        IDENTITY: config.run,
     }
     if url is not None:
         place = new_place(run, url)

@@ -1,4 +1,4 @@
-"""A ledger in a database that a team shares, in place of a file in the run's folder: any that Optuna knows, by its URL.
+"""A ledger in a database that a team shares, in place of a file in the run's folder: SQLite, PostgreSQL, MySQL or MariaDB.
 
 RUN/ledger.json      which database, and which study in it: the run exists once that is there
 """
@@ -8,15 +8,26 @@ from __future__ import annotations
 import json
 import secrets
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from nas.errors import LedgerDamaged, RunError, UserError
-from nas.ledger.files import MAX_CONFIG_BYTES, atomic_write, parse_json, read_bounded
+from nas.ledger import sqlite
+from nas.ledger.files import atomic_write, parse_json, read_bounded
 
 POINTER = "ledger.json"
 FILE = "ledger.db"
+MAX_POINTER_BYTES = 2**14
+MAX_URL, MAX_STUDY = 2000, 512  # characters
+_DRIVERS = {
+    "sqlite": ("pysqlite",),
+    "postgresql": ("psycopg", "psycopg2", "pg8000"),
+    "mysql": ("mysqldb", "pymysql", "mysqlconnector"),
+    "mariadb": ("mysqldb", "pymysql", "mariadbconnector"),
+}
+# Others say which files of this machine the database's library reads, or hands to a server that asks for them.
+_OPTIONS = ("charset", "connect_timeout", "host", "port", "sslmode", "sslrootcert", "unix_socket")
 
 
 @dataclass(frozen=True)
@@ -29,12 +40,19 @@ class Shared:
     def __str__(self) -> str:
         return f"study {self.study} of {self.url}"
 
-    @cached_property
-    def engine_settings(self) -> dict[str, Any]:
-        """For SQLAlchemy: a connection for each transaction, since a child of this process must inherit none."""
+    def engine_settings(self, create: bool = False) -> dict[str, Any]:
+        """For SQLAlchemy: a connection for each transaction, since a child of this process must inherit none.
+
+        create: make the file, where the database is one: else it must be there.
+        """
+        from sqlalchemy.engine import make_url
         from sqlalchemy.pool import NullPool
 
-        return {"poolclass": NullPool}
+        url = make_url(self.url)
+        if url.get_backend_name() != "sqlite":
+            return {"poolclass": NullPool}
+        file = Path(str(url.database))
+        return {"poolclass": NullPool, "creator": partial(sqlite.connect_shared, file, create)}
 
 
 Place = Path | Shared  # where a ledger lies: a file, or a study of a shared database
@@ -46,14 +64,21 @@ def place_of(run: Path) -> Place:
     if not path.exists():
         return run / FILE
     try:
-        document = parse_json(read_bounded(path, MAX_CONFIG_BYTES))
+        document = parse_json(read_bounded(path, MAX_POINTER_BYTES))
     except (OSError, ValueError) as error:
         raise RunError(f"{path} can't be read ({error}); restore it from a copy") from None
     known = cast(dict[str, Any], document) if isinstance(document, dict) else {}
     url, study = known.get("url"), known.get("study")
-    if not isinstance(url, str) or not isinstance(study, str):
+    if known.keys() != {"url", "study"} or not isinstance(url, str) or not _is_name(study):
         raise RunError(f"{path} names no database and study; restore it from a copy")
-    return Shared(checked_url(url), study)
+    try:
+        return Shared(checked_url(url), str(study))
+    except UserError as error:
+        raise RunError(f"{path}: {error}; restore it from a copy") from None
+
+
+def _is_name(study: object) -> bool:
+    return isinstance(study, str) and study.isprintable() and 0 < len(study) <= MAX_STUDY
 
 
 def is_run(run: Path) -> bool:
@@ -63,7 +88,8 @@ def is_run(run: Path) -> bool:
 
 def new_place(run: Path, url: str) -> Shared:
     """A study that no other run has."""
-    return Shared(checked_url(url), f"{run.absolute().name}-{secrets.token_hex(4)}")
+    name = "".join(c if c.isalnum() or c in "-_." else "-" for c in run.absolute().name)[:80]
+    return Shared(checked_url(url), f"{name}-{secrets.token_hex(4)}")
 
 
 def point(run: Path, place: Shared) -> None:
@@ -73,20 +99,40 @@ def point(run: Path, place: Shared) -> None:
 
 
 def checked_url(url: str) -> str:
-    """The URL of a database, without a password: it goes into the run's folder. Raises UserError."""
+    """The URL of a database of a known kind, without a password: it goes into the run's folder. Raises UserError, which
+    never has the URL in it.
+    """
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
+    remedy = "write one like postgresql://user@host/name"
     try:
-        password = make_url(url).password
+        parts = make_url(url)
     except (ArgumentError, ValueError):
+        raise UserError(f"ledger: what was given is no URL of a database; {remedy}") from None
+    if (
+        len(url) > MAX_URL or not url.isprintable() or "{" in url or "}" in url
+    ):  # Optuna fills in what is in braces
         raise UserError(
-            f'ledger: "{url}" is no URL of a database; write one like postgresql://user@host/name'
-        ) from None
-    if password is not None:
+            f"ledger: the URL is too long, or has braces or characters that don't print; {remedy}"
+        )
+    if parts.password is not None:
         raise UserError(
             "ledger: the URL has a password, which the run's folder would keep; leave it out and put it where the "
             "database's library looks (~/.pgpass, PGPASSWORD)"
+        )
+    kind, _, driver = parts.drivername.partition("+")
+    if kind not in _DRIVERS or (driver and driver not in _DRIVERS[kind]):
+        raise UserError(
+            f"ledger: the URL is of a kind that is not known; choose one of {', '.join(_DRIVERS)}"
+        )
+    if kind == "sqlite" and (parts.host or parts.query or parts.database in (None, "", ":memory:")):
+        raise UserError("ledger: the URL names no file; write one like sqlite:////folder/team.db")
+    other = sorted(name for name in parts.query if name not in _OPTIONS)
+    if other:
+        raise UserError(
+            f"ledger: the URL has the option {other[0][:40]}, which a run's folder may not set; leave it out (these "
+            f"may be there: {', '.join(_OPTIONS)})"
         )
     return url
 

@@ -47,6 +47,17 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
     return connection
 
 
+def connect_shared(path: Path, create: bool) -> sqlite3.Connection:
+    """A connection to a file that a team shares, which is made only where `create`. How it is journalled is the team's
+    matter.
+    """
+    uri = f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
+    connection.execute("PRAGMA trusted_schema=OFF")
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2 * MAX_ATTRIBUTE_BYTES)  # nothing larger is read
+    return connection
+
+
 def check(path: Path, mode: str) -> None:
     """Find out whether the file is a whole database of one study, with nothing in it beyond the bounds.
 

@@ -175,7 +175,7 @@ def _storage(place: Place, mode: str) -> RDBStorage:
     if isinstance(place, Shared):
         return RDBStorage(
             place.url,
-            engine_kwargs=dict(place.engine_settings),
+            engine_kwargs=place.engine_settings(mode == sqlite.BUILD),
             skip_compatibility_check=mode == sqlite.READ,
             skip_table_creation=mode != sqlite.BUILD,
         )

@@ -221,6 +221,21 @@ def test_the_study_of_another_program(filled: Path) -> None:
     refused(filled, LedgerDamaged, "the study of another program")
 
 
+def test_the_database_of_another_run(filled: Path, tmp_path: Path) -> None:
+    Ledger.create(tmp_path / "other", {"space": "digits"}).close()
+    (tmp_path / "other/ledger.db").replace(filled / "ledger.db")
+    refused(
+        filled, RunError, r"belong to two runs; restore config\.json and ledger\.db from one copy of the run"
+    )
+
+
+@pytest.mark.parametrize("name", ["../../other", "", 7, "A" * 32, "a" * 33])
+def test_a_name_of_the_run_that_is_none(filled: Path, name: object) -> None:
+    document = json.loads((filled / "config.json").read_text())
+    (filled / "config.json").write_text(json.dumps({**document, "run": name}))
+    refused(filled, RunError, '"run" is no name of a run; restore it from a copy')
+
+
 def test_a_newer_format(filled: Path) -> None:
     edit(
         filled,

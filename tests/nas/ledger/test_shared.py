@@ -5,9 +5,11 @@ The database is SQLite's, unless $NAS_TEST_DATABASE names another by its URL.
 
 import os
 import shutil
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -25,8 +27,10 @@ from nas.fsck import check
 from nas.ledger import Ledger, holder, lease, read
 from nas.ledger.lease import Lease
 from nas.ledger.lock import Lock
-from nas.ledger.shared import Shared, new_place, place_of
-from nas.run import resume, search
+from nas.ledger.shared import Shared, new_place, place_of, point
+from nas.ledger.study import build
+from nas.report import write_report
+from nas.run import replay, resume, search
 from nas.standing import find_run, standing, standings
 
 Copy = Callable[[Path], Path]
@@ -103,6 +107,7 @@ def test_a_dead_driver_of_the_same_folder_is_followed_at_once(
 
 def test_of_many_drivers_one_wins(tmp_path: Path, url: str) -> None:
     place, won, refused = new_place(tmp_path, url), list[Lease](), list[str]()
+    build(place, {})
     start = threading.Barrier(4)
 
     def race(number: int) -> None:
@@ -129,7 +134,16 @@ def test_of_many_drivers_one_wins(tmp_path: Path, url: str) -> None:
     [
         ("postgresql://me:secret@host/db", "the URL has a password"),
         ("host/db", "is no URL of a database"),
-        ("nosuch://host/db", "can't be used"),
+        ("postgresql://me:secret@host:x/db", "is no URL of a database"),
+        ("postgresql://host/db?password=secret", "the URL has the option password"),
+        ("mysql+pymysql://host/db?local_infile=1", "the URL has the option local_infile"),
+        ("postgresql://host/{0}", "has braces"),
+        ("postgresql://host/d\x1b[2Jb", "characters that don't print"),
+        ("postgresql://host/" + "x" * 5000, "is too long"),
+        ("nosuch://host/db", "is of a kind that is not known; choose one of sqlite, postgresql"),
+        ("sqlite+pysqlcipher:///x.db", "is of a kind that is not known"),
+        ("sqlite://", "names no file"),
+        ("sqlite:///file:x.db?uri=true", "names no file"),
         ("sqlite:////nowhere/at/all.db", "can't be used .*unable to open"),
     ],
 )
@@ -140,13 +154,80 @@ def test_what_is_no_database_is_refused_in_one_line(tmp_path: Path, wrong: str, 
     assert "\n" not in str(caught.value)
 
 
-def test_a_pointer_that_points_nowhere(run: Path) -> None:
-    (run / "ledger.json").write_text('{"url": "sqlite://", "study": "other"}')
-    with pytest.raises(RunError, match=r"can't be used|no such study"):
-        read(run)
-    (run / "ledger.json").write_text("{")
-    with pytest.raises(RunError, match="restore it from a copy"):
-        Ledger.open(run)
+DAMAGED = [
+    "{", "[]", "null", '{"url": 1, "study": "x"}', '{"url": "sqlite:///x"}', '{"url": "sqlite:///x", "study": ""}',
+    '{"url": "sqlite:///x.db", "study": "a\\u001bb"}', '{"url": "sqlite:///x.db", "study": "x", "more": 1}',
+    '{"url": "sqlite://", "study": "other"}', '{"url": "nosuch://x", "study": "other"}', "[" * 10_000, " " * 20_000,
+    '{"url": "postgresql://me:secret@x/y", "study": "other"}', '{"url": "sqlite:///x", "study": "' + "x" * 600 + '"}',
+]  # fmt: skip
+WAYS: list[Callable[[Path], object]] = [read, Ledger.open, standing, check, write_report]
+
+
+@pytest.mark.parametrize("text", DAMAGED)
+def test_a_pointer_that_is_not_ours_is_refused_in_one_line(run: Path, text: str) -> None:
+    (run / "ledger.json").write_text(text)
+    for way in (read, Ledger.open):
+        with pytest.raises(RunError, match=r"ledger\.json.*; restore it from a copy$") as caught:
+            way(run)
+        assert "\n" not in str(caught.value)
+        assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_database_that_is_not_there_is_not_made(
+    run: Path, tmp_path: Path, way: Callable[[Path], object]
+) -> None:
+    nowhere = tmp_path / "home" / "nowhere.db"
+    nowhere.parent.mkdir()
+    point(run, Shared(f"sqlite:///{nowhere}", "run-1"))
+    with pytest.raises(RunError, match=r"nowhere\.db can't be used .*unable to open"):
+        way(run)
+    assert not list(nowhere.parent.iterdir())
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_ledger_of_another_run_is_neither_read_nor_written(
+    run: Path, tmp_path: Path, way: Callable[[Path], object]
+) -> None:
+    other = tmp_path / "other"
+    url = f"sqlite:///{tmp_path}/other.db"
+    Ledger.create(other, {"space": "digits"}, url).close()  # the same configuration
+    shutil.copy(other / "ledger.json", run / "ledger.json")
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        lease.LEASES.drop(connection)
+    before = (tmp_path / "other.db").read_bytes()
+    with pytest.raises(
+        RunError, match=r"belong to two runs; restore config\.json and ledger\.json from one copy"
+    ):
+        way(run)
+    assert (tmp_path / "other.db").read_bytes() == before
+    engine.dispose()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_file_of_another_program_is_neither_read_nor_written(
+    run: Path, tmp_path: Path, way: Callable[[Path], object]
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "history.db")) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("CREATE TABLE visits (page TEXT)")
+        connection.commit()
+    before = (tmp_path / "history.db").read_bytes()
+    point(run, Shared(f"sqlite:///{tmp_path}/history.db", "run-1"))
+    with pytest.raises(RunError) as caught:
+        way(run)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "history.db").read_bytes() == before
+
+
+def test_a_replay_writes_into_no_database_that_a_file_names(finished: Any, tmp_path: Path, url: str) -> None:
+    source = tmp_path / "source"
+    assert search(tiny(ledger=url), source, Silent(), "", Inline).view.final is not None
+    outcome = replay(source, tmp_path / "again", Silent(), "", executor=Inline)
+    assert outcome.view.digest == finished.outcome.view.digest
+    assert (tmp_path / "again" / "ledger.db").is_file()
+    assert not (tmp_path / "again" / "ledger.json").exists()
 
 
 def fake_driver(place: Shared, folder: Path, beat: float) -> Lease:
