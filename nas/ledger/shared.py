@@ -1,4 +1,4 @@
-"""A ledger in a database that a team shares, in place of a file in the run's folder: SQLite, PostgreSQL, MySQL or MariaDB.
+"""A ledger in a database that a team shares, in place of a file in the run's folder.
 
 RUN/ledger.json      which database, and which study in it: the run exists once that is there
 """

@@ -1,7 +1,8 @@
 """How weights get to a worker and back without a disk in common.
 
-Through Ray's object store, or through a storage that all nodes reach: a shared folder or the URI of an object
-store (s3://bucket/folder, gs://…), where each network lies under its digest as `morphs.save` writes it.
+Through Ray's object store, or through a storage that all nodes reach: a shared folder or the URI of an object store
+(s3://bucket/folder, gs://…). There each run has a folder of its own name, so that runs with networks in common take
+away no more than their own; in it each network lies under its digest as `morphs.save` writes it.
 """
 
 from __future__ import annotations
@@ -46,19 +47,23 @@ class Luggage:
 
 
 class Storage:
-    """A folder, given as a path or URI, that the driver and every node of the cluster can read and write."""
+    """A run's folder in a place that the driver and every node of the cluster can read and write: a path or URI.
 
-    def __init__(self, uri: str) -> None:
+    run: the run's name (`nas.ledger.RunConfig.run`); None: of a run that has none, which lies in the place itself.
+    """
+
+    def __init__(self, uri: str, run: str | None) -> None:
         """Raises RunError for what is no place that pyarrow knows."""
         from pyarrow.fs import FileSystem
 
         self.uri = uri
         try:
-            self._files, self._root = FileSystem.from_uri(uri)
+            self._files, root = FileSystem.from_uri(uri)
         except (OSError, ValueError) as error:
             raise RunError(
                 f"storage {uri}: can't be used ({error}); give an absolute path or a URI like s3://…"
             ) from None
+        self._root = root if run is None else f"{root}/{run}"
 
     def has(self, digest: str) -> bool:
         """Whether a network of that digest was put whole."""

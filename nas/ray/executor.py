@@ -28,7 +28,7 @@ from nas.errors import NasError, RunError, UserError
 from nas.execute import Done, Progressed
 from nas.execute.local import LOG, START_SECONDS
 from nas.execute.task import made, reads
-from nas.ledger import Job, Store
+from nas.ledger import Job, Store, read_config
 from nas.ray.carry import Storage, opened
 from nas.ray.flight import Flight, has_room, kill, last_line, no_room, nodes_alive, why
 from nas.ray.session import Session, connect
@@ -60,10 +60,12 @@ class RayExecutor:
     _idle_since: float | None = None  # when jobs waited and none was at work
     _flights: dict[int, Flight] = field(default_factory=dict[int, Flight])
     _sent: dict[str, ray.ObjectRef[Parcel]] = field(default_factory=dict[str, "ray.ObjectRef[Parcel]"])
+    _name: str | None = None  # of the run, where there is a storage
     _lent: set[str] = field(default_factory=set[str])  # digests that lie in the storage, as far as is known
 
     def __post_init__(self) -> None:
         if self.config.storage:  # a former driver lent them
+            self._name = read_config(self.run).run
             self._lent.update(Store(self.run / "checkpoints").digests())
 
     def submit(self, number: int, job: Job) -> None:
@@ -82,6 +84,7 @@ class RayExecutor:
             folder=os.getcwd(),
             path=tuple(str(entry) for entry in sys.path),
             storage=self.config.storage,
+            run=self._name,
         )
         flight = Flight(Ticket(number, order, job, networks), job)
         self._flights[number] = flight
@@ -126,7 +129,7 @@ class RayExecutor:
 
     def _start(self) -> None:
         if self.config.storage:
-            Storage(self.config.storage)
+            self._storage()
         self._session = connect(self.config, self.run / LOG)
         self._scratch = Path(tempfile.mkdtemp(prefix="nas-ray-"))
         resources = {"cpu": float(self.config.threads), "gpu": self.config.gpu_share}
@@ -161,9 +164,12 @@ class RayExecutor:
                 self._sent[digest] = ray.put(morphs.pack(store.get(digest)))
         return {digest: self._sent[digest] for digest in reads(job)}
 
+    def _storage(self) -> Storage:
+        return Storage(str(self.config.storage), self._name)
+
     def _lend(self, job: Job, store: Store, needed: set[str]) -> None:
         """Put what `job` reads into the storage, and take away what the run itself has removed meanwhile (--keep)."""
-        storage = Storage(str(self.config.storage))
+        storage = self._storage()
         for digest in reads(job):
             if not storage.has(digest):
                 storage.put(digest, morphs.pack(store.get(digest)))
@@ -193,7 +199,7 @@ class RayExecutor:
         elif isinstance(message, Delivered):
             if message.done.fault and self.config.storage:  # perhaps of what lay there: it is put there anew
                 for digest in reads(flight.job):
-                    Storage(self.config.storage).remove(digest)
+                    self._storage().remove(digest)
             yield self._ended(flight, self._stored(message))
         elif isinstance(message, Lost):
             flight.deadline, flight.lost = None, (time.monotonic(), message.cause)
@@ -205,7 +211,7 @@ class RayExecutor:
             return message.done
         try:
             for digest in made(result):
-                parcel = message.parcels.get(digest) or Storage(str(self.config.storage)).get(digest)
+                parcel = message.parcels.get(digest) or self._storage().get(digest)
                 Store(self.run / "checkpoints").put(opened(parcel, digest))
                 self._lent.add(digest)
         except UserError as error:

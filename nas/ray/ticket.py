@@ -19,6 +19,7 @@ class Order:
 
     config: the run's, as JSON. folder, path: the driver's working directory and `sys.path`, for data sets that
     are named relative to them. storage: where checkpoints are handed over; None: through Ray's object store.
+    run: the run's name, by which it has its own folder there.
     """
 
     config: str
@@ -26,6 +27,7 @@ class Order:
     folder: str
     path: tuple[str, ...]
     storage: str | None
+    run: str | None
 
 
 @dataclass(eq=False)

@@ -33,7 +33,7 @@ def train_child(config: dict[str, Any]) -> None:
     with suppress(OSError):  # Tune leads each trial into a folder of its own
         os.chdir(ticket.order.folder)
     _say(Started(ticket.number, ray.get_runtime_context().get_node_id()))
-    storage = Storage(ticket.order.storage) if ticket.order.storage else None
+    storage = Storage(ticket.order.storage, ticket.order.run) if ticket.order.storage else None
     luggage = Luggage({digest: ray.get(sent) for digest, sent in ticket.networks.items()}, storage)
     if isinstance(data, str):
         done = Done(ticket.number, None, data, fault=True)

@@ -1,5 +1,6 @@
 """The storage in which checkpoints are handed over: what lies there stays whole, and no longer than it is needed."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,8 @@ import morphs
 from morphs import parse_graph
 from nas.errors import RunError
 from nas.execute import Done
-from nas.ledger import Job, Store
+from nas.ledger import Job, Store, read_config
+from nas.ledger.config import write_config
 from nas.ray import RayExecutor
 from nas.ray.carry import Luggage, Storage
 from nas.ray.flight import Flight
@@ -23,11 +25,20 @@ GRAPH = parse_graph("x = input(size=[4]); c = linear(x, features=3); o = output(
 
 @pytest.fixture
 def storage(tmp_path: Path) -> Storage:
-    return Storage(str(tmp_path / "shared"))
+    return Storage(str(tmp_path / "shared"), None)
 
 
-def there(tmp_path: Path) -> set[str]:
-    return {entry.name for entry in (tmp_path / "shared").iterdir()}
+def driver(run: Path) -> RayExecutor:
+    """An executor of the run in that folder, whose storage lies beside it."""
+    if not run.exists():
+        run.mkdir()
+        write_config(run, {})
+    return RayExecutor(run, tiny(executor="ray", storage=str(run.parent / "shared")), "")
+
+
+def there(run: Path) -> set[str]:
+    """What lies in the storage for that run."""
+    return {entry.name for entry in (run.parent / "shared" / str(read_config(run).run)).iterdir()}
 
 
 @pytest.mark.parametrize("how", ["flip", "cut", "other", "gone"])
@@ -51,9 +62,9 @@ def test_what_was_damaged_in_the_storage_is_no_childs_fault(
         Luggage({}, storage).get(network.digest)
 
 
-def test_the_storage_keeps_no_more_than_the_run_does(storage: Storage, tmp_path: Path) -> None:
+def test_the_storage_keeps_no_more_than_the_run_does(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    executor = RayExecutor(run, tiny(executor="ray", storage=str(tmp_path / "shared")), "")
+    executor = driver(run)
     store = Store(run / "checkpoints")
     job = Job("child", 1, 1, "0.0", "", 0, 1, GRAPH.to_json())
     digests = [store.put(morphs.init(GRAPH, seed=number)) for number in range(3)]
@@ -61,21 +72,36 @@ def test_the_storage_keeps_no_more_than_the_run_does(storage: Storage, tmp_path:
     for number, reading in enumerate(jobs[:2]):
         executor._send(reading)
         executor._flights[number] = Flight(SimpleNamespace(number=number, spend=lambda: None), reading)  # type: ignore[arg-type]
-    assert there(tmp_path) == set(digests[:2])
+    assert there(run) == set(digests[:2])
     del executor._flights[0]
     for digest in digests[:2]:  # the second is being read
         store.remove(digest)
     executor._send(jobs[2])
-    assert there(tmp_path) == set(digests[1:])
-    later = RayExecutor(run, executor.config, "")  # of another process
+    assert there(run) == set(digests[1:])
+    later = driver(run)  # of another process
     store.remove(digests[2])
     later._send(replace(job, extra={}))
-    assert there(tmp_path) == {digests[1]}  # which only the first process knew of
+    assert there(run) == {digests[1]}  # which only the first process knew of
 
 
-def test_a_fault_has_what_the_child_read_put_there_anew(storage: Storage, tmp_path: Path) -> None:
+def test_what_one_run_takes_away_another_of_the_same_networks_keeps(tmp_path: Path) -> None:
+    digest = morphs.init(GRAPH, seed=0).digest
+    reading = Job("child", 1, 1, "0.0", "", 0, 1, GRAPH.to_json(), {"parent_weights": digest})
+    for run in (tmp_path / "one", tmp_path / "two"):  # of one seed
+        executor = driver(run)
+        Store(run / "checkpoints").put(morphs.init(GRAPH, seed=0))
+        executor._send(reading)
+    Store(tmp_path / "two" / "checkpoints").remove(digest)
+    executor._send(replace(reading, extra={}))
+    assert (there(tmp_path / "one"), there(tmp_path / "two")) == ({digest}, set())
+    moved = Path(shutil.copytree(tmp_path / "one", tmp_path / "moved"))
+    driver(moved)._send(reading)  # a copy is the same run, and finds what the first has put there
+    assert there(moved) == there(tmp_path / "one")
+
+
+def test_a_fault_has_what_the_child_read_put_there_anew(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    executor = RayExecutor(run, tiny(executor="ray", storage=str(tmp_path / "shared")), "")
+    executor = driver(run)
     digest = Store(run / "checkpoints").put(morphs.init(GRAPH, seed=0))
     job = Job("child", 1, 1, "0.0", "", 0, 1, GRAPH.to_json(), {"parent_weights": digest})
     executor._send(job)
@@ -83,4 +109,4 @@ def test_a_fault_has_what_the_child_read_put_there_anew(storage: Storage, tmp_pa
     executor._flights[0] = Flight(ticket, job)
     (told,) = executor._heard(Delivered(Done(0, None, "arrived damaged", fault=True), {}))
     assert told.fault
-    assert not there(tmp_path)
+    assert not there(run)

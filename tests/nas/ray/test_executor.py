@@ -20,7 +20,8 @@ from nas.errors import RunError
 from nas.events import Silent
 from nas.execute import Done, Executor, Progressed, make_executor
 from nas.execute.local import LOG
-from nas.ledger import Job, Store
+from nas.ledger import Job, Store, read_config
+from nas.ledger.config import write_config
 from nas.ray import RayExecutor
 from nas.ray.session import Session, connect
 from nas.run import resume, search
@@ -155,7 +156,7 @@ def test_a_run_that_ctrl_c_ended_comes_to_the_digest_of_a_local_one(
         time.sleep(0.02)
     assert not workers()
     assert {record.result.weights for record in outcome.view.complete if record.result} <= {
-        folder.name for folder in storage.iterdir()
+        folder.name for folder in (storage / str(read_config(run).run)).iterdir()
     }
     assert resume(run, Silent(), executor=Inline).view.digest == finished.outcome.view.digest
     assert capfd.readouterr() == ("", "")
@@ -163,6 +164,7 @@ def test_a_run_that_ctrl_c_ended_comes_to_the_digest_of_a_local_one(
 
 
 def test_a_storage_that_is_no_place_is_refused(tmp_path: Path, job: Job) -> None:
+    write_config(tmp_path, {})
     executor = RayExecutor(tmp_path, tiny(executor="ray", storage="nowhere://x"), "")
     with pytest.raises(RunError, match="storage nowhere://x: can't be used"):
         executor.submit(1, job)
