@@ -1,20 +1,35 @@
 """The search in other people's loops, against the engine's own decisions."""
 
 import hashlib
+import json
 import threading
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import optuna
 import pytest
 import torch
 
 import morphs
+from morphs import Limits
 from nas.adapters import Candidate, Climb, hill_climb
 from nas.adapters.climb import complete, failed, running, view
 from nas.adapters.optuna_sampler import HillClimbSampler
-from nas.ledger import Job, Store, TrialRecord
+from nas.errors import UserError
+from nas.ledger import Job, LedgerView, Store, TrialRecord
+from nas.search import (
+    TPE,
+    Evolution,
+    HillClimb,
+    LocalSearch,
+    Policy,
+    Proposal,
+    SpaceMoves,
+    Uniform,
+)
 from search_spaces import SPACES
 
 
@@ -91,6 +106,79 @@ def test_a_candidates_network_computes_what_its_parent_did(climb: Climb, tmp_pat
     )
     assert made.graph.to_json() == child.graph
     assert morphs.drift(parent, made, torch.rand(4, 1, 8, 8)).eval < 1e-5
+
+
+def neighbourhood() -> SpaceMoves:
+    return SpaceMoves(SPACES["digits"]((1, 8, 8), 10), Limits())
+
+
+def proposed(policy: Policy, seed: int, many: int) -> list[str]:
+    """The moves that a policy decides on where its proposals come back to it whole, as the engine has it."""
+    first = Job("seed", 0, 0, None, "", 0, 0, SPACES["digits"]((1, 8, 8), 10).seed.to_json())
+    records = [complete(TrialRecord(first, "running", None, None, 0, 0.0, None), 0.0, "0" * 64)]
+    while len(records) <= many:
+        p = policy.propose(view(records), seed)[0]
+        kind = "child" if p.moves else "parent"
+        job = Job(kind, p.generation, p.slot, p.parent, p.moves, 0, 0, p.graph, p.extra)
+        score = int(hashlib.sha256(p.graph.encode()).hexdigest()[:6], 16) / 16**6
+        records.append(
+            complete(TrialRecord(job, "running", None, None, len(records), 0.0, None), score, "0" * 64)
+        )
+    return [record.job.moves for record in records]
+
+
+def climbed(climb: Climb, many: int) -> list[str]:
+    """The same by candidates, each stored as JSON in the meantime."""
+    records: list[TrialRecord] = []
+    while len(records) <= many:
+        candidate = climb.next(view(records))
+        assert candidate is not None
+        candidate = Candidate(**json.loads(json.dumps(candidate.to_dict())))
+        score = int(hashlib.sha256(candidate.graph.encode()).hexdigest()[:6], 16) / 16**6
+        records.append(complete(running(candidate, len(records)), score if records else 0.0, "0" * 64))
+    return [record.job.moves for record in records]
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        HillClimb(TPE(neighbourhood(), startup=2), 3, 1),
+        LocalSearch(Uniform(neighbourhood()), Uniform(neighbourhood()), 4, 1, scatter=2, patience=2),
+    ],
+    ids=["tpe", "local-search"],
+)
+def test_what_a_policy_keeps_with_its_proposals_comes_back_to_it(policy: Policy) -> None:
+    assert climbed(Climb(SPACES["digits"]((1, 8, 8), 10), policy, seed=3), 12) == proposed(policy, 3, 12)
+
+
+@dataclass(frozen=True)
+class Halving:
+    """A policy of a user's own."""
+
+    generational: ClassVar[bool] = True
+
+    def propose(self, view: LedgerView, seed: int) -> Sequence[Proposal]:
+        return [Proposal(1, 0, "0.0", "", view.trials[0].job.graph, share=(0.0, 0.5))]
+
+    def incumbent(self, view: LedgerView) -> TrialRecord:
+        return view.trials[0]
+
+
+def test_what_a_loop_of_ones_own_does_not_perform_is_refused() -> None:
+    space, uniform = SPACES["digits"]((1, 8, 8), 10), Uniform(neighbourhood())
+    with pytest.raises(UserError, match=r"^climb: HillClimb trains in rungs, .*; use one .* \(rungs=1\)"):
+        Climb(space, HillClimb(uniform, 3, 1, rungs=2))
+    with pytest.raises(
+        UserError, match=r"^climb: Evolution selects by loss, .*; make it with select=\"accuracy\""
+    ):
+        Climb(space, Evolution(uniform, 3, 1, select="loss"))
+    with pytest.raises(UserError, match=r"^climb: TPE selects by loss"):
+        Climb(space, HillClimb(TPE(neighbourhood(), "loss"), 3, 1))
+    climb = Climb(space, Halving())
+    seed = climb.next(view([]))
+    assert seed is not None
+    with pytest.raises(UserError, match=r"^climb: Halving trains in rungs"):
+        climb.next(view([complete(running(seed, 0), 0.5, "0" * 64)]))
 
 
 def told(study: optuna.Study) -> list[Candidate]:
