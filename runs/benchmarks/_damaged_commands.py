@@ -63,6 +63,8 @@ def cases(template: Path, folder: Path, bombs: dict[str, bytes]) -> Iterator[Cas
             ):
                 if name.startswith("checkpoints/") and words[0] in ("status", "report"):
                     continue  # they read no checkpoint
+                if (name, kind) == ("config.json", "flipped") and words[0] != "resume":
+                    continue  # another value in it is an edit, which may be looked at, but not gone on with
                 yield partial(_refused, template, folder / "command", name, kind, content, words)
 
 
