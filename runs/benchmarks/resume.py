@@ -49,7 +49,6 @@ def main() -> None:
     size += ["--epochs", "10" if arguments.quick else "20", "--final-share", "0.4"]
     size += ["--seed", str(arguments.seed), "--threads", str(arguments.threads), "--quiet"]
 
-    imports = median(seconds_of([sys.executable, "-c", IMPORTS]) for _ in range(3))
     told: list[dict[str, str]] = []
     waits: list[float] = []
     length = 0.0  # seconds of a run that is not killed
@@ -63,7 +62,7 @@ def main() -> None:
         command = [*nas("search", "digits"), *size, "--workers", str(workers), "--run", str(run)]
         if kills:
             times, alive = torment(run, command, kills, length / kills)
-            waits += [ready - imports for ready in times]
+            waits += times
             struck += alive
         else:
             subprocess.run(command, check=True)
@@ -88,17 +87,19 @@ def main() -> None:
 def torment(run: Path, command: list[str], kills: int, most: float) -> tuple[list[float], int]:
     """Start, kill within `most` seconds of being at work, and resume, `kills` times, then let it end.
 
-    Returns the seconds that each resumption took until a worker ran, and how many kills came before the end.
+    Returns the seconds that each resumption took until a worker ran, less those of the imports alone, measured just
+    before in a process of their own, and how many kills came before the end.
     """
     draw, waits, struck = random.Random(kills), list[float](), 0
     for number in range(kills + 1):
         going_on = (run / "ledger.db").exists()
         if not going_on:
             shutil.rmtree(run, ignore_errors=True)
+        imports = seconds_of([sys.executable, "-c", IMPORTS])
         again = [*nas("resume", str(run)), "--quiet"] if going_on else command
         process = subprocess.Popen(again, start_new_session=True)
         ready = wait_for_work(process, run)
-        waits += [ready] if going_on and ready is not None else []
+        waits += [ready - imports] if going_on and ready is not None else []
         if number < kills:
             time.sleep(draw.uniform(0, most))
             if process.poll() is None:
