@@ -138,6 +138,12 @@ class RunConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _rungs(self) -> "RunConfig":
+        if self.rungs != 1 and self.policy in POLICIES and self.policy != "hill-climb":
+            raise ValueError(f"{self.policy} has no rungs; add --policy hill-climb or leave them out")
+        return self
+
+    @model_validator(mode="after")
     def _objective(self) -> "RunConfig":
         if self.objective != "params" and self.policy in POLICIES and self.policy != "pareto":
             raise ValueError(

@@ -43,7 +43,7 @@ def resolve_named(spec: str, option: str, kind: type[UserError]) -> Any:
     function = getattr(module, function_name, None)
     if not callable(function):
         raise kind(
-            f"module {module_name} has no function {function_name}; name one as package.module:function"
+            f"module {module_name} has no {function_name} that can be called; name it as package.module:name"
         )
     return function
 

@@ -15,9 +15,9 @@ from nas.engine import Engine, outcome_of
 from nas.errors import RunError, UserError
 from nas.events import Outcome, Watcher
 from nas.execute import ExecutorFactory, make_executor
-from nas.ledger import Ledger, current_versions, read, read_config
+from nas.ledger import Ledger, LedgerView, current_versions, read, read_config
 from nas.ledger.front import LATENCY
-from nas.ledger.shared import is_run
+from nas.ledger.shared import Shared, is_run, place_of
 from nas.ledger.view import FORCED
 from nas.machine import machine
 from nas.pricing import latencies, priced
@@ -138,6 +138,7 @@ def resume(
             outcome = outcome_of(run, view, view.notes.get("stopped", "generations"))
             watcher.run_finished(outcome)
             return outcome
+        _check_whole(ledger, view)
         config = elsewhere(with_data(run, config, data), place)
         _check_policy(run, config, policy)
         held = load_data(config)
@@ -148,6 +149,16 @@ def resume(
         plan = priced(plan, ledger, ledger.notes.get(LATENCY) or latencies(plan, again))
         workers = executor(run, config, now["data"]["digest"])
         return Engine(plan, run, ledger, watcher, workers, began, again).go(resumed=True)
+
+
+def _check_whole(ledger: Ledger, view: LedgerView) -> None:
+    """RunError for a copy of a run that is behind its shared database: what trials told there lies elsewhere."""
+    missing = view.missing(ledger.store.digests())
+    if missing and isinstance(place_of(ledger.run), Shared):
+        raise RunError(
+            f"{ledger.run}: {len(missing)} of {len(view.checkpoints)} checkpoints are not in this copy of the run; "
+            f"resume where they lie, or make them again with: nas fsck {ledger.run} --repair"
+        )
 
 
 def _check_new(run: Path, command: str = "search") -> None:

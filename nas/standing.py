@@ -51,6 +51,7 @@ class Standing:
     best_trial: str | None
     best_moves: str | None
     best_val_accuracy: float | None
+    best_val_loss: float | None
     best_params: int | None
     test_accuracy: float | None
     seconds: float | None
@@ -196,12 +197,17 @@ def _standing(run: Path, described: Mapping[str, Any], view: LedgerView, driver:
     if driver is not None:
         state = "silent" if driver.silent else "running"
     kept = _checkpoints(run)
+    missing = len(view.missing(entry.name for entry in kept))
+    policy = _text(config.get("policy")) or ""
+    going_on = f"nas resume {run}" + (f" --policy {policy}" if ":" in policy else "")
     following = {
         "running": f"nas status {run}",
         "finished": f"nas export {run} --to DIR",
-        "stopped": f"nas resume {run}",
-        "silent": f"nas resume {run}",
+        "stopped": going_on,
+        "silent": going_on,
     }
+    if missing and driver is None:
+        following[state] = f"nas fsck {run} --repair"
     return Standing(
         run=str(run),
         state=state,
@@ -217,6 +223,7 @@ def _standing(run: Path, described: Mapping[str, Any], view: LedgerView, driver:
         best_trial=best.key if best is not None else None,
         best_moves=best.job.moves if best is not None else None,
         best_val_accuracy=result.scores.get("val_accuracy") if result is not None else None,
+        best_val_loss=result.scores.get("val_loss") if result is not None else None,
         best_params=result.params if result is not None else None,
         test_accuracy=result.scores.get("test_accuracy") if result is not None else None,
         seconds=wall,
@@ -229,10 +236,16 @@ def _standing(run: Path, described: Mapping[str, Any], view: LedgerView, driver:
         digest=view.digest if view.trials else None,
         driver=None if driver is None else driver.name,
         command=_text(described.get("command")),
-        problem=None,
+        problem=_lacking(missing, len(view.checkpoints)) if missing else None,
         next=following[state],
         front=front_of_run(view, config),
         until=None if driver is None else driver.until,
+    )
+
+
+def _lacking(missing: int, all_told: int) -> str:
+    return (
+        f"{missing} of {all_told} checkpoints are not in this folder: lost, or never in this copy of the run"
     )
 
 

@@ -79,6 +79,7 @@ def status(found: Standing) -> RenderableType:
         rows += [
             ("best trial", f"{found.best_trial}{what}"),
             ("validation accuracy", percent(found.best_val_accuracy)),
+            ("validation loss", "–" if found.best_val_loss is None else f"{found.best_val_loss:.4f}"),
             ("test accuracy", percent(found.test_accuracy)),
             ("parameters", count(found.best_params)),
         ]
@@ -92,6 +93,7 @@ def status(found: Standing) -> RenderableType:
     kept = f"{plural(found.checkpoints, 'checkpoint')} ({size(found.checkpoint_bytes)}) kept"
     kept += f", {count(found.removed)} removed (--keep {found.keep})" if found.keep != "all" else ""
     rows += [("on disk", f"{size(found.disk_bytes)}, {kept}")]
+    rows += [("problem", found.problem)] if found.problem is not None else []
     rows += [("command", found.command)] if found.command else []
     rows += [("next", found.next)]
     return facts(rows)

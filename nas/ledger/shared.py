@@ -145,7 +145,7 @@ def explain(place: Shared, error: BaseException) -> RunError:
     while cause is not None:
         if isinstance(cause, DBAPIError):
             fact = " ".join(str(cause.orig).split())[:200]
-            return RunError(f"{place} can't be used ({fact}); mend that and resume")
+            return RunError(f"{place} can't be used ({fact}); mend that and give the command again")
         if isinstance(cause, (ImportError, NoSuchModuleError)):
             fact = " ".join(str(cause).split())[:200]
             return RunError(f"{place} can't be used ({fact}); install the library for that database")

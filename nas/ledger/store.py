@@ -112,8 +112,8 @@ class Store:
         folder = self.path(digest)
         if not folder.is_dir():
             raise RunError(
-                f"checkpoint {digest[:12]}: not in {self.folder}; it was not kept: choose another trial, or make it "
-                f"again with: nas fsck {self.folder.parent} --repair --trial N"
+                f"checkpoint {digest[:12]}: not in {self.folder}: lost, dropped (--keep), or never in this copy; "
+                f"make it again with: nas fsck {self.folder.parent} --repair, and --trial N where it was dropped"
             )
         files = _manifest(folder, digest)
         present = {entry.name for entry in folder.iterdir()} - {MANIFEST}

@@ -81,6 +81,10 @@ class LedgerView:
             digest for result in results for digest in (result.weights, result.momentum) if digest
         )
 
+    def missing(self, there: Iterable[str]) -> frozenset[str]:
+        """Those of the checkpoints that are neither `there` nor were removed on purpose."""
+        return self.checkpoints.difference(self.dropped, there)
+
     @cached_property
     def dropped(self) -> frozenset[str]:
         """Digests of the checkpoints that were removed on purpose (`Ledger.drop`); their jobs can make them again."""

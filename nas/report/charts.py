@@ -78,8 +78,9 @@ def front_chart(rows: Sequence[TrialRow], front: Front) -> Figure:
         front.objective
     ]
     on_it = {point.trial for point in front.points}
+    known = () if front.objective == "latency" else rows  # a latency is kept of the front alone
     rest = [
-        row for row in rows if row.kind != "final" and row.val_accuracy is not None and row.key not in on_it
+        row for row in known if row.kind != "final" and row.val_accuracy is not None and row.key not in on_it
     ]
     others: list[Figure] = [
         {
@@ -97,7 +98,7 @@ def front_chart(rows: Sequence[TrialRow], front: Front) -> Figure:
         "hovertemplate": "%{text}, %{x}<extra></extra>", "marker": {"color": "accent", "size": 9},
     }  # fmt: skip
     layout = {"xaxis": {"title": title, "type": "log"}, "yaxis": {"title": "validation accuracy (%)"}}
-    return {"data": (others if rest and front.objective != "latency" else []) + [stair], "layout": layout}
+    return {"data": (others if rest else []) + [stair], "layout": layout}
 
 
 def gain_chart(moves: Iterable[MoveRow]) -> Figure:

@@ -147,4 +147,5 @@ def _is_json(extra: Mapping[str, Any]) -> bool:
 
 
 def _kind(value: object) -> str:
-    return f"a {type(value).__name__}" if value is not None else "nothing"
+    name = type(value).__name__
+    return "nothing" if value is None else f"an {name}" if name[0] in "aeiouAEIOU" else f"a {name}"

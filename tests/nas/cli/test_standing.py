@@ -42,6 +42,13 @@ def test_a_finished_run_stands_by_its_final_network(tmp_path: Path) -> None:
     assert found.next == f"nas export {tmp_path / 'run'} --to DIR"
 
 
+def test_a_run_by_code_of_the_users_goes_on_when_the_code_is_named_again(run: Path) -> None:
+    config = json.loads((run / "config.json").read_text())
+    config["config"]["config"]["policy"] = "greedy:Greedy"
+    (run / "config.json").write_text(json.dumps(config))
+    assert standing(run).next == "nas resume runs/one --policy greedy:Greedy"
+
+
 def test_a_driver_is_seen_and_not_disturbed(run: Path) -> None:
     assert driver_of(run) is None
     with Ledger.open(run):

@@ -195,8 +195,8 @@ def test_names_that_lead_nowhere(load, tmp_path):
     for name, expected in (
         ("no_such_module:f", "no module no_such_module"),
         ("os.no_such:f", "no module os.no_such"),
-        (f"{module}:other", "has no function other"),
-        (f"{module}:X", "has no function X"),
+        (f"{module}:other", "has no other"),
+        (f"{module}:X", "has no X"),
         ("broken_module:f", "nothing_of_this_name"),
         ("syntax_module:f", "SyntaxError"),
     ):

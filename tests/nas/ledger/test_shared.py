@@ -29,6 +29,7 @@ from nas.ledger.lease import Lease
 from nas.ledger.lock import Lock
 from nas.ledger.shared import Shared, new_place, place_of, point
 from nas.ledger.study import build
+from nas.repair import repair
 from nas.report import write_report
 from nas.run import replay, resume, search
 from nas.standing import find_run, standing, standings
@@ -63,6 +64,25 @@ def test_a_search_comes_to_the_digest_of_one_with_a_file(finished: Any, tmp_path
     assert read(run) == outcome.view
     assert check(there).clean
     assert standing(find_run(str(there))).state == "finished"
+
+
+def test_a_copy_that_lacks_what_others_told_is_made_whole_first(tmp_path: Path, url: str) -> None:
+    run = tmp_path / "run"
+    search(tiny(ledger=url), run, Recorder(stop_after=1), "", Inline)
+    behind = Path(shutil.copytree(run, tmp_path / "behind"))
+    resume(run, Recorder(stop_after=1), executor=Inline)
+    with pytest.raises(
+        RunError, match=r"1 of 2 checkpoints are not in this copy .*; resume where they lie, or"
+    ):
+        resume(behind, Silent(), executor=Inline)
+    found = standing(behind)
+    assert (
+        found.problem == "1 of 2 checkpoints are not in this folder: lost, or never in this copy of the run"
+    )
+    assert found.next == f"nas fsck {behind} --repair"
+    assert repair(behind, check(behind), (), None, lambda *_: None).clean
+    assert standing(behind).problem is None
+    assert resume(behind, Silent(), executor=Inline).view.final is not None
 
 
 def test_a_second_driver_is_refused_with_the_name_of_the_first(run: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from report_support import EVIL, FACTS, example_view, standing_of, with_running,
 from nas import tables
 from nas.errors import RunError
 from nas.ledger import LedgerView
-from nas.ledger.front import front_of_run
+from nas.ledger.front import Front, front_of_run
 from nas.report import write_report
 from nas.report.charts import figures
 from nas.report.page import fact_tables, render
@@ -113,6 +113,17 @@ def test_the_front_of_a_search_for_two_ends_is_shown(objective: str) -> None:
     assert "the front</h2>" not in page(view)
     said = [line.split()[0] for _, line in tables.front(front)]
     assert said == [point.trial for point in front.points]
+
+
+def test_the_front_of_a_latency_is_shown_alone() -> None:
+    """The latencies of the others are not kept."""
+    view = example_view()
+    front = front_of_run(view, {"policy": "pareto", "objective": "macs"})
+    assert front is not None
+    timed = Front("latency", tuple(replace(point, cost=0.001 * point.cost) for point in front.points))
+    html = render(view, FACTS, replace(standing_of(view, "finished"), front=timed))
+    (stair,) = json.loads(re.findall(r'id="figures"[^>]*>(.*?)</script>', html)[0])["front"]["data"]
+    assert stair["x"] == [1000 * point.cost for point in timed.points]
 
 
 def test_facts_are_flattened() -> None:

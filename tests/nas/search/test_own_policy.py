@@ -58,7 +58,7 @@ CHILD = Proposal(1, 0, "0.0", "widen(node=c1, to=8)", ASIDE)
 NONSENSE: dict[str, Any] = {
     "returned nothing, no list of Proposal": None,
     "returned a str, no list": "widen",
-    "returned a int in place of a Proposal": [3],
+    "returned an int in place of a Proposal": [3],
     "the generation 0, no whole number from 1": [replace(CHILD, generation=0)],
     "the slot 1.5, no whole number from 0": [replace(CHILD, slot=1.5)],
     "proposed 1.0, a place that is taken": [CHILD, CHILD],
@@ -148,7 +148,7 @@ def test_a_class_that_is_no_policy_is_refused(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "wrong_policies.py").write_text(WRONG)
     monkeypatch.syspath_prepend(str(tmp_path))
     for name, said in {
-        "wrong_policies:Nobody": "module wrong_policies has no function Nobody",
+        "wrong_policies:Nobody": "module wrong_policies has no Nobody that can be called",
         "wrong_policies:Deaf": "a Deaf has no method propose; see nas.search.Policy",
         "wrong_policies:Unsure": "generational is None; set it to True or False",
         "wrong_policies:Lonely": r"calling it with \(config, sampler\) failed \(TypeError",
