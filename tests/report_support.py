@@ -66,7 +66,8 @@ def standing_of(view: LedgerView, state: str) -> Standing:
         run="runs/digits-digits-001", state=state, space="digits", data="digits", seed=3, generation=6, generations=6,
         budget=None, complete=len(view.complete), failed=1, running=0, best_trial=None, best_moves=None,
         best_val_accuracy=None, best_val_loss=None, best_params=None, test_accuracy=None,
-        seconds=view.notes.get("wall"), overhead=0.021, disk_bytes=1, keep="all", checkpoints=len(view.complete), checkpoint_bytes=1, removed=0, digest=view.digest,
+        seconds=view.notes.get("wall"), overhead=0.021, disk_bytes=1, keep="all", checkpoints=len(view.complete),
+        checkpoint_bytes=1, removed=0, digest=view.digest,
         driver="process 12 on <host>", command=FACTS["command"], problem=None, next="nas resume runs/digits-digits-001",
     )  # fmt: skip
 
