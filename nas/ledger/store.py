@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -102,7 +104,9 @@ class Store:
 
     def has(self, digest: str) -> bool:
         """Whether a checkpoint of that name is there; `verify` tells whether it is intact."""
-        return (self.path(digest) / MANIFEST).is_file()
+        path = self.path(digest) / MANIFEST
+        with _readable(path):
+            return path.is_file()
 
     def verify(self, digest: str) -> None:
         """Check a checkpoint's files against its manifest.
@@ -110,13 +114,14 @@ class Store:
         Raises RunError when it isn't there, LedgerDamaged with the first difference.
         """
         folder = self.path(digest)
-        if not folder.is_dir():
+        with _readable(folder):
+            present = {entry.name for entry in folder.iterdir()} - {MANIFEST} if folder.is_dir() else None
+        if present is None:
             raise RunError(
                 f"checkpoint {digest[:12]}: not in {self.folder}: lost, dropped (--keep), or never in this copy; "
                 f"make it again with: nas fsck {self.folder.parent} --repair, and --trial N where it was dropped"
             )
         files = _manifest(folder, digest)
-        present = {entry.name for entry in folder.iterdir()} - {MANIFEST}
         if present != files.keys():
             raise damaged(
                 digest, f"files differ from the manifest: {', '.join(sorted(present ^ files.keys()))[:200]}"
@@ -132,11 +137,9 @@ class Store:
 
     def digests(self) -> tuple[str, ...]:
         """The names of all checkpoints, sorted."""
-        if not self.folder.is_dir():
-            return ()
-        return tuple(
-            sorted(entry.name for entry in self.folder.iterdir() if is_digest(entry.name) and entry.is_dir())
-        )
+        with _readable(self.folder):
+            there = list(self.folder.iterdir()) if self.folder.is_dir() else []
+            return tuple(sorted(entry.name for entry in there if is_digest(entry.name) and entry.is_dir()))
 
     def size_bytes(self, digest: str | None = None) -> int:
         """Bytes of one checkpoint's files, or of all."""
@@ -150,12 +153,28 @@ class Store:
             self.path(digest).rename(temporary)
         except FileNotFoundError:
             return
+        except OSError as error:
+            raise RunError(
+                f"{self.path(digest)} can't be removed ({error.strerror}); mend that and resume"
+            ) from None
         shutil.rmtree(temporary, ignore_errors=True)
 
     def sweep(self) -> None:
         """Delete what killed processes left half written. For the holder of the run's lock."""
-        for leftover in self.folder.glob(f"{TEMPORARY}*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        with _readable(self.folder):
+            there = list(self.folder.iterdir()) if self.folder.is_dir() else []
+        for entry in there:
+            if entry.name.startswith(TEMPORARY):
+                shutil.rmtree(entry, ignore_errors=True)
+
+
+@contextmanager
+def _readable(path: Path) -> Generator[None]:
+    """RunError where the disk doesn't tell what is at `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{path} can't be read ({error.strerror}); mend that and resume") from None
 
 
 def damaged(digest: str, fact: str) -> LedgerDamaged:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nas.errors import NasError
+from nas.errors import NasError, RunError
 from nas.ledger import shared, sqlite
 from nas.ledger.shared import Place, Shared
 from nas.ledger.types import KINDS, Job
@@ -106,7 +106,8 @@ class Study:
                 distributions=distributions,
                 user_attrs=dict(attributes),
             )
-            trial = self._storage.create_new_trial(self._study, template)
+            with _one_commit(self.place, self._storage):
+                trial = self._storage.create_new_trial(self._study, template)
             number = self._storage.get_trial_number_from_id(trial)
         self._ids[number] = trial
         return number
@@ -150,6 +151,29 @@ def guarded(place: Place) -> Generator[None]:
     except Exception as error:  # a damaged file makes SQLAlchemy and Optuna raise almost anything
         told = shared.explain(place, error) if isinstance(place, Shared) else sqlite.explain(place, error)
         raise told from error
+
+
+@contextmanager
+def _one_commit(place: Place, storage: RDBStorage) -> Generator[None]:
+    """Keep Optuna from adding a trial again when a commit fails: it may have taken effect, as where only the sync of
+    the folder behind it failed, or the connection was lost; then the trial would be there twice.
+    """
+    from sqlalchemy import event
+
+    tried = False
+
+    def commit(_: object) -> None:
+        nonlocal tried
+        if tried:
+            fact = "a write failed that may have taken effect all the same (a full or failing disk, a lost connection)"
+            raise RunError(f"{place}: {fact}; mend that and resume")
+        tried = True
+
+    event.listen(storage.engine, "commit", commit)
+    try:
+        yield
+    finally:
+        event.remove(storage.engine, "commit", commit)
 
 
 @contextmanager

@@ -26,6 +26,33 @@ def contents(run: Path) -> dict[str, tuple[int, int, bytes]]:
     return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns, path.read_bytes()) for path in files}
 
 
+class Doubtful(sqlite3.Connection):
+    """Its next commit takes effect and then says that the disk failed, as where the sync of the folder fails."""
+
+    failing = False
+
+    def commit(self) -> None:
+        super().commit()
+        if Doubtful.failing:
+            Doubtful.failing = False
+            raise sqlite3.OperationalError("disk I/O error")
+
+
+def test_a_trial_whose_commit_failed_but_took_effect_is_there_once(
+    run: Path, job: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *a, **named: connect(*a, **named, factory=Doubtful))
+    with Ledger.create(run, {}) as ledger:
+        Doubtful.failing = True
+        with pytest.raises(RunError, match=r"may have taken effect all the same .*; mend that and resume"):
+            ledger.ask(job())
+    with Ledger.open(run) as ledger:
+        assert ledger.interrupted() == ((0, job()),)
+        ledger.fail(0, "loss is nan at step 7")
+    assert len(read(run).trials) == 1
+
+
 def test_what_is_told_is_read_back(run: Path, job: Jobs, result: Results, network: Make) -> None:
     with Ledger.create(run, {"space": "digits", "seed": 0}) as ledger:
         told = result(ledger.store.put(network(0)))

@@ -1,8 +1,10 @@
+import errno
 import json
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,6 +20,21 @@ Make = Callable[[int], morphs.Network]
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "checkpoints")
+
+
+@pytest.mark.parametrize("ask", [Store.digests, Store.sweep])
+def test_a_folder_that_cannot_be_read_is_named_in_one_line(
+    ask: Callable[[Store], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_: Path) -> Iterator[Path]:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    (tmp_path / "checkpoints").mkdir()
+    monkeypatch.setattr(Path, "iterdir", failing)
+    with pytest.raises(
+        RunError, match=r"checkpoints can't be read \(Input/output error\); mend that and resume"
+    ):
+        ask(Store(tmp_path / "checkpoints"))
 
 
 def test_what_is_put_comes_back_bit_for_bit(store: Store, network: Make) -> None:
