@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,8 @@ def atomic_write(path: Path, data: bytes) -> None:
         temporary.replace(path)
         fsync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what can't be removed either does no harm
+            temporary.unlink()
         raise RunError(
             f"{path} can't be written ({error.strerror}); free space or choose another folder"
         ) from None

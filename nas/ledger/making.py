@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,8 @@ def make(run: Path, config: RunConfig, url: str | None) -> None:
             f"{run} can't be written ({error.strerror}); free space or choose another folder"
         ) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what can't be removed either does no harm
+            temporary.unlink()
 
 
 def leased(place: Place, lock: Path) -> Lease | None:

@@ -1,3 +1,4 @@
+import errno
 import json
 import logging
 import os
@@ -51,6 +52,16 @@ def test_a_trial_whose_commit_failed_but_took_effect_is_there_once(
         assert ledger.interrupted() == ((0, job()),)
         ledger.fail(0, "loss is nan at step 7")
     assert len(read(run).trials) == 1
+
+
+def test_a_temporary_file_that_cannot_be_removed_stops_nothing(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "unlink", failing)
+    Ledger.create(run, {}).close()
 
 
 def test_what_is_told_is_read_back(run: Path, job: Jobs, result: Results, network: Make) -> None:
