@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.storages import RDBStorage
     from optuna.trial import FrozenTrial
+    from sqlalchemy.engine import ExceptionContext
 
     from nas.ledger.lease import Lease
 
@@ -149,8 +150,11 @@ def guarded(place: Place) -> Generator[None]:
     except NasError:
         raise
     except Exception as error:  # a damaged file makes SQLAlchemy and Optuna raise almost anything
-        told = shared.explain(place, error) if isinstance(place, Shared) else sqlite.explain(place, error)
-        raise told from error
+        raise _explained(place, error) from error
+
+
+def _explained(place: Place, error: BaseException) -> RunError:
+    return shared.explain(place, error) if isinstance(place, Shared) else sqlite.explain(place, error)
 
 
 @contextmanager
@@ -160,20 +164,26 @@ def _one_commit(place: Place, storage: RDBStorage) -> Generator[None]:
     """
     from sqlalchemy import event
 
-    tried = False
+    committing = False
+    failures: list[BaseException] = []
 
     def commit(_: object) -> None:
-        nonlocal tried
-        if tried:
-            fact = "a write failed that may have taken effect all the same (a full or failing disk, a lost connection)"
-            raise RunError(f"{place}: {fact}; mend that and resume")
-        tried = True
+        nonlocal committing
+        if failures:
+            raise _explained(place, failures[0])
+        committing = True
+
+    def failed(context: ExceptionContext) -> None:
+        if committing:
+            failures.append(context.sqlalchemy_exception or context.original_exception)
 
     event.listen(storage.engine, "commit", commit)
+    event.listen(storage.engine, "handle_error", failed)
     try:
         yield
     finally:
         event.remove(storage.engine, "commit", commit)
+        event.remove(storage.engine, "handle_error", failed)
 
 
 @contextmanager

@@ -36,7 +36,9 @@ class Doubtful(sqlite3.Connection):
         super().commit()
         if Doubtful.failing:
             Doubtful.failing = False
-            raise sqlite3.OperationalError("disk I/O error")
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR_DIR_FSYNC
+            raise error
 
 
 def test_a_trial_whose_commit_failed_but_took_effect_is_there_once(
@@ -46,7 +48,7 @@ def test_a_trial_whose_commit_failed_but_took_effect_is_there_once(
     monkeypatch.setattr(sqlite3, "connect", lambda *a, **named: connect(*a, **named, factory=Doubtful))
     with Ledger.create(run, {}) as ledger:
         Doubtful.failing = True
-        with pytest.raises(RunError, match=r"may have taken effect all the same .*; mend that and resume"):
+        with pytest.raises(RunError, match=r"the disk fails or is full; free space and resume"):
             ledger.ask(job())
     with Ledger.open(run) as ledger:
         assert ledger.interrupted() == ((0, job()),)
