@@ -33,9 +33,8 @@ from nas.ray.carry import Storage, opened
 from nas.ray.flight import Flight, has_room, kill, last_line, no_room, nodes_alive, why
 from nas.ray.session import Session, connect
 from nas.ray.ticket import Delivered, Order, Parcel, Started, Ticket
-from nas.ray.tuning import Broken, Desk, Lost, Running, tune
+from nas.ray.tuning import STARTS, Barren, Broken, Desk, Lost, Running, tune
 
-STARTS = 5  # attempts at a job whose worker never came up, or whose node died
 SETTLE_SECONDS = 3.0  # a worker's death is told before its node's, where the whole node died
 CLOSE_SECONDS = 15.0
 
@@ -56,6 +55,8 @@ class RayExecutor:
     _session: Session | None = None
     _desk: Desk = field(default_factory=Desk)
     _thread: threading.Thread | None = None
+    _order: Order | None = None  # what the workers know
+    _workers: dict[int, Any] = field(default_factory=dict[int, Any])  # the last of each place
     _scratch: Path | None = None
     _idle_since: float | None = None  # when jobs waited and none was at work
     _flights: dict[int, Flight] = field(default_factory=dict[int, Flight])
@@ -78,15 +79,7 @@ class RayExecutor:
             self._desk.news.put(Delivered(Done(number, None, str(error), fault=True), {}))
             self._flights[number] = Flight(Ticket(number, None, None, {}), job)
             return
-        order = Order(
-            config=self.config.model_dump_json(),
-            data_digest=self.data_digest,
-            folder=os.getcwd(),
-            path=tuple(str(entry) for entry in sys.path),
-            storage=self.config.storage,
-            run=self._name,
-        )
-        flight = Flight(Ticket(number, order, job, networks), job)
+        flight = Flight(Ticket(number, self._order, job, networks), job)
         self._flights[number] = flight
         self._desk.waiting.put(flight.ticket)
 
@@ -132,19 +125,29 @@ class RayExecutor:
             self._storage()
         self._session = connect(self.config, self.run / LOG)
         self._scratch = Path(tempfile.mkdtemp(prefix="nas-ray-"))
-        resources = {"cpu": float(self.config.threads), "gpu": self.config.gpu_share}
+        self._order = Order(
+            config=self.config.model_dump_json(),
+            data_digest=self.data_digest,
+            folder=os.getcwd(),
+            path=tuple(str(entry) for entry in sys.path),
+            storage=self.config.storage,
+            run=self._name,
+        )
+        resources = {"CPU": float(self.config.threads), "GPU": self.config.gpu_share}
         if self.config.address is None and not has_room(self.config):  # a cluster may still grow
             raise RunError(no_room(self.config))
         self._thread = threading.Thread(
-            target=tune, args=(self._desk, self.config.workers, resources, self._scratch), daemon=True
+            target=tune,
+            args=(self._desk, self._order, self.config.workers, resources, self._scratch),
+            daemon=True,
         )
         self._thread.start()
 
     def _kill_all(self, thread: threading.Thread) -> None:
         """End the workers, and with that what Tune's thread waits for; nobody may use Ray once it is shut down."""
         end = time.monotonic() + CLOSE_SECONDS
-        for flight in self._flights.values():
-            kill(flight.actor)
+        for worker in self._workers.values():
+            kill(worker)
         while thread.is_alive() and time.monotonic() < end:
             with suppress(Empty):
                 message = self._desk.news.get(timeout=0.1)
@@ -183,6 +186,10 @@ class RayExecutor:
         """What a message from Tune's thread means to the engine."""
         if isinstance(message, Broken):
             raise NasError(f"search: Ray Tune stopped ({message.cause}); go on with: nas resume {self.run}")
+        if isinstance(message, Barren):
+            raise RunError(f"{_no_worker(message.cause)}; mend that and go on with: nas resume {self.run}")
+        if isinstance(message, Running):
+            self._workers[message.place] = message.actor
         number = message.done.number if isinstance(message, Delivered) else message.number
         flight = self._flights.get(number)
         if flight is None:
@@ -242,9 +249,9 @@ class RayExecutor:
             self.again += 1
             self._desk.waiting.put(flight.ticket)
             return
-        fact = f"ray: {STARTS} workers in a row died before they could do their work"
-        reason = f"{fact}, the last with: {last_line(cause)}; mend that"
-        yield self._ended(flight, Done(flight.ticket.number, None, reason, fault=True))
+        yield self._ended(
+            flight, Done(flight.ticket.number, None, f"{_no_worker(cause)}; mend that", fault=True)
+        )
 
     def _ended(self, flight: Flight, done: Done) -> Done:
         del self._flights[flight.ticket.number]
@@ -275,3 +282,7 @@ class RayExecutor:
                 flight.reason = f"it took longer than {self.config.child_timeout:g} s (--child-timeout)"
                 flight.deadline = None
                 kill(flight.actor)
+
+
+def _no_worker(cause: str) -> str:
+    return f"ray: {STARTS} workers in a row died before they could do their work, the last with: {last_line(cause)}"

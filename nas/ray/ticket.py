@@ -11,6 +11,7 @@ from nas.execute import Done
 from nas.ledger import Job
 
 Parcel = tuple[str, bytes]  # a network as `morphs.pack` makes it
+STARTUP = -1  # the number of what is no job but a worker's start
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,9 @@ class Order:
 class Ticket:
     """A job's way through Tune, as the configuration of a trial. networks: those that the job reads, by digest.
 
-    Tune keeps, copies and prints what a trial's configuration holds. So this copies to itself, and `spend` lets
-    go of the networks: otherwise each parent would stay in the object store as long as the run.
+    One numbered STARTUP is no job's: its trial ends when the worker is up. Tune keeps, copies and prints what a
+    trial's configuration holds. So this copies to itself, and `spend` lets go of the networks: otherwise each parent
+    would stay in the object store as long as the run.
     """
 
     number: int

@@ -4,6 +4,7 @@ One embedded Ray serves all tests, and each goes on with the executor that the o
 seconds, and so does each worker.
 """
 
+import itertools
 import os
 import signal
 import time
@@ -81,6 +82,14 @@ def workers() -> list[int]:
     return found
 
 
+def gone() -> None:
+    """Wait until no worker is left, also of those that had not come up yet."""
+    end = time.monotonic() + 10
+    while workers() and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not workers()
+
+
 def test_a_job_is_done_elsewhere_and_its_child_kept_here(executor: RayExecutor, job: Job) -> None:
     """The second goes on from the first one's weights, which no disk but ours holds."""
     executor.submit(1, job)
@@ -137,8 +146,28 @@ def test_close_leaves_nothing(executor: RayExecutor) -> None:
     assert scratch is not None
     executor.close()
     executor.close()
-    assert not workers()
+    gone()
     assert not scratch.exists()
+
+
+def test_children_shorter_than_a_start_get_a_second_worker(ray_here: Any, tmp_path: Path, job: Job) -> None:
+    """Tune would give the first worker to whatever waits for the second, and end that one while it starts."""
+    config = tiny(executor="ray", workers=2)
+    executor = RayExecutor(tmp_path, config, load_search_data("digits", None, 3).digest)
+    spans: list[tuple[float, float]] = []
+    numbers = itertools.count()
+    executor.submit(next(numbers), job)  # as the seed network, which is alone
+    end = time.monotonic() + 60
+    while time.monotonic() < end and not any(a < d and c < b for (a, b), (c, d) in itertools.pairwise(spans)):
+        for event in executor.poll(1.0):
+            if isinstance(event, Done):
+                assert event.result is not None, event.reason
+                spans.append((event.result.seconds["busy_from"], event.result.seconds["busy_to"]))
+                for _ in range(2 if len(spans) == 1 else 1):  # from then on two at once
+                    executor.submit(next(numbers), job)
+    executor.close()
+    assert time.monotonic() < end
+    gone()
 
 
 def test_a_run_that_ctrl_c_ended_comes_to_the_digest_of_a_local_one(
@@ -151,10 +180,7 @@ def test_a_run_that_ctrl_c_ended_comes_to_the_digest_of_a_local_one(
     config = tiny(executor="ray", workers=2, storage=str(storage))
     outcome = search(config, run, Recorder(stop_after=3), "")
     assert outcome.stopped == "interrupted"
-    end = time.monotonic() + 10
-    while workers() and time.monotonic() < end:
-        time.sleep(0.02)
-    assert not workers()
+    gone()
     assert {record.result.weights for record in outcome.view.complete if record.result} <= {
         folder.name for folder in (storage / str(read_config(run).run)).iterdir()
     }
