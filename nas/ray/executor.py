@@ -245,7 +245,9 @@ class RayExecutor:
 
     def _again(self, flight: Flight, cause: str) -> Iterator[Done]:
         flight.lost = flight.node = None
-        if flight.starts < STARTS:
+        if (
+            flight.starts < STARTS + self.config.workers
+        ):  # a node that dies may have held all idle workers but one
             self.again += 1
             self._desk.waiting.put(flight.ticket)
             return
@@ -285,4 +287,6 @@ class RayExecutor:
 
 
 def _no_worker(cause: str) -> str:
-    return f"ray: {STARTS} workers in a row died before they could do their work, the last with: {last_line(cause)}"
+    return (
+        f"ray: one worker after the other died before it could do its work, the last with: {last_line(cause)}"
+    )

@@ -22,7 +22,7 @@ from ray.tune.search import Searcher
 from nas.ray.ticket import STARTUP, Delivered, Order, Started, Ticket
 from nas.ray.worker import MESSAGE, train_child
 
-STARTS = 5  # attempts at a worker that never came up, or at a job whose worker or node died before it began
+STARTS = 5  # attempts at a worker that never comes up, or at a job whose workers die before they begin it
 
 
 @dataclass(frozen=True)

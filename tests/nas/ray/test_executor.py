@@ -24,7 +24,10 @@ from nas.execute.local import LOG
 from nas.ledger import Job, Store, read_config
 from nas.ledger.config import write_config
 from nas.ray import RayExecutor
+from nas.ray.flight import Flight
 from nas.ray.session import Session, connect
+from nas.ray.ticket import Ticket
+from nas.ray.tuning import Running
 from nas.run import resume, search
 from nas.schedule import make_plan, seed_job
 
@@ -187,6 +190,24 @@ def test_a_run_that_ctrl_c_ended_comes_to_the_digest_of_a_local_one(
     assert resume(run, Silent(), executor=Inline).view.digest == finished.outcome.view.digest
     assert capfd.readouterr() == ("", "")
     assert not (run / LOG).exists()
+
+
+def test_a_job_that_met_a_dead_nodes_idle_workers_one_after_the_other_goes_on(
+    tmp_path: Path, job: Job
+) -> None:
+    executor = RayExecutor(tmp_path, tiny(executor="ray", workers=8), "")
+    ticket = Ticket(1, None, job, {})
+    executor._flights[1] = flight = Flight(ticket, job)
+    for place in range(8):
+        assert list(executor._heard(Running(1, place, None))) == []
+        assert list(executor._again(flight, "its node died")) == []
+        assert executor._desk.waiting.get_nowait() is ticket
+    told: list[Done] = []
+    while not told:
+        list(executor._heard(Running(1, 0, None)))
+        told = list(executor._again(flight, "its node died"))
+    assert told[0].fault
+    assert str(told[0].reason).endswith("the last with: its node died; mend that")
 
 
 def test_a_storage_that_is_no_place_is_refused(tmp_path: Path, job: Job) -> None:
