@@ -144,6 +144,14 @@ class RunConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _sampler(self) -> "RunConfig":
+        if self.policy == "random" and self.move_sampler != "uniform":
+            raise ValueError(
+                f"random draws all moves alike; leave {self.move_sampler} out or choose another policy"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _objective(self) -> "RunConfig":
         if self.objective != "params" and self.policy in POLICIES and self.policy != "pareto":
             raise ValueError(

@@ -110,12 +110,10 @@ class Engine:
         return "exhausted"
 
     def _jobs(self, view: LedgerView) -> Sequence[Job]:
-        if not view.trials:
-            return (seed_job(self.plan),)
         if not view.complete:
-            if not any(record.state == "running" for record in view.trials):
-                self._check_barren(0, 1)
-            return ()
+            if any(record.state == "running" for record in view.trials):
+                return ()
+            return (seed_job(self.plan, len(view.trials)),)
         seen = self.replay.ended(len(view.trials)) if self.replay else None
         if seen is not None:
             if not seen <= {record.key for record in view.trials if record.state != "running"}:
@@ -138,11 +136,11 @@ class Engine:
 
     def _check_barren(self, generation: int, barren: int) -> None:
         """Raise NasError where going on makes no sense."""
-        reason = next((r.reason for r in self.ledger.view().generation(generation) if r.reason), "unknown")
+        failed = [record.reason for record in self.ledger.view().generation(generation) if record.reason]
+        reason = failed[-1] if failed else "unknown"
         if generation == 0:
-            raise NasError(
-                f"search: training the seed network failed: {reason}; mend that and start a new run"
-            )
+            remedy = f"mend that and try it once more with: nas resume {self.run}"
+            raise NasError(f"search: training the seed network failed: {reason}; {remedy}")
         if barren >= BARREN:
             fact = f"every competitor of {barren} generations failed, the last with: {reason}"
             raise NasError(f"search: {fact}; mend that and go on with: nas resume {self.run}")

@@ -66,10 +66,13 @@ class Kill:
 
 @dataclass(frozen=True)
 class Ended:
-    """From the nursery: worker `number` is gone. code: as of subprocess, negative for a signal."""
+    """From the nursery: worker `number` is gone. code: as of subprocess, negative for a signal. unborn: why it could
+    not be forked.
+    """
 
     number: int
     code: int
+    unborn: str | None = None
 
 
 @dataclass(eq=False)
@@ -226,7 +229,10 @@ def main(descriptor: int) -> None:
                 if isinstance(order, Fork):
                     end = recv_handle(control)
                     work = partial(take_up, end, order, data)
-                    brood[_fork(work, order.log, (descriptor, woken, wake))] = order.number
+                    try:
+                        brood[_fork(work, order.log, (descriptor, woken, wake))] = order.number
+                    except OSError as error:  # no memory or no process is left: the others live on
+                        control.send(Ended(order.number, 0, error.strerror))
                     os.close(end)
             for pid, code in _reaped():
                 control.send(Ended(brood.pop(pid), code))

@@ -55,9 +55,10 @@ def _set(limits: Limits) -> dict[str, int]:
     return {name: value for name, value in vars(limits).items() if value is not None}
 
 
-def seed_job(plan: Plan) -> Job:
-    """Generation 0: the seed network, trained from fresh weights."""
-    return _job(plan, "seed", 0, 0, None, "", plan.space.seed, _steps(plan, plan.space.seed, plan.space.seed))
+def seed_job(plan: Plan, failed: int = 0) -> Job:
+    """Generation 0: the seed network, trained from fresh weights; others where that has `failed` before."""
+    graph = plan.space.seed
+    return _job(plan, "seed", 0, failed, None, "", graph, _steps(plan, graph, graph))
 
 
 def next_jobs(plan: Plan, view: LedgerView) -> tuple[Job, ...]:

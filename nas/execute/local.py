@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -20,9 +20,12 @@ from nas.config import RunConfig
 from nas.execute.executor import Done, Progressed
 from nas.execute.worker import Began
 from nas.ledger import Job
-from nas.nursery import Fork, Nursery
+from nas.nursery import Ended, Fork, Nursery
 
 LOG = "workers.log"
+TRIES = (
+    3  # of a job whose nursery dies, which is no fault of its own, unless it is the job that eats all memory
+)
 START_SECONDS = 300.0  # allowed for a worker's imports and data, on top of the timeout for a child
 
 
@@ -53,6 +56,7 @@ class LocalExecutor:
     _workers: list[_Worker] = field(default_factory=list[_Worker])
     _waiting: deque[tuple[int, Job]] = field(default_factory=deque[tuple[int, Job]])
     _numbers: Iterator[int] = field(default_factory=count)
+    _orphaned: Counter[int] = field(default_factory=Counter[int])  # how often a job's nursery has died
 
     def submit(self, number: int, job: Job) -> None:
         """Queue a job and start it if a worker is free."""
@@ -142,18 +146,28 @@ class LocalExecutor:
         """Forget workers that are gone, and say what that means for their jobs."""
         if self.nursery is None:
             return
-        codes = {end.number: end.code for end in self.nursery.ended()}
+        ends = {end.number: end for end in self.nursery.ended()}
         if self.nursery.dead:  # and its workers leave as soon as our ends of their pipes are closed
-            codes = {worker.number: self.nursery.process.wait() for worker in self._workers}
-        for worker in [worker for worker in self._workers if worker.number in codes]:
+            code = self.nursery.process.wait()
+            ends = {worker.number: Ended(worker.number, code) for worker in self._workers}
+        for worker in [worker for worker in self._workers if worker.number in ends]:
             worker.pipe.close()
             self._workers.remove(worker)
             if worker.job is None:
                 continue
-            if worker.began not in (None, worker.job[0]):  # it died idle, and the job was on its way
+            number, end = worker.job[0], ends[worker.number]
+            self._orphaned[number] += self.nursery.dead
+            if end.unborn:
+                fact = f"its worker process can't be started ({end.unborn})"
+                yield Done(number, None, f"{fact}; free memory or lower --workers", fault=True)
+            elif worker.reason:
+                yield Done(number, None, worker.reason)
+            elif self.nursery.dead and self._orphaned[number] < TRIES:
+                self._waiting.append(worker.job)
+            elif worker.began not in (None, number):  # it died idle, and the job was on its way
                 self._waiting.appendleft(worker.job)
             else:
-                yield Done(worker.job[0], None, worker.reason or self._why(codes[worker.number]))
+                yield Done(number, None, self._why(end.code))
 
     def _why(self, code: int) -> str:
         cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"

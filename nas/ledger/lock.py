@@ -22,10 +22,11 @@ _SIGKILL, _EXITING = 0x100, 0x4  # bits of the signals that wait for a process, 
 
 
 class Lock:
-    """An exclusive flock on a file, which names its holder for the error that others get.
+    """An exclusive flock on a file, which names its holder for the error that others get, and on the file's folder.
 
-    The kernel frees it with the process, however that ends. A forked child (a loader's worker) lets go of its
-    copy at once, so that an orphan can't keep the run.
+    A file can be removed by somebody who takes it for stale, and the next driver would lock a new one: the folder is
+    locked as well, where its file system can do that. The kernel frees both with the process, however that ends. A
+    forked child (a loader's worker) lets go of its copies at once, so that an orphan can't keep the run.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,7 +38,7 @@ class Lock:
                 f"{path} can't be opened ({error.strerror}); a driver needs to write there"
             ) from None
         try:
-            _take(descriptor)
+            _take(descriptor, descriptor)
         except BlockingIOError:
             holder = in_words(os.pread(descriptor, 4096, 0))
             os.close(descriptor)
@@ -48,6 +49,13 @@ class Lock:
                 f"{path} can't be locked ({error.strerror}); use a file system with locks"
             ) from None
         self._descriptor: int | None = descriptor
+        try:
+            self._folder = _take_folder(path.parent, descriptor)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise RunError(
+                f"{path.parent} is in use by a process whose {path.name} was removed; wait for it or stop it first"
+            ) from None
         alive: weakref.ref[Lock] = weakref.ref(self)
         os.register_at_fork(after_in_child=lambda: _drop(alive))
         name = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
@@ -63,9 +71,28 @@ class Lock:
             self._drop()
 
     def _drop(self) -> None:
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            os.close(descriptor)
+        held = (self._descriptor, self._folder)
+        self._descriptor = self._folder = None
+        for descriptor in held:
+            if descriptor is not None:
+                os.close(descriptor)
+
+
+def _take_folder(folder: Path, named: int) -> int | None:
+    """Take the lock on a folder; None on a file system that has none for folders. Raises BlockingIOError."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        _take(descriptor, named)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def _drop(alive: weakref.ref[Lock]) -> None:
@@ -74,15 +101,17 @@ def _drop(alive: weakref.ref[Lock]) -> None:
         lock._drop()  # pyright: ignore[reportPrivateUsage]
 
 
-def _take(descriptor: int) -> None:
-    """Take the lock, waiting a moment for a holder to end, and longer for one that is dying."""
+def _take(descriptor: int, named: int) -> None:
+    """Take a lock, waiting a moment for a holder to end, and longer for one that is dying. named: the file that names
+    it.
+    """
     begin = time.monotonic()
     while True:
         try:
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             waited = time.monotonic() - begin
-            if waited > PATIENCE_SECONDS and not (waited < BURIAL_SECONDS and _dying(descriptor)):
+            if waited > PATIENCE_SECONDS and not (waited < BURIAL_SECONDS and _dying(named)):
                 raise
         time.sleep(0.01)
 

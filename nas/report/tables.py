@@ -93,7 +93,7 @@ def headline(view: LedgerView, rows: Iterable[TrialRow]) -> Headline:
     states = [row.state for row in listed]
     return Headline(
         best=next((row for row in listed if row.best), None),
-        seed=next((row for row in listed if row.kind == "seed"), None),
+        seed=next((row for row in reversed(listed) if row.kind == "seed"), None),
         test_accuracy=final.result.scores.get("test_accuracy") if final and final.result else None,
         finished=final is not None,
         generations=len({row.generation for row in listed if row.kind in ("parent", "child")}),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
-from morphs import Limits, Narrow, RemoveLayer, cost, graph_from_json
+from morphs import Cost, Limits, Narrow, RemoveLayer, cost, graph_from_json
 from nas.search.evolution import Evolution
 from nas.search.graph_tokens import graph_tokens
 from nas.search.hill_climb import HillClimb
@@ -40,7 +41,7 @@ def _evolution(config: RunConfig, sampler: MoveSampler, uniform: Uniform) -> Pol
 
 
 def _random(config: RunConfig, sampler: MoveSampler, uniform: Uniform) -> Policy:
-    return RandomWalk(sampler, config.children, config.moves_per_child, config.select)
+    return RandomWalk(uniform, config.children, config.moves_per_child, config.select)
 
 
 def _local_search(config: RunConfig, sampler: MoveSampler, uniform: Uniform) -> Policy:
@@ -59,12 +60,17 @@ def _pareto(config: RunConfig, sampler: MoveSampler, uniform: Uniform) -> Policy
     )
 
 
+@lru_cache(maxsize=2**14)  # every decision asks for that of all trials
+def _cost(graph: str) -> Cost:
+    return cost(graph_from_json(graph))
+
+
 def _params(graph: str) -> float:
-    return float(cost(graph_from_json(graph)).params)
+    return float(_cost(graph).params)
 
 
 def _macs(graph: str) -> float:
-    return float(cost(graph_from_json(graph)).macs)
+    return float(_cost(graph).macs)
 
 
 # What a network costs, by its text. Latency takes a table, which a run measures when it begins.

@@ -46,7 +46,9 @@ class LatencyTable:
         """What the network of this text takes: the sum over its ops. An op that was not measured is put on the line
         through those of its kind.
         """
-        return sum(self._op(key, kind, size) for key, kind, size in _ops(graph_from_json(graph)))
+        if graph not in self._known:
+            self._known[graph] = sum(self._op(*op) for op in _ops(graph_from_json(graph)))
+        return self._known[graph]
 
     def _op(self, key: str, kind: str, size: Size) -> float:
         known = self.entries.get(key)
@@ -54,6 +56,11 @@ class LatencyTable:
             return known.seconds
         line = self._lines.get(kind, self._lines[""])
         return max(1e-9, float(np.dot(line, size)))
+
+    @cached_property
+    def _known(self) -> dict[str, float]:
+        """Every decision asks for that of all trials."""
+        return {}
 
     @cached_property
     def _lines(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from nas.ledger import LedgerView, TrialRecord
-from nas.search.moves import MoveSampler
+from nas.search.moves import Uniform
 from nas.search.policy import Criterion, Proposal, best_of_all
 from nas.seeds import derive
 
@@ -16,12 +16,12 @@ from nas.seeds import derive
 class RandomWalk:
     """`walks` walks side by side from the seed network, each step by `moves_per_child` random moves and a training.
 
-    Step g of walk s is the trial g.s. No walk waits for another, and none looks at a score, so the order of
-    completions doesn't matter. A step that failed is passed over; a walk that no legal move leads on from
-    begins again at the seed network.
+    Step g of walk s is the trial g.s. No walk waits for another, none looks at a score, and moves are drawn alike, by
+    no sampler that learns, so the order of completions doesn't matter. A step that failed is passed over; a walk that
+    no legal move leads on from begins again at the seed network.
     """
 
-    sampler: MoveSampler
+    sampler: Uniform
     walks: int
     moves_per_child: int
     select: Criterion = "accuracy"

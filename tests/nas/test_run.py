@@ -13,7 +13,7 @@ from nas.errors import DataError, LedgerDamaged, NasError, RunError, UserError
 from nas.events import Silent
 from nas.fsck import check
 from nas.ledger import Ledger, Store, read
-from nas.run import default_run_folder, resume, search
+from nas.run import default_run_folder, replay, resume, search
 
 Copy = Callable[[Path], Path]
 
@@ -268,18 +268,20 @@ def test_two_generations_that_failed_end_the_run_with_the_reason(tmp_path: Path)
     assert len(read(run).trials) == 7
 
 
-def test_a_seed_that_fails_ends_the_run(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    with pytest.raises(NasError, match="training the seed network failed: it burst"):
-        search(tiny(), run, Silent(), "", failing(lambda job: job.kind == "seed"))
-    with pytest.raises(NasError, match="training the seed network failed: it burst"):
-        resume(run, Silent(), executor=no_work)
-
-
-def no_work(*facts: Any) -> Inline:
-    executor = Inline(*facts)
-    executor.submit = no_executor  # type: ignore[method-assign]
-    return executor
+def test_a_seed_that_fails_ends_the_run_and_is_tried_once_more_by_the_next(tmp_path: Path) -> None:
+    run, broken = tmp_path / "run", failing(lambda job: job.kind == "seed")
+    said = r"training the seed network failed: it burst; mend that and try it once more with: nas resume"
+    with pytest.raises(NasError, match=said):
+        search(tiny(), run, Silent(), "", broken)
+    with pytest.raises(NasError, match=said):
+        resume(run, Silent(), executor=broken)
+    outcome = resume(run, Silent(), executor=Inline)
+    seeds = [record for record in outcome.view.trials if record.job.kind == "seed"]
+    assert [(record.key, record.state) for record in seeds] == [
+        ("0.0", "failed"), ("0.1", "failed"), ("0.2", "complete"),
+    ]  # fmt: skip
+    assert outcome.view.final is not None
+    assert replay(run, tmp_path / "again", Silent(), "", executor=Inline).view.digest == outcome.view.digest
 
 
 def test_a_fault_outside_the_candidate_stops_the_run_and_is_not_recorded(

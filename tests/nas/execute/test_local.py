@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 from engine_support import TINY, Inline, tiny
 
+from nas import nursery
 from nas.data import load_search_data
 from nas.events import Silent
 from nas.execute import Done, LocalExecutor, Progressed
-from nas.execute.local import LOG
+from nas.execute.local import LOG, TRIES
 from nas.execute.worker import data_for, data_of
 from nas.ledger import Job, Store, read
 from nas.run import resume, search
@@ -150,17 +151,46 @@ def test_a_worker_that_sees_other_data_stops_the_run() -> None:
     assert data_for(tiny(data="user.module:function")) is None, "code of the user's ran in the nursery"
 
 
-def test_a_nursery_that_dies_fails_what_was_in_flight_and_is_replaced(
+def test_a_nursery_that_dies_is_replaced_and_what_was_in_flight_done_again(
     executor: LocalExecutor, jobs: list[Job]
 ) -> None:
     executor.submit(8, replace(jobs[0], kind="final", steps=LONG))
-    pid = in_training(executor, 8)
-    assert executor.nursery is not None
-    executor.nursery.process.kill()
+    pids: list[int] = []
+    for _ in range(TRIES):
+        pids.append(in_training(executor, 8))
+        struck = executor.nursery
+        assert struck is not None
+        struck.process.kill()
+        while len(pids) < TRIES and executor.nursery is struck:
+            assert not any(isinstance(event, Done) for event in executor.poll(0.1))
+    assert len(set(pids)) == TRIES
     assert "its worker process died" in str(end_of(executor, 8).reason)
     executor.submit(9, jobs[0])
     assert end_of(executor, 9).result is not None
-    assert not alive(pid)
+
+
+def test_a_worker_that_cannot_be_forked_is_no_childs_fault_and_the_others_go_on(
+    tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second_fails = (
+        "import errno, nas.nursery as n; real = n._fork; n.calls = 0\n"
+        "def fork(*facts):\n"
+        "    n.calls += 1\n"
+        "    if n.calls == 2: raise OSError(errno.EAGAIN, 'Resource temporarily unavailable')\n"
+        "    return real(*facts)\n"
+        "n._fork = fork\n"
+    )
+    monkeypatch.setattr(nursery, "_MAIN", nursery._MAIN.replace("from nas", f"{second_fails}from nas", 1))
+    executor = LocalExecutor(tmp_path, tiny(workers=2), load_search_data("digits", None, 3).digest)
+    ends: dict[int, Done] = {}
+    executor.submit(1, jobs[0])
+    executor.submit(2, jobs[0])
+    while len(ends) < 2:
+        ends |= {event.number: event for event in executor.poll(1.0) if isinstance(event, Done)}
+    executor.close()
+    assert ends[1].result is not None
+    assert ends[2].fault
+    assert str(ends[2].reason).startswith("its worker process can't be started (Resource temporarily unavail")
 
 
 def test_the_digest_depends_neither_on_executor_nor_on_workers(finished: Any, tmp_path: Path) -> None:

@@ -60,6 +60,15 @@ def test_a_second_holder_is_refused_with_the_first_one_s_name(tmp_path: Path) ->
     Lock(tmp_path / "lock").close()  # free at once after kill -9
 
 
+def test_a_lock_whose_file_was_removed_is_held_all_the_same(tmp_path: Path) -> None:
+    process, _ = start(HOLDER, tmp_path / "lock")
+    (tmp_path / "lock").unlink()
+    with pytest.raises(RunError, match=r"in use by a process whose lock was removed; wait for it or stop it"):
+        Lock(tmp_path / "lock")
+    kill(process)
+    Lock(tmp_path / "lock").close()
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells")
 def test_a_killed_holder_is_told_from_one_at_work(tmp_path: Path) -> None:
     process, _ = start(HOLDER, tmp_path / "lock")
