@@ -61,7 +61,7 @@ def resume(
     be done.
     """
     folder = find_run(name)
-    check_executor(place.get("executor", "local"))
+    check_executor(place.get("executor", "local"), place.get("storage"))
     executor = partial(make_executor, nursery=nursery)
     return _watched(
         quiet, folder, lambda watcher: resume_run(folder, watcher, force, data, executor, policy, place)
@@ -81,7 +81,7 @@ def replay(
 ) -> int:
     """Make a finished run again; the exit code, 1 where it came to something else. Raises RunError, UserError."""
     source = find_run(name)
-    check_executor(place.get("executor", "local"))
+    check_executor(place.get("executor", "local"), place.get("storage"))
     folder = run if run is not None else _free_folder(source)
     executor = partial(make_executor, nursery=nursery)
 
@@ -125,7 +125,7 @@ def configuration(what: str, overrides: dict[str, Any]) -> RunConfig:
     if "limits" in values:
         values["limits"] = dict(parse_limit(text) for text in values["limits"])
     config = make_config(what, values)
-    check_executor(config.executor)
+    check_executor(config.executor, config.storage)
     if not config.address:  # else the cluster's nodes have it, or not
         _check_device(config.device)
     return config

@@ -12,6 +12,7 @@ from nas.errors import LedgerDamaged, RunError
 from nas.ledger import LedgerView, Store, TrialRecord, examine, read_config
 from nas.ledger.shared import is_run
 
+PAUSE = "pause"
 State = Literal["damaged", "missing", "removed", "unnamed", "repaired"]
 Progress = Callable[[int, int], None]  # (checkpoints looked at, of how many)
 
@@ -20,9 +21,10 @@ Progress = Callable[[int, int], None]  # (checkpoints looked at, of how many)
 class Finding:
     """One thing that is not simply there and sound.
 
-    what: "configuration", "ledger", "weights" or "momentum"; "checkpoint" where that is not known. trials: the
-    keys of those that made it. digest: of a checkpoint. state: damaged and missing are damage; removed on purpose
-    (--keep) and named by no trial are none. fact: in words.
+    what: "configuration", "ledger", "weights" or "momentum"; "pause", of a training that may go on from it;
+    "checkpoint" where that is not known. trials: the keys of those that made it. digest: of a checkpoint. state:
+    damaged and missing are damage, but of a pause, before which there is another one or the training's beginning;
+    removed on purpose (--keep) and named by no trial are none. fact: in words.
     """
 
     what: str
@@ -34,7 +36,7 @@ class Finding:
     @property
     def damage(self) -> bool:
         """Whether something is lost."""
-        return self.state in ("damaged", "missing")
+        return self.state in ("damaged", "missing") and self.what != PAUSE
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,12 @@ def check(run: Path, progress: Progress | None = None) -> Checked:
     try:
         read_config(run)
         what = "ledger"
-        view, faults = examine(run)
+        view, faults, pauses = examine(run)
     except RunError as error:
         if what == "ledger" and is_run(run) and not isinstance(error, LedgerDamaged):
             raise
         return Checked(str(run), 0, 0, 0, (Finding(what, (), None, "damaged", str(error)),))
-    makers = made_by(view.complete)
+    makers = {**{d: (PAUSE, (key,)) for d, key in pauses.items()}, **made_by(view.complete)}
     found = [Finding("ledger", (), None, "damaged", fault) for fault in faults]
     sound: list[str] = []
     for looked, (digest, (what, trials)) in enumerate(makers.items(), 1):
@@ -124,13 +126,14 @@ def look(store: Store, digest: str, what: str, trials: tuple[str, ...], view: Le
 
 
 def _settled(run: Path, found: Sequence[Finding]) -> tuple[Finding, ...]:
-    """`found`, where what a driver has removed on purpose in the meantime is said to be so."""
+    """`found`, where what a driver has removed on purpose in the meantime is said to be so, or left out if a pause."""
     if not any(finding.state == "missing" for finding in found):
         return tuple(found)
-    dropped = examine(run)[0].dropped
+    view, _, pauses = examine(run)
     return tuple(
         replace(finding, state="removed")
-        if finding.state == "missing" and finding.digest in dropped
+        if finding.state == "missing" and finding.digest in view.dropped
         else finding
         for finding in found
+        if finding.what != PAUSE or finding.state != "missing" or finding.digest in pauses
     )

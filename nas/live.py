@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -154,8 +155,9 @@ class LiveView:
     def run_opened(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
         """Start to draw."""
         self._progress.open(run, config, view, resumed)
-        self._console.print(Text(opening(run, config, view, resumed)))
-        self._live.start()
+        self._print(Text(opening(run, config, view, resumed)))
+        with suppress(OSError):
+            self._live.start()
 
     def generation_started(self, generation: int, jobs: Sequence[Job]) -> None:
         """New bars."""
@@ -169,14 +171,12 @@ class LiveView:
         """A bar is full, or a failure is said."""
         self._progress.tell(record)
         if record.result is None:
-            self._console.print(
-                Text(f"  {record.job.key}  {describe(record.job)}  {facts(record)}", "yellow")
-            )
+            self._print(Text(f"  {record.job.key}  {describe(record.job)}  {facts(record)}", "yellow"))
 
     def generation_ended(self, generation: int, best: TrialRecord) -> None:
         """Say who is the next incumbent."""
         if best.job.kind != "final":
-            self._console.print(Text(verdict(generation, self._progress.incumbent, best)))
+            self._print(Text(verdict(generation, self._progress.incumbent, best)))
         self._progress.end(best)
 
     def run_finished(self, outcome: Outcome) -> None:
@@ -185,7 +185,12 @@ class LiveView:
 
     def close(self) -> None:
         """Stop drawing; the terminal is left as it was found. May be called twice."""
-        self._live.stop()
+        with suppress(OSError):
+            self._live.stop()
+
+    def _print(self, text: Text) -> None:
+        with suppress(OSError):  # the terminal was closed; the search goes on for those who read its folder
+            self._console.print(text)
 
 
 class _Drawing:

@@ -38,10 +38,14 @@ def make_executor(run: Path, config: RunConfig, data_digest: str, nursery: Nurse
     return _ray_executor()(run, config, data_digest)
 
 
-def check_executor(name: str) -> None:
-    """Raise UserError where what the executor `name` is made of is not installed."""
+def check_executor(name: str, storage: str | None = None) -> None:
+    """Raise UserError where what the executor `name` is made of is not installed, or `storage` is no place."""
     if name == "ray":
         _ray_executor()
+    if storage is not None:
+        from nas.ray.carry import Storage
+
+        Storage(storage, None)
 
 
 def _ray_executor() -> type[RayExecutor]:

@@ -19,6 +19,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+import torch
+
 from nas.config import RunConfig
 from nas.data import ImageSplit, SearchData, load_search_data, load_test_split, runs_code
 from nas.errors import UserError
@@ -37,8 +39,6 @@ class Began:
 
 def data_for(config: RunConfig) -> SearchData | str | None:
     """What the nursery can hold for workers: the data set, or why there is none; None where a worker must load it."""
-    import torch
-
     torch.set_num_threads(1)  # a pool of threads would not survive the fork
     return None if runs_code(config.data) else _load(config)
 
@@ -90,13 +90,16 @@ def _serve(
 
         if isinstance(data, str):
             pipe.send(Done(number, None, data, fault=True))
-        else:
-            pipe.send(attempt(number, job, site, data, progress))
-            give_back_memory()
+            continue
+        pipe.send(attempt(number, job, site, data, progress))
+        give_back_memory()
+        if not computes(config.device):
+            return
 
 
 def give_back_memory() -> None:
-    """Return what is free to the system, which the C library doesn't do: the next child may need far less.
+    """Return what is free to the system and to others on the same GPU, which the C library and torch don't do: the next
+    child may need far less.
 
     A traced module is full of cycles, so that its weights stay until a collection. Where the C library is not
     glibc, the collection alone has to do.
@@ -104,6 +107,18 @@ def give_back_memory() -> None:
     gc.collect()
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+    with suppress(RuntimeError):  # of a device that a child has broken
+        torch.cuda.empty_cache()
+
+
+def computes(device: str) -> bool:
+    """Whether this process can still compute on `device`: after some errors on a GPU it never can again, and the next
+    child needs another process.
+    """
+    try:
+        return float(torch.ones(1, device=device)) == 1.0
+    except RuntimeError:
+        return False
 
 
 def site_of(config: RunConfig, store: Checkpoints) -> Worksite:

@@ -11,10 +11,22 @@ from pathlib import Path
 from typing import Any, cast
 
 from nas.errors import RunError, UserError
-from nas.ledger.files import MAX_CONFIG_BYTES, atomic_write, canonical_json, parse_json, read_bounded, sha256
+from nas.ledger.files import (
+    MAX_CONFIG_BYTES,
+    atomic_write,
+    canonical_json,
+    parse_json,
+    read_bounded,
+    sha256,
+    sha256_file,
+)
 
 FORMAT = 1
 FILE = "config.json"
+DECIDING = (
+    "morphs", "search_spaces", "nas/data", "nas/evaluate", "nas/execute/task", "nas/final", "nas/schedule",
+    "nas/search", "nas/seeds", "nas/train",
+)  # fmt: skip
 PACKAGES = ("morph-nas", "torch", "numpy", "networkx", "optuna", "sqlalchemy", "safetensors")
 
 
@@ -49,14 +61,23 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], within: str =
 
 
 def current_versions() -> dict[str, str]:
-    """The versions this process runs."""
-    found = {"python": platform.python_version(), "machine": platform.machine()}
+    """The versions this process runs, that of our own code by its content: an installation may be a working tree."""
+    found = {"python": platform.python_version(), "machine": platform.machine(), "sources": sources()}
     for package in PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def sources() -> str:
+    """The beginning of a SHA-256 of the code that decides what a search comes to: DECIDING, file by file."""
+    root = Path(__file__).parents[2]
+    files = (file for place in DECIDING for file in (root / place).rglob("*.py"))
+    single = (root / f"{place}.py" for place in DECIDING)
+    told = {str(file.relative_to(root)): sha256_file(file) for file in (*files, *single) if file.is_file()}
+    return sha256(canonical_json(told))[:12]
 
 
 def write_config(run: Path, config: Mapping[str, Any]) -> RunConfig:

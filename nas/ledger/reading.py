@@ -3,7 +3,7 @@
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,16 +29,18 @@ def read(run: Path) -> LedgerView:
     return _opened(run, lambda study: view_of(records_of(study.entries()), notes_of(study)))
 
 
-def examine(run: Path) -> tuple[LedgerView, tuple[str, ...]]:
-    """As `read`, but a trial that can't be read is left out, and said to be among the facts that come second.
+def examine(run: Path) -> tuple[LedgerView, tuple[str, ...], Mapping[str, str]]:
+    """As `read`, but a trial that can't be read is left out, and said to be among the facts that come second. Third:
+    the digests of the checkpoints that running trials may go on from, each with its trial's key.
 
     Raises RunError, LedgerDamaged among them, where nothing can be read.
     """
     return _opened(run, lambda study: _examined(run, study))
 
 
-def _examined(run: Path, study: Study) -> tuple[LedgerView, tuple[str, ...]]:
+def _examined(run: Path, study: Study) -> tuple[LedgerView, tuple[str, ...], Mapping[str, str]]:
     records: dict[str, TrialRecord] = {}
+    pauses: dict[str, str] = {}
     faults: list[str] = []
     edits = edits_of(study, read_config(run))
     if edits and not any(set(edits) <= set(known) for known in notes_of(study).get(FORCED, ())):
@@ -50,14 +52,16 @@ def _examined(run: Path, study: Study) -> tuple[LedgerView, tuple[str, ...]]:
             faults.append(f"trial number {entry.number} is damaged ({error})")
             continue
         try:
-            _ = record is not None and stored_reached(entry, record.job)
+            stored = stored_reached(entry, record.job) if record is not None else ()
+            if record is not None and record.state == "running":
+                pauses |= {d: record.key for pause in stored for d in (pause.weights, pause.momentum)}
         except (ValueError, TypeError, RecursionError) as error:
             faults.append(f"the progress of trial number {entry.number} is damaged ({error})")
         if record is not None and record.key in records:
             faults.append(f"two trials have the place {record.key}")
         elif record is not None:
             records[record.key] = record
-    return view_of(records.values(), notes_of(study)), tuple(faults)
+    return view_of(records.values(), notes_of(study)), tuple(faults), pauses
 
 
 def _opened(run: Path, what: Callable[[Study], T]) -> T:

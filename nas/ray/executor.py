@@ -13,14 +13,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 import morphs
 from nas.config import RunConfig
@@ -28,7 +29,7 @@ from nas.errors import NasError, RunError, UserError
 from nas.execute import Done, Progressed
 from nas.execute.local import LOG, START_SECONDS
 from nas.execute.task import made, reads
-from nas.ledger import Job, Store, read_config
+from nas.ledger import Job, Store, current_versions, read_config
 from nas.ray.carry import Storage, opened
 from nas.ray.flight import Flight, has_room, kill, last_line, no_room, nodes_alive, why
 from nas.ray.session import Session, connect
@@ -57,6 +58,7 @@ class RayExecutor:
     _thread: threading.Thread | None = None
     _order: Order | None = None  # what the workers know
     _workers: dict[int, Any] = field(default_factory=dict[int, Any])  # the last of each place
+    _struck: list[Any] = field(default_factory=list[Any])  # workers that were killed for being late
     _scratch: Path | None = None
     _idle_since: float | None = None  # when jobs waited and none was at work
     _flights: dict[int, Flight] = field(default_factory=dict[int, Flight])
@@ -85,8 +87,8 @@ class RayExecutor:
 
     def poll(self, timeout: float) -> Iterator[Progressed | Done]:
         """Progress and ends of jobs. Raises NasError when Ray itself has died, or starts nothing."""
-        self._kill_late()
-        self._check_idle()
+        with _told(self.run):
+            self._check_idle()
         if self._session is not None and self._session.raylet_died():
             raise NasError(
                 f"search: Ray's daemon on this machine died; nothing that was told is lost, go on with: "
@@ -99,7 +101,9 @@ class RayExecutor:
                 news.append(self._desk.news.get_nowait())
         for message in news:
             yield from self._heard(message)
-        yield from self._judge_lost()
+        self._kill_late()  # now that it is known who has ended and whom its worker serves
+        with _told(self.run):
+            yield from self._judge_lost()
 
     @property
     def flights(self) -> tuple[Flight, ...]:
@@ -132,10 +136,12 @@ class RayExecutor:
             path=tuple(str(entry) for entry in sys.path),
             storage=self.config.storage,
             run=self._name,
+            versions=tuple(current_versions().items()),
         )
         resources = {"CPU": float(self.config.threads), "GPU": self.config.gpu_share}
-        if self.config.address is None and not has_room(self.config):  # a cluster may still grow
-            raise RunError(no_room(self.config))
+        with _told(self.run):
+            if self.config.address is None and not has_room(self.config):  # a cluster may still grow
+                raise RunError(no_room(self.config))
         self._thread = threading.Thread(
             target=tune,
             args=(self._desk, self._order, self.config.workers, resources, self._scratch),
@@ -164,7 +170,8 @@ class RayExecutor:
         self._sent = {digest: sent for digest, sent in self._sent.items() if digest in needed}
         for digest in reads(job):
             if digest not in self._sent:
-                self._sent[digest] = ray.put(morphs.pack(store.get(digest)))
+                with _told(self.run):
+                    self._sent[digest] = ray.put(morphs.pack(store.get(digest)))
         return {digest: self._sent[digest] for digest in reads(job)}
 
     def _storage(self) -> Storage:
@@ -236,7 +243,7 @@ class RayExecutor:
             since, cause = flight.lost
             if flight.reason is not None:
                 yield self._ended(flight, Done(flight.ticket.number, None, flight.reason))
-            elif flight.node is None or flight.node not in nodes:
+            elif flight.node is None or flight.node not in nodes or flight.actor in self._struck:
                 yield from self._again(flight, cause)
             elif (
                 len(nodes) == 1 or time.monotonic() - since > SETTLE_SECONDS
@@ -283,7 +290,18 @@ class RayExecutor:
             if flight.deadline is not None and time.monotonic() > flight.deadline:
                 flight.reason = f"it took longer than {self.config.child_timeout:g} s (--child-timeout)"
                 flight.deadline = None
+                self._struck.append(flight.actor)  # Tune may have given it to another job this moment
                 kill(flight.actor)
+
+
+@contextmanager
+def _told(run: Path) -> Generator[None]:
+    """What Ray raises of itself (its object store is full, its head no longer answers), in one line."""
+    try:
+        yield
+    except RayError as error:
+        fact = f"ray: {type(error).__name__} ({last_line(str(error))})"
+        raise RunError(f"{fact}; mend that and go on with: nas resume {run}") from error
 
 
 def _no_worker(cause: str) -> str:

@@ -81,7 +81,8 @@ def connect(config: RunConfig, log: Path) -> Session:
 
     Raises RunError when it can't be reached or started.
     """
-    restore = {name: os.environ.get(name) for name in ENVIRONMENT}
+    settings = {**ENVIRONMENT, "TUNE_MAX_PENDING_TRIALS_PG": str(config.workers)}  # older Tune: 1
+    restore = {name: os.environ.get(name) for name in settings}
     session = Session(
         owned=not ray.is_initialized(),
         log=log,
@@ -89,7 +90,7 @@ def connect(config: RunConfig, log: Path) -> Session:
         _level=logging.getLogger("ray").level,
         _print=ray_worker.print_to_stdstream,
     )
-    os.environ.update(ENVIRONMENT)
+    os.environ.update(settings)
     try:
         if session.owned:
             with _sigterm_kept():

@@ -20,7 +20,8 @@ class Order:
 
     config: the run's, as JSON. folder, path: the driver's working directory and `sys.path`, for data sets that
     are named relative to them. storage: where checkpoints are handed over; None: through Ray's object store.
-    run: the run's name, by which it has its own folder there.
+    run: the run's name, by which it has its own folder there. versions: the driver's, by name: with others a worker
+    might come to other bits.
     """
 
     config: str
@@ -29,6 +30,7 @@ class Order:
     path: tuple[str, ...]
     storage: str | None
     run: str | None
+    versions: tuple[tuple[str, str], ...]
 
 
 @dataclass(eq=False)

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import gc
 import os
+import platform
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 from ray.tune import report
 
 from nas.config import RunConfig
 from nas.data import SearchData
+from nas.errors import UserError
 from nas.execute import Done, Progressed
 from nas.execute.task import attempt
-from nas.execute.worker import data_of, give_back_memory, site_of
+from nas.execute.worker import computes, data_of, give_back_memory, site_of
+from nas.ledger import current_versions
 from nas.ray.carry import Luggage, Storage
 from nas.ray.ticket import Delivered, Order, Started, Ticket
+from nas.text import one_line
 
 MESSAGE = "message"  # the key of what we report
 PROGRESS_SECONDS = 1.0  # a report holds the training up until the driver has taken it
@@ -37,15 +43,26 @@ def train_child(config: dict[str, Any]) -> None:
     with suppress(OSError):  # Tune leads each trial into a folder of its own
         os.chdir(ticket.order.folder)
     _say(Started(ticket.number, ray.get_runtime_context().get_node_id()))
-    storage = Storage(ticket.order.storage, ticket.order.run) if ticket.order.storage else None
-    luggage = Luggage({digest: ray.get(sent) for digest, sent in ticket.networks.items()}, storage)
-    if isinstance(data, str):
-        done = Done(ticket.number, None, data, fault=True)
-    else:
-        site = site_of(settings, luggage)
-        done = attempt(ticket.number, ticket.job, site, data, _progress(ticket.number))
-        give_back_memory()
+    luggage = _luggage(ticket, ticket.order)
+    if isinstance(data, str) or isinstance(luggage, str):
+        fault = data if isinstance(data, str) else str(luggage)
+        _say(Delivered(Done(ticket.number, None, fault, fault=True), {}))
+        return
+    site = site_of(settings, luggage)
+    done = attempt(ticket.number, ticket.job, site, data, _progress(ticket.number))
+    give_back_memory()
     _say(Delivered(done, luggage.made if done.result is not None else {}))
+    if not computes(settings.device):
+        os._exit(1)  # Tune starts another in this one's place
+
+
+def _luggage(ticket: Ticket, order: Order) -> Luggage | str:
+    """What came with a job, or why it didn't: no fault of the job's."""
+    try:
+        storage = Storage(order.storage, order.run) if order.storage else None
+        return Luggage({digest: ray.get(sent) for digest, sent in ticket.networks.items()}, storage)
+    except (UserError, RayError, ImportError) as error:
+        return f"ray: what a child needs didn't reach its node ({one_line(str(error))[:300]}); mend that"
 
 
 @lru_cache(maxsize=1)
@@ -55,10 +72,22 @@ def _settled(order: Order) -> tuple[RunConfig, SearchData | str]:
     with suppress(OSError):
         os.chdir(order.folder)
     config = RunConfig.model_validate_json(order.config)
-    data = data_of(config, order.data_digest)
+    data = _other_versions(order.versions) or data_of(config, order.data_digest)
     gc.collect()
     gc.freeze()  # all that was imported stays: a collection after each child would look through it for 0.1 to 0.2 s
     return config, data
+
+
+def _other_versions(versions: Iterable[tuple[str, str]]) -> str | None:
+    """What this node has otherwise than the driver, which could bring other bits; None where all is the same."""
+    here = current_versions()
+    other = [
+        f"{name} {here.get(name)} where the driver has {known}"
+        for name, known in versions
+        if here.get(name) != known
+    ]
+    node = platform.node()
+    return f"ray: node {node} has {', '.join(other)}; install the same there" if other else None
 
 
 def _progress(number: int) -> Any:

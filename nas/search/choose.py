@@ -107,4 +107,6 @@ def make_policy(config: RunConfig, space: Space, limits: Limits) -> Policy:
     sampler = SAMPLERS[config.move_sampler](config, uniform)
     if config.policy in POLICIES:
         return POLICIES[config.policy](config, sampler, uniform)
-    return cast(Policy, own_policy(config.policy, config, sampler))  # its `generational` is the user's
+    return cast(
+        Policy, own_policy(config.policy, config, sampler, limits)
+    )  # its `generational` is the user's

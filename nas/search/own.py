@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from morphs import graph_from_json, parse_chain
+from morphs import Limits, graph_from_json, parse_chain
 from morphs.errors import MorphError
 from nas.errors import UserError
 from nas.ledger import LedgerView, TrialRecord
@@ -26,6 +26,7 @@ class OwnPolicy:
     name: str
     policy: Any
     generational: bool
+    limits: Limits
 
     def propose(self, view: LedgerView, seed: int) -> Sequence[Proposal]:
         """What the policy proposes, where all of that can be performed."""
@@ -35,7 +36,7 @@ class OwnPolicy:
         proposals = list[Any](cast("Sequence[Any]", answer))
         taken = {record.key for record in view.trials}
         for proposal in proposals:
-            fault = _fault(proposal, view, taken)
+            fault = _fault(proposal, view, taken, self.limits)
             if fault is not None:
                 raise self._nonsense("propose", fault)
             taken.add(proposal.key)
@@ -73,7 +74,7 @@ class OwnPolicy:
         return UserError(f"policy {self.name}: {what} {fact}; mend the policy, then start or resume the run")
 
 
-def own_policy(name: str, config: RunConfig, sampler: MoveSampler) -> OwnPolicy:
+def own_policy(name: str, config: RunConfig, sampler: MoveSampler, limits: Limits) -> OwnPolicy:
     """The policy that `package.module:Class`, called with (config, sampler), makes. It runs code, so that only a
     command may name it. Raises UserError when there is none, or what is made is no policy.
     """
@@ -90,10 +91,10 @@ def own_policy(name: str, config: RunConfig, sampler: MoveSampler) -> OwnPolicy:
     generational = getattr(made, "generational", None)
     if not isinstance(generational, bool):
         raise UserError(f"policy {name}: generational is {generational!r:.60}; set it to True or False")
-    return OwnPolicy(name, made, generational)
+    return OwnPolicy(name, made, generational, limits)
 
 
-def _fault(proposal: Any, view: LedgerView, taken: set[str]) -> str | None:
+def _fault(proposal: Any, view: LedgerView, taken: set[str], limits: Limits) -> str | None:
     """Why `proposal` can't be performed; None where it can."""
     if not isinstance(proposal, Proposal):
         return f"returned {_kind(proposal)} in place of a Proposal"
@@ -109,10 +110,10 @@ def _fault(proposal: Any, view: LedgerView, taken: set[str]) -> str | None:
         return f"{where} with the parent {proposal.parent!r:.60}, no complete trial of the search"
     if not isinstance(cast(Any, proposal.extra), Mapping) or not _is_json(proposal.extra):
         return f"{where} with an extra that is no JSON object"
-    return _fault_of_moves(proposal, parent, where) or _fault_of_share(proposal, parent, where)
+    return _fault_of_moves(proposal, parent, limits, where) or _fault_of_share(proposal, parent, where)
 
 
-def _fault_of_moves(proposal: Proposal, parent: TrialRecord, where: str) -> str | None:
+def _fault_of_moves(proposal: Proposal, parent: TrialRecord, limits: Limits, where: str) -> str | None:
     try:
         graph = graph_from_json(parent.job.graph)
         for move in parse_chain(proposal.moves) if proposal.moves else ():
@@ -122,6 +123,9 @@ def _fault_of_moves(proposal: Proposal, parent: TrialRecord, where: str) -> str 
         return f"{where}, whose moves or graph are refused ({error})"
     except Exception as error:  # a value of another type
         return f"{where}, whose moves or graph are no text of one ({where_raised(error)})"
+    broken = limits.violation(graph) if proposal.moves else None
+    if broken is not None:
+        return f"{where}, which breaks a limit ({broken})"
     return None if same else f"{where}, whose moves lead from {parent.key} to another graph than it names"
 
 

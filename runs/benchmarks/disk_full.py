@@ -19,6 +19,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -136,7 +137,13 @@ def small_disk(folder: Path, size: int) -> Generator[Path]:
     try:
         yield folder
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        for last in (
+            *[False] * 50,
+            True,
+        ):  # whoever looks at all mounts, as an indexer does, keeps it busy for a moment
+            if not subprocess.run(["umount", str(folder)], check=last, capture_output=True).returncode:
+                break
+            time.sleep(0.2)
         folder.rmdir()
 
 

@@ -35,13 +35,6 @@ from nas.search import (
 SETS = ("cifar10", "cifar100", "imagenet16-120")
 AT = (100, 300)
 EDGES, OPERATIONS = range(6), range(5)
-NONE, SKIP = "0", "1"  # operations: nothing comes through, or all
-PATHS = (
-    (3,),
-    (0, 4),
-    (1, 5),
-    (0, 2, 5),
-)  # edges from a cell's input to its output: 0→3, 0→1→3, 0→2→3, 0→1→2→3
 KICK = 12  # moves that make a cell as good as random
 
 
@@ -99,18 +92,8 @@ class CellMoves:
 
 
 def tokens(graph: str) -> tuple[str, ...]:
-    """What a predictor sees of a cell: the operation at each place, and what each path from its input to its output
-    does to a tensor (White, Neiswanger and Savani, arXiv 1910.11858), which many cells have in common.
-    """
-    places = [f"{edge}: {operation}" for edge, operation in enumerate(graph)]
-    done = [
-        "".join(graph[edge] for edge in path if graph[edge] != SKIP) for path in PATHS if _leads(graph, path)
-    ]
-    return (*places, *(f"{what} {done[:number].count(what)}" for number, what in enumerate(done)))
-
-
-def _leads(graph: str, path: Sequence[int]) -> bool:
-    return all(graph[edge] != NONE for edge in path)
+    """What a predictor sees of a cell: the operation at each place."""
+    return tuple(f"{edge}: {operation}" for edge, operation in enumerate(graph))
 
 
 UNIFORM = Uniform(CellMoves())

@@ -16,6 +16,7 @@ from engine_support import Inline, Recorder, tiny
 import nas
 from nas import final
 from nas.events import Outcome, Silent
+from nas.fsck import check
 from nas.ledger import Ledger, Store, read
 from nas.run import resume, search
 
@@ -92,6 +93,24 @@ def test_parts_are_epochs_and_come_to_the_whole(whole: Outcome, tmp_path: Path) 
     assert set(final.job.extra) == {"parent_weights"}  # the ledger has the job, not its parts
     seconds = final.result.seconds
     assert seconds["train"] <= seconds["busy_to"] - seconds["busy_from"] <= outcome.seconds
+
+
+def test_fsck_looks_at_what_a_training_goes_on_from(whole: Outcome, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    search(config(), run, Silent(), "", lambda *facts: Parts(*facts, stops=(3,)))
+    assert not check(run).findings
+    with Ledger.open(run) as ledger:
+        (number,) = (record.number for record in ledger.view().trials if record.state == "running")
+        last = ledger.reached(number)
+    assert last is not None
+    weights = Store(run / "checkpoints").path(last.weights) / "weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    found = check(run)
+    assert [(f.what, f.digest, f.state) for f in found.findings] == [("pause", last.weights, "damaged")]
+    assert found.clean  # the pause before it is there
+    same(resume(run, Silent(), executor=Inline), whole)
 
 
 @pytest.mark.parametrize("final", ["continue", "restart"])

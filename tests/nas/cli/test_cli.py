@@ -129,6 +129,8 @@ WRONG = {
     "search digits --objective beauty": "'beauty' is not one of 'params', 'macs', 'latency'",
     "search digits --executor cloud": "'cloud' is not one of 'local', 'ray'",
     "search digits --address auto": "address is a setting of Ray's; add --executor ray",
+    "search digits --executor ray --storage relative/place": "give an absolute path or a URI like s3://",
+    "search digits --policy random --move-sampler tpe": "random draws all moves alike; leave tpe out",
     "search digits --executor ray --address ray://host": "run on a machine of the cluster",
     "search digits --executor ray --gpus-per-child 0.25": "add --device cuda",
     "search digits --executor ray --device cuda:1 --gpus-per-child 0.5": "use cuda",

@@ -4,6 +4,7 @@ import pty
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,18 @@ def terminal() -> Iterator[tuple[Console, list[bytes]]]:
         )
     listener.join()
     os.close(ours)
+
+
+def test_a_terminal_that_was_closed_does_not_stop_the_search() -> None:
+    ours, theirs = pty.openpty()
+    os.close(ours)
+    clock, ended = Hand(), False
+    with suppress(OSError), open(theirs, "w") as file:  # closing the file fails as well
+        watcher = LiveView(Console(file=file, force_terminal=True, width=100), Progress(clock))
+        play(watcher, clock)
+        watcher.close()
+        ended = True
+    assert ended
 
 
 def test_the_live_view_leaves_the_lines_that_last(terminal: tuple[Console, list[bytes]]) -> None:

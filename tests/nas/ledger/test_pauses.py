@@ -82,7 +82,7 @@ def test_a_damaged_pause_is_said_and_the_trial_begins_anew(run: Path, job: Jobs,
             "WHERE key = 'reached'"
         )
         database.commit()
-    view, faults = examine(run)
+    view, faults, _ = examine(run)
     assert [record.state for record in view.trials] == ["running"]
     assert len(faults) == 1
     assert "the progress of trial number 0 is damaged" in faults[0]

@@ -6,6 +6,7 @@ seconds, and so does each worker.
 
 import itertools
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -14,20 +15,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 from engine_support import Inline, Recorder, tiny
 
+import morphs
 from nas.data import load_search_data
 from nas.errors import RunError
 from nas.events import Silent
 from nas.execute import Done, Executor, Progressed, make_executor
 from nas.execute.local import LOG
-from nas.ledger import Job, Store, read_config
+from nas.ledger import Job, Store, current_versions, read_config
 from nas.ledger.config import write_config
 from nas.ray import RayExecutor
+from nas.ray import executor as ray_executor
 from nas.ray.flight import Flight
 from nas.ray.session import Session, connect
-from nas.ray.ticket import Ticket
+from nas.ray.ticket import Delivered, Order, Ticket
 from nas.ray.tuning import Running
+from nas.ray.worker import _luggage, _other_versions
 from nas.run import resume, search
 from nas.schedule import make_plan, seed_job
 
@@ -208,6 +213,58 @@ def test_a_job_that_met_a_dead_nodes_idle_workers_one_after_the_other_goes_on(
         told = list(executor._again(flight, "its node died"))
     assert told[0].fault
     assert str(told[0].reason).endswith("the last with: its node died; mend that")
+
+
+def test_a_late_child_takes_nobody_with_it_who_got_its_worker_this_moment(tmp_path: Path, job: Job) -> None:
+    """What Tune's thread has said is heard before anyone is killed, and whom the blow hits all the same goes again."""
+    executor = RayExecutor(tmp_path, tiny(executor="ray", child_timeout=1.0), "")
+    late, other = (Flight(Ticket(number, None, job, {}), job, actor="X") for number in (1, 2))
+    late.deadline = 0.0
+    executor._flights.update({1: late, 2: other})
+    executor._desk.news.put(Delivered(Done(1, None, "it diverged"), {}))
+    assert list(executor.poll(0.0)) == [Done(1, None, "it diverged")]
+    assert not executor._struck
+    executor._struck.append("X")
+    other.node, other.lost = "here", (0.0, "The actor died")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ray_executor, "nodes_alive", lambda: {"here"})
+        assert list(executor._judge_lost()) == []
+    assert executor._desk.waiting.get_nowait() is other.ticket
+
+
+def test_what_ray_itself_raises_is_said_in_one_line(
+    tmp_path: Path, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor = RayExecutor(tmp_path, tiny(executor="ray"), "")
+    weights = Store(tmp_path / "checkpoints").put(morphs.init(morphs.graph_from_json(job.graph), seed=0))
+
+    def full(parcel: Any) -> Any:
+        raise ray.exceptions.OutOfDiskError("the object store's disk is full")
+
+    monkeypatch.setattr(ray_executor.ray, "put", full)
+    with pytest.raises(
+        RunError, match=r"^ray: OutOfDiskError \(.*\); mend that and go on with: nas resume \S+$"
+    ):
+        executor._send(replace(job, extra={"parent_weights": weights}))
+
+
+def test_a_node_with_other_versions_trains_nothing() -> None:
+    here = tuple(current_versions().items())
+    assert _other_versions(here) is None
+    said = _other_versions((*here, ("torch", "0.4")))
+    assert said is not None
+    assert re.fullmatch(
+        r"ray: node \S+ has torch \S+ where the driver has 0\.4; install the same there", said
+    )
+
+
+def test_what_does_not_reach_its_node_is_no_childs_fault(job: Job) -> None:
+    order = Order("{}", "", "", (), "nowhere://x", None, ())
+    said = _luggage(Ticket(1, order, job, {}), order)
+    assert isinstance(said, str)
+    assert said.startswith(
+        "ray: what a child needs didn't reach its node (storage nowhere://x: can't be used"
+    )
 
 
 def test_a_storage_that_is_no_place_is_refused(tmp_path: Path, job: Job) -> None:

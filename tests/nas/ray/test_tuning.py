@@ -11,7 +11,7 @@ from nas.ledger import Job
 from nas.ray.ticket import STARTUP, Order, Ticket
 from nas.ray.tuning import STARTS, Barren, Desk, Feed, Place
 
-ORDER = Order("{}", "", "", (), None, None)
+ORDER = Order("{}", "", "", (), None, None, ())
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from engine_support import Inline, Recorder, tiny
 from search_support import ROOT, SEED, SPACE
 
 import nas
-from morphs import Limits, parse
+from morphs import Limits, cost, parse
 from nas.errors import RunError, UserError
 from nas.events import Silent
 from nas.ledger import LedgerView
@@ -74,9 +74,9 @@ NONSENSE: dict[str, Any] = {
 }
 
 
-def policy(propose: Any, incumbent: Any = None) -> OwnPolicy:
+def policy(propose: Any, incumbent: Any = None, limits: Limits = Limits()) -> OwnPolicy:  # noqa: B008
     made = SimpleNamespace(propose=propose, incumbent=incumbent)
-    return OwnPolicy("mine:Mine", made, False)
+    return OwnPolicy("mine:Mine", made, False, limits)
 
 
 @pytest.mark.parametrize("said", NONSENSE)
@@ -88,6 +88,14 @@ def test_nonsense_is_said_in_one_line(said: str) -> None:
     assert line.startswith("policy mine:Mine: propose ")
     assert line.endswith("; mend the policy, then start or resume the run")
     assert "\n" not in line
+
+
+def test_a_child_beyond_a_limit_is_refused() -> None:
+    narrow = policy(lambda *_: [CHILD], limits=Limits(params=cost(SEED).params))
+    with pytest.raises(
+        UserError, match=r"proposed 1\.0, which breaks a limit \(params would be \d+, more than"
+    ):
+        narrow.propose(LedgerView((ROOT,)), 0)
 
 
 def test_what_makes_sense_is_passed_on() -> None:
