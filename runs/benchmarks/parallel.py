@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,8 +28,8 @@ from _common import figure, finish
 from nas.config import RunConfig, make_config
 from nas.data import load_search_data
 from nas.events import Outcome, Silent
-from nas.ledger import LedgerView
-from nas.run import search
+from nas.ledger import LedgerView, Result
+from nas.run import load_data, search
 from nas.schedule import make_plan, seed_job
 from nas.speed import seconds_per_step
 from nas.train import train
@@ -100,14 +101,16 @@ def main() -> None:
     )  # fmt: skip
 
 
-def sized(seconds: float, settings: dict[str, Any]) -> RunConfig:
-    """A configuration whose children take about `seconds` each on this machine."""
-    settings = {**settings, "children": 3, "threads": 1, "final_share": 0.02, "moves_per_child": 1}
-    config = make_config("digits", {**settings, "epochs": 1})
-    data = load_search_data("digits", None, 0, config.val_fraction)
+def sized(
+    seconds: float, settings: Mapping[str, Any], space: str = "digits", least: float = 1.0
+) -> RunConfig:
+    """A configuration whose children take about `seconds` each on this machine, but at least so many epochs."""
+    settings = {"children": 3, **settings, "threads": 1, "final_share": 0.02, "moves_per_child": 1}
+    config = make_config(space, {**settings, "epochs": 1})
+    data = load_data(config)
     plan = make_plan(config, data)
-    step = seconds_per_step(plan.space.seed, data, config.train, "cpu", 1, steps=100)
-    return make_config("digits", {**settings, "epochs": max(1.0, seconds / (step * seed_job(plan).steps))})
+    step = seconds_per_step(plan.space.seed, data, config.train, config.device, 1, steps=100)
+    return make_config(space, {**settings, "epochs": max(least, seconds / (step * seed_job(plan).steps))})
 
 
 def train_alone(steps: int) -> None:
@@ -156,12 +159,24 @@ def generation_seconds(view: LedgerView) -> list[float]:
     return [after - before for before, after in itertools.pairwise(ends)]
 
 
+def competitors(view: LedgerView) -> dict[str, Result]:
+    """What came of each child and each unchanged parent, by its place in the search."""
+    return {
+        record.key: record.result
+        for record in view.complete
+        if record.result is not None and record.job.kind in ("child", "parent")
+    }
+
+
+def busy_spans(view: LedgerView) -> list[tuple[float, float]]:
+    """When a worker took each competitor up and when it was done with it, in the order of the former."""
+    return sorted((r.seconds["busy_from"], r.seconds["busy_to"]) for r in competitors(view).values())
+
+
 def seconds_of(view: LedgerView) -> float:
     """Seconds of training and evaluation, the median of the competitors."""
     return median(
-        r.result.seconds["train"] + r.result.seconds["evaluate"]
-        for r in view.complete
-        if r.result is not None and r.job.kind in ("child", "parent")
+        result.seconds["train"] + result.seconds["evaluate"] for result in competitors(view).values()
     )
 
 
@@ -169,11 +184,7 @@ def gaps(view: LedgerView) -> float:
     """The share of the time between the first competitor's begin and the last one's end in which a worker did nothing
     while the other had nothing to do either: what starting, storing, telling and deciding took.
     """
-    spans = sorted(
-        (r.result.seconds["busy_from"], r.result.seconds["busy_to"])
-        for r in view.complete
-        if r.result is not None and r.job.kind in ("child", "parent")
-    )
+    spans = busy_spans(view)
     at, idle = spans[0][0], 0.0
     for begin, end in spans:
         idle += max(0.0, begin - at)
@@ -185,11 +196,9 @@ def idle(view: LedgerView) -> float:
     """The share of two workers' time, from the first competitor's begin to the last one's end, in which they trained
     nothing: with what competitors of unequal length leave of a generation's end.
     """
-    laps = [
-        r.result.seconds for r in view.complete if r.result is not None and r.job.kind in ("child", "parent")
-    ]
-    begin, end = min(lap["busy_from"] for lap in laps), max(lap["busy_to"] for lap in laps)
-    return 1 - sum(lap["busy_to"] - lap["busy_from"] for lap in laps) / (2 * (end - begin))
+    spans = busy_spans(view)
+    whole = max(end for _, end in spans) - spans[0][0]
+    return 1 - sum(end - begin for begin, end in spans) / (2 * whole)
 
 
 if __name__ == "__main__":
