@@ -14,6 +14,7 @@ class Course:
     """What is other for each executor. targets: struck in any search; parts: in every third, before the driver.
 
     size: children, generations and epochs of the search. kills, per_run: how many unless the command says otherwise.
+    leave: seconds within which all that a dead driver had started has to be gone.
     """
 
     executor: str
@@ -22,6 +23,7 @@ class Course:
     size: tuple[str, str, str]
     kills: int
     per_run: int
+    leave: float
     name: str  # of its files in out/
 
     @property
@@ -58,8 +60,9 @@ class Course:
 COURSES: Mapping[str, Course] = {
     course.executor: course
     for course in (
-        Course("local", ("all", "driver"), ("worker", "nursery"), ("4", "5", "20"), 300, 20, "kills"),
-        # Each kill costs a start of Ray, 10 s, so that a short search is killed a few times.
-        Course("ray", ("all", "driver", "raylet"), ("worker",), ("3", "3", "20"), 20, 5, "kills_ray"),
+        Course("local", ("all", "driver"), ("worker", "nursery"), ("4", "5", "20"), 300, 20, 20.0, "kills"),
+        # Each kill costs a start of Ray, 10 s, so that a short search is killed a few times. Two agents of Ray stay for
+        # a minute: they want to tell a head that is dead as well.
+        Course("ray", ("all", "driver", "raylet"), ("worker",), ("3", "3", "20"), 20, 5, 75.0, "kills_ray"),
     )
 }

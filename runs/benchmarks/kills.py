@@ -60,7 +60,6 @@ session = connect(make_config("digits", {{"executor": "ray"}}), pathlib.Path(os.
 print("started", flush=True)
 session.close()""",
 }  # what a driver does before it can have a worker
-LEAVE_SECONDS = 20.0
 NOTICE_SECONDS = 30.0  # in which a driver whose Ray has died must have ended
 _TOLD = re.compile(r"\s\d+/\d+\s\s(\d+\.\d+)\s\s.*?\s\s(val .*|failed: .*)$")
 
@@ -284,7 +283,7 @@ def strike(
             kill(pid)
     process.wait()
     report_complaints(course)
-    left = outlive(crowd, LEAVE_SECONDS)
+    left = outlive(crowd, course.leave)
     for pid in left:
         print(f"  OUTLIVED its driver: {pid} {title(pid)}", flush=True)
         kill(pid)
