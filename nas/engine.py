@@ -175,7 +175,11 @@ class Engine:
         return sum(max(told) * rounds[rung] for rung, told in rungs.items())
 
     def _begin(self, jobs: Sequence[Job], flight: dict[int, Job]) -> None:
-        """Have `jobs` performed: asked, unless a former process did that, and submitted."""
+        """Have `jobs` performed: asked, unless a former process did that, and submitted.
+
+        Those of most steps first, which take longest where all cost the same: so that at a generation's end no worker
+        waits long for the others.
+        """
         new = jobs[0].generation != self._open
         if new and jobs[0].kind != "final":
             self._end_generation()
@@ -183,7 +187,7 @@ class Engine:
         self.watcher.generation_started(jobs[0].generation, jobs)
         view = self.ledger.view()
         known = {record.key: record for record in view.trials}
-        for job in jobs:
+        for job in sorted(jobs, key=lambda job: -job.steps):
             record = known.get(job.key)
             number, asked = (record.number, record.job) if record else (self.ledger.ask(job), job)
             if self.replay is not None and job.key in self.replay.failed:
