@@ -2,8 +2,8 @@
 
 Searches on digits with four competitors in each generation (three children and their parent) of about five seconds
 each, one thread each, by one worker and by two. Between them, in the same run, plain processes train the seed network
-for as long: one alone, then two side by side, which is the gain that this machine has to give. Two workers are judged
-by the share of that gain which they reach.
+for about as long as two workers search: one alone, then two side by side, which is the gain that this machine has to
+give to two programs that keep both cores busy for so long. Two workers are judged by the share of it which they reach.
 
     python runs/benchmarks/parallel.py [--executor ray|local] [--repeats 3] [--quick]
 """
@@ -34,6 +34,8 @@ from nas.schedule import make_plan, seed_job
 from nas.speed import seconds_per_step
 from nas.train import train
 
+COMPETITORS = 4  # of a generation: children, and their parent
+
 
 def main() -> None:
     """Run everything in turn and print the figures."""
@@ -54,13 +56,14 @@ def main() -> None:
     generations, repeats = (2, 1) if arguments.quick else (6, arguments.repeats)
     config = sized(seconds, {"executor": arguments.executor, "generations": generations})
     steps = seed_job(make_plan(config, load_search_data("digits", None, 0, config.val_fraction))).steps
+    lasting = steps * generations * COMPETITORS // 2
     plain: list[float] = []
     ours: list[float] = []
     ends: list[Outcome] = []
     folder = Path(tempfile.mkdtemp(prefix="nas-parallel-"))
     try:
         for repeat in range(repeats):
-            plain.append(2 * processes(1, steps) / processes(2, steps))
+            plain.append(2 * processes(1, lasting) / processes(2, lasting))
             took: dict[int, float] = {}
             for workers in (1, 2):
                 run = folder / f"{repeat}-{workers}"
@@ -105,7 +108,13 @@ def sized(
     seconds: float, settings: Mapping[str, Any], space: str = "digits", least: float = 1.0
 ) -> RunConfig:
     """A configuration whose children take about `seconds` each on this machine, but at least so many epochs."""
-    settings = {"children": 3, **settings, "threads": 1, "final_share": 0.02, "moves_per_child": 1}
+    settings = {
+        "children": COMPETITORS - 1,
+        **settings,
+        "threads": 1,
+        "final_share": 0.02,
+        "moves_per_child": 1,
+    }
     config = make_config(space, {**settings, "epochs": 1})
     data = load_data(config)
     plan = make_plan(config, data)
