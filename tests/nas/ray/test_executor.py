@@ -165,7 +165,7 @@ def test_children_shorter_than_a_start_get_a_second_worker(ray_here: Any, tmp_pa
     spans: list[tuple[float, float]] = []
     numbers = itertools.count()
     executor.submit(next(numbers), job)  # as the seed network, which is alone
-    end = time.monotonic() + 60
+    end = time.monotonic() + 150
     while time.monotonic() < end and not any(a < d and c < b for (a, b), (c, d) in itertools.pairwise(spans)):
         for event in executor.poll(1.0):
             if isinstance(event, Done):
