@@ -23,9 +23,7 @@ from nas.ledger import Job
 from nas.nursery import Ended, Fork, Nursery
 
 LOG = "workers.log"
-TRIES = (
-    3  # of a job whose nursery dies, which is no fault of its own, unless it is the job that eats all memory
-)
+TRIES = 3  # of a job whose nursery dies: no fault of its own, unless it is the job that eats all memory
 START_SECONDS = 300.0  # allowed for a worker's imports and data, on top of the timeout for a child
 
 
