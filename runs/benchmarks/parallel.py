@@ -1,9 +1,9 @@
 """What parallel children cost and gain: the engine's overhead, and two workers against one.
 
 Searches on digits with four competitors in each generation (three children and their parent) of about five seconds
-each, one thread each, by one worker and by two. Between them, in the same run, plain processes train the seed network
-for about as long as two workers search: one alone, then two side by side, which is the gain that this machine has to
-give to two programs that keep both cores busy for so long. Two workers are judged by the share of it which they reach.
+each, one thread each, by one worker and by two. Between them, in the same run, plain processes train the same networks
+again for as many steps, without an engine: one all of them, and two side by side one half each, which is the gain that
+this machine has to give to two programs that do this work. Two workers are judged by the share of it which they reach.
 
     python runs/benchmarks/parallel.py [--executor ray|local] [--repeats 3] [--quick]
 """
@@ -11,13 +11,12 @@ give to two programs that keep both cores busy for so long. Two workers are judg
 from __future__ import annotations
 
 import argparse
-import itertools
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,13 +25,13 @@ import torch
 from _common import figure, finish
 
 from nas.config import RunConfig, make_config
-from nas.data import load_search_data
 from nas.events import Outcome, Silent
-from nas.ledger import LedgerView, Result
-from nas.run import load_data, search
+from nas.execute.task import networks
+from nas.execute.worker import site_of
+from nas.ledger import LedgerView, Result, Store, read, read_config
+from nas.run import load_data, search, stored_config
 from nas.schedule import make_plan, seed_job
 from nas.speed import seconds_per_step
-from nas.train import train
 
 COMPETITORS = 4  # of a generation: children, and their parent
 
@@ -46,31 +45,31 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5.5, help="of each child")
     parser.add_argument("--quick", action="store_true", help="children of half a second, one repeat")
-    parser.add_argument("--train", type=int, metavar="STEPS", help=argparse.SUPPRESS)
+    parser.add_argument("--perform", nargs="+", metavar=("RUN", "KEY"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    if arguments.train:
-        train_alone(arguments.train)
+    if arguments.perform:
+        run, *keys = arguments.perform
+        perform_alone(Path(run), keys)
         return
     seconds = 0.5 if arguments.quick else arguments.seconds
-    generations, repeats = (2, 1) if arguments.quick else (6, arguments.repeats)
+    generations, repeats = (2, 1) if arguments.quick else (4, arguments.repeats)
     config = sized(seconds, {"executor": arguments.executor, "generations": generations})
-    steps = seed_job(make_plan(config, load_search_data("digits", None, 0, config.val_fraction))).steps
-    lasting = steps * generations * COMPETITORS // 2
     plain: list[float] = []
     ours: list[float] = []
     ends: list[Outcome] = []
     folder = Path(tempfile.mkdtemp(prefix="nas-parallel-"))
     try:
         for repeat in range(repeats):
-            plain.append(2 * processes(1, lasting) / processes(2, lasting))
-            took: dict[int, float] = {}
-            for workers in (1, 2):
-                run = folder / f"{repeat}-{workers}"
-                outcome = search(config.model_copy(update={"workers": workers}), run, Silent(), "")
-                took[workers] = median(generation_seconds(outcome.view)[1:])
-                ends.append(outcome)
-            ours.append(took[1] / took[2])
+            # In turns, since what the machine gives changes by the minute.
+            runs = [folder / f"{repeat}-{workers}" for workers in (1, 2)]
+            alone = search(config.model_copy(update={"workers": 1}), runs[0], Silent(), "")
+            two = processes(runs[0], halves(alone.view))
+            paired = search(config.model_copy(update={"workers": 2}), runs[1], Silent(), "")
+            one = processes(runs[0], [[*competitors(alone.view)]])
+            plain.append(one / two)
+            ours.append(search_seconds(alone.view) / search_seconds(paired.view))
+            ends += [alone, paired]
             print(
                 f"repeat {repeat}: two workers gain {ours[-1]:.2f}, two processes {plain[-1]:.2f}", flush=True
             )
@@ -122,27 +121,25 @@ def sized(
     return make_config(space, {**settings, "epochs": max(least, seconds / (step * seed_job(plan).steps))})
 
 
-def train_alone(steps: int) -> None:
-    """A plain process: gets ready, waits for a line, trains, says how long that took."""
-    config = make_config("digits", {})
-    data = load_search_data("digits", None, 0, config.val_fraction)
-    job = seed_job(make_plan(config, data))
-    import morphs
-
-    module = morphs.init(morphs.graph_from_json(job.graph), seed=0).to_torch()
-    train(module, data, steps=20, config=config.train, seed=0, device="cpu")
+def perform_alone(run: Path, keys: Sequence[str]) -> None:
+    """A plain process: gets ready, waits for a line, trains the competitors of `run` with those keys, says so."""
+    config, view = stored_config(run, read_config(run).config), read(run)
+    data = load_data(config)
+    site = site_of(config, Store(run / "checkpoints"))
+    jobs = [view.trial(key).job for key in keys]
     print("ready", flush=True)
     sys.stdin.readline()
-    train(module, data, steps=steps, config=config.train, seed=0, device="cpu")
+    for job in jobs:
+        networks(job, site, data)
     print("done", flush=True)
 
 
-def processes(count: int, steps: int) -> float:
-    """Wall seconds in which `count` processes, started at once, have trained `steps` each."""
-    command = [sys.executable, __file__, "--train", str(steps)]
+def processes(run: Path, shares: Sequence[Sequence[str]]) -> float:
+    """Wall seconds in which plain processes, started at once, have trained the competitors of `run`, a share each."""
+    command = [sys.executable, __file__, "--perform", str(run)]
     started = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(count)
+        subprocess.Popen([*command, *share], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for share in shares
     ]
     for process in started:
         assert process.stdout is not None
@@ -161,11 +158,19 @@ def processes(count: int, steps: int) -> float:
     return took
 
 
-def generation_seconds(view: LedgerView) -> list[float]:
-    """Wall seconds of each generation, from the end of the one before to its own."""
-    last = max(record.job.generation for record in view.trials if record.job.kind != "final")
-    ends = [max(float(record.finished or 0) for record in view.generation(g)) for g in range(last + 1)]
-    return [after - before for before, after in itertools.pairwise(ends)]
+def halves(view: LedgerView) -> list[list[str]]:
+    """The competitors in two shares that trained about as long."""
+    took = {key: result.seconds["train"] for key, result in competitors(view).items()}
+    shares: list[list[str]] = [[], []]
+    for key in sorted(took, key=lambda key: -took[key]):
+        min(shares, key=lambda share: sum(took[key] for key in share)).append(key)
+    return shares
+
+
+def search_seconds(view: LedgerView) -> float:
+    """Wall seconds from the first competitor's begin to the last one's end."""
+    spans = busy_spans(view)
+    return max(end for _, end in spans) - spans[0][0]
 
 
 def competitors(view: LedgerView) -> dict[str, Result]:
