@@ -53,10 +53,9 @@ def main() -> None:
         perform_alone(Path(run), keys)
         return
     seconds = 0.5 if arguments.quick else arguments.seconds
-    generations, repeats = (2, 1) if arguments.quick else (4, arguments.repeats)
+    generations, repeats = (2, 1) if arguments.quick else (3, arguments.repeats)
     config = sized(seconds, {"executor": arguments.executor, "generations": generations})
-    plain: list[float] = []
-    ours: list[float] = []
+    took: dict[str, list[float]] = {"plain 1": [], "plain 2": [], "workers 1": [], "workers 2": []}
     ends: list[Outcome] = []
     folder = Path(tempfile.mkdtemp(prefix="nas-parallel-"))
     try:
@@ -64,31 +63,32 @@ def main() -> None:
             # In turns, since what the machine gives changes by the minute.
             runs = [folder / f"{repeat}-{workers}" for workers in (1, 2)]
             alone = search(config.model_copy(update={"workers": 1}), runs[0], Silent(), "")
-            two = processes(runs[0], halves(alone.view))
+            took["plain 2"].append(processes(runs[0], halves(alone.view)))
             paired = search(config.model_copy(update={"workers": 2}), runs[1], Silent(), "")
-            one = processes(runs[0], [[*competitors(alone.view)]])
-            plain.append(one / two)
-            ours.append(search_seconds(alone.view) / search_seconds(paired.view))
+            took["plain 1"].append(processes(runs[0], [[*competitors(alone.view)]]))
+            took["workers 1"].append(search_seconds(alone.view))
+            took["workers 2"].append(search_seconds(paired.view))
             ends += [alone, paired]
-            print(
-                f"repeat {repeat}: two workers gain {ours[-1]:.2f}, two processes {plain[-1]:.2f}", flush=True
-            )
+            said = (f"{who} {seconds[-1]:.1f} s" for who, seconds in took.items())
+            print(f"repeat {repeat}: {', '.join(said)}", flush=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     pairs = ends[1::2]
     children = [seconds_of(outcome.view) for outcome in ends]
+    middle = {who: median(seconds) for who, seconds in took.items()}
+    plain = middle["plain 1"] / middle["plain 2"]
+    ours = middle["workers 1"] / middle["workers 2"]
+    shares = [w1 / w2 * p2 / p1 for p1, p2, w1, w2 in zip(*took.values(), strict=True)]
     judged = not arguments.quick
     finish(
         __file__,
         [
             figure("a child, median", median(children), "s", ">= 5" if judged else None),
-            figure("gain of two processes, median", median(plain), "", None),
-            figure("gain of two workers, median", median(ours), "", None),
-            figure(
-                "share of the gain, median", median(o / p for o, p in zip(ours, plain, strict=True)), "",
-                ">= 0.9" if judged else None,
-            ),
-            figure("share of the gain, worst", min(o / p for o, p in zip(ours, plain, strict=True)), "", None),
+            *(figure(f"the same trainings, {who}, median", value, "s", None) for who, value in middle.items()),
+            figure("gain of two processes", plain, "", None),
+            figure("gain of two workers", ours, "", None),
+            figure("share of the gain", ours / plain, "", ">= 0.9" if judged else None),
+            figure("share of the gain, worst of a repeat", min(shares), "", None),
             figure(
                 "overhead between first and last child, two workers, worst",
                 max(gaps(outcome.view) for outcome in pairs), "", "<= 0.05" if judged else None,
