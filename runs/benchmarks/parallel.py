@@ -11,6 +11,7 @@ this machine has to give to two programs that do this work. Two workers are judg
 from __future__ import annotations
 
 import argparse
+import gc
 import shutil
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from _common import figure, finish
 from nas.config import RunConfig, make_config
 from nas.events import Outcome, Silent
 from nas.execute.task import networks
-from nas.execute.worker import site_of
+from nas.execute.worker import give_back_memory, site_of
 from nas.ledger import LedgerView, Result, Store, read, read_config
 from nas.run import load_data, search, stored_config
 from nas.schedule import make_plan, seed_job
@@ -127,10 +128,12 @@ def perform_alone(run: Path, keys: Sequence[str]) -> None:
     data = load_data(config)
     site = site_of(config, Store(run / "checkpoints"))
     jobs = [view.trial(key).job for key in keys]
+    gc.freeze()
     print("ready", flush=True)
     sys.stdin.readline()
     for job in jobs:
         networks(job, site, data)
+        give_back_memory()  # as a worker does: a long process is slower with what former networks leave
     print("done", flush=True)
 
 
