@@ -5,7 +5,7 @@ each, one thread each, by one worker and by two. Between them, in the same run, 
 again for as many steps, without an engine: one all of them, and two side by side one half each, which is the gain that
 this machine has to give to two programs that do this work. Two workers are judged by the share of it which they reach.
 
-    python runs/benchmarks/parallel.py [--executor ray|local] [--repeats 3] [--quick]
+    python runs/benchmarks/parallel.py [--executor ray|local] [--repeats 3] [--epochs E] [--quick]
 """
 
 from __future__ import annotations
@@ -44,7 +44,10 @@ def main() -> None:
     )
     parser.add_argument("--executor", choices=("ray", "local"), default="ray")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=5.5, help="of each child")
+    parser.add_argument(
+        "--seconds", type=float, default=5.5, help="of each child, as a short trial estimates it"
+    )
+    parser.add_argument("--epochs", type=float, help="of each child, rather than seconds")
     parser.add_argument("--quick", action="store_true", help="children of half a second, one repeat")
     parser.add_argument("--perform", nargs="+", metavar=("RUN", "KEY"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -56,6 +59,8 @@ def main() -> None:
     seconds = 0.5 if arguments.quick else arguments.seconds
     generations, repeats = (2, 1) if arguments.quick else (3, arguments.repeats)
     config = sized(seconds, {"executor": arguments.executor, "generations": generations})
+    if arguments.epochs:
+        config = config.model_copy(update={"epochs": arguments.epochs})
     took: dict[str, list[float]] = {"plain 1": [], "plain 2": [], "workers 1": [], "workers 2": []}
     ends: list[Outcome] = []
     folder = Path(tempfile.mkdtemp(prefix="nas-parallel-"))
