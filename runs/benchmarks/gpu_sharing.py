@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from _common import Figure, figure, finish, guarded
-from parallel import busy_spans, competitors, seconds_of, sized
+from parallel import competitors, search_seconds, seconds_of, sized
 
 from nas.config import RunConfig
 from nas.errors import UserError
@@ -104,8 +104,7 @@ def share(config: RunConfig, workers: Sequence[int]) -> list[Figure]:
 
 def hourly(view: LedgerView) -> float:
     """Competitors an hour, from the first one's begin to the last one's end."""
-    spans = busy_spans(view)
-    return 3600 * len(spans) / (max(end for _, end in spans) - spans[0][0])
+    return 3600 * len(competitors(view)) / search_seconds(view)
 
 
 def scores(view: LedgerView) -> dict[tuple[str, str, str], float]:

@@ -219,8 +219,7 @@ def idle(view: LedgerView) -> float:
     nothing: with what competitors of unequal length leave of a generation's end.
     """
     spans = busy_spans(view)
-    whole = max(end for _, end in spans) - spans[0][0]
-    return 1 - sum(end - begin for begin, end in spans) / (2 * whole)
+    return 1 - sum(end - begin for begin, end in spans) / (2 * search_seconds(view))
 
 
 if __name__ == "__main__":

@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 import torch
+from benchmark_support import BENCHMARKS
 from engine_support import Recorder, tiny
 
 from nas import final
 from nas.events import Silent
 from nas.run import resume, search
 
-BENCHMARKS = Path(__file__).parents[2] / "runs" / "benchmarks"
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
 
 def config(**changes: Any) -> Any:
-    """A search of convolutional networks with pools and batch norm, in which dropout is drawn on the GPU."""
+    """A search of convolutional networks with pools and batch norm."""
     return tiny(**{"space": "nash", "device": "cuda", "children": 3, "epochs": 0.5, **changes})
 
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from benchmark_support import script
@@ -14,12 +15,16 @@ pytestmark = pytest.mark.skipif(
 SIZE = ["--children", "1", "--generations", "2", "--epochs", "1", "--final-share", "0.1", "--workers", "2"]
 
 
-def test_a_search_that_is_killed_loses_nothing_that_was_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kills, courses = script("kills"), script("_courses")
+@pytest.fixture
+def course(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """How kills.py treats a search, with its files in a folder of the test's."""
+    courses = script("_courses")
     monkeypatch.setattr(courses, "OUT", tmp_path)
-    course = replace(courses.COURSES["local"], name="sample")
+    return replace(courses.COURSES["local"], name="sample")
+
+
+def test_a_search_that_is_killed_loses_nothing_that_was_told(course: Any) -> None:
+    kills = script("kills")
     state = kills.State(SIZE, imports=1.0)
     expected = kills.whole(course, state)
     kills.torment(course, state, expected, 2)
@@ -29,12 +34,8 @@ def test_a_search_that_is_killed_loses_nothing_that_was_told(
     assert (state.lost, state.orphans, state.other) == (0, 0, 0)
 
 
-def test_what_standard_output_acknowledged_has_to_be_in_the_ledger(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kills, courses = script("kills"), script("_courses")
-    monkeypatch.setattr(courses, "OUT", tmp_path)
-    course = replace(courses.COURSES["local"], name="sample")
+def test_what_standard_output_acknowledged_has_to_be_in_the_ledger(course: Any) -> None:
+    kills = script("kills")
     subprocess.run([*kills.nas("search", "digits"), *SIZE, "--quiet", "--run", str(course.torn)], check=True)
     known = kills.held(course)
     record = kills.read(course.torn).complete[1]
