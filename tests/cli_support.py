@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import morphs
-from nas.config import RunConfig
+from nas.config.run_config import RunConfig
 from nas.ledger import Job, Ledger, LedgerView, Result, TrialRecord
 
 GRAPH = "x = input(size=[1, 4, 4])\nf = flatten(x)\nc = linear(f, features=3)\no = output(c)"

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 import morphs
-from nas.config import RunConfig, check_config
+from nas.config.run_config import RunConfig, check_config
 from nas.data import load_search_data, load_test_split
-from nas.events import Outcome, Silent
 from nas.execute import Done, Progressed
 from nas.execute.task import Worksite, attempt
 from nas.ledger import Job, LedgerView, Result, Store, TrialRecord
 from nas.ledger.view import decided
+from nas.run.events import Outcome, Silent
 
 TINY: dict[str, Any] = {
     "space": "digits",

@@ -8,8 +8,8 @@ from typing import Any
 
 import morphs
 from morphs import ArchGraph, Limits, graph_from_json, parse_graph
+from nas.inspect.status import Standing
 from nas.ledger import Job, Ledger, LedgerView, Result, TrialRecord
-from nas.standing import Standing
 
 SEED = parse_graph(
     """x = input(size=[1, 8, 8])

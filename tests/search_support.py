@@ -10,10 +10,11 @@ from engine_support import record_of
 
 import morphs
 from morphs import AddSkip, Deepen, GrowKernel, Limits, Widen
+from nas.base.seeds import derive
 from nas.ledger import Job, LedgerView, TrialRecord
 from nas.ledger.view import view_of
-from nas.search import Policy, Proposal, SpaceMoves, Uniform
-from nas.seeds import derive
+from nas.policies.policy import Policy, Proposal
+from nas.policies.sampling import SpaceMoves, Uniform
 from search_spaces import Space
 
 SEED = morphs.parse_graph("""

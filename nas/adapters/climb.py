@@ -10,12 +10,14 @@ from torch import Tensor
 
 import morphs
 from morphs import Limits, Network
-from nas.errors import UserError
+from nas.base.errors import UserError
+from nas.base.seeds import derive
 from nas.execute.task import Checkpoints
 from nas.ledger import Job, LedgerView, Result, TrialRecord
 from nas.ledger.view import view_of
-from nas.search import HillClimb, Policy, SpaceMoves, Uniform
-from nas.seeds import derive
+from nas.policies.hill_climb import HillClimb
+from nas.policies.policy import Policy
+from nas.policies.sampling import SpaceMoves, Uniform
 from search_spaces import Space
 
 Loss = Callable[[Tensor, Tensor], Tensor]

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from nas.base.errors import DataError
 from nas.data.types import Augment, ImageSplit, Split, StreamSplit
-from nas.errors import DataError
 
 Batch = tuple[Tensor, Tensor]
 

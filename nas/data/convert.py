@@ -12,7 +12,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from nas.errors import DataError
+from nas.base.errors import DataError
 
 _CHANNELS = (1, 2, 3, 4)
 

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, TensorDataset
 
+from nas.base.errors import DataError
+from nas.base.user_code import call_named, where_raised
 from nas.data.convert import item_image, item_label, to_labels, to_pixels
 from nas.data.types import ImageSplit, Items, Split, StreamSplit
-from nas.errors import DataError
-from nas.named import call_named, where_raised
 
 _SPOT_CHECKS = 16
 

@@ -22,8 +22,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from nas.base.errors import DataError
 from nas.data.types import StreamSplit, one_line
-from nas.errors import DataError
 
 SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 LOOKED_AT = 2048  # image headers read to settle size and channels

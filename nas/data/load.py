@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from nas.base.errors import DataError
 from nas.data import custom, folder
 from nas.data.splits import VAL_FRACTION, check_labels, digest, hold_out, mean_std, sample
 from nas.data.standard import STANDARD, TEN, StandardSet
 from nas.data.types import Augment, ImageSplit, SearchData, Split, StreamSplit
-from nas.errors import DataError
 
 DATASETS = MappingProxyType(
     {

@@ -8,8 +8,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from nas.base.errors import DataError
 from nas.data.types import ImageSplit, Split
-from nas.errors import DataError
 
 VAL_FRACTION = 0.1
 SAMPLE = 512  # images of a streamed split that are read for its statistics and digest

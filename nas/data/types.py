@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from nas.base.errors import DataError
 from nas.data.convert import item_image, item_label
-from nas.errors import DataError
 
 
 @dataclass(frozen=True)

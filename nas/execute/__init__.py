@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas.config import RunConfig
-from nas.errors import UserError
+from nas.base.errors import UserError
+from nas.config.run_config import RunConfig
 from nas.execute.executor import Done, Executor, ExecutorFactory, Progressed
+from nas.execute.fork_server import Nursery
 from nas.execute.local import LocalExecutor
-from nas.nursery import Nursery
 
 if TYPE_CHECKING:
-    from nas.ray import RayExecutor
+    from nas.execute.ray import RayExecutor
 
 __all__ = [
     "Done",
@@ -43,7 +43,7 @@ def check_executor(name: str, storage: str | None = None) -> None:
     if name == "ray":
         _ray_executor()
     if storage is not None:
-        from nas.ray.carry import Storage
+        from nas.execute.ray.transfer import Storage
 
         Storage(storage, None)
 
@@ -51,7 +51,7 @@ def check_executor(name: str, storage: str | None = None) -> None:
 def _ray_executor() -> type[RayExecutor]:
     """Ray is imported only here, when asked for."""
     try:
-        from nas.ray import RayExecutor
+        from nas.execute.ray import RayExecutor
     except ImportError as error:
         raise UserError(
             f"executor ray: Ray can't be imported ({str(error).splitlines()[0]}); "

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from nas.config import RunConfig
+from nas.config.run_config import RunConfig
 from nas.ledger import Job, Reached, Result
 
 

@@ -16,11 +16,11 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from nas.config import RunConfig
+from nas.config.run_config import RunConfig
 from nas.execute.executor import Done, Progressed
+from nas.execute.fork_server import Ended, Fork, Nursery
 from nas.execute.worker import Began
 from nas.ledger import Job
-from nas.nursery import Ended, Fork, Nursery
 
 LOG = "workers.log"
 TRIES = 3  # of a job whose nursery dies: no fault of its own, unless it is the job that eats all memory

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 import morphs
 from morphs import Network, Preserves
 from morphs.errors import MorphError
+from nas.base.errors import TrainingFailed, UserError
+from nas.base.machine import threads
+from nas.base.seeds import derive
 from nas.data import ImageSplit, SearchData, train_batches
-from nas.errors import TrainingFailed, UserError
-from nas.evaluate import evaluate
 from nas.execute.executor import Done
 from nas.ledger import Job, Reached, Result, reached_from
-from nas.machine import threads
-from nas.seeds import derive
 from nas.train import Paused, TrainConfig, TrainReport, train
+from nas.train.evaluate import evaluate
 
 CALIBRATION_BATCHES = 4
 Progress = Callable[[int, int, float], None]  # (step, steps, loss)

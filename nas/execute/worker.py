@@ -21,13 +21,13 @@ from typing import Any
 
 import torch
 
-from nas.config import RunConfig
+from nas.base.errors import UserError
+from nas.config.run_config import RunConfig
 from nas.data import ImageSplit, SearchData, load_search_data, load_test_split, runs_code
-from nas.errors import UserError
 from nas.execute.executor import Done, Progressed
+from nas.execute.fork_server import Fork
 from nas.execute.task import Checkpoints, Worksite, attempt
 from nas.ledger import Job, Store
-from nas.nursery import Fork
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from nas.errors import LedgerDamaged, RunError, UserError
+from nas.base.errors import LedgerDamaged, RunError, UserError
 from nas.export.card import Ancestor, ModelCard, Score
 from nas.export.write import check_target, export
 from nas.ledger import LedgerView, Result, Store, TrialRecord, read, read_config

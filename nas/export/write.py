@@ -11,7 +11,7 @@ from torch import Tensor
 
 from morphs import ArchGraph, Network
 from morphs.graph.activations import REGISTERED
-from nas.errors import UserError
+from nas.base.errors import UserError
 from nas.export.card import ModelCard, card_text
 from nas.export.names import attribute_names
 from nas.export.source import model_source

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from nas.errors import RunError
+from nas.base.errors import RunError
 
 MAX_CONFIG_BYTES = 4 * 2**20
 MAX_ATTRIBUTE_BYTES = 32 * 2**20

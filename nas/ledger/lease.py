@@ -22,7 +22,7 @@ from sqlalchemy import BigInteger, Column, MetaData, String, Table, Text, create
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from nas.errors import RunError
+from nas.base.errors import RunError
 from nas.ledger.lock import in_words
 from nas.ledger.shared import Shared, explain
 

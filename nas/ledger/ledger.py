@@ -21,12 +21,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from nas.errors import LedgerDamaged, RunError
+from nas.base.errors import LedgerDamaged, RunError
 from nas.ledger import sqlite
-from nas.ledger.config import RunConfig, differences, read_config, write_config
+from nas.ledger.config_file import RunConfig, differences, read_config, write_config
+from nas.ledger.create import FORMAT, IDENTITY, ORIGINAL, leased, make
 from nas.ledger.files import canonical_json, sha256
 from nas.ledger.lock import Lock
-from nas.ledger.making import FORMAT, IDENTITY, ORIGINAL, leased, make
 from nas.ledger.records import (
     REACHED,
     REASON,

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from nas.errors import RunError
+from nas.base.errors import RunError
 
 PATIENCE_SECONDS = 0.5
 BURIAL_SECONDS = (

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from nas.errors import LedgerDamaged, RunError, UserError
+from nas.base.errors import LedgerDamaged, RunError, UserError
 from nas.ledger import sqlite
 from nas.ledger.files import atomic_write, parse_json, read_bounded
 

@@ -7,7 +7,7 @@ journal's removal durable too: with FULL a power cut can bring the journal back,
 import sqlite3
 from pathlib import Path
 
-from nas.errors import LedgerDamaged, RunError
+from nas.base.errors import LedgerDamaged, RunError
 from nas.ledger.files import MAX_ATTRIBUTE_BYTES
 
 BUSY_SECONDS = 60

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from nas.errors import LedgerDamaged, RunError
+from nas.base.errors import LedgerDamaged, RunError
 from nas.ledger.files import (
     canonical_json,
     fsync_file,

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nas.errors import NasError, RunError
+from nas.base.errors import NasError, RunError
 from nas.ledger import shared, sqlite
 from nas.ledger.shared import Place, Shared
 from nas.ledger.types import KINDS, Job

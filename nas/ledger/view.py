@@ -6,7 +6,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
-from nas.errors import UserError
+from nas.base.errors import UserError
 from nas.ledger.files import canonical_json, sha256
 from nas.ledger.types import SCORE, TrialRecord
 

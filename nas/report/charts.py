@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Any
 
-from nas.ledger.front import Front
+from nas.base.text import count, percent
+from nas.policies.front import Front
 from nas.report.tables import UNCHANGED, MoveRow, TrialRow
-from nas.text import count, percent
 
 Figure = dict[str, Any]
 ZERO_DRIFT = 1e-18  # where an exact zero stands on a logarithmic axis

@@ -13,14 +13,14 @@ from plotly.offline import get_plotlyjs
 
 from morphs import graph_from_json, graph_to_svg
 from morphs.errors import MorphError
+from nas.base.text import count, percent, span
+from nas.cli.tables import cost
+from nas.inspect.status import Standing, standing
 from nas.ledger import LedgerView, read, read_config
 from nas.ledger.files import atomic_write
 from nas.report.charts import figures
 from nas.report.tables import best_trial, drift_rows, headline, move_rows, trial_rows
 from nas.report.tree import tree_svg
-from nas.standing import Standing, standing
-from nas.tables import cost
-from nas.text import count, percent, span
 
 REPORT = "report.html"
 MAX_DRAWN = 2_000  # nodes; more would take minutes to lay out, and nobody could read them

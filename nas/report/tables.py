@@ -10,9 +10,9 @@ from statistics import fmean, stdev
 from morphs import Move, Preserves, parse
 from morphs.errors import MorphError
 from morphs.textform import format_value, split
+from nas.inspect.status import spent
 from nas.ledger import LedgerView, TrialRecord
 from nas.ledger.view import rank
-from nas.standing import spent
 
 UNCHANGED = "unchanged parent"
 UNKNOWN = "unknown"

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from nas.base.text import clip, percent
 from nas.report.tables import TrialRow
-from nas.text import clip, percent
 
 COLUMN, ROW, TOP, PILL_W, PILL_H, LEFT = 276, 36, 34, 68, 22, 8
 LETTERS = 29  # that fit on an edge

@@ -3,7 +3,7 @@
 `steps_for` says how many steps a candidate gets for a given cost, `train` takes them.
 """
 
-from nas.train.config import Precision, TrainConfig
+from nas.config.training import Precision, TrainConfig
 from nas.train.loop import Paused, TrainReport, train
 from nas.train.precision import Arithmetic, choose_arithmetic, forward_macs, native_bf16, put
 from nas.train.schedule import learning_rate, steps_for

@@ -11,9 +11,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from nas.base.errors import TrainingFailed, UserError
+from nas.config.training import TrainConfig
 from nas.data import SearchData, train_batches
-from nas.errors import TrainingFailed, UserError
-from nas.train.config import TrainConfig
 from nas.train.precision import Arithmetic, choose_arithmetic, forward_macs, native_bf16, put
 from nas.train.schedule import learning_rate
 from nas.train.sgd import SGD, make_optimizer

@@ -31,8 +31,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nas.errors import UserError
-from nas.train.config import Precision
+from nas.base.errors import UserError
+from nas.config.training import Precision
 
 SMALL = 250_000  # forward multiply-adds per image
 

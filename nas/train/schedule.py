@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from nas.errors import UserError
-from nas.train.config import TrainConfig
+from nas.base.errors import UserError
+from nas.config.training import TrainConfig
 
 
 def learning_rate(step: int, total: int, config: TrainConfig) -> float:

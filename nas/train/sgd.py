@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.sgd import sgd
 
-from nas.errors import UserError
-from nas.train.config import TrainConfig
+from nas.base.errors import UserError
+from nas.config.training import TrainConfig
 
 
 @dataclass

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from nas.errors import TrainingFailed
+from nas.base.errors import TrainingFailed
 
 
 class LossWatch:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from nas.errors import UserError
+from nas.base.errors import UserError
 from nas.train.precision import cpu_flags, native_bf16
 
 OUT = Path(__file__).parent / "out"  # what scripts keep between calls; git ignores it

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from nas.config import check_config
-from nas.events import Silent
+from nas.config.run_config import check_config
 from nas.execute import make_executor
+from nas.execute.fork_server import Nursery
 from nas.ledger import TrialRecord, read
-from nas.nursery import Nursery
-from nas.run import search
+from nas.run.events import Silent
+from nas.run.lifecycle import search
 
 TINY = {
     "space": "digits", "data": "digits", "seed": 3, "generations": 1, "children": 1, "moves_per_child": 1,
@@ -103,7 +103,7 @@ def command(folder: Path, words: list[str]) -> tuple[int, str]:
             os.dup2(out, 2)
             sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
             sys.argv = ["nas", *words]
-            from nas.cli import main
+            from nas.cli.commands import main
 
             main()
         except SystemExit as end:

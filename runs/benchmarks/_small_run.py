@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 import morphs
-from nas.errors import RunError
+from nas.base.errors import RunError
 from nas.ledger import Job, Ledger, LedgerView, Result
 from nas.ledger.files import atomic_write
 from nas.ledger.view import decided

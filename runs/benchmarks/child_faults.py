@@ -36,13 +36,13 @@ from _cases import in_memory
 from _common import Figure, figure, finish
 from _small_run import quiet
 
-from nas.config import check_config
-from nas.events import Silent
+from nas.config.run_config import check_config
 from nas.execute import make_executor, task
+from nas.execute.fork_server import Nursery
 from nas.ledger import Job, LedgerView, Result, TrialRecord
 from nas.ledger.view import decided
-from nas.nursery import Nursery
-from nas.run import search
+from nas.run.events import Silent
+from nas.run.lifecycle import search
 
 KINDS = ("sound", "diverge", "throw", "hang", "memory")
 GPU_KINDS = (*KINDS, "break")

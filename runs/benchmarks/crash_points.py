@@ -46,10 +46,10 @@ from _crash_states import (
 from _small_run import CLAIMS, CONFIG, REPORT, RUN, checkpoints_lost, claims, drive, lost, network, quiet
 from _traced import Stop, kill_at, stops
 
-from nas.errors import LedgerDamaged
+from nas.base.errors import LedgerDamaged
 from nas.ledger import LedgerView, Store, read, read_config, sqlite
 from nas.ledger.lock import Lock
-from nas.run import _check_new as check_new
+from nas.run.lifecycle import _check_new as check_new
 
 TRIALS, STOP_AFTER = 5, 2
 PARTS = ("kill", "torn", "journal", "page", "lost", "power", "real")

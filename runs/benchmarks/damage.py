@@ -37,7 +37,7 @@ from _small_run import CONFIG, RUN, drive, opened, quiet
 
 import morphs
 from morphs.errors import MorphError
-from nas.errors import LedgerDamaged, RunError
+from nas.base.errors import LedgerDamaged, RunError
 from nas.ledger import LedgerView, Store, read, read_config
 from nas.ledger.files import canonical_json, sha256, sha256_file
 from nas.ledger.records import seal

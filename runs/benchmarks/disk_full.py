@@ -32,7 +32,7 @@ from _common import Figure, finish
 from _small_run import CLAIMS, RUN, checkpoints_lost, claims, drive, lost, quiet
 from _traced import CAN_FAIL, fail_at
 
-from nas.errors import RunError
+from nas.base.errors import RunError
 from nas.ledger import LedgerView, read
 
 PARTS = ("space", "errno", "command")

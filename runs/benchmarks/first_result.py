@@ -27,11 +27,11 @@ import torch
 from _common import OUT, figure, finish
 
 import morphs
-from nas.config import check_config
+from nas.base.seeds import derive
+from nas.config.run_config import check_config
 from nas.data import SearchData, eval_batches, load_search_data, load_test_split
 from nas.ledger import Store, read, read_config
-from nas.seeds import derive
-from nas.speed import seconds_per_step
+from nas.run.budget import seconds_per_step
 from nas.train import train
 
 SPACE = "digits"

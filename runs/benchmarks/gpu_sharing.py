@@ -24,12 +24,12 @@ import torch
 from _common import Figure, figure, finish, guarded
 from parallel import competitors, search_seconds, seconds_of, sized
 
-from nas.config import RunConfig
-from nas.errors import UserError
-from nas.events import Silent
+from nas.base.errors import UserError
+from nas.config.run_config import RunConfig
 from nas.execute import LocalExecutor
 from nas.ledger import LedgerView
-from nas.run import search
+from nas.run.events import Silent
+from nas.run.lifecycle import search
 
 WORKERS = (1, 2, 4, 8)
 

@@ -45,17 +45,17 @@ from _common import figure, finish
 from _courses import COURSES, Course
 from _processes import below, kill, members, outlive, title
 
+from nas.cli.live import facts
 from nas.ledger import LedgerView, read
 from nas.ledger.files import atomic_write
 from nas.ledger.view import decided
-from nas.live import facts
 
-IMPORTS = "import nas.cli, nas.drive"  # what the command itself imports
+IMPORTS = "import nas.cli.commands, nas.cli.drive"  # what the command itself imports
 STARTS = {
     "local": IMPORTS,
-    "ray": f"""{IMPORTS}, nas.ray, os, pathlib
-from nas.config import make_config
-from nas.ray.session import connect
+    "ray": f"""{IMPORTS}, nas.execute.ray, os, pathlib
+from nas.config.run_config import make_config
+from nas.execute.ray.session import connect
 session = connect(make_config("digits", {{"executor": "ray"}}), pathlib.Path(os.devnull))
 print("started", flush=True)
 session.close()""",

@@ -25,14 +25,14 @@ from typing import Any
 import torch
 from _common import figure, finish
 
-from nas.config import RunConfig, make_config
-from nas.events import Outcome, Silent
+from nas.config.run_config import RunConfig, make_config
 from nas.execute.task import networks
 from nas.execute.worker import give_back_memory, site_of
 from nas.ledger import LedgerView, Result, Store, read, read_config
-from nas.run import load_data, search, stored_config
-from nas.schedule import make_plan, seed_job
-from nas.speed import seconds_per_step
+from nas.run.budget import seconds_per_step
+from nas.run.events import Outcome, Silent
+from nas.run.lifecycle import load_data, search, stored_config
+from nas.run.plan import make_plan, seed_job
 
 COMPETITORS = 4  # of a generation: children, and their parent
 

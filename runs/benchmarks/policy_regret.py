@@ -21,16 +21,14 @@ import numpy as np
 from _common import OUT, Figure, figure, finish
 
 from nas.ledger import Job, LedgerView, Result, TrialRecord
-from nas.search import (
-    TPE,
-    Evolution,
-    HillClimb,
-    LocalSearch,
-    Policy,
-    Predictor,
-    RandomWalk,
-    Uniform,
-)
+from nas.policies.evolution import Evolution
+from nas.policies.hill_climb import HillClimb
+from nas.policies.local_search import LocalSearch
+from nas.policies.policy import Policy
+from nas.policies.predictor import Predictor
+from nas.policies.random_walk import RandomWalk
+from nas.policies.sampling import Uniform
+from nas.policies.tpe import TPE
 
 SETS = ("cifar10", "cifar100", "imagenet16-120")
 AT = (100, 300)

@@ -21,8 +21,8 @@ import morphs
 from morphs import Network, Node
 from morphs.graph.ops import Activation, Add, BatchNorm, Conv2d, Op
 from nas.data import SearchData, eval_batches, load_search_data
-from nas.evaluate import evaluate
 from nas.train import TrainConfig, train
+from nas.train.evaluate import evaluate
 
 PARENT = """
     x = input(size=[1, 8, 8])

@@ -25,7 +25,7 @@ from _cases import in_memory
 from _common import Figure, figure, finish
 from _small_run import CONFIG, RUN, drive, quiet
 
-from nas.errors import RunError
+from nas.base.errors import RunError
 from nas.ledger import Ledger
 from nas.ledger.lock import Lock
 

@@ -25,13 +25,13 @@ from typing import Any
 from _common import figure, finish
 from ray.cluster_utils import Cluster
 
-from nas.config import RunConfig, make_config
-from nas.events import Silent
+from nas.config.run_config import RunConfig, make_config
 from nas.execute import Done, Executor, LocalExecutor, Progressed
+from nas.execute.ray import RayExecutor
 from nas.ledger import Job, TrialRecord
 from nas.ledger.view import decided
-from nas.ray import RayExecutor
-from nas.run import search
+from nas.run.events import Silent
+from nas.run.lifecycle import search
 
 WORKERS = 3
 

@@ -17,8 +17,8 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from nas.adapters import hill_climb
+from nas.execute.ray import HillClimbSearcher, candidate_of
 from nas.ledger import Store
-from nas.ray import HillClimbSearcher, candidate_of
 from search_spaces import SPACES
 
 STEPS = 150

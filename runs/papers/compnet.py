@@ -39,10 +39,10 @@ from _state import Record, append, read  # noqa: E402
 import morphs  # noqa: E402
 from morphs import Compact, Network  # noqa: E402
 from morphs.errors import NoFactoring  # noqa: E402
+from nas.base.seeds import derive  # noqa: E402
 from nas.data import Augment, SearchData, load_search_data, load_test_split, train_batches  # noqa: E402
-from nas.evaluate import evaluate  # noqa: E402
-from nas.seeds import derive  # noqa: E402
 from nas.train import TrainConfig, train  # noqa: E402
+from nas.train.evaluate import evaluate  # noqa: E402
 
 OUT = HERE / "out"  # trained parents; git ignores it
 

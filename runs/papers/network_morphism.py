@@ -41,10 +41,10 @@ from _report import curves, figures, table  # noqa: E402
 from _state import Record, append, read  # noqa: E402
 
 import morphs  # noqa: E402
+from nas.base.seeds import derive  # noqa: E402
 from nas.data import Augment, SearchData, load_search_data, load_test_split  # noqa: E402
-from nas.evaluate import evaluate  # noqa: E402
-from nas.seeds import derive  # noqa: E402
 from nas.train import TrainConfig, train  # noqa: E402
+from nas.train.evaluate import evaluate  # noqa: E402
 
 OUT = HERE / "out"  # trained networks, which later arms grow from; git ignores it
 LENGTHS = {

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from engine_support import Inline, Recorder, tiny
 
-from nas.events import Outcome
-from nas.run import search
+from nas.run.events import Outcome
+from nas.run.lifecycle import search
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import torch
 from benchmark_support import BENCHMARKS
 from engine_support import Recorder, tiny
 
-from nas import final
-from nas.events import Silent
-from nas.run import resume, search
+from nas.run import final_training as final
+from nas.run.events import Silent
+from nas.run.lifecycle import resume, search
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 

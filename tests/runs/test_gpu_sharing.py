@@ -5,7 +5,7 @@ import torch
 from benchmark_support import script
 from engine_support import tiny
 
-from nas.errors import UserError
+from nas.base.errors import UserError
 
 
 def test_children_that_share_a_device_get_the_scores_that_they_get_alone() -> None:

@@ -7,8 +7,8 @@ import pytest
 from benchmark_support import script
 from engine_support import tiny
 
-from nas.events import Silent
-from nas.run import search
+from nas.run.events import Silent
+from nas.run.lifecycle import search
 
 
 @pytest.fixture(scope="module")

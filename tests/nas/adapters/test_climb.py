@@ -18,18 +18,14 @@ from morphs import Limits
 from nas.adapters import Candidate, Climb, hill_climb
 from nas.adapters.climb import complete, failed, running, view
 from nas.adapters.optuna_sampler import HillClimbSampler
-from nas.errors import UserError
+from nas.base.errors import UserError
 from nas.ledger import Job, LedgerView, Store, TrialRecord
-from nas.search import (
-    TPE,
-    Evolution,
-    HillClimb,
-    LocalSearch,
-    Policy,
-    Proposal,
-    SpaceMoves,
-    Uniform,
-)
+from nas.policies.evolution import Evolution
+from nas.policies.hill_climb import HillClimb
+from nas.policies.local_search import LocalSearch
+from nas.policies.policy import Policy, Proposal
+from nas.policies.sampling import SpaceMoves, Uniform
+from nas.policies.tpe import TPE
 from search_spaces import SPACES
 
 

@@ -11,8 +11,8 @@ from cli_support import make_run
 from typer.testing import CliRunner, Result
 
 import nas
-from nas.cli import app
-from nas.errors import NasError
+from nas.base.errors import NasError
+from nas.cli.commands import app
 
 COMMANDS = (
     "search",
@@ -121,8 +121,8 @@ WRONG = {
     "search digits --policy luck": "choose one of hill-climb, evolution, local-search, pareto, random",
     "search digits --policy evolutoin": "did you mean evolution?",
     "search digits --policy no.such:Policy": "no module no for --policy",
-    "search digits --policy nas.search:Nothing": "module nas.search has no Nothing",
-    "search digits --policy nas.seeds:derive": "an int has no method propose",
+    "search digits --policy nas.policies:Nothing": "module nas.policies has no Nothing",
+    "search digits --policy nas.base.seeds:derive": "an int has no method propose",
     "search digits --move-sampler luck": "'luck' is not one of 'uniform', 'tpe', 'predictor'",
     "search digits --policy evolution --rungs 2": "evolution has no rungs; add --policy hill-climb",
     "search digits --objective macs": "hill-climb weighs accuracy alone; add --policy pareto",
@@ -190,7 +190,9 @@ def test_wrong_input_is_one_line_and_leaves_nothing(home: Path, line: str) -> No
 
 
 def test_without_ray_its_executor_is_refused_in_one_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.split(".")[0] == "ray" or name.startswith("nas.ray")]:
+    for name in [
+        name for name in sys.modules if name.split(".")[0] == "ray" or name.startswith("nas.execute.ray")
+    ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "ray", None)
     done = call("search", "digits", "--executor", "ray")
@@ -235,7 +237,7 @@ def test_a_damaged_run_is_one_line_and_left_as_it_is(home: Path, how: str, comma
 
 def test_failures_of_a_run_are_one_line_and_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
     from morphs.errors import IllegalMove
-    from nas import drive
+    from nas.cli import drive
 
     for error in (
         NasError("it did not\n  work; try again"),
@@ -252,7 +254,7 @@ def test_failures_of_a_run_are_one_line_and_exit_code_1(monkeypatch: pytest.Monk
 
 
 def test_what_nobody_expected_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    from nas import drive
+    from nas.cli import drive
 
     def fail(*_: object) -> int:
         raise ZeroDivisionError("oh")
@@ -264,7 +266,7 @@ def test_what_nobody_expected_keeps_its_traceback(monkeypatch: pytest.MonkeyPatc
 def imported(*args: str) -> set[str]:
     """The modules that a command loads, in a process of its own."""
     code = (
-        "import sys\nfrom nas.cli import app\n"
+        "import sys\nfrom nas.cli.commands import app\n"
         "try:\n    app(sys.argv[1:], prog_name='nas')\nexcept SystemExit:\n    pass\n"
         "print('\\n' + ' '.join(sys.modules))"
     )

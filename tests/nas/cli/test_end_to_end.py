@@ -15,7 +15,7 @@ import pytest
 import nas
 
 SMALL = ("search", "digits", "--children", "1", "--workers", "1")
-START = (sys.executable, "-c", "from nas.cli import main; main()")
+START = (sys.executable, "-c", "from nas.cli.commands import main; main()")
 
 
 def environment() -> dict[str, str]:

@@ -11,10 +11,10 @@ import pytest
 from cli_support import Hand, config, failed, final_job, job, seed_job, told, view
 from rich.console import Console
 
-from nas.evaluate import Scores
-from nas.events import Outcome, Silent, Watcher
-from nas.live import HEARTBEAT, ROWS, LiveView, PlainView, draw, watcher_for
-from nas.progress import Progress
+from nas.cli.live import HEARTBEAT, ROWS, LiveView, PlainView, draw, watcher_for
+from nas.cli.progress import Progress
+from nas.run.events import Outcome, Silent, Watcher
+from nas.train.evaluate import Scores
 
 RUN = Path("runs/x")
 LONG = "; ".join(["widen(node=a_rather_long_name, to=4096, how=zero)"] * 8)

@@ -7,9 +7,9 @@ import torch
 from typer.testing import CliRunner, Result
 
 import morphs
-from nas.cli import app
-from nas.errors import UserError
-from nas.morphing import morph, parse_shape
+from nas.base.errors import UserError
+from nas.cli.commands import app
+from nas.cli.morph import morph, parse_shape
 
 MODULE = """
 import torch

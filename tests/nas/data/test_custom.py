@@ -9,8 +9,8 @@ import pytest
 import torch
 from data_support import one_line, reachable
 
+from nas.base.errors import DataError
 from nas.data import Split, StreamSplit, eval_batches, load_search_data, load_test_split, train_batches
-from nas.errors import DataError
 
 HEAD = """
 import numpy as np, torch

@@ -14,10 +14,10 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from nas.base.errors import DataError
 from nas.data import load_search_data
 from nas.data.download import ANSWER_SECONDS, DownloadError, Remote, fetch
 from nas.data.standard import STANDARD
-from nas.errors import DataError
 
 BOTH = (("set/one", "set/one"), ("set/two", "set/two"))
 

@@ -8,8 +8,8 @@ import torch
 from data_support import one_line, reachable
 from PIL import Image
 
+from nas.base.errors import DataError
 from nas.data import StreamSplit, eval_batches, load_search_data, load_test_split, train_batches
-from nas.errors import DataError
 
 
 def write_images(folder, count, size=(10, 8), mode="RGB", seed=0, suffix=".png"):

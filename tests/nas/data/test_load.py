@@ -8,8 +8,8 @@ import pytest
 import torch
 from data_support import one_line, reachable
 
+from nas.base.errors import DataError
 from nas.data import DATASETS, Augment, SearchData, Split, load, load_search_data, load_test_split
-from nas.errors import DataError
 
 
 def rows(split):

@@ -16,15 +16,15 @@ from typing import Any
 import pytest
 from engine_support import TINY, Inline, tiny
 
-from nas import nursery
 from nas.data import load_search_data
-from nas.events import Silent
 from nas.execute import Done, LocalExecutor, Progressed
+from nas.execute import fork_server as nursery
 from nas.execute.local import LOG, TRIES
 from nas.execute.worker import data_for, data_of
 from nas.ledger import Job, Store, read
-from nas.run import resume, search
-from nas.schedule import make_plan, seed_job
+from nas.run.events import Silent
+from nas.run.lifecycle import resume, search
+from nas.run.plan import make_plan, seed_job
 
 ROOT = Path(__file__).parents[3]
 LONG = 10**8
@@ -173,7 +173,7 @@ def test_a_worker_that_cannot_be_forked_is_no_childs_fault_and_the_others_go_on(
     tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     second_fails = (
-        "import errno, nas.nursery as n; real = n._fork; n.calls = 0\n"
+        "import errno, nas.execute.fork_server as n; real = n._fork; n.calls = 0\n"
         "def fork(*facts):\n"
         "    n.calls += 1\n"
         "    if n.calls == 2: raise OSError(errno.EAGAIN, 'Resource temporarily unavailable')\n"
@@ -203,9 +203,9 @@ def test_the_digest_depends_neither_on_executor_nor_on_workers(finished: Any, tm
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from nas.config import check_config
-from nas.events import Silent
-from nas.run import search
+from nas.config.run_config import check_config
+from nas.run.events import Silent
+from nas.run.lifecycle import search
 class Say(Silent):
     def trial_told(self, record):
         print(record.key, flush=True)

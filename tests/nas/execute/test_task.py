@@ -10,11 +10,11 @@ import torch
 from engine_support import tiny
 
 import morphs
+from nas.base.errors import LedgerDamaged, RunError
 from nas.data import ImageSplit, SearchData, load_search_data, load_test_split
-from nas.errors import LedgerDamaged, RunError
 from nas.execute.task import Worksite, attempt, networks, perform
 from nas.ledger import Job, Store
-from nas.schedule import Plan, make_plan, seed_job
+from nas.run.plan import Plan, make_plan, seed_job
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from export_support import graph
 from safetensors.torch import load_file
 
 from morphs import Network, cost, init
-from nas.errors import LedgerDamaged, RunError, UserError
+from nas.base.errors import LedgerDamaged, RunError, UserError
 from nas.export import export_trial
 from nas.export.write import state
 from nas.ledger import Job, Ledger, Result

@@ -8,7 +8,7 @@ from export_support import card_for, graph, network
 
 import nas.export.write
 from morphs import init, parse_graph
-from nas.errors import UserError
+from nas.base.errors import UserError
 from nas.export import Ancestor, ModelCard, Score, export
 from nas.export.card import card_text
 from nas.export.templates import code, plain
@@ -95,7 +95,7 @@ def test_a_registered_activation_is_refused(tmp_path: Path) -> None:
         sys.path.insert(0, {str(Path(__file__).parents[2])!r})
         import morphs
         from export_support import card_for
-        from nas.errors import UserError
+        from nas.base.errors import UserError
         from nas.export import export
         morphs.register_activation("absolute", torch.abs)
         for line in ("r = absolute(c)", "r = p_activation(c, fn=absolute)"):

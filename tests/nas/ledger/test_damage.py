@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from nas.errors import LedgerDamaged, RunError
+from nas.base.errors import LedgerDamaged, RunError
 from nas.ledger import Job, Ledger, read
 from nas.ledger.ledger import open_study
 from nas.ledger.sqlite import READ
@@ -247,7 +247,7 @@ def test_a_newer_format(filled: Path) -> None:
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
-from nas.errors import RunError, LedgerDamaged
+from nas.base.errors import RunError, LedgerDamaged
 from nas.ledger import Job, Ledger, read
 from nas.ledger.ledger import open_study
 from nas.ledger.sqlite import READ

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import morphs
-from nas.errors import RunError, UserError
+from nas.base.errors import RunError, UserError
 from nas.ledger import Job, Ledger, Result, current_versions, read, read_config
 from nas.ledger.records import REASON, RESULT, job_attributes, seal
 from nas.ledger.sqlite import WRITE
@@ -349,7 +349,7 @@ def test_optuna_is_imported_by_the_study_and_the_samplers_alone() -> None:
             for line in path.read_text().splitlines()
         )
     ]
-    assert users == ["adapters/optuna_sampler.py", "ledger/study.py", "search/tpe.py"]
+    assert users == ["adapters/optuna_sampler.py", "ledger/study.py", "policies/tpe.py"]
 
 
 def test_the_attribute_of_a_job_is_plain_json(job: Jobs) -> None:

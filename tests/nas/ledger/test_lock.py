@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nas.errors import RunError
+from nas.base.errors import RunError
 from nas.ledger.lock import Lock, _dying
 
 HOLDER = """

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import morphs
-from nas.errors import RunError
+from nas.base.errors import RunError
 from nas.ledger import Job, Ledger, Reached, Result, examine, reached_from, read
 from nas.ledger.files import canonical_json, parse_json
 

@@ -20,19 +20,19 @@ from engine_support import Inline, Recorder, tiny
 from rich.console import Console
 from sqlalchemy import create_engine, inspect
 
-from nas import tables
-from nas.errors import RunError, UserError
-from nas.events import Silent
-from nas.fsck import check
-from nas.ledger import Ledger, holder, lease, read
+from nas.base.errors import RunError, UserError
+from nas.cli import tables
+from nas.inspect.fsck import check
+from nas.inspect.repair import repair
+from nas.inspect.status import find_run, standing, standings
+from nas.ledger import Ledger, lease, lease_status, read
 from nas.ledger.lease import Lease
 from nas.ledger.lock import Lock
 from nas.ledger.shared import Shared, new_place, place_of, point
 from nas.ledger.study import build
-from nas.repair import repair
 from nas.report import write_report
-from nas.run import replay, resume, search
-from nas.standing import find_run, standing, standings
+from nas.run.events import Silent
+from nas.run.lifecycle import replay, resume, search
 
 Copy = Callable[[Path], Path]
 
@@ -275,7 +275,7 @@ def test_a_driver_elsewhere_is_seen_by_its_lease(run: Path, tmp_path: Path) -> N
 def test_a_driver_elsewhere_that_gives_no_sign_of_life_is_neither_running_nor_dead(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(holder, "WATCH_SECONDS", 0.5)
+    monkeypatch.setattr(lease_status, "WATCH_SECONDS", 0.5)
     place = place_of(run)
     assert isinstance(place, Shared)
     asleep = fake_driver(place, tmp_path, beat=100.0)
@@ -301,6 +301,6 @@ def test_looking_for_a_driver_makes_nothing(run: Path, tmp_path: Path) -> None:
     engine = create_engine(place.url)
     with engine.begin() as connection:
         lease.LEASES.drop(connection)
-    assert holder.look(place) is None
+    assert lease_status.look(place) is None
     assert not inspect(engine).has_table(lease.LEASES.name)
     engine.dispose()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import morphs
-from nas.errors import LedgerDamaged, RunError
+from nas.base.errors import LedgerDamaged, RunError
 from nas.ledger import Store
 
 Make = Callable[[int], morphs.Network]
@@ -199,7 +199,7 @@ FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
 import morphs
-from nas.errors import RunError
+from nas.base.errors import RunError
 from nas.ledger import Store
 net = morphs.init(morphs.parse_graph(sys.argv[2]))
 store = Store(Path(sys.argv[1]))

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 import morphs
-from nas.errors import RunError
+from nas.base.errors import RunError
 from nas.ledger import Ledger, read
 
 KILLS = 15

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.errors import UserError
+from nas.base.errors import UserError
 from nas.ledger import Job, LedgerView, Result, TrialRecord
 from nas.ledger.view import decided, view_of
 

@@ -7,10 +7,10 @@ from xml.etree import ElementTree
 import pytest
 from report_support import EVIL, FACTS, example_view, standing_of, with_running, write_run
 
-from nas import tables
-from nas.errors import RunError
+from nas.base.errors import RunError
+from nas.cli import tables
 from nas.ledger import LedgerView
-from nas.ledger.front import Front, front_of_run
+from nas.policies.front import Front, front_of_run
 from nas.report import write_report
 from nas.report.charts import figures
 from nas.report.page import fact_tables, render

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from nas.errors import UserError
+from nas.base.errors import UserError
 from nas.train import choose_arithmetic, forward_macs, native_bf16
 from nas.train.precision import SMALL, Arithmetic, cpu_flags, eval_mode, put
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nas.errors import UserError
+from nas.base.errors import UserError
 from nas.train import TrainConfig, learning_rate, steps_for
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 import nas
+from nas.base.errors import TrainingFailed, UserError
 from nas.data import Augment, SearchData, Split
-from nas.errors import TrainingFailed, UserError
 from nas.train import TrainConfig, train
 from nas.train.precision import SMALL, forward_macs
 from nas.train.sgd import make_optimizer

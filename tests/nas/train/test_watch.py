@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from nas.errors import TrainingFailed
+from nas.base.errors import TrainingFailed
 from nas.train.watch import LossWatch, non_finite
 
 

@@ -1,0 +1,66 @@
+"""How a command ends: with an exit code, and where the user has to do something, with one line that says what."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from typing import Any
+
+from typer.core import TyperGroup
+
+from nas.base.errors import NasError, UserError
+from nas.base.text import one_line
+
+# What a full or forbidding disk says: facts about the machine, not faults of the program.
+_DISK = (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG)
+
+
+class OneLine(TyperGroup):
+    """Wrong input ends in one line on standard error, `nas: fact; remedy`; what is unexpected keeps its traceback."""
+
+    def main(self, args: Sequence[str] | None = None, *more: Any, **named: Any) -> Any:
+        """Run the command that `args` (default: the command line) name, and exit."""
+        given = list(sys.argv[1:] if args is None else args)
+        named |= {"standalone_mode": False, "obj": given}
+        try:
+            code = super().main(given or ["--help"], *more, **named)
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader of our output has gone, as head does
+            with suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            code = 1
+        except Exception as error:
+            line, code = _explained(error, given, self.commands)
+            if line is None:
+                raise
+            print(f"nas: {line}", file=sys.stderr)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _explained(error: Exception, given: Sequence[str], commands: Collection[str]) -> tuple[str | None, int]:
+    """The line and exit code for an error, (None, 1) for one that nobody expected."""
+    if isinstance(error, NasError):
+        return one_line(str(error)), 2 if isinstance(error, UserError) else 1
+    if any(
+        kind.__module__ == "morphs.errors" for kind in type(error).__mro__
+    ):  # without importing torch for it
+        return one_line(str(error)), 1
+    if isinstance(error, OSError) and error.errno in _DISK:
+        return f"{error.filename or 'a file'}: {error.strerror}; free space or choose another place", 1
+    if hasattr(error, "format_message"):  # the parser's own errors, whichever package they come from
+        return _usage(error, given, commands), 2
+    return None, 1
+
+
+def _usage(error: Any, given: Sequence[str], commands: Collection[str]) -> str:
+    """A parser's complaint as fact and remedy."""
+    text = (
+        one_line(error.format_message()).rstrip(".").replace("Value error, ", "").replace(": Input", ": it")
+    )
+    fact, _, near = text.partition(" Did you mean ")
+    path = f"nas {given[0]}" if given and given[0] in commands else "nas"
+    remedy = f"did you mean {near}" if near else f"see {path} --help"
+    return f"{fact[:1].lower()}{fact[1:].rstrip('.')}; {remedy}"

@@ -1,0 +1,124 @@
+"""What there is to search with: moves, spaces, recipes."""
+
+from __future__ import annotations
+
+import inspect
+import tomllib
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal, get_args, get_origin, get_type_hints
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from morphs import MOVES, ArchGraph, Move, Preserves, cost, parse_graph
+from nas.base.text import count
+from nas.config.run_config import DEFAULTS, RECIPES
+from search_spaces import SPACES, Shape
+
+# Input shape and classes of the sets that spaces start on, so that listing needs no data.
+SHAPES: MappingProxyType[str, tuple[Shape, int]] = MappingProxyType(
+    {"digits": ((1, 8, 8), 10), "mnist": ((1, 28, 28), 10), "cifar10": ((3, 32, 32), 10)}
+)
+
+# A network in the middle of a search: for examples of moves that no seed network has a site for.
+GROWN = """
+    x = input(size=[4, 8, 8]); c1 = conv2d(x, channels=8, kernel=3, padding=1); n1 = batch_norm(c1)
+    p1 = p_activation(n1, fn=relu); c2 = conv2d(p1, channels=8, kernel=3, padding=1, groups=2); s1 = add(c2, p1)
+    r1 = relu(s1); f = flatten(r1); fc1 = linear(f, features=16); fc2 = linear(fc1, features=10); y = output(fc2)
+"""
+
+
+def moves() -> RenderableType:
+    """Every move: what it does, what it keeps, its fields and an example from one of the spaces."""
+    parts: list[RenderableType] = [
+        Text("Chained by a semicolon, moves make a child that computes what its parent did.")
+    ]
+    for kind in MOVES:
+        example = example_of(kind)
+        keeps = "depends on the site" if example is None else example.preserves.value
+        if kind.preserves is Move.preserves:  # what all moves declare that don't say otherwise
+            keeps = Preserves.EXACT.value
+        table = Table.grid(padding=(0, 2))
+        table.add_column(no_wrap=True, style="dim")
+        table.add_column(overflow="fold")
+        table.add_row("  keeps the function", keeps)
+        table.add_row("  fields", Text(", ".join(field_text(kind))))
+        table.add_row("  example", Text("–" if example is None else str(example)))
+        parts += [Text(), Text.assemble((kind.name, "bold"), f"  {kind.summary}"), table]
+    return Group(*parts)
+
+
+def field_text(kind: type[Move]) -> Iterator[str]:
+    """Each field of a move as name: type."""
+    hints = get_type_hints(kind)
+    for field in fields(kind):
+        hint = hints[field.name]
+        if get_origin(hint) is Literal:
+            yield f"{field.name}: {'|'.join(map(str, get_args(hint)))}"
+        else:
+            plain = hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
+            yield f"{field.name}: {plain.replace('NoneType', 'None')}"
+
+
+def example_of(kind: type[Move]) -> Move | None:
+    """A move of this kind on the seed network of a space that has a site for it, or on another network."""
+    for name, graph in seeds():
+        for allowed, menu in SPACES[name](*SHAPES[str(DEFAULTS[name]["data"])]).moves:
+            if allowed is kind:
+                found = next(iter(kind.sites(graph, None, menu)), None)
+                if found is not None:
+                    return found
+    grown = parse_graph(GROWN)
+    found = (move for graph in (*(graph for _, graph in seeds()), grown) for move in kind.sites(graph))
+    return next(found, None) or next(kind.candidates(grown, {}), None)  # legal, or so with certain weights
+
+
+def seeds() -> Iterator[tuple[str, ArchGraph]]:
+    """Every space's name and its seed network on the data set it starts on."""
+    for name, space in SPACES.items():
+        yield name, space(*SHAPES[str(DEFAULTS[name]["data"])]).seed
+
+
+def spaces() -> RenderableType:
+    """Every space with its seed's size on its own data set; below, the recipes."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("space", "data"):
+        table.add_column(name, no_wrap=True)
+    for name in ("seed's params", "MACs"):
+        table.add_column(name, no_wrap=True, justify="right")
+    table.add_column("what it is", overflow="fold")
+    for name, graph in seeds():
+        spent = cost(graph)
+        about = (inspect.getdoc(SPACES[name]) or "").split("\n")[0]
+        table.add_row(name, str(DEFAULTS[name]["data"]), count(spent.params), count(spent.macs), about)
+    return Group(table, Text(), recipes(RECIPES))
+
+
+def recipes(folder: Path) -> RenderableType:
+    """The recipes in `folder`, each with its first comment line."""
+    found = sorted(folder.glob("*.toml")) if folder.is_dir() else []
+    if not found:
+        return Text(f"no recipes in {folder}")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("recipe", "space", "data"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("what it is", overflow="fold")
+    for path in found:
+        table.add_row(*(Text(cell) for cell in _recipe_row(path)))
+    return table
+
+
+def _recipe_row(path: Path) -> tuple[str, str, str, str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        return path.stem, "–", "–", f"can't be read: {error}"
+    first = text.split("\n", 1)[0]
+    about = first.lstrip("# ").strip() if first.startswith("#") else ""
+    space = str(values.get("space", "–"))
+    return path.stem, space, str(values.get("data", DEFAULTS.get(space, {}).get("data", "–"))), about

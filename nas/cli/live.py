@@ -1,0 +1,263 @@
+"""Watchers: a live view on a terminal, plain lines in a pipe, silence when asked."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from nas.base.text import clip, count, one_line, percent, plural, span
+from nas.cli.progress import Competitor, Progress, accuracy, describe
+from nas.config.run_config import RunConfig
+from nas.inspect.status import spent
+from nas.ledger import Job, LedgerView, TrialRecord
+from nas.run.events import Outcome, Silent, Watcher
+
+HEARTBEAT = 30.0  # seconds between lines on a training in progress, in a pipe
+ROWS = 8  # competitors shown at once
+
+
+def watcher_for(quiet: bool, out: TextIO | None = None) -> Watcher:
+    """The watcher that fits `out` (standard output): live on a capable terminal, else plain lines."""
+    target = out or sys.stdout
+    if quiet:
+        return Silent()
+    if target.isatty():
+        console = Console(file=target, highlight=False)
+        if not console.is_dumb_terminal:
+            return LiveView(console)
+    return PlainView(target)
+
+
+def opening(run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> str:
+    """The first line: what is searched, on what, where."""
+    began = f"resumed after {plural(len(view.complete), 'trial')}, " if resumed else ""
+    end = [plural(config.generations, "generation")] if config.generations is not None else []
+    end += [f"{span(config.budget)} of wall time"] if config.budget is not None else []
+    return (
+        f"{config.space} on {config.data}: {began}{' or '.join(end)}, {plural(config.children, 'child')} each, "
+        f"seed {config.seed}, in {run}"
+    )
+
+
+def facts(record: TrialRecord) -> str:
+    """What came of a trial: scores and size, or the reason it failed."""
+    if record.result is None:
+        return f"failed: {one_line(record.reason or 'no reason is known')}"
+    result = record.result
+    parts = [f"val {percent(result.scores.get('val_accuracy'))}"]
+    if "test_accuracy" in result.scores:
+        parts.append(f"test {percent(result.scores['test_accuracy'])}")
+    return "  ".join([*parts, f"{count(result.params)} params", span(spent(result))])
+
+
+def gain(before: TrialRecord | None, after: TrialRecord) -> str:
+    """What a generation earned, in percentage points of validation accuracy, as (+0.42); empty if unknown."""
+    old, new = accuracy(before), accuracy(after)
+    return "" if min(old, new) < 0 else f" ({100 * (new - old):+.2f})"
+
+
+def verdict(generation: int, before: TrialRecord | None, best: TrialRecord) -> str:
+    """The line that closes a generation."""
+    return (
+        f"generation {generation}: best {best.job.key}, {describe(best.job)}: val {percent(accuracy(best))}"
+        f"{gain(before, best)}, {count(best.result.params if best.result else None)} params"
+    )
+
+
+class PlainView:
+    """One line for each event, without control codes; a line now and then while a long training goes on."""
+
+    def __init__(self, out: TextIO, progress: Progress | None = None) -> None:
+        self._out: TextIO | None = out
+        self._progress = progress or Progress()
+        self._said = 0.0  # when the last line was written, on the progress's clock
+
+    def _say(self, text: str) -> None:
+        self._said = self._progress.clock()
+        if self._out is None:
+            return
+        try:
+            print(f"{span(self._progress.elapsed()):>8}  {text}", file=self._out, flush=True)
+        except (
+            OSError,
+            ValueError,
+        ):  # the reader went away; the search goes on for those who read its folder
+            self._out = None
+
+    def run_opened(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
+        """Say what begins."""
+        self._progress.open(run, config, view, resumed)
+        self._say(opening(run, config, view, resumed))
+
+    def generation_started(self, generation: int, jobs: Sequence[Job]) -> None:
+        """Say how many compete, or that trials come one by one."""
+        joined = generation == self._progress.generation
+        self._progress.start(generation, jobs)
+        if self._progress.final:
+            steps = sum(job.steps for job in jobs)
+            self._say(f"final training: {steps} steps{self._left()}")
+        elif not joined:
+            count = f": {len(jobs)} to train" if len(jobs) > 1 or not generation else ""
+            self._say(f"generation {generation}{count}{self._left()}")
+
+    def progress(self, key: str, step: int, steps: int, loss: float) -> None:
+        """Say that a long training goes on."""
+        self._progress.step(key, step, loss)
+        if self._progress.clock() - self._said >= HEARTBEAT:
+            self._say(f"  {key} at step {step} of {steps}, loss {loss:.3f}{self._left()}")
+
+    def trial_told(self, record: TrialRecord) -> None:
+        """Say what came of a trial."""
+        self._progress.tell(record)
+        told, all_ = self._progress.told, len(self._progress.competitors)
+        self._say(f"  {told}/{all_}  {record.job.key}  {describe(record.job)}  {facts(record)}")
+
+    def generation_ended(self, generation: int, best: TrialRecord) -> None:
+        """Say who is the next incumbent."""
+        if best.job.kind != "final":
+            self._say(verdict(generation, self._progress.incumbent, best))
+        self._progress.end(best)
+
+    def run_finished(self, outcome: Outcome) -> None:
+        """The command prints the summary."""
+
+    def _left(self) -> str:
+        left = self._progress.left()
+        return "" if left is None else f", about {span(left)} left"
+
+
+class LiveView:
+    """A view that draws itself anew: bars for the run, the generation and each competitor; best so far.
+
+    What has ended scrolls away above it: one line for each generation and each failure.
+    """
+
+    def __init__(self, console: Console, progress: Progress | None = None) -> None:
+        self._console = console
+        self._progress = progress or Progress()
+        self._live = Live(
+            _Drawing(self._progress),
+            console=console,
+            refresh_per_second=5,
+            transient=True,
+            redirect_stderr=sys.stderr.isatty(),  # into the lines above the picture, unless it goes elsewhere
+        )
+
+    def run_opened(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
+        """Start to draw."""
+        self._progress.open(run, config, view, resumed)
+        self._print(Text(opening(run, config, view, resumed)))
+        with suppress(OSError):
+            self._live.start()
+
+    def generation_started(self, generation: int, jobs: Sequence[Job]) -> None:
+        """New bars."""
+        self._progress.start(generation, jobs)
+
+    def progress(self, key: str, step: int, steps: int, loss: float) -> None:
+        """A bar grows."""
+        self._progress.step(key, step, loss)
+
+    def trial_told(self, record: TrialRecord) -> None:
+        """A bar is full, or a failure is said."""
+        self._progress.tell(record)
+        if record.result is None:
+            self._print(Text(f"  {record.job.key}  {describe(record.job)}  {facts(record)}", "yellow"))
+
+    def generation_ended(self, generation: int, best: TrialRecord) -> None:
+        """Say who is the next incumbent."""
+        if best.job.kind != "final":
+            self._print(Text(verdict(generation, self._progress.incumbent, best)))
+        self._progress.end(best)
+
+    def run_finished(self, outcome: Outcome) -> None:
+        """Take the bars away."""
+        self.close()
+
+    def close(self) -> None:
+        """Stop drawing; the terminal is left as it was found. May be called twice."""
+        with suppress(OSError):
+            self._live.stop()
+
+    def _print(self, text: Text) -> None:
+        with suppress(OSError):  # the terminal was closed; the search goes on for those who read its folder
+            self._console.print(text)
+
+
+class _Drawing:
+    """The live view's picture, made anew at each refresh."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        with self._progress.lock:
+            yield draw(self._progress, options.max_width)
+
+
+def draw(progress: Progress, width: int) -> Group:
+    """The picture of `progress` in `width` columns: run, generation, competitors, best so far."""
+    config = progress.config
+    table = Table.grid(padding=(0, 1))
+    name = max(12, min(52, width - 46))
+    table.add_column(no_wrap=True, width=name)
+    table.add_column(width=max(8, min(30, width - name - 30)))
+    table.add_column(no_wrap=True, overflow="ellipsis")
+    if config is None or not progress.competitors:
+        return Group(Text("starting …", style="dim"))
+    of = f" of {config.generations}" if config.generations is not None else ""
+    title = f"generation {progress.generation}{of}" if progress.generation else "seed network"
+    title = "final training" if progress.final else title
+    left = progress.left()
+    remaining = "" if left is None or left < 1 else f", {span(left)} left"
+    times = f"{span(progress.spent + progress.elapsed())}{remaining}"
+    table.add_row(Text("whole run", "bold"), _bar(progress.share()), Text(times))
+    done = f"{progress.told} of {len(progress.competitors)} trained"
+    table.add_row(Text(title, "bold"), _bar(progress.part), Text(done))
+    for competitor in _shown(list(progress.competitors.values())):
+        style = "dim" if competitor.record is not None or competitor.loss is None else ""
+        table.add_row(
+            Text(clip(f"  {competitor.job.key}  {describe(competitor.job)}", name), style),
+            _bar(competitor.share),
+            Text(_row_end(competitor), style),
+        )
+    best = progress.best
+    line = "none yet"
+    if best is not None and best.result is not None:
+        name_of_best = f"{best.job.key} {describe(best.job)}"
+        line = f"val {percent(accuracy(best))}, {plural(best.result.params, 'parameter')}, {name_of_best}"
+    return Group(table, Text.assemble(("best so far  ", "bold"), line, no_wrap=True, overflow="ellipsis"))
+
+
+def _bar(share: float) -> ProgressBar:
+    return ProgressBar(total=1.0, completed=share)
+
+
+def _row_end(competitor: Competitor) -> str:
+    if competitor.record is not None:
+        result = competitor.record.result
+        return "failed" if result is None else f"val {percent(result.scores.get('val_accuracy'))}"
+    if competitor.loss is None:
+        return "waiting"
+    return f"step {competitor.step}/{competitor.job.steps}  loss {competitor.loss:.3f}"
+
+
+def _shown(competitors: list[Competitor]) -> list[Competitor]:
+    """At most ROWS of them: those in training first, then those waiting, then the ended; in their own order."""
+
+    def rank(competitor: Competitor) -> int:
+        if competitor.record is not None:
+            return 2
+        return 1 if competitor.loss is None else 0
+
+    chosen = sorted(competitors, key=rank)[:ROWS]
+    return [competitor for competitor in competitors if competitor in chosen]

@@ -1,0 +1,176 @@
+"""What a watcher knows of a run: facts gathered from its events, and the time it may still take."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from morphs import Move, parse_chain
+from morphs.errors import MorphError
+from morphs.textform import format_call
+from nas.config.run_config import RunConfig
+from nas.ledger import Job, LedgerView, TrialRecord
+
+FINAL = "final"
+
+
+@dataclass
+class Competitor:
+    """One job of the generation in hand."""
+
+    job: Job
+    step: int = 0
+    loss: float | None = None
+    record: TrialRecord | None = None
+
+    @property
+    def share(self) -> float:
+        """How much of its training is done, 0 to 1."""
+        return 1.0 if self.record is not None else min(1.0, self.step / max(1, self.job.steps))
+
+
+@dataclass
+class Progress:
+    """The state of one run as its events tell it. `lock` guards it, for views draw from another thread."""
+
+    clock: Callable[[], float] = time.monotonic
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    run: Path | None = None
+    config: RunConfig | None = None
+    resumed: bool = False
+    opened: float = 0.0  # on the clock
+    spent: float = 0.0  # wall seconds of earlier sittings
+    generation: int = -1
+    first: float | None = None  # units of work that were done when this sitting began
+    trains: float | None = None  # when its first step was done, on the clock
+    incumbent: TrialRecord | None = None  # of the last generation that ended
+    best: TrialRecord | None = None  # the incumbent, or the final network once there is one
+    competitors: dict[str, Competitor] = field(default_factory=dict[str, Competitor])
+
+    def open(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
+        """The run is open; `view` holds what earlier sittings told."""
+        with self.lock:
+            self.run, self.config, self.resumed = run, config, resumed
+            self.opened = self.clock()
+            self.spent = float(view.notes.get("wall", 0.0))
+            self.best = self.incumbent = view.best
+
+    def start(self, generation: int, jobs: Sequence[Job]) -> None:
+        """A generation begins, or more of it; what is still at work of an earlier one stays in sight."""
+        with self.lock:
+            if generation != self.generation:
+                self.competitors = {key: c for key, c in self.competitors.items() if c.record is None}
+            self.generation = generation
+            self.competitors |= {job.key: Competitor(job) for job in jobs}
+            if self.first is None:
+                self.first = self.work
+
+    def step(self, key: str, step: int, loss: float) -> None:
+        """A competitor trained on."""
+        with self.lock:
+            self.trains = self.clock() if self.trains is None else self.trains
+            if key in self.competitors:
+                self.competitors[key].step, self.competitors[key].loss = step, loss
+
+    def tell(self, record: TrialRecord) -> None:
+        """A trial ended."""
+        with self.lock:
+            self.trains = self.opened if self.trains is None else self.trains
+            key = record.job.key
+            self.competitors.setdefault(key, Competitor(record.job)).record = record
+            if record.job.kind == FINAL and record.result is not None:
+                self.best = record
+
+    def end(self, best: TrialRecord) -> None:
+        """A generation ended."""
+        with self.lock:
+            self.best = self.incumbent = best
+
+    @property
+    def final(self) -> bool:
+        """Whether the final training is in hand."""
+        return any(c.job.kind == FINAL for c in self.competitors.values())
+
+    @property
+    def told(self) -> int:
+        """Competitors of this generation that ended."""
+        return sum(c.record is not None for c in self.competitors.values())
+
+    @property
+    def part(self) -> float:
+        """How much of the generation in hand is done, 0 to 1."""
+        return sum(c.share for c in self.competitors.values()) / max(1, len(self.competitors))
+
+    @property
+    def work(self) -> float:
+        """Units of work done: one for each generation, the seed's among them; the final training's come last."""
+        if not self.final:
+            return self.generation + self.part
+        return self._search_work + self.part * self._final_work
+
+    @property
+    def _search_work(self) -> float:
+        assert self.config is not None
+        return float((self.config.generations or self.generation) + 1)
+
+    @property
+    def _final_work(self) -> float:
+        """In units of a generation: its share is `final_share` of everything."""
+        assert self.config is not None
+        return self._search_work * self.config.final_share / (1 - self.config.final_share)
+
+    def elapsed(self) -> float:
+        """Wall seconds of this sitting."""
+        return self.clock() - self.opened
+
+    def left(self) -> float | None:
+        """Seconds to the end: by the budget, or estimated from the work done; the smaller where both are known."""
+        with self.lock:
+            if self.config is None:
+                return None
+            known: list[float] = []
+            if self.config.budget is not None:
+                known.append(max(0.0, self.config.budget - self.spent - self.elapsed()))
+            done = self.work - (self.first or 0.0)
+            if (self.config.generations is not None or self.final) and done > 0.02:
+                total = self._search_work + self._final_work
+                pace = (self.clock() - (self.opened if self.trains is None else self.trains)) / done
+                known.append(pace * max(0.0, total - self.work))
+            return min(known) if known else None
+
+    def share(self) -> float:
+        """How much of the whole run is done, 0 to 1, as far as that can be said."""
+        with self.lock:
+            left, used = self.left(), self.spent + self.elapsed()
+            return 0.0 if left is None else min(1.0, used / max(1e-9, used + left))
+
+
+def accuracy(record: TrialRecord | None) -> float:
+    """The validation accuracy of a trial, −1 where it has none."""
+    return -1.0 if record is None or record.result is None else record.result.scores.get("val_accuracy", -1.0)
+
+
+def describe(job: Job) -> str:
+    """What a job does, in a few words: its moves, or its kind where it has none."""
+    if job.kind == FINAL:
+        return "final training"
+    if job.moves:
+        return brief(job.moves)
+    return {"seed": "the seed network", "parent": "parent, unchanged"}.get(job.kind, job.kind)
+
+
+def brief(moves: str) -> str:
+    """A chain of moves without the fields that have their default value."""
+    try:
+        chain = parse_chain(moves)
+    except MorphError:  # of another version, say
+        return moves
+    return "; ".join(_brief(move) for move in chain)
+
+
+def _brief(move: Move) -> str:
+    said = {f.name: getattr(move, f.name) for f in fields(move) if getattr(move, f.name) != f.default}
+    return format_call(move.name, [], said)

@@ -1,0 +1,310 @@
+"""The Ray executor: the jobs become trials of one Ray Tune run, wherever its cluster has room.
+
+Nothing but messages passes between driver and workers, so that they need no folder in common: the parent's
+weights go out through Ray's object store, the child's come back with the report and are put into the run's
+store here, before the job counts as done.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Empty
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+import morphs
+from nas.base.errors import NasError, RunError, UserError
+from nas.config.run_config import RunConfig
+from nas.execute import Done, Progressed
+from nas.execute.local import LOG, START_SECONDS
+from nas.execute.ray.messages import Delivered, Order, Parcel, Started, Ticket
+from nas.execute.ray.running_jobs import Flight, has_room, kill, last_line, no_room, nodes_alive, why
+from nas.execute.ray.session import Session, connect
+from nas.execute.ray.transfer import Storage, opened
+from nas.execute.ray.tune import STARTS, Barren, Broken, Desk, Lost, Running, tune
+from nas.execute.task import made, reads
+from nas.ledger import Job, Store, current_versions, read_config
+
+SETTLE_SECONDS = 3.0  # a worker's death is told before its node's, where the whole node died
+CLOSE_SECONDS = 15.0
+
+
+@dataclass
+class RayExecutor:
+    """`config.workers` children at once, each with `config.threads` processors and its share of a GPU.
+
+    patience: seconds that jobs wait for a first worker, while none is at work, before the search gives up.
+    again: how often a job was run again, since its node died or its worker never came up.
+    """
+
+    run: Path
+    config: RunConfig
+    data_digest: str
+    patience: float = START_SECONDS
+    again: int = 0
+    _session: Session | None = None
+    _desk: Desk = field(default_factory=Desk)
+    _thread: threading.Thread | None = None
+    _order: Order | None = None  # what the workers know
+    _workers: dict[int, Any] = field(default_factory=dict[int, Any])  # the last of each place
+    _struck: list[Any] = field(default_factory=list[Any])  # workers that were killed for being late
+    _scratch: Path | None = None
+    _idle_since: float | None = None  # when jobs waited and none was at work
+    _flights: dict[int, Flight] = field(default_factory=dict[int, Flight])
+    _sent: dict[str, ray.ObjectRef[Parcel]] = field(default_factory=dict[str, "ray.ObjectRef[Parcel]"])
+    _name: str | None = None  # of the run, where there is a storage
+    _lent: set[str] = field(default_factory=set[str])  # digests that lie in the storage, as far as is known
+
+    def __post_init__(self) -> None:
+        if self.config.storage:  # a former driver lent them
+            self._name = read_config(self.run).run
+            self._lent.update(Store(self.run / "checkpoints").digests())
+
+    def submit(self, number: int, job: Job) -> None:
+        """Hand a job to Tune. The first starts Ray: raises RunError when that can't be done."""
+        if self._thread is None:
+            self._start()
+        try:
+            networks = self._send(job)
+        except UserError as error:  # of the record or the storage
+            self._desk.news.put(Delivered(Done(number, None, str(error), fault=True), {}))
+            self._flights[number] = Flight(Ticket(number, None, None, {}), job)
+            return
+        flight = Flight(Ticket(number, self._order, job, networks), job)
+        self._flights[number] = flight
+        self._desk.waiting.put(flight.ticket)
+
+    def poll(self, timeout: float) -> Iterator[Progressed | Done]:
+        """Progress and ends of jobs. Raises NasError when Ray itself has died, or starts nothing."""
+        with _told(self.run):
+            self._check_idle()
+        if self._session is not None and self._session.raylet_died():
+            raise NasError(
+                f"search: Ray's daemon on this machine died; nothing that was told is lost, go on with: "
+                f"nas resume {self.run}"
+            )
+        news: list[Any] = []
+        with suppress(Empty):
+            news.append(self._desk.news.get(timeout=timeout))
+            while True:
+                news.append(self._desk.news.get_nowait())
+        for message in news:
+            yield from self._heard(message)
+        self._kill_late()  # now that it is known who has ended and whom its worker serves
+        with _told(self.run):
+            yield from self._judge_lost()
+
+    @property
+    def flights(self) -> tuple[Flight, ...]:
+        """The jobs under way."""
+        return tuple(self._flights.values())
+
+    def close(self) -> None:
+        """Kill every worker and end Ray, if it was started here."""
+        session, self._session = self._session, None
+        if session is None:
+            return
+        self._desk.close()
+        if self._thread is not None and not session.raylet_died(at_once=True):
+            self._kill_all(self._thread)
+        session.close()
+        self._flights.clear()
+        self._sent.clear()
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _start(self) -> None:
+        if self.config.storage:
+            self._storage()
+        self._session = connect(self.config, self.run / LOG)
+        self._scratch = Path(tempfile.mkdtemp(prefix="nas-ray-"))
+        self._order = Order(
+            config=self.config.model_dump_json(),
+            data_digest=self.data_digest,
+            folder=os.getcwd(),
+            path=tuple(str(entry) for entry in sys.path),
+            storage=self.config.storage,
+            run=self._name,
+            versions=tuple(current_versions().items()),
+        )
+        resources = {"CPU": float(self.config.threads), "GPU": self.config.gpu_share}
+        with _told(self.run):
+            if self.config.address is None and not has_room(self.config):  # a cluster may still grow
+                raise RunError(no_room(self.config))
+        self._thread = threading.Thread(
+            target=tune,
+            args=(self._desk, self._order, self.config.workers, resources, self._scratch),
+            daemon=True,
+        )
+        self._thread.start()
+
+    def _kill_all(self, thread: threading.Thread) -> None:
+        """End the workers, and with that what Tune's thread waits for; nobody may use Ray once it is shut down."""
+        end = time.monotonic() + CLOSE_SECONDS
+        for worker in self._workers.values():
+            kill(worker)
+        while thread.is_alive() and time.monotonic() < end:
+            with suppress(Empty):
+                message = self._desk.news.get(timeout=0.1)
+                if isinstance(message, Running):
+                    kill(message.actor)
+
+    def _send(self, job: Job) -> dict[str, ray.ObjectRef[Parcel]]:
+        """Make the networks that `job` reads available to whoever will perform it. Raises RunError, LedgerDamaged."""
+        store = Store(self.run / "checkpoints")
+        needed = {digest for flight in self._flights.values() for digest in reads(flight.job)} | {*reads(job)}
+        if self.config.storage:
+            self._lend(job, store, needed)
+            return {}
+        self._sent = {digest: sent for digest, sent in self._sent.items() if digest in needed}
+        for digest in reads(job):
+            if digest not in self._sent:
+                with _told(self.run):
+                    self._sent[digest] = ray.put(morphs.pack(store.get(digest)))
+        return {digest: self._sent[digest] for digest in reads(job)}
+
+    def _storage(self) -> Storage:
+        return Storage(str(self.config.storage), self._name)
+
+    def _lend(self, job: Job, store: Store, needed: set[str]) -> None:
+        """Put what `job` reads into the storage, and take away what the run itself has removed meanwhile (--keep)."""
+        storage = self._storage()
+        for digest in reads(job):
+            if not storage.has(digest):
+                storage.put(digest, morphs.pack(store.get(digest)))
+        for digest in self._lent - needed:
+            if not store.has(digest):
+                storage.remove(digest)
+                self._lent.discard(digest)
+        self._lent.update(reads(job))
+
+    def _heard(self, message: Any) -> Iterator[Progressed | Done]:
+        """What a message from Tune's thread means to the engine."""
+        if isinstance(message, Broken):
+            raise NasError(f"search: Ray Tune stopped ({message.cause}); go on with: nas resume {self.run}")
+        if isinstance(message, Barren):
+            raise RunError(f"{_no_worker(message.cause)}; mend that and go on with: nas resume {self.run}")
+        if isinstance(message, Running):
+            self._workers[message.place] = message.actor
+        number = message.done.number if isinstance(message, Delivered) else message.number
+        flight = self._flights.get(number)
+        if flight is None:
+            return
+        if isinstance(message, Progressed):
+            yield message
+        elif isinstance(message, Running):
+            flight.actor, flight.node, flight.lost = message.actor, None, None
+            flight.starts += 1
+            flight.deadline = self._deadline(flight, START_SECONDS)
+        elif isinstance(message, Started):
+            flight.node = message.node
+            flight.deadline = self._deadline(flight)
+        elif isinstance(message, Delivered):
+            if message.done.fault and self.config.storage:  # perhaps of what lay there: it is put there anew
+                for digest in reads(flight.job):
+                    self._storage().remove(digest)
+            yield self._ended(flight, self._stored(message))
+        elif isinstance(message, Lost):
+            flight.deadline, flight.lost = None, (time.monotonic(), message.cause)
+
+    def _stored(self, message: Delivered) -> Done:
+        """The end of a job, its child durable."""
+        result = message.done.result
+        if result is None:
+            return message.done
+        try:
+            for digest in made(result):
+                parcel = message.parcels.get(digest) or self._storage().get(digest)
+                Store(self.run / "checkpoints").put(opened(parcel, digest))
+                self._lent.add(digest)
+        except UserError as error:
+            return Done(message.done.number, None, str(error), fault=True)
+        return message.done
+
+    def _judge_lost(self) -> Iterator[Done]:
+        """Run the jobs of dead nodes again, and those whose worker never came up; the others have failed."""
+        lost = [flight for flight in self._flights.values() if flight.lost is not None]
+        if not lost:
+            return
+        nodes = nodes_alive()
+        for flight in lost:
+            assert flight.lost is not None
+            since, cause = flight.lost
+            if flight.reason is not None:
+                yield self._ended(flight, Done(flight.ticket.number, None, flight.reason))
+            elif flight.node is None or flight.node not in nodes or flight.actor in self._struck:
+                yield from self._again(flight, cause)
+            elif (
+                len(nodes) == 1 or time.monotonic() - since > SETTLE_SECONDS
+            ):  # its node lives, it alone died
+                yield self._ended(flight, Done(flight.ticket.number, None, why(cause, self.run / LOG)))
+
+    def _again(self, flight: Flight, cause: str) -> Iterator[Done]:
+        flight.lost = flight.node = None
+        if (
+            flight.starts < STARTS + self.config.workers
+        ):  # a node that dies may have held all idle workers but one
+            self.again += 1
+            self._desk.waiting.put(flight.ticket)
+            return
+        yield self._ended(
+            flight, Done(flight.ticket.number, None, f"{_no_worker(cause)}; mend that", fault=True)
+        )
+
+    def _ended(self, flight: Flight, done: Done) -> Done:
+        del self._flights[flight.ticket.number]
+        flight.ticket.spend()
+        return done
+
+    def _check_idle(self) -> None:
+        """Raise RunError where jobs have waited for long and no worker came up: nothing would ever happen."""
+        waiting = [flight for flight in self._flights.values() if flight.ticket.order is not None]
+        now = time.monotonic()
+        if not waiting or any(flight.node is not None for flight in waiting):
+            self._idle_since = None
+        elif self._idle_since is None:
+            self._idle_since = now
+        elif now - self._idle_since > self.patience:
+            fact = f"ray: no worker came up in {self.patience:.0f} s; see what holds Ray up (ray status)"
+            raise RunError(
+                f"{fact if has_room(self.config) else no_room(self.config)}; then go on with: nas resume {self.run}"
+            )
+
+    def _deadline(self, flight: Flight, allowance: float = 0.0) -> float | None:
+        limit = self.config.child_timeout
+        return None if limit is None or flight.job.kind == "final" else time.monotonic() + limit + allowance
+
+    def _kill_late(self) -> None:
+        for flight in self._flights.values():
+            if flight.deadline is not None and time.monotonic() > flight.deadline:
+                flight.reason = f"it took longer than {self.config.child_timeout:g} s (--child-timeout)"
+                flight.deadline = None
+                self._struck.append(flight.actor)  # Tune may have given it to another job this moment
+                kill(flight.actor)
+
+
+@contextmanager
+def _told(run: Path) -> Generator[None]:
+    """What Ray raises of itself (its object store is full, its head no longer answers), in one line."""
+    try:
+        yield
+    except RayError as error:
+        fact = f"ray: {type(error).__name__} ({last_line(str(error))})"
+        raise RunError(f"{fact}; mend that and go on with: nas resume {run}") from error
+
+
+def _no_worker(cause: str) -> str:
+    return (
+        f"ray: one worker after the other died before it could do its work, the last with: {last_line(cause)}"
+    )

@@ -1,0 +1,163 @@
+"""Ray's own start and end: embedded in this process's care, or a cluster that is there already."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray._private import ray_constants
+from ray._private import worker as ray_worker
+
+from nas.base.errors import RunError
+from nas.config.run_config import RunConfig
+
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_prestart_worker_first_driver": "0",  # Tune's workers have an environment of their own: no other is used
+    "RAY_worker_niceness": "0",  # else 15: anything else on the machine would starve the children
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new one always prints a table
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the ledger is the record
+    "TUNE_GLOBAL_CHECKPOINT_S": "inf",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+}
+WATCH_SECONDS = 2.0
+
+
+@dataclass
+class Session:
+    """A connection to Ray. owned: we started it and end it; a connection that was there is left."""
+
+    owned: bool
+    log: Path
+    _restore: dict[str, str | None]
+    _level: int
+    _print: Any
+    raylet: tuple[str, int] | None = None
+    _looked: float = field(default=0.0)
+
+    def close(self) -> None:
+        """Disconnect, unless the connection was there before, and undo what `connect` set."""
+        if self.owned:
+            ray.shutdown()
+        ray_worker.print_to_stdstream = self._print
+        logging.getLogger("ray").setLevel(self._level)
+        for name, value in self._restore.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+    def raylet_died(self, at_once: bool = False) -> bool:
+        """Whether Ray's daemon on this machine is gone; looks every few seconds, or `at_once`.
+
+        Ray itself notices a quarter of a minute later, and then ends this process without a word.
+        """
+        if self.raylet is None:
+            return False
+        if not at_once and time.monotonic() - self._looked < WATCH_SECONDS:
+            return False
+        self._looked = time.monotonic()
+        try:
+            socket.create_connection(self.raylet, timeout=5).close()
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False  # slow is not dead
+        return False
+
+
+def connect(config: RunConfig, log: Path) -> Session:
+    """Ray as the configuration names it, made quiet: its daemons' complaints go to the file `log`.
+
+    Raises RunError when it can't be reached or started.
+    """
+    settings = {**ENVIRONMENT, "TUNE_MAX_PENDING_TRIALS_PG": str(config.workers)}  # older Tune: 1
+    restore = {name: os.environ.get(name) for name in settings}
+    session = Session(
+        owned=not ray.is_initialized(),
+        log=log,
+        _restore=restore,
+        _level=logging.getLogger("ray").level,
+        _print=ray_worker.print_to_stdstream,
+    )
+    os.environ.update(settings)
+    try:
+        if session.owned:
+            with _sigterm_kept():
+                _init(config)
+        logging.getLogger("ray").setLevel(logging.CRITICAL + 1)
+        ray_worker.print_to_stdstream = session_printer(log)
+        session.raylet = _raylet()
+    except Exception as error:
+        session.close()
+        place = f"the cluster at {config.address}" if config.address else "Ray"
+        fact = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise RunError(
+            f"ray: {place} can't be used ({fact}); mend that and go on with: nas resume {log.parent}, "
+            "or start a new run with another --address or --executor local"
+        ) from error
+    return session
+
+
+def session_printer(log: Path) -> Any:
+    """What takes the place of Ray's printing to the terminal, for which Ray has no switch."""
+
+    def keep(data: dict[str, Any], ignore_prefix: bool = False) -> None:
+        with suppress(OSError), log.open("a", encoding="utf-8") as file:
+            file.writelines(f"(ray) {line}\n" for line in data.get("lines", []))
+
+    return keep
+
+
+def _init(config: RunConfig) -> None:
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    if config.address:
+        ray.init(address=config.address, **quiet)
+        return
+    with _loopback():
+        ray.init(
+            address="local",
+            num_cpus=config.workers * config.threads,
+            num_gpus=None if config.device.startswith("cuda") else 0,
+            include_dashboard=False,
+            **quiet,
+        )
+
+
+@contextmanager
+def _loopback() -> Generator[None]:
+    """Ray's daemons listen on the loopback address, as they do on systems where Ray allows no clusters."""
+    former = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = former
+
+
+@contextmanager
+def _sigterm_kept() -> Generator[None]:
+    """Undo that `ray.init` takes the handler of SIGTERM away."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
+
+
+def _raylet() -> tuple[str, int] | None:
+    """Where this machine's daemon listens."""
+    here = ray.get_runtime_context().get_node_id()
+    node = next((node for node in ray.nodes() if node["NodeID"] == here), None)
+    return None if node is None else (str(node["NodeManagerAddress"]), int(node["NodeManagerPort"]))

@@ -1,0 +1,114 @@
+"""How weights get to a worker and back without a disk in common.
+
+Through Ray's object store, or through a storage that all nodes reach: a shared folder or the URI of an object store
+(s3://bucket/folder, gs://…). There each run has a folder of its own name, so that runs with networks in common take
+away no more than their own; in it each network lies under its digest as `morphs.save` writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import morphs
+from morphs import Network
+from morphs.errors import MorphError
+from morphs.files import GRAPH_FILE, WEIGHTS_FILE
+from nas.base.errors import RunError
+from nas.execute.ray.messages import Parcel
+
+
+@dataclass
+class Luggage:
+    """The checkpoints of one job: those that came with it, and those that are to go back. By digest."""
+
+    came: Mapping[str, Parcel]
+    storage: Storage | None
+    made: dict[str, Parcel] = field(default_factory=dict[str, Parcel])
+
+    def get(self, digest: str) -> Network:
+        """A network that the job reads. Raises RunError when it didn't come, or came as another."""
+        if digest in self.came:
+            return opened(self.came[digest], digest)
+        if self.storage is None:
+            raise RunError(f"checkpoint {digest[:12]}: did not come with its job; resume the run")
+        return opened(self.storage.get(digest), digest)
+
+    def put(self, network: Network) -> str:
+        """Take a network that the job made; its digest."""
+        parcel = morphs.pack(network)
+        if self.storage is not None:
+            self.storage.put(network.digest, parcel)
+        else:
+            self.made[network.digest] = parcel
+        return network.digest
+
+
+class Storage:
+    """A run's folder in a place that the driver and every node of the cluster can read and write: a path or URI.
+
+    run: the run's name (`nas.ledger.RunConfig.run`); None: of a run that has none, which lies in the place itself.
+    """
+
+    def __init__(self, uri: str, run: str | None) -> None:
+        """Raises RunError for what is no place that pyarrow knows."""
+        from pyarrow.fs import FileSystem
+
+        self.uri = uri
+        try:
+            self._files, root = FileSystem.from_uri(uri)
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"storage {uri}: can't be used ({error}); give an absolute path or a URI like s3://…"
+            ) from None
+        self._root = root if run is None else f"{root}/{run}"
+
+    def has(self, digest: str) -> bool:
+        """Whether a network of that digest was put whole."""
+        return bool(self._files.get_file_info(f"{self._root}/{digest}/{GRAPH_FILE}").is_file)
+
+    def put(self, digest: str, parcel: Parcel) -> None:
+        """Write a network, its graph last: that shows that it is whole. Raises RunError."""
+        graph, weights = parcel
+        folder = f"{self._root}/{digest}"
+        try:
+            self._files.create_dir(folder, recursive=True)
+            for name, content in ((WEIGHTS_FILE, weights), (GRAPH_FILE, graph.encode("ascii"))):
+                with self._files.open_output_stream(f"{folder}/{name}") as stream:
+                    stream.write(content)
+        except OSError as error:
+            raise RunError(
+                f"storage {self.uri}: doesn't take a checkpoint ({error}); mend that and resume"
+            ) from None
+
+    def get(self, digest: str) -> Parcel:
+        """Read a network. Raises RunError."""
+        try:
+            return self._read(digest, GRAPH_FILE).decode("ascii"), self._read(digest, WEIGHTS_FILE)
+        except (OSError, UnicodeDecodeError) as error:
+            raise RunError(
+                f"storage {self.uri}: gives no checkpoint {digest[:12]} ({error}); mend that and resume"
+            ) from None
+
+    def remove(self, digest: str) -> None:
+        """Take a network away, if it is there; one that can't be taken away stays."""
+        with suppress(OSError):
+            self._files.delete_dir(f"{self._root}/{digest}")
+
+    def _read(self, digest: str, name: str) -> bytes:
+        with self._files.open_input_stream(f"{self._root}/{digest}/{name}") as stream:
+            content: Any = stream.read()
+        return bytes(content)
+
+
+def opened(parcel: Parcel, digest: str) -> Network:
+    """The network in a parcel. Raises RunError when it is not the one of that digest."""
+    try:
+        network = morphs.unpack(*parcel)
+    except MorphError as error:
+        raise RunError(f"checkpoint {digest[:12]}: arrived damaged ({error}); resume the run") from None
+    if network.digest != digest:
+        raise RunError(f"checkpoint {digest[:12]}: arrived as another network; resume the run")
+    return network

@@ -1,0 +1,106 @@
+"""What runs in a Ray worker: one job for each trial of Tune, in a process that is used again for the next."""
+
+from __future__ import annotations
+
+import gc
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import lru_cache
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from ray.tune import report
+
+from nas.base.errors import UserError
+from nas.base.text import one_line
+from nas.config.run_config import RunConfig
+from nas.data import SearchData
+from nas.execute import Done, Progressed
+from nas.execute.ray.messages import Delivered, Order, Started, Ticket
+from nas.execute.ray.transfer import Luggage, Storage
+from nas.execute.task import attempt
+from nas.execute.worker import computes, data_of, give_back_memory, site_of
+from nas.ledger import current_versions
+
+MESSAGE = "message"  # the key of what we report
+PROGRESS_SECONDS = 1.0  # a report holds the training up until the driver has taken it
+
+
+def train_child(config: dict[str, Any]) -> None:
+    """The function that Tune calls: perform the job of the ticket in `config`, if it has one, and report what came of
+    it. The first in a process takes seconds to import and to read the data.
+    """
+    ticket: Ticket = config["ticket"]
+    assert ticket.order is not None
+    settings, data = _settled(ticket.order)
+    if ticket.job is None:
+        return
+    with suppress(OSError):  # Tune leads each trial into a folder of its own
+        os.chdir(ticket.order.folder)
+    _say(Started(ticket.number, ray.get_runtime_context().get_node_id()))
+    luggage = _luggage(ticket, ticket.order)
+    if isinstance(data, str) or isinstance(luggage, str):
+        fault = data if isinstance(data, str) else str(luggage)
+        _say(Delivered(Done(ticket.number, None, fault, fault=True), {}))
+        return
+    site = site_of(settings, luggage)
+    done = attempt(ticket.number, ticket.job, site, data, _progress(ticket.number))
+    give_back_memory()
+    _say(Delivered(done, luggage.made if done.result is not None else {}))
+    if not computes(settings.device):
+        os._exit(1)  # Tune starts another in this one's place
+
+
+def _luggage(ticket: Ticket, order: Order) -> Luggage | str:
+    """What came with a job, or why it didn't: no fault of the job's."""
+    try:
+        storage = Storage(order.storage, order.run) if order.storage else None
+        return Luggage({digest: ray.get(sent) for digest, sent in ticket.networks.items()}, storage)
+    except (UserError, RayError, ImportError) as error:
+        return f"ray: what a child needs didn't reach its node ({one_line(str(error))[:300]}); mend that"
+
+
+@lru_cache(maxsize=1)
+def _settled(order: Order) -> tuple[RunConfig, SearchData | str]:
+    """The run's configuration and data, read once in a process."""
+    sys.path += [entry for entry in order.path if entry not in sys.path]
+    with suppress(OSError):
+        os.chdir(order.folder)
+    config = RunConfig.model_validate_json(order.config)
+    data = _other_versions(order.versions) or data_of(config, order.data_digest)
+    gc.collect()
+    gc.freeze()  # all that was imported stays: a collection after each child would look through it for 0.1 to 0.2 s
+    return config, data
+
+
+def _other_versions(versions: Iterable[tuple[str, str]]) -> str | None:
+    """What this node has otherwise than the driver, which could bring other bits; None where all is the same."""
+    here = current_versions()
+    other = [
+        f"{name} {here.get(name)} where the driver has {known}"
+        for name, known in versions
+        if here.get(name) != known
+    ]
+    node = platform.node()
+    return f"ray: node {node} has {', '.join(other)}; install the same there" if other else None
+
+
+def _progress(number: int) -> Any:
+    last = time.monotonic()
+
+    def tell(step: int, steps: int, loss: float) -> None:
+        nonlocal last
+        if step < steps and time.monotonic() - last >= PROGRESS_SECONDS:
+            _say(Progressed(number, step, steps, loss))
+            last = time.monotonic()
+
+    return tell
+
+
+def _say(message: Started | Progressed | Delivered) -> None:
+    report({MESSAGE: message})

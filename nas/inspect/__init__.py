@@ -1,0 +1,1 @@
+"""Runs seen from outside: their status, their integrity, and the repair of lost checkpoints."""

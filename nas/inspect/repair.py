@@ -1,0 +1,191 @@
+"""`nas fsck --repair`: lost checkpoints made again, by the moves and the training that made them, to the same hash."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from morphs import Network
+from morphs.errors import MorphError
+from nas.base.errors import NasError, Refused, RunError
+from nas.config.relocate import elsewhere, with_data
+from nas.config.run_config import RunConfig
+from nas.data import SearchData
+from nas.execute.task import Worksite, networks, reads
+from nas.execute.worker import site_of
+from nas.inspect.fsck import Checked, check
+from nas.ledger import Ledger, LedgerView, Store, TrialRecord
+from nas.ledger.files import temporary_name
+from nas.ledger.view import FORCED
+from nas.run.lifecycle import changes_since, describe, load_data, stored_config
+
+Progress = Callable[[int, int], None]  # (trials trained again, of how many)
+
+
+def repair(
+    run: Path,
+    found: Checked,
+    trials: Sequence[str],
+    data: str | None,
+    progress: Progress,
+    place: Mapping[str, Any] = MappingProxyType({}),
+) -> Checked:
+    """Make what `found` says is lost again, and the checkpoints of `trials`; what a second look at the run finds.
+
+    A child whose parent is gone as well needs that first, and so on; such parents are not kept. The ledger can't be
+    made again. data, place: see `lifecycle.resume`. Raises RunError when a driver has the run, UserError for an unknown
+    trial, Refused where versions, machine or data are not those that the run was made with: other bits would come
+    out.
+    """
+    with Ledger.open(run, force=True) as ledger:
+        view = ledger.view()
+        asked = [view.trial(key) for key in trials]
+        wanted = {finding.digest for finding in found.findings if finding.damage and finding.digest}
+        wanted |= {record.result.weights for record in asked if record.result is not None}
+        config = with_data(run, stored_config(run, ledger.config.config), data, "fsck --repair")
+        config = elsewhere(config, place)
+        held = load_data(config)
+        _check_bits(ledger, config, held)
+        scratch = Store(
+            temporary_name(ledger.store.path("0" * 64))
+        )  # swept by the next opening, if we are killed
+        try:
+            site = site_of(config, _Both(ledger.store, scratch))
+            outcome = _remade(view, sorted(wanted), ledger.store, scratch, site, held, progress)
+        finally:
+            shutil.rmtree(scratch.folder, ignore_errors=True)
+    return _told(found, check(run), outcome)
+
+
+@dataclass(frozen=True)
+class _Both:
+    """The run's store, and behind it what has been made again on the way."""
+
+    store: Store
+    scratch: Store
+
+    def get(self, digest: str) -> Network:
+        """From the store where it is intact there."""
+        return self.store.get(digest) if _intact(self.store, digest) else self.scratch.get(digest)
+
+    def put(self, network: Network) -> str:
+        """Aside."""
+        return self.scratch.put(network)
+
+
+def _check_bits(ledger: Ledger, config: RunConfig, data: SearchData) -> None:
+    """Raise Refused unless this process computes the bits that the run's processes did, as far as can be told."""
+    before, now = ledger.original, describe(config, data, "")
+    changes = [*ledger.edits, *changes_since(before, now, ledger.config.versions)]
+    if changes and changes not in ledger.notes.get(FORCED, []):
+        raise Refused(
+            f"fsck --repair: {ledger.run}: {'; '.join(changes)}: other bits would come out; repair it where it was made"
+        )
+
+
+def _remade(
+    view: LedgerView,
+    wanted: Sequence[str],
+    store: Store,
+    scratch: Store,
+    site: Worksite,
+    data: SearchData,
+    progress: Progress,
+) -> dict[str, str | None]:
+    """Put what is wanted into the store, if it can be made; for each of these why not, or None."""
+    makers: dict[str, TrialRecord] = {}
+    for record in sorted(
+        view.complete, key=lambda record: record.number
+    ):  # the first: later ones may pass it on
+        assert record.result is not None
+        for digest in (record.result.weights, record.result.momentum):
+            makers.setdefault(digest, record) if digest else None
+    there = partial(_intact, store)
+    order = _order([digest for digest in wanted if digest in makers], makers, there)
+    reasons: dict[str, str | None] = dict.fromkeys(wanted, "no trial of the ledger made it")
+    for done, record in enumerate(order):
+        progress(done, len(order))
+        reason = _make(record, site, data, scratch)
+        result = record.result
+        for digest in (result.weights, result.momentum) if result else ():
+            if digest in reasons:
+                reasons[digest] = reason or _restore(digest, store, scratch)
+    progress(len(order), len(order))
+    return reasons
+
+
+def _order(
+    wanted: Iterable[str], makers: Mapping[str, TrialRecord], there: Callable[[str], bool]
+) -> list[TrialRecord]:
+    """The trials to perform again for `wanted`, parents first."""
+    order: list[TrialRecord] = []
+    seen: set[str] = set()
+    stack = [(makers[digest], False) for digest in sorted(wanted)]
+    while stack:
+        record, ready = stack.pop()
+        if ready:
+            order.append(record)
+        elif record.key not in seen:
+            seen.add(record.key)
+            stack.append((record, True))
+            lost = [digest for digest in reads(record.job) if not there(digest)]
+            stack += [(makers[digest], False) for digest in lost if digest in makers]
+    return order
+
+
+def _make(record: TrialRecord, site: Worksite, data: SearchData, scratch: Store) -> str | None:
+    """Perform a trial again and put what comes of it aside; why that is not what it was, or None."""
+    assert record.result is not None
+    try:
+        weights, momentum = networks(record.job, site, data)
+        digests = weights.digest, None if momentum is None else momentum.digest
+        if digests != (record.result.weights, record.result.momentum):
+            return f"trial {record.key} came to other bits ({digests[0][:12]}) when it was trained again"
+        for network in (weights, momentum):
+            if network is not None:
+                scratch.put(network)
+    except (NasError, MorphError) as error:
+        return f"trial {record.key} can't be trained again ({error})"
+    return None
+
+
+def _restore(digest: str, store: Store, scratch: Store) -> str | None:
+    """Move a checkpoint that was made again to its place, over what is left there."""
+    try:
+        network = scratch.get(digest)
+        if not _intact(store, digest):
+            store.remove(digest)
+            store.put(network)
+    except RunError as error:
+        return str(error)
+    return None
+
+
+def _intact(store: Store, digest: str) -> bool:
+    try:
+        store.get(digest)
+    except RunError:
+        return False
+    return True
+
+
+def _told(before: Checked, after: Checked, outcome: Mapping[str, str | None]) -> Checked:
+    """What is found after a repair, with what came of it."""
+    reasons = {digest: reason for digest, reason in outcome.items() if reason is not None}
+    left = [
+        replace(finding, fact=f"{finding.fact}; not repaired: {reasons[finding.digest]}")
+        if finding.digest in reasons
+        else finding
+        for finding in after.findings
+    ]
+    mended = [
+        replace(finding, state="repaired", fact="made again, to the same hash")
+        for finding in before.findings
+        if finding.digest in outcome and finding.digest not in reasons
+    ]
+    return replace(after, findings=(*mended, *left))

@@ -1,0 +1,257 @@
+"""Run folders seen from outside: which there are, and how each stands. Reads only."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from nas.base.errors import RunError, UserError
+from nas.base.text import clip
+from nas.inspect.driver import Driver, driver_of, holder_of_lock, lease_of
+from nas.ledger import LedgerView, Result, read, read_config
+from nas.ledger.shared import is_run
+from nas.policies.front import Front, front_of_run
+
+if TYPE_CHECKING:
+    from nas.ledger.lease_status import Look
+
+RUNS = Path("runs")
+CONFIG = "config.json"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a run stands. Times in seconds, accuracies as shares of one; None is not known, or not yet.
+
+    state: running (a driver holds the lock, or elsewhere the lease of a shared database), finished, stopped, silent
+    (the lease is held elsewhere without a sign of life: nobody here can know), or damaged. driver: that holder,
+    "process 1 on host since" its local time. until: the local time before which no other can take its lease over;
+    None for a lock. generation: the last with a complete trial, 0 the seed's. overhead: share of wall time in which
+    nothing trained or was evaluated. next: the command that goes on. front: of a search for accuracy and a cost.
+    keep: which checkpoints stay (--keep); checkpoints, checkpoint_bytes: those that are there; removed: those that
+    were removed to bound the disk.
+    """
+
+    run: str
+    state: str
+    space: str | None
+    data: str | None
+    seed: int | None
+    generation: int | None
+    generations: int | None
+    budget: float | None
+    complete: int
+    failed: int
+    running: int
+    best_trial: str | None
+    best_moves: str | None
+    best_val_accuracy: float | None
+    best_val_loss: float | None
+    best_params: int | None
+    test_accuracy: float | None
+    seconds: float | None
+    overhead: float | None
+    disk_bytes: int
+    keep: str
+    checkpoints: int
+    checkpoint_bytes: int
+    removed: int
+    digest: str | None
+    driver: str | None
+    command: str | None
+    problem: str | None
+    next: str
+    front: Front | None = None
+    until: str | None = None
+
+    def to_json(self) -> str:
+        """One JSON object, its keys in the order of the fields."""
+        return json.dumps(asdict(self), indent=2, allow_nan=False)
+
+
+def find_run(name: str) -> Path:
+    """The run folder at the path `name`, or of that name below ./runs.
+
+    Raises RunError when there is none, or what is there is no run.
+    """
+    try:
+        places = (Path(name).expanduser(), RUNS / name) if name else ()
+        found = [place for place in places if (place / CONFIG).exists() or is_run(place)]
+        others = [place for place in places if place.exists()]
+    except (OSError, RuntimeError, ValueError):  # too long a name, no such user's home, a NUL
+        found, others = [], []
+    if found:
+        return found[0]
+    if others and others[0].is_dir():
+        raise RunError(f"{others[0]} is no run folder, it has no {CONFIG}; nas runs lists those below {RUNS}")
+    if others:
+        raise RunError(f"{others[0]} is a file; name the folder of a run")
+    names = [run.name for run in run_folders(RUNS)]
+    near = difflib.get_close_matches(Path(name).name, names, 1)
+    hint = f"did you mean {near[0]}?" if near else f"nas runs lists those below {RUNS}"
+    raise RunError(f'there is no run "{clip(name, 80)}", neither here nor in {RUNS}; {hint}')
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """The run folders directly in `folder`, newest first. Raises UserError when it can't be read."""
+    if not folder.exists():
+        return []
+    try:
+        configs = [entry / CONFIG for entry in folder.iterdir() if (entry / CONFIG).is_file()]
+        dated = [(config.stat().st_mtime_ns, config.parent) for config in configs]
+    except OSError as error:
+        raise UserError(
+            f"{folder} can't be listed ({error.strerror}); name the folder that holds the runs"
+        ) from None
+    return [entry for _, entry in sorted(dated, reverse=True)]
+
+
+def disk_bytes(run: Path) -> int:
+    """Bytes of all files below the run folder."""
+    total = 0
+    for folder, _, files in os.walk(run):
+        for name in files:
+            try:
+                total += os.lstat(os.path.join(folder, name)).st_size
+            except OSError:  # a driver at work has just taken it away
+                continue
+    return total
+
+
+def _checkpoints(run: Path) -> list[Path]:
+    """The folders of the checkpoints, those that are being written left out."""
+    try:
+        return [entry for entry in (run / "checkpoints").iterdir() if not entry.name.startswith(".")]
+    except OSError:
+        return []
+
+
+def spent(result: Result) -> float:
+    """Wall seconds of one trial's own work."""
+    return sum(value for name, value in result.seconds.items() if not name.startswith("busy"))
+
+
+def overhead(view: LedgerView, wall: float) -> float:
+    """The share of `wall` seconds in which no child was inside training or evaluation."""
+    spans = sorted(
+        (trial.result.seconds["busy_from"], trial.result.seconds["busy_to"])
+        for trial in view.complete
+        if trial.result is not None and {"busy_from", "busy_to"} <= trial.result.seconds.keys()
+    )
+    busy, reached = 0.0, 0.0
+    for start, stop in spans:
+        busy += max(0.0, stop - max(start, reached))
+        reached = max(reached, stop)
+    return max(0.0, 1 - busy / wall) if wall > 0 else 0.0
+
+
+def standing(run: Path, first: Look | None = None) -> Standing:
+    """How the run in the folder `run` stands. Raises RunError, LedgerDamaged among them, when it can't be read.
+
+    first: as for `driver_of`.
+    """
+    config = read_config(run).config
+    driver = driver_of(run, first)
+    return _standing(run, config, read(run), driver)
+
+
+def standings(runs: Sequence[Path]) -> list[Standing]:
+    """How each run stands; one that can't be read stands as damaged, with the problem in words.
+
+    All leases are looked at first, so that the time for signs of life passes once.
+    """
+    looks: list[Look | None] = []
+    for run in runs:
+        try:
+            looks.append(lease_of(run))
+        except UserError:
+            looks.append(None)  # it is said below
+    return [standing_or_problem(run, first) for run, first in zip(runs, looks, strict=True)]
+
+
+def standing_or_problem(run: Path, first: Look | None = None) -> Standing:
+    """As `standing`, but a run that can't be read stands as damaged, with the problem in words."""
+    try:
+        return standing(run, first)
+    except UserError as error:
+        here = holder_of_lock(run)
+        empty = _standing(run, {}, LedgerView(()), None if here is None else Driver(here))
+        return replace(empty, state="damaged", problem=str(error), next="restore the folder from a copy")
+
+
+def _standing(run: Path, described: Mapping[str, Any], view: LedgerView, driver: Driver | None) -> Standing:
+    inner = described.get("config")
+    config = cast(Mapping[str, Any], inner) if isinstance(inner, dict) else {}
+    wall = _number(view.notes.get("wall"))
+    searched = [trial.job.generation for trial in view.complete if trial.job.kind != "final"]
+    best = view.final or view.best
+    result = best.result if best is not None else None
+    if driver is not None and driver.silent and view.final is not None:
+        driver = None  # it died at the very end, or freed nothing
+    state = "finished" if view.final is not None else "stopped"
+    if driver is not None:
+        state = "silent" if driver.silent else "running"
+    kept = _checkpoints(run)
+    missing = len(view.missing(entry.name for entry in kept))
+    policy = _text(config.get("policy")) or ""
+    going_on = f"nas resume {run}" + (f" --policy {policy}" if ":" in policy else "")
+    following = {
+        "running": f"nas status {run}",
+        "finished": f"nas export {run} --to DIR",
+        "stopped": going_on,
+        "silent": going_on,
+    }
+    if missing and driver is None:
+        following[state] = f"nas fsck {run} --repair"
+    return Standing(
+        run=str(run),
+        state=state,
+        space=_text(config.get("space")),
+        data=_text(config.get("data")),
+        seed=_number(config.get("seed")),
+        generation=max(searched, default=None),
+        generations=_number(config.get("generations")),
+        budget=_number(config.get("budget")),
+        complete=len(view.complete),
+        failed=sum(trial.state == "failed" for trial in view.trials),
+        running=sum(trial.state == "running" for trial in view.trials),
+        best_trial=best.key if best is not None else None,
+        best_moves=best.job.moves if best is not None else None,
+        best_val_accuracy=result.scores.get("val_accuracy") if result is not None else None,
+        best_val_loss=result.scores.get("val_loss") if result is not None else None,
+        best_params=result.params if result is not None else None,
+        test_accuracy=result.scores.get("test_accuracy") if result is not None else None,
+        seconds=wall,
+        overhead=None if wall is None else overhead(view, wall),
+        disk_bytes=disk_bytes(run),
+        keep=_text(config.get("keep")) or "all",
+        checkpoints=len(kept),
+        checkpoint_bytes=sum(disk_bytes(entry) for entry in kept),
+        removed=len(view.dropped - {entry.name for entry in kept}),
+        digest=view.digest if view.trials else None,
+        driver=None if driver is None else driver.name,
+        command=_text(described.get("command")),
+        problem=_lacking(missing, len(view.checkpoints)) if missing else None,
+        next=following[state],
+        front=front_of_run(view, config),
+        until=None if driver is None else driver.until,
+    )
+
+
+def _lacking(missing: int, all_told: int) -> str:
+    return (
+        f"{missing} of {all_told} checkpoints are not in this folder: lost, or never in this copy of the run"
+    )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _number(value: object) -> Any:
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None

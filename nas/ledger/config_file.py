@@ -1,0 +1,120 @@
+"""RUN/config.json: the configuration a run was made with, and the versions that made it."""
+
+import json
+import platform
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, cast
+
+from nas.base.errors import RunError, UserError
+from nas.ledger.files import (
+    MAX_CONFIG_BYTES,
+    atomic_write,
+    canonical_json,
+    parse_json,
+    read_bounded,
+    sha256,
+    sha256_file,
+)
+
+FORMAT = 1
+FILE = "config.json"
+DECIDING = (
+    "morphs", "search_spaces", "nas/base/seeds.py", "nas/config/training.py", "nas/data", "nas/execute/task.py",
+    "nas/policies", "nas/run/final_training.py", "nas/run/plan.py", "nas/train",
+)  # fmt: skip
+PACKAGES = ("morph-nas", "torch", "numpy", "networkx", "optuna", "sqlalchemy", "safetensors")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """config: as given to `Ledger.create`. versions: of Python and of the packages that decide outcomes.
+
+    run: a name that no other run has, which its ledger has as well; None: made by a version that gave none.
+    """
+
+    config: Mapping[str, Any]
+    versions: Mapping[str, str]
+    run: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the configuration; versions are left out."""
+        return sha256(canonical_json(dict(self.config)))
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], within: str = "") -> tuple[str, ...]:
+    """What differs between two configurations, in words: "train.lr was 0.1 and is 0.2"."""
+    found: list[str] = []
+    for name in sorted(before.keys() | now.keys()):
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            inner = cast(dict[str, Any], old), cast(dict[str, Any], new)
+            found += differences(*inner, "" if name == "config" else f"{within}{name}.")
+        elif old != new:
+            found.append(f"{within}{name} was {json.dumps(old)} and is {json.dumps(new)}")
+    return tuple(found)
+
+
+def current_versions() -> dict[str, str]:
+    """The versions this process runs, that of our own code by its content: an installation may be a working tree."""
+    found = {"python": platform.python_version(), "machine": platform.machine(), "sources": sources()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def sources(root: Path = Path(__file__).parents[2]) -> str:
+    """The beginning of a SHA-256 of the code below `root` that decides what a search comes to: DECIDING, file by file.
+
+    Raises FileNotFoundError when one of these places is not there: a file was renamed, and its new name not listed.
+    """
+    hashes: dict[str, str] = {}
+    for place in (root / name for name in DECIDING):
+        files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
+        hashes |= {file.relative_to(root).as_posix(): sha256_file(file) for file in files}
+    return sha256(canonical_json(hashes))[:12]
+
+
+def write_config(run: Path, config: Mapping[str, Any]) -> RunConfig:
+    """Write RUN/config.json, whole or not at all. Raises UserError for a configuration that is no JSON."""
+    made = RunConfig(dict(config), current_versions(), secrets.token_hex(16))
+    document = {"format": FORMAT, "config": made.config, "versions": made.versions, "run": made.run}
+    try:
+        text = canonical_json(document)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"configuration: it is not JSON ({error}); use text, numbers, lists and mappings"
+        ) from None
+    if len(text) > MAX_CONFIG_BYTES or parse_json(text) != document:
+        raise UserError("configuration: it doesn't read back as itself; use text keys, lists and no tuples")
+    atomic_write(run / FILE, text.encode())
+    return made
+
+
+def read_config(run: Path) -> RunConfig:
+    """The configuration of a run. Raises RunError when it can't be read."""
+    path = run / FILE
+    remedy = "restore it from a copy or start a new run"
+    try:
+        document = parse_json(read_bounded(path, MAX_CONFIG_BYTES))
+    except FileNotFoundError:
+        raise RunError(f"{run} is no run: {FILE} is missing; give the folder of a run") from None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} can't be read ({error}); {remedy}") from None
+    known = cast(dict[str, Any], document) if isinstance(document, dict) else {}
+    config: Any = known.get("config")
+    versions: Any = known.get("versions")
+    name: Any = known.get("run")
+    if known.get("format") != FORMAT or not isinstance(config, dict) or not isinstance(versions, dict):
+        raise RunError(f"{path} is no configuration of format {FORMAT}; {remedy}")
+    if name is not None and not (isinstance(name, str) and re.fullmatch("[0-9a-f]{32}", name)):
+        raise RunError(f'{path}: "run" is no name of a run; {remedy}')  # it becomes a folder's name
+    return RunConfig(cast(dict[str, Any], config), cast(dict[str, str], versions), name)

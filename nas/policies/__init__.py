@@ -1,0 +1,1 @@
+"""Search policies and move samplers: pure functions of the ledger's view."""

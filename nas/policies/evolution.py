@@ -1,0 +1,69 @@
+"""Regularised evolution after Real, Aggarwal, Huang and Le (arXiv 1802.01548, algorithm 1), without a barrier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import ClassVar
+
+from nas.base.seeds import derive
+from nas.ledger import LedgerView, TrialRecord
+from nas.ledger.view import rank
+from nas.policies.policy import Criterion, Proposal, best_of_all, birth, searched
+from nas.policies.sampling import MoveSampler
+
+ATTEMPTS = 20  # draws for a child that is not in the ledger yet
+
+
+@dataclass(frozen=True)
+class Evolution:
+    """Steady state: whenever a worker is free, one child of the winner of a tournament in the population.
+
+    The population is the `population` youngest trials that ended well, by birth: the old die however good they
+    are, so that one lucky score does not rule for ever. A tournament takes `tournament` of them at random. `wave`
+    births are called a generation; with `train_on` the first of each is the winner unchanged, which trains
+    on as any child does. What is proposed depends on which trials have ended, hence on the order of
+    completions: the ledger records it.
+    """
+
+    sampler: MoveSampler
+    wave: int
+    moves_per_child: int
+    population: int = 20
+    tournament: int = 5
+    train_on: bool = True
+    select: Criterion = "accuracy"
+    generational: ClassVar[bool] = False
+
+    def incumbent(self, view: LedgerView) -> TrialRecord:
+        """The best of all trials, dead or alive."""
+        return best_of_all(view, self.select)
+
+    def possible_parents(self, view: LedgerView) -> Sequence[TrialRecord]:
+        """The population: the dead don't come back."""
+        return searched(view)[-self.population :]
+
+    def propose(self, view: LedgerView, seed: int) -> Sequence[Proposal]:
+        """One child; never empty while a legal move leads somewhere new."""
+        generation, slot = birth(view, self.wave)
+        draw = Random(derive(seed, generation, slot, "parent"))
+        seen = {record.job.graph for record in view.trials}
+        for attempt in range(ATTEMPTS):
+            parent = self.winner(view, draw)
+            if self.train_on and slot == 0:
+                return (Proposal(generation, slot, parent.key, "", parent.job.graph),)
+            found = self.sampler.draw(
+                view, parent, self.moves_per_child, derive(seed, generation, slot, attempt), seen
+            )
+            if found is not None and found.graph not in seen:
+                return (Proposal(generation, slot, parent.key, found.moves, found.graph, found.extra),)
+        return ()
+
+    def winner(self, view: LedgerView, draw: Random) -> TrialRecord:
+        """The best of `tournament` random members of the population."""
+        alive = searched(view)[-self.population :]
+        return max(
+            draw.sample(alive, min(self.tournament, len(alive))),
+            key=lambda record: rank(record, self.select),
+        )

@@ -1,0 +1,75 @@
+"""The front of accuracy against a cost: what a search for both has found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nas.ledger.types import TrialRecord
+from nas.ledger.view import LedgerView, rank, score
+
+LATENCY = "latency"  # the note that keeps what ops took
+
+
+@dataclass(frozen=True)
+class FrontPoint:
+    """A trial on the front. cost: of one image, in the unit of the front's objective; latency in seconds."""
+
+    trial: str
+    val_accuracy: float
+    cost: float
+    params: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class Front:
+    """The front of a run, cheapest first. objective: params, macs or latency."""
+
+    objective: str
+    points: tuple[FrontPoint, ...]
+
+
+def front(
+    view: LedgerView, price: Callable[[TrialRecord], float], select: str = "accuracy"
+) -> tuple[TrialRecord, ...]:
+    """The trials of the search that no other equals or betters in `select` and in `price`, cheapest first; of equals
+    the earlier.
+    """
+    best = -math.inf
+    found: list[TrialRecord] = []
+    searched = [record for record in view.complete if record.job.kind != "final"]
+    worth = {record.key: (price(record), -rank(record, select)[0]) for record in searched}
+    for record in sorted(searched, key=lambda record: worth[record.key]):
+        if -worth[record.key][1] > best:
+            best = -worth[record.key][1]
+            found.append(record)
+    return tuple(found)
+
+
+def front_of_run(view: LedgerView, config: Mapping[str, Any]) -> Front | None:
+    """The front of a run of that configuration; None where it searches for accuracy alone, or has no trial yet."""
+    objective = config.get("objective", "params")
+    price = _price(view, objective)
+    if config.get("policy") != "pareto" or price is None or not view.complete:
+        return None
+    points: list[FrontPoint] = []
+    for record in front(view, price, view.notes.get("select", "accuracy")):
+        assert record.result is not None
+        facts = score(record), price(record), record.result.params, record.result.macs
+        points.append(FrontPoint(record.key, *facts))
+    return Front(str(objective), tuple(points))
+
+
+def _price(view: LedgerView, objective: object) -> Callable[[TrialRecord], float] | None:
+    if objective == "latency" and view.notes.get(LATENCY):
+        from nas.policies.latency_table import table_from  # imports torch, which other runs need not wait for
+
+        table = table_from(view.notes[LATENCY])
+        return lambda record: table.seconds(record.job.graph)
+    if objective in ("params", "macs"):
+        name = str(objective)
+        return lambda record: float(getattr(record.result, name))
+    return None

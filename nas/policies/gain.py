@@ -1,0 +1,33 @@
+"""What trials earned: their scores with what they would have come to without their moves taken off."""
+
+from __future__ import annotations
+
+from nas.ledger import LedgerView, TrialRecord
+from nas.policies.policy import Criterion
+
+
+def value(record: TrialRecord, select: Criterion) -> float:
+    """What the search maximises: the validation accuracy, or the validation loss with its sign turned."""
+    assert record.result is not None
+    scores = record.result.scores
+    return -scores["val_loss"] if select == "loss" else scores["val_accuracy"]
+
+
+def earned(view: LedgerView, select: Criterion) -> dict[str, float]:
+    """For each complete child the value over that of its unchanged parent, trained as long in the same generation;
+    over the parent itself where there is no such rival.
+    """
+    complete = {record.key: record for record in view.complete}
+    rivals = {
+        (r.job.generation, r.job.parent, r.job.extra.get("rung", 0)): r
+        for r in complete.values()
+        if r.job.kind == "parent"
+    }
+    found: dict[str, float] = {}
+    for key, record in complete.items():
+        job = record.job
+        place = (job.generation, job.parent, job.extra.get("rung", 0))
+        rival = rivals.get(place) or complete.get(job.parent or "")
+        if job.kind == "child" and job.moves and rival is not None:
+            found[key] = value(record, select) - value(rival, select)
+    return found

@@ -1,0 +1,117 @@
+"""Hill climbing after Elsken, Metzen and Hutter (arXiv 1711.04528, algorithm 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from nas.base.seeds import derive
+from nas.ledger import LedgerView, TrialRecord
+from nas.ledger.view import rank
+from nas.policies.policy import Criterion, Proposal, searched
+from nas.policies.sampling import MoveSampler
+
+ATTEMPTS = 20  # draws for a child that equals no other competitor
+
+
+@dataclass(frozen=True)
+class HillClimb:
+    """From the best network of the last generation, `children` children by `moves_per_child` random moves each.
+
+    The unchanged parent is slot 0 of every generation, so that growth wins only when it pays for itself. The best
+    is the one of the highest validation accuracy, or of the lowest validation loss (`select`): on a few hundred
+    images accuracy ties where the loss still tells networks apart.
+
+    rungs: with more than one, siblings are halved among themselves (successive halving, Jamieson and Talwalkar,
+    arXiv 1502.07943): all train the first part of their allotment, the better half goes on for as long again,
+    and so on; those of the last rung have trained their whole allotment. A competitor of rung r is a trial of
+    its own, r x (children + 1) slots further on, whose parent is its trial of the rung before.
+    """
+
+    sampler: MoveSampler
+    children: int
+    moves_per_child: int
+    select: Criterion = "accuracy"
+    rungs: int = 1
+    generational: ClassVar[bool] = True
+
+    def incumbent(self, view: LedgerView) -> TrialRecord:
+        """The best of the last rung of the last generation that has one: others trained longer or less."""
+        last = max(record.job.generation for record in searched(view))
+        rivals = [record for record in searched(view) if record.job.generation == last]
+        return self._ranked(rivals)[0]
+
+    def possible_parents(self, view: LedgerView) -> Sequence[TrialRecord]:
+        """The incumbent alone."""
+        return (self.incumbent(view),)
+
+    def propose(self, view: LedgerView, seed: int) -> Sequence[Proposal]:
+        """The next rung or generation once the last has ended; before that what is missing of one cut short."""
+        trials = [record for record in view.trials if record.job.kind != "final"]
+        last = max(record.job.generation for record in trials)
+        begun = [record for record in trials if record.job.generation == last]
+        if last > 0 and self._rung(begun[-1]) == 0 and len(begun) <= self.children:
+            missing = self._missing(view, last, seed)
+            if missing:
+                return missing
+        if any(record.state == "running" for record in begun):
+            return self._next_rung(begun, self._rung(begun[-1])) if last > 0 else ()
+        if last > 0 and (following := self._next_rung(begun, self._rung(begun[-1]) + 1)):
+            return following
+        return self._missing(view, last + 1, seed)
+
+    def _rung(self, record: TrialRecord) -> int:
+        return record.job.slot // (self.children + 1)
+
+    def _ranked(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
+        """The complete ones of the last rung that has one, best first."""
+        ended = [record for record in records if record.state == "complete"]
+        last = max((self._rung(record) for record in ended), default=0)
+        rivals = [record for record in ended if self._rung(record) == last]
+        return sorted(rivals, key=lambda record: rank(record, self.select), reverse=True)
+
+    def _next_rung(self, begun: Sequence[TrialRecord], rung: int) -> Sequence[Proposal]:
+        """Those who climb to `rung` of a generation, where it has one, without those that are in the ledger."""
+        if rung == 0 or rung >= self.rungs:
+            return ()
+        before = self._ranked([record for record in begun if self._rung(record) == rung - 1])
+        best = sorted(before[: -(-len(before) // 2)], key=lambda record: record.job.slot)
+        there = {record.key for record in begun}
+        proposals = [
+            Proposal(
+                record.job.generation, record.job.slot + self.children + 1, record.key, "", record.job.graph,
+                share=(self._reached(rung - 1), self._reached(rung)),
+            )
+            for record in best
+        ]  # fmt: skip
+        return [proposal for proposal in proposals if proposal.key not in there]
+
+    def _reached(self, rung: int) -> float:
+        """The share of the allotment that is trained at the end of `rung`."""
+        return 2.0 ** (rung + 1 - self.rungs)
+
+    def _missing(self, view: LedgerView, generation: int, seed: int) -> Sequence[Proposal]:
+        """The competitors of `generation`, decided from those before it, without those that are in the ledger."""
+        before = LedgerView(tuple(record for record in view.trials if record.job.generation < generation))
+        there = {record.key for record in view.generation(generation)}
+        return tuple(p for p in self.competitors(before, generation, seed) if p.key not in there)
+
+    def competitors(self, view: LedgerView, generation: int, seed: int) -> Sequence[Proposal]:
+        """The parent and its children; children that equal another competitor are not tried twice."""
+        parent = self.incumbent(view)
+        share = (0.0, self._reached(0))
+        proposals = [Proposal(generation, 0, parent.key, "", parent.job.graph, share=share)]
+        seen = {parent.job.graph}
+        for slot in range(1, self.children + 1):
+            for attempt in range(ATTEMPTS):
+                found = self.sampler.draw(
+                    view, parent, self.moves_per_child, derive(seed, generation, slot, attempt), seen
+                )
+                if found is not None and found.graph not in seen:
+                    seen.add(found.graph)
+                    proposals.append(
+                        Proposal(generation, slot, parent.key, found.moves, found.graph, found.extra, share)
+                    )
+                    break
+        return proposals if len(proposals) > 1 else ()

@@ -1,0 +1,175 @@
+"""How long a network takes, from a table of what its ops take: measured once, kept in the run."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from math import prod
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import morphs
+from morphs import ArchGraph, graph_from_json
+from morphs.graph.arch import Node
+from morphs.graph.ops import Input, Output
+from nas.policies.sampling import Neighbourhood, random_move
+
+Floats = NDArray[np.float64]
+Size = tuple[float, float, float]  # 1, multiply-adds, numbers read and written
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One op on inputs of one shape. seconds: for one image, in eval mode."""
+
+    kind: str
+    size: Size
+    seconds: float
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """What ops take, by their text and the shapes of their inputs."""
+
+    entries: Mapping[str, Entry]
+
+    def seconds(self, graph: str) -> float:
+        """What the network of this text takes: the sum over its ops. An op that was not measured is put on the line
+        through those of its kind.
+        """
+        if graph not in self._known:
+            self._known[graph] = sum(self._op(*op) for op in _ops(graph_from_json(graph)))
+        return self._known[graph]
+
+    def _op(self, key: str, kind: str, size: Size) -> float:
+        known = self.entries.get(key)
+        if known is not None:
+            return known.seconds
+        line = self._lines.get(kind, self._lines[""])
+        return max(1e-9, float(np.dot(line, size)))
+
+    @cached_property
+    def _known(self) -> dict[str, float]:
+        """Every decision asks for that of all trials."""
+        return {}
+
+    @cached_property
+    def _lines(self) -> dict[str, Any]:
+        """For each kind, and for all ops under "", seconds as a linear function of size."""
+        kinds = {entry.kind for entry in self.entries.values()}
+        return {kind: self._line(kind) for kind in (*kinds, "")}
+
+    def _line(self, kind: str) -> Any:
+        told = [entry for entry in self.entries.values() if kind in ("", entry.kind)]
+        return line_through(
+            np.array([entry.size for entry in told]), np.array([entry.seconds for entry in told])
+        )
+
+    def to_json(self) -> dict[str, list[Any]]:
+        """As a note of the ledger."""
+        return {key: [entry.kind, list(entry.size), entry.seconds] for key, entry in self.entries.items()}
+
+
+def line_through(sizes: Floats, seconds: Floats) -> Floats:
+    """Coefficients [3], none below 0, of seconds [N] in sizes [N, 3]: least squares of the relative errors.
+
+    Without that bound measurements that scatter make a larger op cheaper, or one that was not measured free, which a
+    search would find. Exact: the best bounded answer is the best unbounded one of some columns, the others 0. Of equals
+    the one of the last columns: an op of which one size is known takes longer in proportion.
+    """
+    rows = sizes / seconds[:, None]
+    best, least = np.zeros(rows.shape[1]), math.inf
+    for count in range(1, rows.shape[1] + 1):
+        for columns in combinations(reversed(range(rows.shape[1])), count):
+            some = rows[:, columns]
+            scale = np.maximum(some.max(axis=0), 1e-300)
+            found = np.linalg.lstsq(some / scale, np.ones(len(some)), rcond=None)[0] / scale
+            error = float(((some @ found - 1) ** 2).sum())
+            if (found >= 0).all() and error < least - 1e-12:
+                best, least = np.zeros(rows.shape[1]), error
+                best[list(columns)] = found
+    return best
+
+
+def table_from(document: Mapping[str, Any]) -> LatencyTable:
+    """The table of `LatencyTable.to_json`."""
+    return LatencyTable(
+        {str(key): Entry(str(kind), (1.0, float(size[1]), float(size[2])), max(1e-9, float(seconds)))
+         for key, (kind, size, seconds) in document.items()}
+    )  # fmt: skip
+
+
+def measure(
+    seed: str,
+    moves: Neighbourhood,
+    device: str = "cpu",
+    walks: int = 6,
+    length: int = 8,
+    repeats: int = 15,
+) -> LatencyTable:
+    """A table of the ops that random walks from the network `seed` come upon, measured in this process on `device`.
+
+    One image at a time, the number of threads as it is set. repeats: of which the median counts.
+    """
+    entries: dict[str, Entry] = {}
+    for graph in _walked(seed, moves, walks, length):
+        arch = graph_from_json(graph)
+        for node, (key, kind, size) in zip(_nodes(arch), _ops(arch), strict=True):
+            if key not in entries:
+                entries[key] = Entry(kind, size, _time(arch, node, device, repeats))
+    return LatencyTable(entries)
+
+
+def _walked(seed: str, moves: Neighbourhood, walks: int, length: int) -> Iterator[str]:
+    yield seed
+    for walk in range(walks):
+        draw, graph = random.Random(walk), seed
+        for _ in range(length):
+            step = random_move(moves, graph, draw)
+            if step is None:
+                break
+            graph = step[1]
+            yield graph
+
+
+def _nodes(graph: ArchGraph) -> list[Node]:
+    return [node for node in graph if not isinstance(node.op, Input | Output)]
+
+
+def _ops(graph: ArchGraph) -> list[tuple[str, str, Size]]:
+    """For each op its key in the table, its kind and its size."""
+    found: list[tuple[str, str, Size]] = []
+    for node in _nodes(graph):
+        shapes = graph.input_shapes(node.name)
+        moved = sum(map(prod, shapes)) + prod(graph.shape(node.name))
+        size = (1.0, float(node.op.macs(shapes)), float(moved))
+        found.append((f"{node.op!r} {list(shapes)}", node.op.kind, size))
+    return found
+
+
+def _time(graph: ArchGraph, node: Node, device: str, repeats: int) -> float:
+    """Median seconds of one op alone, on random inputs."""
+    shapes = graph.input_shapes(node.name)
+    names = [f"in{place}" for place in range(len(shapes))]
+    inputs = [Node(name, Input(tuple(shape))) for name, shape in zip(names, shapes, strict=True)]
+    alone = ArchGraph((*inputs, Node("op", node.op, tuple(names)), Node("out", Output(), ("op",))))
+    module = morphs.init(alone).to_torch().eval().to(device)
+    x = [torch.rand(1, *shape, device=device) for shape in shapes]
+    wait = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
+    laps: list[float] = []
+    with torch.inference_mode():
+        for _ in range(repeats + 3):
+            began = time.perf_counter()
+            module(*x)
+            wait()
+            laps.append(time.perf_counter() - began)
+    return median(laps[3:])

@@ -1,0 +1,86 @@
+"""Local search from several starts, after White, Nolen and Savani (arXiv 2005.02960)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import ClassVar
+
+from nas.base.seeds import derive
+from nas.ledger import LedgerView, TrialRecord
+from nas.ledger.view import rank
+from nas.policies.policy import Criterion, Proposal, best_of_all, birth, searched
+from nas.policies.sampling import MoveSampler, Uniform
+
+ATTEMPTS = 20  # draws for a child that is not in the ledger yet
+CLIMB = "climb"  # where a job keeps the number of its climb
+
+
+@dataclass(frozen=True)
+class LocalSearch:
+    """Climbs, one after the other, each from where random moves lead; a local optimum ends no more than its climb.
+
+    A climb begins with `scatter` children of the seed network by `kick` random moves each. Then every child
+    grows from one of the climb's `parents` best, by moves that `sampler` draws from what this climb told: a
+    predictor that knew the others would lead back to where they ended. A climb is over when the last
+    `patience` children did not better it. Without a barrier, as evolution; so the order of completions matters.
+    """
+
+    sampler: MoveSampler
+    scatterer: Uniform
+    wave: int
+    moves_per_child: int
+    kick: int = 4
+    scatter: int = 10
+    parents: int = 10
+    patience: int = 20
+    select: Criterion = "accuracy"
+    generational: ClassVar[bool] = False
+
+    def incumbent(self, view: LedgerView) -> TrialRecord:
+        """The best of all climbs."""
+        return best_of_all(view, self.select)
+
+    def possible_parents(self, view: LedgerView) -> Sequence[TrialRecord]:
+        """The seed network, and the best of the climb in hand."""
+        number = max((int(r.job.extra.get(CLIMB, 0)) for r in view.trials), default=0)
+        climb = [r for r in searched(view) if r.job.extra.get(CLIMB) == number]
+        best = sorted(climb, key=lambda record: rank(record, self.select), reverse=True)
+        return (*(r for r in view.complete if r.job.kind == "seed"), *best[: self.parents])
+
+    def propose(self, view: LedgerView, seed: int) -> Sequence[Proposal]:
+        """One child."""
+        generation, slot = birth(view, self.wave)
+        draw = Random(derive(seed, generation, slot, "parent"))
+        number = max((int(r.job.extra.get(CLIMB, 0)) for r in view.trials), default=0)
+        climb = [r for r in view.trials if r.job.extra.get(CLIMB) == number]
+        if self._over(climb):
+            number, climb = number + 1, []
+        root = next(record for record in view.complete if record.job.kind == "seed")
+        scattering = len(climb) < self.scatter
+        best = sorted(
+            searched(LedgerView(tuple(climb))), key=lambda record: rank(record, self.select), reverse=True
+        )[: self.parents]
+        taken = {record.job.graph for record in view.trials}
+        for attempt in range(2 * ATTEMPTS):
+            if attempt == ATTEMPTS:  # nothing new lies near: elsewhere, then
+                number, scattering = number + (not scattering), True
+            at = derive(seed, generation, slot, attempt)
+            if scattering or not best:
+                parent, found = root, self.scatterer.draw(view, root, self.kick, at)
+            else:
+                parent = draw.choice(best)
+                found = self.sampler.draw(LedgerView(tuple(climb)), parent, self.moves_per_child, at, taken)
+            if found is not None and found.graph not in taken:
+                extra = {**found.extra, CLIMB: number}
+                return (Proposal(generation, slot, parent.key, found.moves, found.graph, extra),)
+        return ()
+
+    def _over(self, climb: Sequence[TrialRecord]) -> bool:
+        """Whether the last `patience` children that ended did not better the climb."""
+        ended = searched(LedgerView(tuple(climb)))
+        if len(ended) < self.scatter + self.patience:
+            return False
+        best = max(ended, key=lambda record: rank(record, self.select))
+        return best not in ended[-self.patience :]

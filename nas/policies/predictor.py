@@ -1,0 +1,114 @@
+"""Moves chosen by what they lead to: a Gaussian process over architectures, fitted to the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from random import Random
+from statistics import NormalDist
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nas.base.machine import threads
+from nas.base.seeds import derive
+from nas.ledger import LedgerView, TrialRecord
+from nas.policies.gain import value
+from nas.policies.policy import Criterion, searched
+from nas.policies.sampling import Draw, MoveSampler
+
+Floats = NDArray[np.float64]
+Tokens = Callable[[str], Sequence[str]]  # what an architecture (`Job.graph`) is made of
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Draws `pool` children from `base` and takes the one of which a Gaussian process expects most.
+
+    An architecture is the set of its tokens; two are as alike as the share of tokens they have in common
+    (Tanimoto's kernel, which has nothing to tune). Scores enter as normal scores of their ranks, so that neither
+    their scale nor a few collapsed networks matter; `noise` is their variance about the process. Children are by
+    chains of 1 to the given number of moves. Below `startup` complete trials the first child drawn is taken.
+    """
+
+    base: MoveSampler
+    tokens: Tokens
+    select: Criterion = "accuracy"
+    pool: int = 30
+    startup: int = 5
+    noise: float = 0.1
+
+    def draw(
+        self,
+        view: LedgerView,
+        parent: TrialRecord,
+        length: int,
+        seed: int,
+        taken: Collection[str] = frozenset(),
+    ) -> Draw | None:
+        """See MoveSampler."""
+        known = searched(view)
+        size = self.pool if len(known) >= self.startup else 1
+        pool = self._pool(view, parent, length, seed, size)
+        fresh = [drawn for drawn in pool if drawn.graph not in taken]
+        if len(fresh) < 2:
+            return (fresh or pool or [None])[0]
+        expected = predict(
+            [self.tokens(record.job.graph) for record in known],
+            normal_scores([value(record, self.select) for record in known]),
+            [self.tokens(child.graph) for child in fresh],
+            self.noise,
+        )
+        return fresh[int(np.argmax(expected))]
+
+    def _pool(
+        self, view: LedgerView, parent: TrialRecord, length: int, seed: int, size: int
+    ) -> Sequence[Draw]:
+        """Up to `size` different children."""
+        lengths = Random(derive(seed, "lengths"))
+        found: dict[str, Draw] = {}
+        for attempt in range(size):
+            drawn = self.base.draw(view, parent, lengths.randint(1, length), derive(seed, "pool", attempt))
+            if drawn is not None:
+                found.setdefault(drawn.graph, drawn)
+        return list(found.values())
+
+
+def predict(
+    known: Sequence[Sequence[str]], scores: Floats, asked: Sequence[Sequence[str]], noise: float
+) -> Floats:
+    """What is expected [M] of `asked`, given the scores [N] of `known`: the posterior mean of a Gaussian process with
+    Tanimoto's kernel (Rasmussen and Williams, Gaussian Processes for Machine Learning, equation 2.23).
+    """
+    alike = tanimoto([*known, *asked])
+    count = len(known)
+    # By torch, which can be told to use one thread: the last bits of NumPy's answer depend on OMP_NUM_THREADS from
+    # a hundred trials on, and with them which of two like children is drawn.
+    with threads(1):
+        among = torch.from_numpy(alike[:count, :count] + noise * np.eye(count))
+        weights = torch.linalg.solve(among, torch.from_numpy(scores))
+        return (torch.from_numpy(alike[count:, :count]) @ weights).numpy()
+
+
+def tanimoto(bags: Sequence[Sequence[str]]) -> Floats:
+    """For each two bags of tokens the number they share over the number there are in either, [N, N]."""
+    names: dict[str, int] = {}
+    rows: list[int] = []
+    columns: list[int] = []
+    for row, bag in enumerate(bags):
+        for token in set(bag):
+            rows.append(row)
+            columns.append(names.setdefault(token, len(names)))
+    has = np.zeros((len(bags), len(names)))
+    has[rows, columns] = 1.0
+    shared = has @ has.T
+    sizes = has.sum(axis=1)
+    return shared / (sizes[:, None] + sizes[None, :] - shared)
+
+
+def normal_scores(values: Sequence[float]) -> Floats:
+    """Each value's rank as the quantile of the standard normal distribution (Blom's scores: rank − 3/8 of N + 1/4)."""
+    ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable")
+    standard = NormalDist()
+    return np.array([standard.inv_cdf((rank + 0.625) / (len(values) + 0.25)) for rank in ranks])

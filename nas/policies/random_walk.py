@@ -1,0 +1,56 @@
+"""Random search: walks by random moves, whatever they score. What every other policy has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from nas.base.seeds import derive
+from nas.ledger import LedgerView, TrialRecord
+from nas.policies.policy import Criterion, Proposal, best_of_all
+from nas.policies.sampling import Uniform
+
+
+@dataclass(frozen=True)
+class RandomWalk:
+    """`walks` walks side by side from the seed network, each step by `moves_per_child` random moves and a training.
+
+    Step g of walk s is the trial g.s. No walk waits for another, none looks at a score, and moves are drawn alike, by
+    no sampler that learns, so the order of completions doesn't matter. A step that failed is passed over; a walk that
+    no legal move leads on from begins again at the seed network.
+    """
+
+    sampler: Uniform
+    walks: int
+    moves_per_child: int
+    select: Criterion = "accuracy"
+    generational: ClassVar[bool] = False
+
+    def incumbent(self, view: LedgerView) -> TrialRecord:
+        """The best of all trials."""
+        return best_of_all(view, self.select)
+
+    def possible_parents(self, view: LedgerView) -> Sequence[TrialRecord]:
+        """Where each walk stands, and where all begin."""
+        steps = {record.job.slot: record for record in view.complete if record.job.kind == "child"}
+        return (*(record for record in view.complete if record.job.kind == "seed"), *steps.values())
+
+    def propose(self, view: LedgerView, seed: int) -> Sequence[Proposal]:
+        """The next step of the walk that is furthest behind, among those at rest."""
+        root = next(record for record in view.complete if record.job.kind == "seed")
+        steps: list[list[TrialRecord]] = [[] for _ in range(self.walks)]
+        for record in view.trials:
+            if record.job.kind == "child":
+                steps[record.job.slot].append(record)
+        resting = [s for s in range(self.walks) if not steps[s] or steps[s][-1].state != "running"]
+        for slot in sorted(resting, key=lambda s: len(steps[s])):
+            generation = len(steps[slot]) + 1
+            last = next((record for record in reversed(steps[slot]) if record.state == "complete"), root)
+            for parent in (last, root):
+                found = self.sampler.draw(
+                    view, parent, self.moves_per_child, derive(seed, generation, slot, 0)
+                )
+                if found is not None:
+                    return (Proposal(generation, slot, parent.key, found.moves, found.graph, found.extra),)
+        return ()

@@ -1,0 +1,135 @@
+"""Which architectures lie next to which: a space's moves, and random chains of them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from morphs import ArchGraph, Limits, Move, graph_from_json
+from nas.base.seeds import derive
+from nas.ledger import LedgerView, TrialRecord
+from search_spaces import Space
+
+Menu = Mapping[str, Sequence[Any]]  # a kind's choices: each choice with its values
+
+
+class Neighbourhood(Protocol):
+    """Architectures and the moves between them. An architecture is its text (`Job.graph`), a move is its text."""
+
+    @property
+    def kinds(self) -> Sequence[tuple[str, Menu]]:
+        """The kinds of move, each with its menu. A kind may be there more than once, with different menus."""
+        ...
+
+    def near(
+        self, graph: str, kind: int, draw: random.Random, choice: Mapping[str, Any] | None = None
+    ) -> Iterator[tuple[str, str]]:
+        """(move, child) for the legal moves of kinds[kind], in random order. choice: keep to these of the menu."""
+        ...
+
+
+@dataclass(frozen=True)
+class SpaceMoves:
+    """The neighbourhood of a search space: its moves, with children that keep `limits`."""
+
+    space: Space
+    limits: Limits
+
+    @property
+    def kinds(self) -> Sequence[tuple[str, Menu]]:
+        """The space's moves."""
+        return tuple((kind.name, menu) for kind, menu in self.space.moves)
+
+    def near(
+        self, graph: str, kind: int, draw: random.Random, choice: Mapping[str, Any] | None = None
+    ) -> Iterator[tuple[str, str]]:
+        """See Neighbourhood. Limits are checked one by one: most callers need the first child only."""
+        parent = graph_from_json(graph)
+        move_class, menu = self.space.moves[kind]
+        chosen = {**menu, **{name: (value,) for name, value in (choice or {}).items()}}
+        sites: list[Move] = list(move_class.sites(parent, None, chosen))
+        draw.shuffle(sites)
+        for move in sites:
+            child = move.reshape(parent)
+            if self.limits.violation(child) is None:
+                yield str(move), child.to_json()
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A drawn child: the chain of moves, what they lead to, and what the sampler wants to remember of its choice."""
+
+    moves: str
+    graph: str
+    extra: Mapping[str, Any]
+
+
+class MoveSampler(Protocol):
+    """Draws children. Reads nothing but its arguments."""
+
+    def draw(
+        self,
+        view: LedgerView,
+        parent: TrialRecord,
+        length: int,
+        seed: int,
+        taken: Collection[str] = frozenset(),
+    ) -> Draw | None:
+        """A child of `parent` by a chain of up to `length` moves; None where no legal move is left.
+
+        view: what to learn from. taken: architectures to avoid where there is a choice; the caller checks.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Draws the kind of move first, among those that have a site, then the site: kinds with many sites are no
+    likelier.
+    """
+
+    neighbourhood: Neighbourhood
+
+    def draw(
+        self,
+        view: LedgerView,
+        parent: TrialRecord,
+        length: int,
+        seed: int,
+        taken: Collection[str] = frozenset(),
+    ) -> Draw | None:
+        """See MoveSampler; `view` and `taken` don't matter."""
+        return random_chain(self.neighbourhood, parent.job.graph, length, seed)
+
+
+def random_chain(neighbourhood: Neighbourhood, graph: str, length: int, seed: int) -> Draw | None:
+    """`length` random legal moves, one after the other, from `graph`. None when none is legal."""
+    draw = random.Random(derive(seed, "moves"))
+    chain: list[str] = []
+    for _ in range(length):
+        step = random_move(neighbourhood, graph, draw)
+        if step is None:
+            break
+        chain.append(step[0])
+        graph = step[1]
+    return Draw("; ".join(chain), graph, {}) if chain else None
+
+
+def random_move(
+    neighbourhood: Neighbourhood, graph: str, draw: random.Random, taken: Collection[str] = frozenset()
+) -> tuple[str, str] | None:
+    """One random legal move of a random kind to none of `taken`, as (move, child)."""
+    kinds = list(range(len(neighbourhood.kinds)))
+    draw.shuffle(kinds)
+    for kind in kinds:
+        for found in neighbourhood.near(graph, kind, draw):
+            if found[1] not in taken:
+                return found
+    return None
+
+
+def graph_of(record: TrialRecord) -> ArchGraph:
+    """The architecture of a trial."""
+    return graph_from_json(record.job.graph)

@@ -1,0 +1,154 @@
+"""Moves chosen by what their kind and size earned: Optuna's tree-structured Parzen estimator."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nas.base.seeds import derive
+from nas.ledger import LedgerView, TrialRecord
+from nas.policies.gain import earned
+from nas.policies.policy import Criterion
+from nas.policies.sampling import Draw, Neighbourhood, random_move
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+    from optuna.trial import Trial
+
+ATTEMPTS = 10  # choices asked for until one fits a site
+CHOICES = "choices"  # where a job keeps what was chosen for each of its moves
+KIND = "kind"
+
+
+@dataclass(frozen=True)
+class TPE:
+    """Asks Optuna's TPE for a kind of move and for each choice of its menu, then takes a random site that fits.
+
+    Each move of a child counts as an observation of its choices with what the child earned over its unchanged
+    parent. The first `startup` observations are drawn uniformly.
+    """
+
+    neighbourhood: Neighbourhood
+    select: Criterion = "accuracy"
+    startup: int = 10
+
+    def draw(
+        self,
+        view: LedgerView,
+        parent: TrialRecord,
+        length: int,
+        seed: int,
+        taken: Collection[str] = frozenset(),
+    ) -> Draw | None:
+        """See MoveSampler."""
+        with _quiet():
+            study = self._study(view, seed)
+            draw = random.Random(derive(seed, "moves"))
+            graph, chain, choices = parent.job.graph, list[str](), list[dict[str, Any]]()
+            for _ in range(length):
+                chosen, found = self._move(study, graph, draw, taken)
+                if found is None:
+                    break
+                chain.append(found[0])
+                choices.append(chosen)
+                graph = found[1]
+        return Draw("; ".join(chain), graph, {CHOICES: choices}) if chain else None
+
+    def _move(
+        self, study: Study, graph: str, draw: random.Random, taken: Collection[str]
+    ) -> tuple[dict[str, Any], tuple[str, str] | None]:
+        """What was chosen, and the move with what it leads to; a uniform move where no choice fits.
+
+        A choice that fits none, or leads to what is taken, is told to this draw's study as the worst of all:
+        unheard-of, it would be asked for again and again. Among the first, uniform draws it counts for nothing.
+        """
+        from optuna.trial import TrialState
+
+        barren: list[dict[str, Any]] = []
+        for _ in range(ATTEMPTS):
+            trial = study.ask()
+            chosen = self._choose(trial)
+            found = None if chosen in barren else self._take(graph, chosen, draw, taken)
+            if found is not None:
+                return chosen, found
+            barren.append(chosen)
+            values = [told.value for told in study.get_trials(deepcopy=False) if told.value is not None]
+            if len(values) < self.startup:
+                study.tell(trial, state=TrialState.FAIL)
+            else:
+                study.tell(trial, min(values))
+        return {}, random_move(self.neighbourhood, graph, draw, taken)
+
+    def _choose(self, trial: Trial) -> dict[str, Any]:
+        """Names of the kind and of the values of its menu. Names, since a value may be a list."""
+        labels = _labels(self.neighbourhood)
+        label = str(trial.suggest_categorical(KIND, list(labels)))
+        menu = self.neighbourhood.kinds[labels[label]][1]
+        values = {
+            name: trial.suggest_categorical(f"{label}.{name}", [str(value) for value in values])
+            for name, values in menu.items()
+            if len(values) > 1
+        }
+        return {KIND: label, **values}
+
+    def _take(
+        self, graph: str, chosen: Mapping[str, Any], draw: random.Random, taken: Collection[str]
+    ) -> tuple[str, str] | None:
+        kind = _labels(self.neighbourhood)[chosen[KIND]]
+        menu = self.neighbourhood.kinds[kind][1]
+        choice = {
+            name: next(value for value in menu[name] if str(value) == chosen[name])
+            for name in menu
+            if name in chosen
+        }
+        near = self.neighbourhood.near(graph, kind, draw, choice)
+        return next((step for step in near if step[1] not in taken), None)
+
+    def _study(self, view: LedgerView, seed: int) -> Study:
+        import optuna
+        from optuna.distributions import BaseDistribution, CategoricalDistribution
+        from optuna.trial import create_trial
+
+        sampler = optuna.samplers.TPESampler(
+            seed=derive(seed, "tpe") % 2**32, n_startup_trials=self.startup, n_ei_candidates=24
+        )
+        study = optuna.create_study(sampler=sampler, direction="maximize")
+        gains, labels = earned(view, self.select), _labels(self.neighbourhood)
+        known = {KIND: list(labels)} | {
+            f"{label}.{name}": [str(value) for value in values]
+            for label, kind in labels.items()
+            for name, values in self.neighbourhood.kinds[kind][1].items()
+        }
+        for key, gain in gains.items():
+            for chosen in view.trial(key).job.extra.get(CHOICES, ()):
+                if chosen:
+                    named = {n if n == KIND else f"{chosen[KIND]}.{n}": v for n, v in chosen.items()}
+                    distributions: dict[str, BaseDistribution] = {
+                        name: CategoricalDistribution(known[name]) for name in named
+                    }
+                    study.add_trial(create_trial(params=named, distributions=distributions, value=gain))
+        return study
+
+
+def _labels(neighbourhood: Neighbourhood) -> dict[str, int]:
+    """A name for each kind of move; a kind that is there more than once is numbered."""
+    found: dict[str, int] = {}
+    for place, (name, _) in enumerate(neighbourhood.kinds):
+        found[name if name not in found else f"{name} {place}"] = place
+    return found
+
+
+@contextmanager
+def _quiet() -> Generator[None]:
+    """Optuna announces each study on stderr."""
+    import optuna
+
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)

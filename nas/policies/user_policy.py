@@ -1,0 +1,155 @@
+"""A policy of the user's own, named on a command line: made, and held to what a policy promises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from morphs import Limits, graph_from_json, parse_chain
+from morphs.errors import MorphError
+from nas.base.errors import UserError
+from nas.base.user_code import resolve_named, where_raised
+from nas.ledger import LedgerView, TrialRecord
+from nas.ledger.files import canonical_json
+from nas.policies.policy import Forgets, Proposal, searched
+from nas.policies.sampling import MoveSampler
+
+if TYPE_CHECKING:
+    from nas.config.run_config import RunConfig
+
+
+@dataclass(frozen=True)
+class OwnPolicy:
+    """A user's policy. What it raises, and what it answers that is no answer, becomes a UserError of one line."""
+
+    name: str
+    policy: Any
+    generational: bool
+    limits: Limits
+
+    def propose(self, view: LedgerView, seed: int) -> Sequence[Proposal]:
+        """What the policy proposes, where all of that can be performed."""
+        answer = self._asked("propose", lambda: self.policy.propose(view, seed))
+        if not isinstance(answer, Sequence) or isinstance(answer, str):
+            raise self._nonsense("propose", f"returned {_kind(answer)}, no list of Proposal")
+        proposals = list[Any](cast("Sequence[Any]", answer))
+        taken = {record.key for record in view.trials}
+        for proposal in proposals:
+            fault = _fault(proposal, view, taken, self.limits)
+            if fault is not None:
+                raise self._nonsense("propose", fault)
+            taken.add(proposal.key)
+        if len({proposal.generation for proposal in proposals}) > 1:
+            raise self._nonsense("propose", "returned proposals of more than one generation")
+        return proposals
+
+    def incumbent(self, view: LedgerView) -> TrialRecord:
+        """The policy's incumbent, where it is a complete trial of the search."""
+        answer = self._asked("incumbent", lambda: self.policy.incumbent(view))
+        if not any(answer is record or answer == record for record in searched(view)):
+            said = f"trial {answer.key}" if isinstance(answer, TrialRecord) else _kind(answer)
+            raise self._nonsense("incumbent", f"returned {said}, no complete trial of the search")
+        return answer
+
+    def possible_parents(self, view: LedgerView) -> Sequence[TrialRecord]:
+        """What the policy says of that, where it does; else every trial."""
+        everyone = searched(view)
+        if not isinstance(self.policy, Forgets):
+            return everyone
+        answer = self._asked("possible_parents", lambda: tuple(self.policy.possible_parents(view)))
+        for record in answer:
+            if record not in everyone:
+                said = f"trial {record.key}" if isinstance(record, TrialRecord) else _kind(record)
+                raise self._nonsense("possible_parents", f"names {said}, no complete trial of the search")
+        return answer
+
+    def _asked(self, what: str, ask: Callable[[], Any]) -> Any:
+        try:
+            return ask()
+        except Exception as error:  # whatever the user's code raises
+            raise self._nonsense(what, f"failed ({where_raised(error)})") from error
+
+    def _nonsense(self, what: str, fact: str) -> UserError:
+        return UserError(f"policy {self.name}: {what} {fact}; mend the policy, then start or resume the run")
+
+
+def own_policy(name: str, config: RunConfig, sampler: MoveSampler, limits: Limits) -> OwnPolicy:
+    """The policy that `package.module:Class`, called with (config, sampler), makes. It runs code, so that only a
+    command may name it. Raises UserError when there is none, or what is made is no policy.
+    """
+    make = resolve_named(name, "--policy", UserError)
+    try:
+        made = make(config, sampler)
+    except Exception as error:
+        raise UserError(
+            f"policy {name}: calling it with (config, sampler) failed ({where_raised(error)}); repair it"
+        ) from error
+    lacking = [what for what in ("propose", "incumbent") if not callable(getattr(made, what, None))]
+    if lacking:
+        raise UserError(f"policy {name}: {_kind(made)} has no method {lacking[0]}; see nas.policies.Policy")
+    generational = getattr(made, "generational", None)
+    if not isinstance(generational, bool):
+        raise UserError(f"policy {name}: generational is {generational!r:.60}; set it to True or False")
+    return OwnPolicy(name, made, generational, limits)
+
+
+def _fault(proposal: Any, view: LedgerView, taken: set[str], limits: Limits) -> str | None:
+    """Why `proposal` can't be performed; None where it can."""
+    if not isinstance(proposal, Proposal):
+        return f"returned {_kind(proposal)} in place of a Proposal"
+    for name, least in (("generation", 1), ("slot", 0)):
+        number: Any = getattr(proposal, name)
+        if type(number) is not int or number < least:
+            return f"returned the {name} {number!r:.60}, no whole number from {least}"
+    where = f"proposed {proposal.key}"
+    if proposal.key in taken:
+        return f"{where}, a place that is taken"
+    parent = next((record for record in searched(view) if record.key == proposal.parent), None)
+    if parent is None:
+        return f"{where} with the parent {proposal.parent!r:.60}, no complete trial of the search"
+    if not isinstance(cast(Any, proposal.extra), Mapping) or not _is_json(proposal.extra):
+        return f"{where} with an extra that is no JSON object"
+    return _fault_of_moves(proposal, parent, limits, where) or _fault_of_share(proposal, parent, where)
+
+
+def _fault_of_moves(proposal: Proposal, parent: TrialRecord, limits: Limits, where: str) -> str | None:
+    try:
+        graph = graph_from_json(parent.job.graph)
+        for move in parse_chain(proposal.moves) if proposal.moves else ():
+            graph = move.reshape(graph)
+        same = graph == graph_from_json(proposal.graph)
+    except MorphError as error:
+        return f"{where}, whose moves or graph are refused ({error})"
+    except Exception as error:  # a value of another type
+        return f"{where}, whose moves or graph are no text of one ({where_raised(error)})"
+    broken = limits.violation(graph) if proposal.moves else None
+    if broken is not None:
+        return f"{where}, which breaks a limit ({broken})"
+    return None if same else f"{where}, whose moves lead from {parent.key} to another graph than it names"
+
+
+def _fault_of_share(proposal: Proposal, parent: TrialRecord, where: str) -> str | None:
+    try:
+        begin, end = proposal.share
+        sound = 0.0 <= begin < end <= 1.0
+    except (TypeError, ValueError):
+        begin, sound = 0.0, False
+    if not sound:
+        return f"{where} with the share {proposal.share!r:.60}; it must be two numbers of 0 to 1 that grow"
+    if begin and parent.result is not None and parent.result.momentum is None:
+        return f"{where} with a share that begins at {begin}, but {parent.key} doesn't stop within a training"
+    return None
+
+
+def _is_json(extra: Mapping[str, Any]) -> bool:
+    try:
+        canonical_json(dict(extra))
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return all(type(key) is str for key in extra)
+
+
+def _kind(value: object) -> str:
+    name = type(value).__name__
+    return "nothing" if value is None else f"an {name}" if name[0] in "aeiouAEIOU" else f"a {name}"

@@ -1,0 +1,27 @@
+"""How long a training step takes here, measured on the real network and data in a second or less."""
+
+from __future__ import annotations
+
+import time
+
+from morphs import ArchGraph, init
+from nas.base import machine
+from nas.data import SearchData
+from nas.train import TrainConfig, train
+
+
+def seconds_per_step(
+    graph: ArchGraph,
+    data: SearchData,
+    config: TrainConfig,
+    device: str = "cpu",
+    threads: int = 1,
+    steps: int = 5,
+) -> float:
+    """Mean wall seconds of a training step of `graph` with `threads` threads. Only for saying what fits a budget."""
+    with machine.threads(threads):
+        module = init(graph).to_torch()
+        train(module, data, steps=1, config=config, seed=0, device=device)
+        start = time.perf_counter()
+        train(module, data, steps=steps, config=config, seed=0, device=device)
+        return (time.perf_counter() - start) / steps

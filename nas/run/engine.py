@@ -1,0 +1,290 @@
+"""The driver of a run: has performed what the plan proposes, and tells what came of it.
+
+One loop serves every policy: while a worker is free the policy is asked what to start, given the ledger. One that
+works in generations answers with all of one, then with nothing until that has ended; one that knows no
+generations answers with the next trial, so that no worker is ever idle.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+from nas.base.errors import NasError, RunError
+from nas.execute import Done, Executor, Progressed
+from nas.inspect.status import overhead
+from nas.ledger import Job, Ledger, LedgerView, Reached, Result
+from nas.run.events import Outcome, Stopped, Watcher
+from nas.run.final_training import final_steps, next_part
+from nas.run.plan import Plan, as_seen, final_job, next_jobs, seed_job
+from nas.run.replay import Replay
+from nas.run.retention import Sweeper
+from nas.train.evaluate import Scores
+
+BARREN = 2  # generations in a row without a single result that end a run: not one bad draw, a cause to mend
+POLL_SECONDS = 0.5
+NOTE_WALL_SECONDS = 10.0  # what a kill may take off the account of wall time
+
+
+@dataclass
+class Engine:
+    """Drives one run from wherever its ledger stands to its end.
+
+    began: when this process began to work on the run, by the monotonic clock. replay: what another run of the same
+    configuration did where that depended on time: with it this one decides the same.
+    """
+
+    plan: Plan
+    run: Path
+    ledger: Ledger
+    watcher: Watcher
+    executor: Executor
+    began: float
+    replay: Replay | None = None
+    _before: float = field(init=False)
+    _noted: float = field(init=False, default=0.0)
+    _open: int | None = field(init=False, default=None)  # the generation that was begun last
+    _sweeper: Sweeper = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._before = wall_of(self.ledger.view())
+        # What is replayed lags behind what has ended: who is dead here may be a parent there.
+        best = self.plan.config.keep_best if self.replay is None else None
+        self._sweeper = Sweeper(self.ledger, self.plan.policy, best, self.plan.config.select)
+
+    def go(self, resumed: bool) -> Outcome:
+        """Everything that is left to do.
+
+        Ctrl-C (KeyboardInterrupt) ends it early, with nothing lost that was told. Raises NasError where there
+        is no outcome: no trial ended, every competitor failed, or the final training did.
+        """
+        stopped: Stopped
+        try:
+            if "select" not in self.ledger.notes:
+                self.ledger.note("select", self.plan.config.select)
+            if not self.plan.policy.generational and "rivals" not in self.ledger.notes:
+                self.ledger.note("rivals", "all")
+            self.watcher.run_opened(self.run, self.plan.config, self.ledger.view(), resumed)
+            self._sweeper.sweep(opening=True)
+            stopped = self._search()
+            self._train_final(stopped)
+        except KeyboardInterrupt:
+            stopped = "interrupted"
+        finally:
+            self.executor.close()
+            self._note_wall()
+        outcome = outcome_of(self.run, self.ledger.view(), stopped)
+        self.watcher.run_finished(outcome)
+        return outcome
+
+    def _search(self) -> Stopped:
+        """Trial after trial, until there is a reason to stop, which is noted: a resumed run keeps to it."""
+        if noted := self.ledger.notes.get("stopped"):
+            return cast(Stopped, noted)
+        flight: dict[int, Job] = {}
+        left = [record for record in self.ledger.view().trials if record.state == "running"]
+        if left:
+            self._begin([record.job for record in left], flight)
+        while True:
+            why = self._fill(flight)
+            if not flight:
+                self._end_generation()
+                self.ledger.note("stopped", why)
+                return why
+            self._collect(flight)
+            if not flight and (self.plan.policy.generational or self._open == 0):
+                self._end_generation()
+
+    def _fill(self, flight: dict[int, Job]) -> Stopped:
+        """Start what the policy proposes while a worker is free; why there is no more of it."""
+        while len(flight) < self.plan.config.workers:
+            view = self.ledger.view()
+            jobs = self._jobs(view)
+            why = self._why_stop(view, jobs) if jobs else "exhausted"
+            if why:
+                return why
+            self._begin(jobs, flight)
+        return "exhausted"
+
+    def _jobs(self, view: LedgerView) -> Sequence[Job]:
+        if not view.complete:
+            if any(record.state == "running" for record in view.trials):
+                return ()
+            return (seed_job(self.plan, len(view.trials)),)
+        seen = self.replay.ended(len(view.trials)) if self.replay else None
+        if seen is not None:
+            if not seen <= {record.key for record in view.trials if record.state != "running"}:
+                return ()
+            view = as_seen(view, seen)
+        return next_jobs(self.plan, view)
+
+    def _end_generation(self) -> None:
+        """Say what came of the generation that was begun last, and whether going on makes sense."""
+        if self._open is None:
+            return
+        view, ended, self._open = self.ledger.view(), self._open, None
+        if view.complete:
+            self.watcher.generation_ended(ended, self.plan.policy.incumbent(view))
+        barren = 0
+        while barren <= ended and not _fertile(view, ended - barren):
+            barren += 1
+        if barren:
+            self._check_barren(ended, barren)
+
+    def _check_barren(self, generation: int, barren: int) -> None:
+        """Raise NasError where going on makes no sense."""
+        failed = [record.reason for record in self.ledger.view().generation(generation) if record.reason]
+        reason = failed[-1] if failed else "unknown"
+        if generation == 0:
+            remedy = f"mend that and try it once more with: nas resume {self.run}"
+            raise NasError(f"search: training the seed network failed: {reason}; {remedy}")
+        if barren >= BARREN:
+            fact = f"every competitor of {barren} generations failed, the last with: {reason}"
+            raise NasError(f"search: {fact}; mend that and go on with: nas resume {self.run}")
+
+    def _why_stop(self, view: LedgerView, jobs: Sequence[Job]) -> Stopped | None:
+        """Whether `jobs` must not begin any more. A generation that was begun is ended."""
+        config, generation = self.plan.config, jobs[0].generation
+        if self.replay is not None:
+            return self.replay.stopped if len(view.trials) >= self.replay.trials else None
+        if self.plan.policy.generational and view.generation(generation):
+            return None
+        if config.generations is not None and generation > config.generations:
+            return "generations"
+        if config.budget is not None and generation > 0:
+            left = config.budget * (1 - config.final_share) - self._wall()
+            if left < self._seconds_for(view, len(jobs)):
+                return "budget"
+        return None
+
+    def _seconds_for(self, view: LedgerView, trials: int) -> float:
+        """An estimate for so many trials, and the rungs above them, from the last ones that ended well: all
+        competitors of a rung cost about the same.
+        """
+        last = max(record.job.generation for record in view.complete)
+        rungs: dict[int, list[float]] = {}
+        for record in view.complete:
+            if record.job.generation == last and record.result:
+                rung = int(record.job.extra.get("rung", 0))
+                rungs.setdefault(rung, []).append(_working(record.result.seconds))
+        rounds = {rung: -(-len(told) // self.plan.config.workers) for rung, told in rungs.items()}
+        rounds[0] = -(-trials // self.plan.config.workers)
+        return sum(max(told) * rounds[rung] for rung, told in rungs.items())
+
+    def _begin(self, jobs: Sequence[Job], flight: dict[int, Job]) -> None:
+        """Have `jobs` performed: asked, unless a former process did that, and submitted.
+
+        Those of most steps first, which take longest where all cost the same: so that at a generation's end no worker
+        waits long for the others.
+        """
+        new = jobs[0].generation != self._open
+        if new and jobs[0].kind != "final":
+            self._end_generation()
+            self._open = jobs[0].generation
+        self.watcher.generation_started(jobs[0].generation, jobs)
+        view = self.ledger.view()
+        known = {record.key: record for record in view.trials}
+        for job in sorted(jobs, key=lambda job: -job.steps):
+            record = known.get(job.key)
+            number, asked = (record.number, record.job) if record else (self.ledger.ask(job), job)
+            if self.replay is not None and job.key in self.replay.failed:
+                self.ledger.fail(number, self.replay.failed[job.key])
+                self.watcher.trial_told(self.ledger.view().trial(job.key))
+                continue
+            flight[number] = asked
+            self.executor.submit(number, next_part(self.plan, view, asked, self.ledger.reached(number)))
+        if new:
+            self._sweeper.sweep()
+
+    def _collect(self, flight: dict[int, Job]) -> None:
+        """Wait for trials to end, at least one, and tell what came of them."""
+        before = len(flight)
+        while len(flight) == before:
+            for event in self.executor.poll(POLL_SECONDS):
+                job = flight.get(event.number)
+                if job is None:
+                    continue
+                if isinstance(event, Progressed):
+                    self.watcher.progress(job.key, event.step, event.steps, event.loss)
+                elif isinstance(event.result, Reached):
+                    self.ledger.advance(event.number, event.result)
+                    self._sweeper.sweep()
+                    part = next_part(self.plan, self.ledger.view(), job, event.result)
+                    self.executor.submit(event.number, part)
+                else:
+                    self._tell(event, event.result, job)
+                    del flight[event.number]
+            if self._wall() - self._noted > NOTE_WALL_SECONDS:
+                self._note_wall()
+
+    def _tell(self, event: Done, result: Result | None, job: Job) -> None:
+        if result is not None:
+            self.ledger.tell(event.number, result)
+        elif event.fault:  # left running: it will be run again under its slot and seed
+            raise RunError(f"{event.reason} (then go on with: nas resume {self.run})")
+        else:
+            self.ledger.fail(event.number, event.reason or "it ended without a result")
+        self._note_wall()
+        self.watcher.trial_told(self.ledger.view().trial(job.key))
+
+    def _train_final(self, stopped: Stopped) -> None:
+        """Train the best network on and read the test split, once. A final training that failed is tried anew."""
+        view = self.ledger.view()
+        asked = [record for record in view.trials if record.job.kind == "final"]
+        if asked and asked[-1].state != "failed":
+            job = asked[-1].job
+        else:
+            again = self.replay.final_steps if self.replay else asked[-1].job.steps if asked else None
+            steps = final_steps(self.plan, view, stopped, self._wall()) if again is None else again
+            job = final_job(self.plan, view, steps)
+        flight: dict[int, Job] = {}
+        if not asked or asked[-1].state != "complete":
+            self._begin((job,), flight)
+            while not flight:  # it failed in the run that is replayed, which tried again
+                job = final_job(self.plan, self.ledger.view(), job.steps)
+                self._begin((job,), flight)
+            self._collect(flight)
+        record = self.ledger.view().trial(job.key)
+        if record.state == "failed":
+            remedy = f"try it once more with: nas resume {self.run}"
+            raise NasError(f"search: training the final network failed: {record.reason}; {remedy}")
+        self._sweeper.sweep()
+
+    def _wall(self) -> float:
+        return self._before + time.monotonic() - self.began
+
+    def _note_wall(self) -> None:
+        self._noted = self._wall()
+        self.ledger.note("wall", round(self._noted, 3))
+
+
+def outcome_of(run: Path, view: LedgerView, stopped: Stopped) -> Outcome:
+    """How the run stands. Raises NasError when nothing has come of it yet."""
+    best = view.final or view.best
+    if best is None:
+        raise NasError(f"search: stopped before the first trial ended; go on with: nas resume {run}")
+    test = None
+    if view.final is not None and view.final.result is not None:
+        scores = view.final.result.scores
+        test = Scores(scores["test_accuracy"], scores["test_loss"])
+    wall = wall_of(view)
+    return Outcome(run, view, best, test, wall, overhead(view, wall), stopped)
+
+
+def wall_of(view: LedgerView) -> float:
+    """Wall seconds that drivers have spent on the run, as far as they could note it."""
+    return float(view.notes.get("wall", 0.0))
+
+
+def _working(seconds: object) -> float:
+    """Seconds of a trial's own work."""
+    laps = cast("dict[str, float]", seconds)
+    return sum(value for name, value in laps.items() if not name.startswith("busy_"))
+
+
+def _fertile(view: LedgerView, generation: int) -> bool:
+    """Whether a trial of `generation` ended well, or still may."""
+    return any(record.state != "failed" for record in view.generation(generation))

@@ -1,0 +1,67 @@
+"""The final training: how long it is, and in which parts it is performed, so that a kill costs no more than a part."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from morphs import cost
+from nas.ledger import Job, LedgerView, Reached, TrialRecord
+from nas.policies.sampling import graph_of
+from nas.run.events import Stopped
+from nas.run.plan import Plan
+
+PART_SECONDS = 30.0  # at least, between two checkpoints
+
+
+def final_steps(plan: Plan, view: LedgerView, stopped: Stopped, wall: float) -> int:
+    """`final_share` of all training, or, where the budget ended the search, what is left of that.
+
+    wall: seconds spent so far.
+    """
+    config = plan.config
+    if not config.final_share:
+        return 0
+    fair = round(config.final_share / (1 - config.final_share) * lineage_steps(plan, view))
+    if config.budget is None:
+        return fair
+    best = plan.policy.incumbent(view)
+    assert best.result is not None
+    left = config.budget - wall - 2 * best.result.seconds["evaluate"] - 1.0
+    affordable = max(0, int(0.95 * left / (best.result.seconds["train"] / max(1, best.job.steps))))
+    return affordable if stopped == "budget" else min(fair, affordable)
+
+
+def lineage_steps(plan: Plan, view: LedgerView) -> int:
+    """Steps that cost what the best network's own lineage has cost so far: one allotment for each generation."""
+    best = plan.policy.incumbent(view)
+    records = {record.job.key: record for record in view.complete}
+    at: TrialRecord | None = best
+    spent = 0
+    while at is not None and at.result is not None:
+        spent += at.job.steps * at.result.macs
+        at = records.get(at.job.parent) if at.job.parent else None
+    return round(spent / cost(graph_of(best)).macs)
+
+
+def next_part(plan: Plan, view: LedgerView, job: Job, reached: Reached | None) -> Job:
+    """What to have performed of `job` next: of a final training a part, on from `reached`, of any other job all.
+
+    The parts together come to what the job comes to in one go, bit for bit, however it is divided.
+    """
+    if job.kind != "final":
+        return job
+    stop = _part_steps(plan, view, job) + (reached.step if reached else 0)
+    extra = {**job.extra, **({"until": stop} if stop < job.steps else {})}
+    if reached is None:
+        return replace(job, extra=extra)
+    extra |= {"parent_weights": reached.weights, "momentum": reached.momentum, "since": reached.to_dict()}
+    return replace(job, moves="", extra=extra)
+
+
+def _part_steps(plan: Plan, view: LedgerView, job: Job) -> int:
+    """Whole epochs, so many that they take at least `PART_SECONDS`, at the pace of the network's own trial."""
+    best = view.trial(str(job.parent))
+    epoch = -(-plan.images // plan.config.train.batch_size)
+    pace = best.result.seconds.get("train", 0.0) / max(1, best.job.steps) if best.result else 0.0
+    return epoch * max(1, math.ceil(PART_SECONDS / (epoch * pace))) if pace > 0 else epoch

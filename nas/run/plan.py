@@ -1,0 +1,162 @@
+"""From the ledger's view to the next jobs: pure functions, so that a resumed run decides the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from morphs import ArchGraph, Limits, Preserves, cost, graph_from_json, parse_chain
+from morphs.errors import MorphError
+from nas.base.errors import UserError
+from nas.base.seeds import derive
+from nas.config.run_config import RunConfig
+from nas.data import SearchData
+from nas.ledger import Job, LedgerView, TrialRecord
+from nas.policies.choose import make_policy
+from nas.policies.policy import Policy, Proposal
+from nas.policies.sampling import graph_of
+from nas.train import steps_for
+from search_spaces import SPACES, Space
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run does, apart from when: its configuration bound to a space, a policy and the size of its data."""
+
+    config: RunConfig
+    space: Space
+    policy: Policy
+    images: int  # of the training split
+
+    @property
+    def rounds(self) -> int:
+        """How many trials a worker performs, one after the other, before the next decision."""
+        competitors = self.config.children + 1 if self.policy.generational else 1
+        return -(-competitors // min(self.config.workers, competitors))
+
+
+def make_plan(config: RunConfig, data: SearchData) -> Plan:
+    """The plan of a run. Raises UserError when the seed network already breaks a limit, or the space is ill-formed."""
+    try:
+        space = SPACES[config.space](data.input_shape, len(data.classes))
+    except MorphError as error:
+        raise UserError(f'search: space "{config.space}": {error}') from None
+    limits = Limits(**{**_set(space.limits), **config.limits})
+    broken = limits.violation(space.seed)
+    if broken is not None:
+        raise UserError(f'search: the seed network of space "{config.space}": {broken}; raise that limit')
+    return Plan(
+        config,
+        space,
+        make_policy(config, space, limits),
+        len(data.train),
+    )
+
+
+def _set(limits: Limits) -> dict[str, int]:
+    return {name: value for name, value in vars(limits).items() if value is not None}
+
+
+def seed_job(plan: Plan, failed: int = 0) -> Job:
+    """Generation 0: the seed network, trained from fresh weights; others where that has `failed` before."""
+    graph = plan.space.seed
+    return _job(plan, "seed", 0, failed, None, "", graph, _steps(plan, graph, graph))
+
+
+def next_jobs(plan: Plan, view: LedgerView) -> tuple[Job, ...]:
+    """What the policy wants started now, given all that was told; see `Policy.propose` for what none means.
+
+    Each job carries under "seen" the trials that had ended when it was decided and that no earlier job saw: so
+    the ledger holds the order of completions as far as it mattered.
+    """
+    proposals = plan.policy.propose(view, plan.config.seed)
+    if not proposals:
+        return ()
+    parents = {record.key: record for record in view.complete}
+    extra = {} if plan.policy.generational else {"seen": unseen(view)}
+    jobs = [_proposed(plan, parents[proposal.parent], proposal) for proposal in proposals]
+    return (replace(jobs[0], extra={**jobs[0].extra, **extra}), *jobs[1:])
+
+
+def unseen(view: LedgerView) -> list[str]:
+    """Keys of the ended trials that no job has seen yet, in the ledger's order."""
+    seen = {key for record in view.trials for key in record.job.extra.get("seen", ())}
+    return [record.key for record in view.trials if record.state != "running" and record.key not in seen]
+
+
+def as_seen(view: LedgerView, ended: frozenset[str]) -> LedgerView:
+    """`view` before all but the trials `ended` had ended."""
+    records = (
+        record
+        if record.key in ended
+        else replace(record, state="running", result=None, reason=None, finished=None)
+        for record in view.trials
+    )
+    return LedgerView(tuple(records), view.notes)
+
+
+def _proposed(plan: Plan, parent: TrialRecord, proposal: Proposal) -> Job:
+    graph, (begin, end) = graph_from_json(proposal.graph), proposal.share
+    total = int(parent.job.extra["total"]) if begin else _allotment(plan, parent, proposal, graph)
+    start, stop = round(begin * total), max(1, round(end * total))
+    extra: dict[str, Any] = dict(proposal.extra)
+    if proposal.share != (0.0, 1.0):
+        extra |= {"start": start, "total": total, "rung": int(parent.job.extra["rung"]) + 1 if begin else 0}
+    if begin and parent.result is not None:
+        extra["momentum"] = parent.result.momentum
+    kind = parent.job.kind if begin else "child" if proposal.moves else "parent"
+    place = proposal.generation, proposal.slot
+    job = _job(plan, kind, *place, parent, proposal.moves, graph, max(1, stop - start))
+    return replace(job, extra={**job.extra, **extra})
+
+
+def final_job(plan: Plan, view: LedgerView, steps: int) -> Job:
+    """The final training of the best network, from its weights or afresh (without steps: its weights as they are).
+
+    Its slot is 0, and one more for each final training that failed.
+    """
+    best = plan.policy.incumbent(view)
+    failed = sum(record.job.kind == "final" for record in view.trials)
+    job = _job(plan, "final", last_generation(view) + 1, failed, best, "", graph_of(best), steps)
+    return replace(job, extra={}) if plan.config.final == "restart" and steps else job
+
+
+def last_generation(view: LedgerView) -> int:
+    """The last generation of the search that has a trial; 0 where none has begun."""
+    return max((record.job.generation for record in view.trials if record.job.kind != "final"), default=0)
+
+
+def _allotment(plan: Plan, parent: TrialRecord, proposal: Proposal, graph: ArchGraph) -> int:
+    """Steps at the cost of the parent's epochs. A child that learns from its parent pays for the parent's forward
+    pass as well: a third of what training it costs.
+    """
+    mother = graph_of(parent)
+    taught = any(move.preserves is Preserves.APPROXIMATE for move in parse_chain(proposal.moves))
+    return _steps(plan, mother, graph, round(cost(mother).macs / 3) if taught else 0)
+
+
+def _steps(plan: Plan, incumbent: ArchGraph, graph: ArchGraph, more: int = 0) -> int:
+    config = plan.config
+    return steps_for(
+        cost(incumbent).macs, cost(graph).macs + more, plan.images, config.epochs, config.train.batch_size
+    )
+
+
+def _job(
+    plan: Plan, kind: str, generation: int, slot: int, parent: TrialRecord | None, moves: str, graph: ArchGraph,
+    steps: int,
+) -> Job:  # fmt: skip
+    extra = (
+        {"parent_weights": parent.result.weights} if parent is not None and parent.result is not None else {}
+    )
+    return Job(
+        kind=kind,
+        generation=generation,
+        slot=slot,
+        parent=parent.job.key if parent is not None else None,
+        moves=moves,
+        seed=derive(plan.config.seed, generation, slot, kind),
+        steps=steps,
+        graph=graph.to_json(),
+        extra=extra,
+    )
