@@ -13,8 +13,8 @@ import numpy as np
 import morphs
 from nas.config.run_config import RunConfig, check_config
 from nas.data import load_search_data, load_test_split
-from nas.execute import Done, Progressed
-from nas.execute.task import Worksite, attempt
+from nas.execute.executor import Done, Progressed
+from nas.execute.task import TaskContext, attempt
 from nas.ledger import Job, LedgerView, Result, Store, TrialRecord
 from nas.ledger.view import decided
 from nas.run.events import Outcome, Silent
@@ -49,7 +49,7 @@ class Inline:
         self.fail = fail
         self.data = load_search_data(config.data, None, config.seed, config.val_fraction)
         assert self.data.digest == data_digest
-        self.site = Worksite(
+        self.site = TaskContext(
             Store(run / "checkpoints"),
             config.train,
             "cpu",

@@ -8,7 +8,7 @@ from typing import Any
 
 import morphs
 from morphs import ArchGraph, Limits, graph_from_json, parse_graph
-from nas.inspect.status import Standing
+from nas.inspect.status import RunStatus
 from nas.ledger import Job, Ledger, LedgerView, Result, TrialRecord
 
 SEED = parse_graph(
@@ -61,8 +61,8 @@ def with_running(view: LedgerView) -> LedgerView:
     return LedgerView((*kept[:-2], *running), {"wall": 100.0})
 
 
-def standing_of(view: LedgerView, state: str) -> Standing:
-    return Standing(
+def standing_of(view: LedgerView, state: str) -> RunStatus:
+    return RunStatus(
         run="runs/digits-digits-001", state=state, space="digits", data="digits", seed=3, generation=6, generations=6,
         budget=None, complete=len(view.complete), failed=1, running=0, best_trial=None, best_moves=None,
         best_val_accuracy=None, best_val_loss=None, best_params=None, test_accuracy=None,

@@ -50,3 +50,8 @@ def one_line(text: str) -> str:
     head, found, trace = text.partition("Traceback (most recent call last):")
     last = trace.strip().splitlines()[-1:] if found else []
     return " ".join(" ".join([head, *last]).split())
+
+
+def cost_text(objective: str, value: float) -> str:
+    """What a network costs, with its unit."""
+    return f"{1000 * value:.3f} ms" if objective == "latency" else f"{count(value)} {objective}"

@@ -33,17 +33,17 @@ def _starting(quiet: bool) -> Generator[None]:
 
 
 @contextmanager
-def _nursery(quiet: bool) -> Generator[Any]:
+def _fork_server(quiet: bool) -> Generator[Any]:
     """What workers are forked from; everything that a run needs is imported inside."""
     # Large tensors come and go: huge pages save a sixth of the time of small networks. Read when torch is imported.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     with ExitStack() as stack:
         with _starting(quiet):
-            from nas.execute.fork_server import Nursery
+            from nas.execute.fork_server import ForkServer
 
-            nursery = stack.enter_context(closing(Nursery.fork_off()))
+            fork_server = stack.enter_context(closing(ForkServer.fork_off()))
             import_module("nas.cli.drive")
-        yield nursery
+        yield fork_server
 
 
 app = typer.Typer(
@@ -119,11 +119,11 @@ def search(
         for name, value in given.items()
         if value is not None and value != []
     }
-    with _nursery(quiet) as nursery:
+    with _fork_server(quiet) as fork_server:
         from nas.cli import drive
 
         command = shlex.join(["nas", *context.obj])
-        raise typer.Exit(drive.search(what, overrides, run, quiet, command, nursery))
+        raise typer.Exit(drive.search(what, overrides, run, quiet, command, fork_server))
 
 
 @app.command()
@@ -146,10 +146,10 @@ def resume(
     finished: for a longer one start a new run.
     """
     place = _place(data_root, executor, address, gpus_per_child, storage, workers)
-    with _nursery(quiet) as nursery:
+    with _fork_server(quiet) as fork_server:
         from nas.cli import drive
 
-        raise typer.Exit(drive.resume(run, force, quiet, data, policy, place, nursery))
+        raise typer.Exit(drive.resume(run, force, quiet, data, policy, place, fork_server))
 
 
 @app.command()
@@ -174,11 +174,11 @@ def replay(
     where a budget ended the search, the latency table. Exit code 1 where it came to something else, and to what.
     """
     place = _place(data_root, executor, address, gpus_per_child, storage, workers)
-    with _nursery(quiet) as nursery:
+    with _fork_server(quiet) as fork_server:
         from nas.cli import drive
 
         command = shlex.join(["nas", *context.obj])
-        raise typer.Exit(drive.replay(source, run, force, quiet, data, policy, place, command, nursery))
+        raise typer.Exit(drive.replay(source, run, force, quiet, data, policy, place, command, fork_server))
 
 
 def _place(
@@ -205,9 +205,9 @@ def _place(
 def status(run: options.Run, json: options.Json = False) -> None:
     """Say how a run stands. It may be running."""
     from nas.cli import tables
-    from nas.inspect.status import find_run, standing
+    from nas.inspect.status import find_run, run_status
 
-    found = standing(find_run(run))
+    found = run_status(find_run(run))
     if json:
         print(found.to_json())
     else:
@@ -274,9 +274,9 @@ def report(run: options.Run) -> None:
 def runs(folder: options.Folder = Path("runs")) -> None:
     """List runs, newest first."""
     from nas.cli import tables
-    from nas.inspect.status import run_folders, standings
+    from nas.inspect.status import run_folders, statuses
 
-    found = standings(run_folders(folder))
+    found = statuses(run_folders(folder))
     if found:
         tables.show(tables.runs(found))
     else:

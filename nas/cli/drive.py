@@ -17,8 +17,8 @@ from nas.base.text import one_line
 from nas.cli import tables
 from nas.cli.live import LiveView, watcher_for
 from nas.config.run_config import RunConfig, make_config, parse_duration, parse_limit
-from nas.execute import check_executor, make_executor
-from nas.execute.fork_server import Nursery
+from nas.execute.choose import check_executor, make_executor
+from nas.execute.fork_server import ForkServer
 from nas.inspect.status import find_run
 from nas.ledger import LedgerView, read, read_config
 from nas.ledger.shared import is_run
@@ -33,7 +33,7 @@ INTERRUPTED = 130
 
 
 def search(
-    what: str, overrides: dict[str, Any], run: Path | None, quiet: bool, command: str, nursery: Nursery
+    what: str, overrides: dict[str, Any], run: Path | None, quiet: bool, command: str, fork_server: ForkServer
 ) -> int:
     """Search anew; the exit code. overrides: the options given, times and limits as they were typed.
 
@@ -42,9 +42,9 @@ def search(
     config = configuration(what, overrides)
     _mention_gpu(config, quiet)
     if config.executor == "local":
-        nursery.load(config)
+        fork_server.load(config)
     folder = run if run is not None else default_run_folder(config)
-    executor = partial(make_executor, nursery=nursery)
+    executor = partial(make_executor, fork_server=fork_server)
     return _watched(quiet, folder, lambda watcher: search_run(config, folder, watcher, command, executor))
 
 
@@ -55,14 +55,14 @@ def resume(
     data: str | None,
     policy: str | None,
     place: Mapping[str, Any],
-    nursery: Nursery,
+    fork_server: ForkServer,
 ) -> int:
     """Go on with a run; the exit code. data, policy, place: see `lifecycle.resume`. Raises RunError when that can't
     be done.
     """
     folder = find_run(name)
     check_executor(place.get("executor", "local"), place.get("storage"))
-    executor = partial(make_executor, nursery=nursery)
+    executor = partial(make_executor, fork_server=fork_server)
     return _watched(
         quiet, folder, lambda watcher: resume_run(folder, watcher, force, data, executor, policy, place)
     )
@@ -77,13 +77,13 @@ def replay(
     policy: str | None,
     place: Mapping[str, Any],
     command: str,
-    nursery: Nursery,
+    fork_server: ForkServer,
 ) -> int:
     """Make a finished run again; the exit code, 1 where it came to something else. Raises RunError, UserError."""
     source = find_run(name)
     check_executor(place.get("executor", "local"), place.get("storage"))
     folder = run if run is not None else _free_folder(source)
-    executor = partial(make_executor, nursery=nursery)
+    executor = partial(make_executor, fork_server=fork_server)
 
     def drive(watcher: Watcher) -> Outcome:
         return replay_run(source, folder, watcher, command, force, data, executor, policy, place)

@@ -15,10 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from nas.base.text import clip, count, one_line, percent, plural, span
-from nas.cli.progress import Competitor, Progress, accuracy, describe
+from nas.cli.progress import Competitor, RunProgress, accuracy, describe
 from nas.config.run_config import RunConfig
-from nas.inspect.status import spent
 from nas.ledger import Job, LedgerView, TrialRecord
+from nas.ledger.wall_time import seconds_of
 from nas.run.events import Outcome, Silent, Watcher
 
 HEARTBEAT = 30.0  # seconds between lines on a training in progress, in a pipe
@@ -56,11 +56,11 @@ def facts(record: TrialRecord) -> str:
     parts = [f"val {percent(result.scores.get('val_accuracy'))}"]
     if "test_accuracy" in result.scores:
         parts.append(f"test {percent(result.scores['test_accuracy'])}")
-    return "  ".join([*parts, f"{count(result.params)} params", span(spent(result))])
+    return "  ".join([*parts, f"{count(result.params)} params", span(seconds_of(result))])
 
 
 def gain(before: TrialRecord | None, after: TrialRecord) -> str:
-    """What a generation earned, in percentage points of validation accuracy, as (+0.42); empty if unknown."""
+    """What a generation gains, in percentage points of validation accuracy, as (+0.42); empty if unknown."""
     old, new = accuracy(before), accuracy(after)
     return "" if min(old, new) < 0 else f" ({100 * (new - old):+.2f})"
 
@@ -76,9 +76,9 @@ def verdict(generation: int, before: TrialRecord | None, best: TrialRecord) -> s
 class PlainView:
     """One line for each event, without control codes; a line now and then while a long training goes on."""
 
-    def __init__(self, out: TextIO, progress: Progress | None = None) -> None:
+    def __init__(self, out: TextIO, progress: RunProgress | None = None) -> None:
         self._out: TextIO | None = out
-        self._progress = progress or Progress()
+        self._progress = progress or RunProgress()
         self._said = 0.0  # when the last line was written, on the progress's clock
 
     def _say(self, text: str) -> None:
@@ -141,9 +141,9 @@ class LiveView:
     What has ended scrolls away above it: one line for each generation and each failure.
     """
 
-    def __init__(self, console: Console, progress: Progress | None = None) -> None:
+    def __init__(self, console: Console, progress: RunProgress | None = None) -> None:
         self._console = console
-        self._progress = progress or Progress()
+        self._progress = progress or RunProgress()
         self._live = Live(
             _Drawing(self._progress),
             console=console,
@@ -196,7 +196,7 @@ class LiveView:
 class _Drawing:
     """The live view's picture, made anew at each refresh."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: RunProgress) -> None:
         self._progress = progress
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -204,7 +204,7 @@ class _Drawing:
             yield draw(self._progress, options.max_width)
 
 
-def draw(progress: Progress, width: int) -> Group:
+def draw(progress: RunProgress, width: int) -> Group:
     """The picture of `progress` in `width` columns: run, generation, competitors, best so far."""
     config = progress.config
     table = Table.grid(padding=(0, 1))

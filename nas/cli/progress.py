@@ -33,7 +33,7 @@ class Competitor:
 
 
 @dataclass
-class Progress:
+class RunProgress:
     """The state of one run as its events tell it. `lock` guards it, for views draw from another thread."""
 
     clock: Callable[[], float] = time.monotonic

@@ -13,14 +13,14 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from nas.base.text import clip, count, percent, plural, size, span
+from nas.base.text import clip, cost_text, count, percent, plural, size, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from morphs import Child
     from nas.inspect.fsck import Checked
-    from nas.inspect.status import Standing
+    from nas.inspect.status import RunStatus
     from nas.policies.front import Front
     from nas.run.events import Outcome
 
@@ -59,7 +59,7 @@ def facts(rows: list[tuple[str, str]]) -> Table:
     return table
 
 
-def status(found: Standing) -> RenderableType:
+def status(found: RunStatus) -> RenderableType:
     """A run, seen closely."""
     of = f" of {found.generations}" if found.generations is not None else ""
     generation = "none yet" if found.generation is None else f"{found.generation}{of}"
@@ -84,11 +84,11 @@ def status(found: Standing) -> RenderableType:
             ("parameters", count(found.best_params)),
         ]
     if found.front is not None:
-        rows += front(found.front)
+        rows += front_rows(found.front)
     if found.seconds is not None:
         rows += [
             ("wall time", f"{span(found.seconds)}{budget}"),
-            ("engine overhead", overhead(found.overhead)),
+            ("engine overhead", overhead_text(found.overhead)),
         ]
     kept = f"{plural(found.checkpoints, 'checkpoint')} ({size(found.checkpoint_bytes)}) kept"
     kept += f", {count(found.removed)} removed (--keep {found.keep})" if found.keep != "all" else ""
@@ -99,7 +99,7 @@ def status(found: Standing) -> RenderableType:
     return facts(rows)
 
 
-def _state(found: Standing) -> str:
+def _state(found: RunStatus) -> str:
     """How a run stands, and who drives it."""
     if found.driver is None:
         return found.state
@@ -109,22 +109,17 @@ def _state(found: Standing) -> str:
     return f"{found.state}, by {found.driver}{lease}"
 
 
-def front(found: Front) -> list[tuple[str, str]]:
+def front_rows(found: Front) -> list[tuple[str, str]]:
     """The front, one network a line, cheapest first."""
     named = {"params": "parameters", "macs": "multiply-adds", "latency": "latency"}[found.objective]
     lines = [
-        f"{point.trial:<6} {percent(point.val_accuracy)}  {cost(found.objective, point.cost)}"
+        f"{point.trial:<6} {percent(point.val_accuracy)}  {cost_text(found.objective, point.cost)}"
         for point in found.points[:FRONT_ROWS]
     ]
     if len(found.points) > FRONT_ROWS:
         lines.append(f"… {len(found.points) - FRONT_ROWS} more in the report")
     names = [f"front by {named}", *[""] * (len(lines) - 1)]
     return list(zip(names, lines, strict=True))
-
-
-def cost(objective: str, value: float) -> str:
-    """What a network costs, with its unit."""
-    return f"{1000 * value:.3f} ms" if objective == "latency" else f"{count(value)} {objective}"
 
 
 def checked(found: Checked) -> RenderableType:
@@ -164,12 +159,12 @@ def children(found: Iterable[Child]) -> RenderableType:
     return table
 
 
-def overhead(share: float | None) -> str:
+def overhead_text(share: float | None) -> str:
     """The engine's overhead, in words that need no page beside them."""
     return f"{percent(share, 1)} of the wall time, in which nothing trained or was evaluated"
 
 
-def runs(found: list[Standing]) -> RenderableType:
+def runs(found: list[RunStatus]) -> RenderableType:
     """Runs, one a line, and below them what is wrong with the damaged ones."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("run", "state"):
@@ -193,7 +188,7 @@ def runs(found: list[Standing]) -> RenderableType:
     return Group(table, *problems)
 
 
-def name_of(run: Standing) -> str:
+def name_of(run: RunStatus) -> str:
     """What to call a run on the command line: its bare name where it lies in ./runs."""
     path = Path(run.run)
     return path.name if path.parent == Path("runs") else run.run
@@ -213,7 +208,7 @@ def summary(outcome: Outcome, report: Path | None) -> RenderableType:
         ("test accuracy", percent(outcome.test.accuracy if outcome.test else None)),
         ("parameters", count(result.params if result else None)),
         ("wall time", span(outcome.seconds)),
-        ("engine overhead", overhead(outcome.overhead)),
+        ("engine overhead", overhead_text(outcome.overhead)),
         ("run folder", str(outcome.run)),
     ]
     rows += [("report", str(report))] if report is not None else []

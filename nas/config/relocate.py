@@ -14,7 +14,7 @@ _RAY = ("address", "gpus_per_child", "storage")
 _FOLDER = "imagefolder:"
 
 
-def elsewhere(config: RunConfig, place: Mapping[str, Any]) -> RunConfig:
+def relocated(config: RunConfig, place: Mapping[str, Any]) -> RunConfig:
     """`config` with what decides none of a run's numbers as it is here: `data_root`, `executor`, `address`,
     `gpus_per_child`, `storage`, `workers`.
 

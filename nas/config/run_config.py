@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from morphs import Limits
 from nas.base.errors import UserError
+from nas.config.training import TrainConfig
 from nas.ledger.shared import checked_url
 from nas.policies.choose import POLICIES
-from nas.train import TrainConfig
 from search_spaces import SPACES
 
 RECIPES = Path("runs/recipes")

@@ -1,11 +1,11 @@
-"""The nursery: one process that imports torch and holds the data once, and forks every worker from there.
+"""The fork_server: one process that imports torch and holds the data once, and forks every worker from there.
 
 Workers that each import and load for themselves take seconds to start and a private copy of both: measured with
-CIFAR-10 and two workers, 2.9 GB and 8 to 10 s. Forked, they share all that they don't write to.
+CIFAR-10 and two workers, 2.9 GB and 8 to 10 s. ForkedProcess, they share all that they don't write to.
 
-Forking is safe here as it is nowhere else in a run: the nursery has one thread, computes nothing, touches no
+Forking is safe here as it is nowhere else in a run: the server has one thread, computes nothing, touches no
 accelerator, and runs no code of the user's (data that comes from a user's function is made in the worker). The command
-line's own process is such a place too, as long as it has only imported: there the nursery itself is forked, and shares
+line's own process is such a place too, as long as it has only imported: there the server itself is forked, and shares
 torch with the driver (0.3 GB).
 """
 
@@ -28,10 +28,10 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
-if TYPE_CHECKING:
-    from nas.config.run_config import RunConfig
+from nas.config.run_config import RunConfig
+from nas.execute.orders import Ended, Fork, Kill, Load
 
 _MAIN = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
@@ -39,44 +39,8 @@ _MAIN = (
 )
 
 
-@dataclass(frozen=True)
-class Load:
-    """To the nursery: hold the data of this configuration."""
-
-    config: RunConfig
-
-
-@dataclass(frozen=True)
-class Fork:
-    """To the nursery, followed by the worker's end of a pipe: fork worker `number` of this run."""
-
-    number: int
-    config: RunConfig
-    run: Path
-    data_digest: str
-    log: Path
-
-
-@dataclass(frozen=True)
-class Kill:
-    """To the nursery: kill worker `number` and all that it started."""
-
-    number: int
-
-
-@dataclass(frozen=True)
-class Ended:
-    """From the nursery: worker `number` is gone. code: as of subprocess, negative for a signal. unborn: why it could
-    not be forked.
-    """
-
-    number: int
-    code: int
-    unborn: str | None = None
-
-
 @dataclass(eq=False)
-class Forked:
+class ForkedProcess:
     """The driver's handle of a process that it forked; as subprocess.Popen."""
 
     pid: int
@@ -90,7 +54,7 @@ class Forked:
             if pid:
                 self.code = os.waitstatus_to_exitcode(status)
             elif end is not None and time.monotonic() > end:
-                raise subprocess.TimeoutExpired("nursery", timeout or 0.0)
+                raise subprocess.TimeoutExpired("fork_server", timeout or 0.0)
             else:
                 time.sleep(0.005)
         return self.code
@@ -109,16 +73,16 @@ class Forked:
 
 
 @dataclass(eq=False)
-class Nursery:
-    """The driver's handle of a nursery."""
+class ForkServer:
+    """The driver's handle of a fork_server."""
 
-    process: subprocess.Popen[bytes] | Forked
+    process: subprocess.Popen[bytes] | ForkedProcess
     pipe: Connection[Any, Any]
     dead: bool = False
 
     @classmethod
-    def fork_off(cls) -> Nursery:
-        """A nursery that shares what this process has imported; for one that has done nothing but import."""
+    def fork_off(cls) -> ForkServer:
+        """A fork_server that shares what this process has imported; for one that has done nothing but import."""
         import_module("nas.execute.worker")  # with all that a worker imports, and the driver as well
         ours, theirs = Pipe()
         with theirs:
@@ -127,11 +91,11 @@ class Nursery:
             pid = os.fork()
             if not pid:
                 _leave_driver(ours, theirs)
-        return cls(Forked(pid), ours)
+        return cls(ForkedProcess(pid), ours)
 
     @classmethod
-    def start(cls) -> Nursery:
-        """A nursery of any process: it imports for itself. A session of its own: Ctrl-C reaches the driver alone."""
+    def start(cls) -> ForkServer:
+        """A server of any process: it imports for itself. A session of its own: Ctrl-C reaches the driver alone."""
         ours, theirs = Pipe()
         with theirs:
             paths = json.dumps([str(entry) for entry in sys.path])
@@ -153,7 +117,7 @@ class Nursery:
     def fork(self, order: Fork) -> Connection[Any, Any]:
         """Have a worker forked as soon as what it needs is loaded; our end of its pipe."""
         ours, theirs = Pipe()
-        with theirs, suppress(OSError):  # a nursery that died this moment: `ended` tells
+        with theirs, suppress(OSError):  # a fork_server that died this moment: `ended` tells
             self.pipe.send(order)
             send_handle(self.pipe, theirs.fileno(), None)
         return ours
@@ -185,7 +149,7 @@ class Nursery:
 
 
 def _leave_driver(driver: Connection[Any, Any], ours: Connection[Any, Any]) -> NoReturn:
-    """In the forked process: become the nursery. driver: the other end, which only the driver may hold."""
+    """In the forked process: become the fork_server. driver: the other end, which only the driver may hold."""
     code = 1
     try:
         os.setsid()  # Ctrl-C reaches the driver alone
@@ -202,9 +166,9 @@ def _leave_driver(driver: Connection[Any, Any], ours: Connection[Any, Any]) -> N
 
 
 def main(descriptor: int) -> None:
-    """The nursery itself: serve the driver at the other end of the socket `descriptor` until it closes that."""
+    """The fork_server itself: serve the driver at the other end of the socket `descriptor` until it closes that."""
     control: Connection[Any, Any] = Connection(descriptor)
-    from nas.execute.worker import data_for, take_up  # with all that a worker imports
+    from nas.execute.worker import data_for, serve_driver  # with all that a worker imports
 
     woken, wake = os.pipe()
     for end in (woken, wake):
@@ -213,7 +177,7 @@ def main(descriptor: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # from here on the closed socket says it
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     config, data = None, None
-    brood: dict[int, int] = {}  # numbers of the workers by process
+    workers: dict[int, int] = {}  # numbers of the workers by process
     try:
         while True:
             for ready in wait([control, woken]):
@@ -222,24 +186,24 @@ def main(descriptor: int) -> None:
                     continue
                 order = control.recv()
                 if isinstance(order, Kill):
-                    _kill(pid for pid, number in brood.items() if number == order.number)
+                    _kill(pid for pid, number in workers.items() if number == order.number)
                     continue
                 if order.config != config:
                     config, data = order.config, data_for(order.config)
                 if isinstance(order, Fork):
                     end = recv_handle(control)
-                    work = partial(take_up, end, order, data)
+                    work = partial(serve_driver, end, order, data)
                     try:
-                        brood[_fork(work, order.log, (descriptor, woken, wake))] = order.number
+                        workers[_fork(work, order.log, (descriptor, woken, wake))] = order.number
                     except OSError as error:  # no memory or no process is left: the others live on
                         control.send(Ended(order.number, 0, error.strerror))
                     os.close(end)
             for pid, code in _reaped():
-                control.send(Ended(brood.pop(pid), code))
+                control.send(Ended(workers.pop(pid), code))
     except (EOFError, OSError):
         pass  # the driver has gone, or wants no more of us
     finally:
-        _kill(brood)
+        _kill(workers)
 
 
 def _fork(work: Callable[[], None], log: Path, ours: Iterable[int]) -> int:

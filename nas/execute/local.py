@@ -1,6 +1,6 @@
 """The local executor: worker processes on this machine, no Ray. A worker that dies fails its own job alone.
 
-Workers are forked from the run's nursery, a process started by name rather than by multiprocessing, which would run
+Workers are forked from the run's fork_server, a process started by name rather than by multiprocessing, which would run
 the user's main script again. Ctrl-C reaches the driver alone; a worker is killed with all that it started.
 """
 
@@ -18,12 +18,13 @@ from typing import Any
 
 from nas.config.run_config import RunConfig
 from nas.execute.executor import Done, Progressed
-from nas.execute.fork_server import Ended, Fork, Nursery
+from nas.execute.fork_server import ForkServer
+from nas.execute.orders import Ended, Fork
 from nas.execute.worker import Began
 from nas.ledger import Job
 
 LOG = "workers.log"
-TRIES = 3  # of a job whose nursery dies: no fault of its own, unless it is the job that eats all memory
+TRIES = 3  # of a job whose fork server dies: no fault of its own, unless it is the job that eats all memory
 START_SECONDS = 300.0  # allowed for a worker's imports and data, on top of the timeout for a child
 
 
@@ -37,24 +38,24 @@ class _Worker:
     began: int | None = None  # the number of the last job that it said it works on
     deadline: float | None = None
     reason: str | None = None  # why we killed it
-    lost: bool = False  # its end of the pipe is closed; the nursery will say why
+    lost: bool = False  # its end of the pipe is closed; the fork server will say why
 
 
 @dataclass
 class LocalExecutor:
     """Up to `config.workers` processes of `config.threads` threads each, forked with the first job.
 
-    nursery: one that was started before, to save its start-up; else it is started with the first job.
+    fork_server: one that was started before, to save its start-up; else it is started with the first job.
     """
 
     run: Path
     config: RunConfig
     data_digest: str
-    nursery: Nursery | None = None
+    fork_server: ForkServer | None = None
     _workers: list[_Worker] = field(default_factory=list[_Worker])
     _waiting: deque[tuple[int, Job]] = field(default_factory=deque[tuple[int, Job]])
     _numbers: Iterator[int] = field(default_factory=count)
-    _orphaned: Counter[int] = field(default_factory=Counter[int])  # how often a job's nursery has died
+    _orphaned: Counter[int] = field(default_factory=Counter[int])  # how often a job's fork server has died
 
     def submit(self, number: int, job: Job) -> None:
         """Queue a job and start it if a worker is free."""
@@ -65,18 +66,18 @@ class LocalExecutor:
         """Progress and ends of jobs; kills workers that exceed the timeout for one child."""
         self._kill_late()
         owners: dict[Any, _Worker] = {worker.pipe: worker for worker in self._workers if not worker.lost}
-        nursery = [self.nursery.pipe] if self.nursery else []
-        ready = wait([*owners, *nursery], timeout)
+        fork_server = [self.fork_server.pipe] if self.fork_server else []
+        ready = wait([*owners, *fork_server], timeout)
         events = [event for pipe in ready if pipe in owners for event in self._receive(owners[pipe])]
-        events += self._bury()
+        events += self._reap()
         self._assign()
         yield from events
 
     def close(self) -> None:
         """Kill every worker."""
-        if self.nursery:
-            self.nursery.close()
-        self.nursery = None
+        if self.fork_server:
+            self.fork_server.close()
+        self.fork_server = None
         for worker in self._workers:
             worker.pipe.close()
         self._workers.clear()
@@ -105,15 +106,15 @@ class LocalExecutor:
         return None if limit is None or job.kind == "final" else time.monotonic() + limit + allowance
 
     def _start(self) -> _Worker:
-        if self.nursery is None or self.nursery.dead:
-            self.nursery = Nursery.start()
+        if self.fork_server is None or self.fork_server.dead:
+            self.fork_server = ForkServer.start()
         order = Fork(next(self._numbers), self.config, self.run.absolute(), self.data_digest, self.run / LOG)
-        worker = _Worker(order.number, self.nursery.fork(order))
+        worker = _Worker(order.number, self.fork_server.fork(order))
         self._workers.append(worker)
         return worker
 
     def _receive(self, worker: _Worker) -> list[Progressed | Done]:
-        """What one message says; of the end of a worker the nursery tells."""
+        """What one message says; of the end of a worker the fork server tells."""
         try:
             message: Began | Progressed | Done = worker.pipe.recv()
         except (EOFError, OSError):
@@ -130,8 +131,8 @@ class LocalExecutor:
         return [message]
 
     def _kill(self, worker: _Worker) -> None:
-        if self.nursery:
-            self.nursery.kill(worker.number)
+        if self.fork_server:
+            self.fork_server.kill(worker.number)
 
     def _kill_late(self) -> None:
         now = time.monotonic()
@@ -140,13 +141,13 @@ class LocalExecutor:
                 worker.reason = f"it took longer than {self.config.child_timeout:g} s (--child-timeout)"
                 self._kill(worker)
 
-    def _bury(self) -> Iterator[Done]:
+    def _reap(self) -> Iterator[Done]:
         """Forget workers that are gone, and say what that means for their jobs."""
-        if self.nursery is None:
+        if self.fork_server is None:
             return
-        ends = {end.number: end for end in self.nursery.ended()}
-        if self.nursery.dead:  # and its workers leave as soon as our ends of their pipes are closed
-            code = self.nursery.process.wait()
+        ends = {end.number: end for end in self.fork_server.ended()}
+        if self.fork_server.dead:  # and its workers leave as soon as our ends of their pipes are closed
+            code = self.fork_server.process.wait()
             ends = {worker.number: Ended(worker.number, code) for worker in self._workers}
         for worker in [worker for worker in self._workers if worker.number in ends]:
             worker.pipe.close()
@@ -154,13 +155,13 @@ class LocalExecutor:
             if worker.job is None:
                 continue
             number, end = worker.job[0], ends[worker.number]
-            self._orphaned[number] += self.nursery.dead
-            if end.unborn:
-                fact = f"its worker process can't be started ({end.unborn})"
+            self._orphaned[number] += self.fork_server.dead
+            if end.not_started:
+                fact = f"its worker process can't be started ({end.not_started})"
                 yield Done(number, None, f"{fact}; free memory or lower --workers", fault=True)
             elif worker.reason:
                 yield Done(number, None, worker.reason)
-            elif self.nursery.dead and self._orphaned[number] < TRIES:
+            elif self.fork_server.dead and self._orphaned[number] < TRIES:
                 self._waiting.append(worker.job)
             elif worker.began not in (None, number):  # it died idle, and the job was on its way
                 self._waiting.appendleft(worker.job)

@@ -26,7 +26,7 @@ from nas.train import Paused, TrainConfig, TrainReport, train
 from nas.train.evaluate import evaluate
 
 CALIBRATION_BATCHES = 4
-Progress = Callable[[int, int, float], None]  # (step, steps, loss)
+OnStep = Callable[[int, int, float], None]  # (step, steps, loss)
 
 
 class Checkpoints(Protocol):
@@ -52,7 +52,7 @@ def made(result: Result | Reached) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Worksite:
+class TaskContext:
     """What every task of a run shares."""
 
     store: Checkpoints
@@ -62,7 +62,7 @@ class Worksite:
     load_test: Callable[[], ImageSplit]  # called for the final network alone
 
 
-def attempt(number: int, job: Job, site: Worksite, data: SearchData, progress: Progress) -> Done:
+def attempt(number: int, job: Job, site: TaskContext, data: SearchData, progress: OnStep) -> Done:
     """`perform`, with whatever ends a candidate as its reason. Raises ConnectionError alone: nobody listens."""
     try:
         return Done(number, perform(job, site, data, progress), None)
@@ -84,7 +84,7 @@ def _wants_memory(error: Exception) -> bool:
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
 
 
-def perform(job: Job, site: Worksite, data: SearchData, progress: Progress) -> Result | Reached:
+def perform(job: Job, site: TaskContext, data: SearchData, progress: OnStep) -> Result | Reached:
     """Morph, train, evaluate and store one candidate. The same job gives the same result, bit for bit.
 
     Where `extra` names a step under "until", the training pauses there, and what comes of it is how far it came;
@@ -95,7 +95,7 @@ def perform(job: Job, site: Worksite, data: SearchData, progress: Progress) -> R
         return _perform(job, site, data, progress)
 
 
-def _perform(job: Job, site: Worksite, data: SearchData, progress: Progress) -> Result | Reached:
+def _perform(job: Job, site: TaskContext, data: SearchData, progress: OnStep) -> Result | Reached:
     clock = _Clock()
     network, drift = _start(job, site.store, data)
     module = network.to_torch()
@@ -131,7 +131,7 @@ def _perform(job: Job, site: Worksite, data: SearchData, progress: Progress) -> 
     )
 
 
-def networks(job: Job, site: Worksite, data: SearchData) -> tuple[Network, Network | None]:
+def networks(job: Job, site: TaskContext, data: SearchData) -> tuple[Network, Network | None]:
     """The networks that `perform` would store for a job, made again: the child, and its momentum where that is kept.
 
     Scores nothing and stores nothing. Raises as `perform` does.
@@ -143,7 +143,7 @@ def networks(job: Job, site: Worksite, data: SearchData) -> tuple[Network, Netwo
         return _networks(job, network, module, report)
 
 
-def _train(module: nn.Module, job: Job, site: Worksite, data: SearchData, progress: Progress) -> TrainReport:
+def _train(module: nn.Module, job: Job, site: TaskContext, data: SearchData, progress: OnStep) -> TrainReport:
     """The job's training, or the part of it that the job names."""
     start, total = int(job.extra.get("start", 0)), job.extra.get("total")
     momentum, since = _momentum(job, site), job.extra.get("since")
@@ -171,7 +171,7 @@ def _networks(
     return trained, _with_parameters(network, report.momentum) if report is not None and goes_on else None
 
 
-def _put(site: Worksite, trained: Network, momentum: Network | None) -> tuple[str, str | None]:
+def _put(site: TaskContext, trained: Network, momentum: Network | None) -> tuple[str, str | None]:
     digest = site.store.put(trained)
     return digest, None if momentum is None else site.store.put(momentum)
 
@@ -180,7 +180,7 @@ def _reached(
     report: TrainReport,
     network: Network,
     module: nn.Module,
-    site: Worksite,
+    site: TaskContext,
     clock: _Clock,
     before: Mapping[str, float],
     begin: float,
@@ -202,14 +202,14 @@ def _paused(reached: Reached, momentum: Mapping[str, Tensor]) -> Paused:
     return Paused(reached.step, momentum, random, reached.losses)
 
 
-def _teacher(job: Job, site: Worksite) -> nn.Module | None:
+def _teacher(job: Job, site: TaskContext) -> nn.Module | None:
     """The parent, where a move of the job keeps its function but roughly: the child then learns from it."""
     if not any(move.preserves is Preserves.APPROXIMATE for move in morphs.parse_chain(job.moves)):
         return None
     return site.store.get(str(job.extra["parent_weights"])).to_torch()
 
 
-def _momentum(job: Job, site: Worksite) -> dict[str, Tensor] | None:
+def _momentum(job: Job, site: TaskContext) -> dict[str, Tensor] | None:
     """The momentum that the job's training goes on with, by the name of the parameter."""
     digest = job.extra.get("momentum")
     if digest is None:
@@ -247,7 +247,7 @@ def _start(job: Job, store: Checkpoints, data: SearchData) -> tuple[Network, mor
     return network, worst
 
 
-def _test_scores(module: nn.Module, job: Job, site: Worksite, data: SearchData) -> dict[str, float]:
+def _test_scores(module: nn.Module, job: Job, site: TaskContext, data: SearchData) -> dict[str, float]:
     """The final network's scores on the test split; nothing for any other job."""
     if job.kind != "final":
         return {}
@@ -263,7 +263,7 @@ def calibration(data: SearchData, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     return islice(batches, CALIBRATION_BATCHES)
 
 
-def _seldom(progress: Progress, period: float = 0.2) -> Progress:
+def _seldom(progress: OnStep, period: float = 0.2) -> OnStep:
     """`progress`, called at most every `period` seconds and at the end."""
     last = 0.0
 

@@ -1,6 +1,6 @@
 """A worker process: performs jobs one after the other, and ends at once when its driver does.
 
-It is forked from the nursery, which has imported everything and, where no code of the user's is needed, holds the
+It is forked from the fork_server, which has imported everything and, where no code of the user's is needed, holds the
 data. Its standard streams are not the driver's: what it or a user's data set prints is kept in the run's log.
 """
 
@@ -25,8 +25,8 @@ from nas.base.errors import UserError
 from nas.config.run_config import RunConfig
 from nas.data import ImageSplit, SearchData, load_search_data, load_test_split, runs_code
 from nas.execute.executor import Done, Progressed
-from nas.execute.fork_server import Fork
-from nas.execute.task import Checkpoints, Worksite, attempt
+from nas.execute.orders import Fork
+from nas.execute.task import Checkpoints, TaskContext, attempt
 from nas.ledger import Job, Store
 
 
@@ -38,12 +38,12 @@ class Began:
 
 
 def data_for(config: RunConfig) -> SearchData | str | None:
-    """What the nursery can hold for workers: the data set, or why there is none; None where a worker must load it."""
+    """The data set for workers, or why there is none; None where each worker must load it itself."""
     torch.set_num_threads(1)  # a pool of threads would not survive the fork
     return None if runs_code(config.data) else _load(config)
 
 
-def take_up(descriptor: int, order: Fork, held: SearchData | str | None) -> None:
+def serve_driver(descriptor: int, order: Fork, held: SearchData | str | None) -> None:
     """Serve the driver at the other end of the socket `descriptor` until it closes that.
 
     held: the data, or why there is none; None where it is still to be loaded.
@@ -92,12 +92,12 @@ def _serve(
             pipe.send(Done(number, None, data, fault=True))
             continue
         pipe.send(attempt(number, job, site, data, progress))
-        give_back_memory()
+        release_memory()
         if not computes(config.device):
             return
 
 
-def give_back_memory() -> None:
+def release_memory() -> None:
     """Return what is free to the system and to others on the same GPU, which the C library and torch don't do: the next
     child may need far less.
 
@@ -121,13 +121,13 @@ def computes(device: str) -> bool:
         return False
 
 
-def site_of(config: RunConfig, store: Checkpoints) -> Worksite:
+def site_of(config: RunConfig, store: Checkpoints) -> TaskContext:
     """What the tasks of a run share, in a worker."""
 
     def load_test() -> ImageSplit:
         return load_test_split(config.data, _root(config), config.seed)
 
-    return Worksite(store, config.train, config.device, config.threads, load_test)
+    return TaskContext(store, config.train, config.device, config.threads, load_test)
 
 
 def data_of(config: RunConfig, digest: str) -> SearchData | str:

@@ -19,7 +19,7 @@ LOCK = "lock"
 
 @dataclass(frozen=True)
 class Driver:
-    """Who drives a run, in words. until, silent: of a lease, as in `nas.inspect.status.Standing`."""
+    """Who drives a run, in words. until, silent: of a lease, as in `nas.inspect.status.RunStatus`."""
 
     name: str
     until: str | None = None

@@ -13,8 +13,8 @@ from nas.ledger import LedgerView, Store, TrialRecord, examine, read_config
 from nas.ledger.shared import is_run
 
 PAUSE = "pause"
-State = Literal["damaged", "missing", "removed", "unnamed", "repaired"]
-Progress = Callable[[int, int], None]  # (checkpoints looked at, of how many)
+FindingState = Literal["damaged", "missing", "removed", "unnamed", "repaired"]
+OnProgress = Callable[[int, int], None]  # (checkpoints looked at, of how many)
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Finding:
     what: str
     trials: tuple[str, ...]
     digest: str | None
-    state: State
+    state: FindingState
     fact: str
 
     @property
@@ -64,7 +64,7 @@ class Checked:
         return json.dumps({"clean": self.clean, **asdict(self)}, indent=2)
 
 
-def check(run: Path, progress: Progress | None = None) -> Checked:
+def check(run: Path, progress: OnProgress | None = None) -> Checked:
     """Compare all of a run with its hashes: every trial with its seal, every checkpoint with its manifest and its name.
 
     Raises RunError where the ledger can't be read for want of space or permission.

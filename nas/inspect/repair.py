@@ -13,10 +13,10 @@ from typing import Any
 from morphs import Network
 from morphs.errors import MorphError
 from nas.base.errors import NasError, Refused, RunError
-from nas.config.relocate import elsewhere, with_data
+from nas.config.relocate import relocated, with_data
 from nas.config.run_config import RunConfig
 from nas.data import SearchData
-from nas.execute.task import Worksite, networks, reads
+from nas.execute.task import TaskContext, networks, reads
 from nas.execute.worker import site_of
 from nas.inspect.fsck import Checked, check
 from nas.ledger import Ledger, LedgerView, Store, TrialRecord
@@ -24,7 +24,7 @@ from nas.ledger.files import temporary_name
 from nas.ledger.view import FORCED
 from nas.run.lifecycle import changes_since, describe, load_data, stored_config
 
-Progress = Callable[[int, int], None]  # (trials trained again, of how many)
+OnProgress = Callable[[int, int], None]  # (trials trained again, of how many)
 
 
 def repair(
@@ -32,7 +32,7 @@ def repair(
     found: Checked,
     trials: Sequence[str],
     data: str | None,
-    progress: Progress,
+    progress: OnProgress,
     place: Mapping[str, Any] = MappingProxyType({}),
 ) -> Checked:
     """Make what `found` says is lost again, and the checkpoints of `trials`; what a second look at the run finds.
@@ -48,7 +48,7 @@ def repair(
         wanted = {finding.digest for finding in found.findings if finding.damage and finding.digest}
         wanted |= {record.result.weights for record in asked if record.result is not None}
         config = with_data(run, stored_config(run, ledger.config.config), data, "fsck --repair")
-        config = elsewhere(config, place)
+        config = relocated(config, place)
         held = load_data(config)
         _check_bits(ledger, config, held)
         scratch = Store(
@@ -93,9 +93,9 @@ def _remade(
     wanted: Sequence[str],
     store: Store,
     scratch: Store,
-    site: Worksite,
+    site: TaskContext,
     data: SearchData,
-    progress: Progress,
+    progress: OnProgress,
 ) -> dict[str, str | None]:
     """Put what is wanted into the store, if it can be made; for each of these why not, or None."""
     makers: dict[str, TrialRecord] = {}
@@ -138,7 +138,7 @@ def _order(
     return order
 
 
-def _make(record: TrialRecord, site: Worksite, data: SearchData, scratch: Store) -> str | None:
+def _make(record: TrialRecord, site: TaskContext, data: SearchData, scratch: Store) -> str | None:
     """Perform a trial again and put what comes of it aside; why that is not what it was, or None."""
     assert record.result is not None
     try:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, cast
 from nas.base.errors import RunError, UserError
 from nas.base.text import clip
 from nas.inspect.driver import Driver, driver_of, holder_of_lock, lease_of
-from nas.ledger import LedgerView, Result, read, read_config
+from nas.ledger import LedgerView, read, read_config
 from nas.ledger.shared import is_run
+from nas.ledger.wall_time import overhead
 from nas.policies.front import Front, front_of_run
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ CONFIG = "config.json"
 
 
 @dataclass(frozen=True)
-class Standing:
+class RunStatus:
     """How a run stands. Times in seconds, accuracies as shares of one; None is not known, or not yet.
 
     state: running (a driver holds the lock, or elsewhere the lease of a shared database), finished, stopped, silent
@@ -131,36 +132,17 @@ def _checkpoints(run: Path) -> list[Path]:
         return []
 
 
-def spent(result: Result) -> float:
-    """Wall seconds of one trial's own work."""
-    return sum(value for name, value in result.seconds.items() if not name.startswith("busy"))
-
-
-def overhead(view: LedgerView, wall: float) -> float:
-    """The share of `wall` seconds in which no child was inside training or evaluation."""
-    spans = sorted(
-        (trial.result.seconds["busy_from"], trial.result.seconds["busy_to"])
-        for trial in view.complete
-        if trial.result is not None and {"busy_from", "busy_to"} <= trial.result.seconds.keys()
-    )
-    busy, reached = 0.0, 0.0
-    for start, stop in spans:
-        busy += max(0.0, stop - max(start, reached))
-        reached = max(reached, stop)
-    return max(0.0, 1 - busy / wall) if wall > 0 else 0.0
-
-
-def standing(run: Path, first: Look | None = None) -> Standing:
+def run_status(run: Path, first: Look | None = None) -> RunStatus:
     """How the run in the folder `run` stands. Raises RunError, LedgerDamaged among them, when it can't be read.
 
     first: as for `driver_of`.
     """
     config = read_config(run).config
     driver = driver_of(run, first)
-    return _standing(run, config, read(run), driver)
+    return _status(run, config, read(run), driver)
 
 
-def standings(runs: Sequence[Path]) -> list[Standing]:
+def statuses(runs: Sequence[Path]) -> list[RunStatus]:
     """How each run stands; one that can't be read stands as damaged, with the problem in words.
 
     All leases are looked at first, so that the time for signs of life passes once.
@@ -171,20 +153,20 @@ def standings(runs: Sequence[Path]) -> list[Standing]:
             looks.append(lease_of(run))
         except UserError:
             looks.append(None)  # it is said below
-    return [standing_or_problem(run, first) for run, first in zip(runs, looks, strict=True)]
+    return [status_or_problem(run, first) for run, first in zip(runs, looks, strict=True)]
 
 
-def standing_or_problem(run: Path, first: Look | None = None) -> Standing:
-    """As `standing`, but a run that can't be read stands as damaged, with the problem in words."""
+def status_or_problem(run: Path, first: Look | None = None) -> RunStatus:
+    """As `run_status`, but a run that can't be read stands as damaged, with the problem in words."""
     try:
-        return standing(run, first)
+        return run_status(run, first)
     except UserError as error:
         here = holder_of_lock(run)
-        empty = _standing(run, {}, LedgerView(()), None if here is None else Driver(here))
+        empty = _status(run, {}, LedgerView(()), None if here is None else Driver(here))
         return replace(empty, state="damaged", problem=str(error), next="restore the folder from a copy")
 
 
-def _standing(run: Path, described: Mapping[str, Any], view: LedgerView, driver: Driver | None) -> Standing:
+def _status(run: Path, described: Mapping[str, Any], view: LedgerView, driver: Driver | None) -> RunStatus:
     inner = described.get("config")
     config = cast(Mapping[str, Any], inner) if isinstance(inner, dict) else {}
     wall = _number(view.notes.get("wall"))
@@ -208,7 +190,7 @@ def _standing(run: Path, described: Mapping[str, Any], view: LedgerView, driver:
     }
     if missing and driver is None:
         following[state] = f"nas fsck {run} --repair"
-    return Standing(
+    return RunStatus(
         run=str(run),
         state=state,
         space=_text(config.get("space")),

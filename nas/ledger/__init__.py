@@ -1,6 +1,6 @@
 """The durable record of a run: trials, checkpoints, and the digest of what was decided."""
 
-from nas.ledger.config_file import RunConfig, current_versions, read_config
+from nas.ledger.config_file import ConfigFile, current_versions, read_config
 from nas.ledger.ledger import Ledger
 from nas.ledger.reading import examine, read
 from nas.ledger.store import Store
@@ -8,12 +8,12 @@ from nas.ledger.types import Job, Reached, Result, TrialRecord, job_from, reache
 from nas.ledger.view import LedgerView
 
 __all__ = [
+    "ConfigFile",
     "Job",
     "Ledger",
     "LedgerView",
     "Reached",
     "Result",
-    "RunConfig",
     "Store",
     "TrialRecord",
     "current_versions",

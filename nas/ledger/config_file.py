@@ -31,7 +31,7 @@ PACKAGES = ("morph-nas", "torch", "numpy", "networkx", "optuna", "sqlalchemy", "
 
 
 @dataclass(frozen=True)
-class RunConfig:
+class ConfigFile:
     """config: as given to `Ledger.create`. versions: of Python and of the packages that decide outcomes.
 
     run: a name that no other run has, which its ledger has as well; None: made by a version that gave none.
@@ -83,9 +83,9 @@ def sources(root: Path = Path(__file__).parents[2]) -> str:
     return sha256(canonical_json(hashes))[:12]
 
 
-def write_config(run: Path, config: Mapping[str, Any]) -> RunConfig:
+def write_config(run: Path, config: Mapping[str, Any]) -> ConfigFile:
     """Write RUN/config.json, whole or not at all. Raises UserError for a configuration that is no JSON."""
-    made = RunConfig(dict(config), current_versions(), secrets.token_hex(16))
+    made = ConfigFile(dict(config), current_versions(), secrets.token_hex(16))
     document = {"format": FORMAT, "config": made.config, "versions": made.versions, "run": made.run}
     try:
         text = canonical_json(document)
@@ -99,7 +99,7 @@ def write_config(run: Path, config: Mapping[str, Any]) -> RunConfig:
     return made
 
 
-def read_config(run: Path) -> RunConfig:
+def read_config(run: Path) -> ConfigFile:
     """The configuration of a run. Raises RunError when it can't be read."""
     path = run / FILE
     remedy = "restore it from a copy or start a new run"
@@ -117,4 +117,4 @@ def read_config(run: Path) -> RunConfig:
         raise RunError(f"{path} is no configuration of format {FORMAT}; {remedy}")
     if name is not None and not (isinstance(name, str) and re.fullmatch("[0-9a-f]{32}", name)):
         raise RunError(f'{path}: "run" is no name of a run; {remedy}')  # it becomes a folder's name
-    return RunConfig(cast(dict[str, Any], config), cast(dict[str, str], versions), name)
+    return ConfigFile(cast(dict[str, Any], config), cast(dict[str, str], versions), name)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.base.errors import RunError
-from nas.ledger.config_file import RunConfig
+from nas.ledger.config_file import ConfigFile
 from nas.ledger.files import fsync_file, fsync_folder, temporary_name
 from nas.ledger.shared import FILE as DATABASE
 from nas.ledger.shared import Place, Shared, new_place, point
@@ -21,7 +21,7 @@ IDENTITY = "run"  # the study's attribute that holds the run's own name, as conf
 ORIGINAL = "config"  # the study's attribute that holds the configuration the run was made with
 
 
-def make(run: Path, config: RunConfig, url: str | None) -> None:
+def make(run: Path, config: ConfigFile, url: str | None) -> None:
     """Make the ledger of a new run: a database under a temporary name, or a study of a shared one that nothing points
     to yet. The run exists once that has its own name, or is pointed to. Raises RunError.
     """

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from nas.base.errors import LedgerDamaged, RunError
 from nas.ledger import sqlite
-from nas.ledger.config_file import RunConfig, differences, read_config, write_config
+from nas.ledger.config_file import ConfigFile, differences, read_config, write_config
 from nas.ledger.create import FORMAT, IDENTITY, ORIGINAL, leased, make
 from nas.ledger.files import canonical_json, sha256
 from nas.ledger.lock import Lock
@@ -63,7 +63,7 @@ class Ledger:
     """
 
     def __init__(
-        self, run: Path, lock: Lock, config: RunConfig, study: Study, lease: Lease | None = None
+        self, run: Path, lock: Lock, config: ConfigFile, study: Study, lease: Lease | None = None
     ) -> None:
         """For `create` and `open`."""
         self.run, self.config = run, config
@@ -106,7 +106,7 @@ class Ledger:
             return cls._opened(run, lock, config, force=force)
 
     @classmethod
-    def _opened(cls, run: Path, lock: Lock, config: RunConfig, *, force: bool = False) -> Self:
+    def _opened(cls, run: Path, lock: Lock, config: ConfigFile, *, force: bool = False) -> Self:
         place = place_of(run)
         if isinstance(place, Shared):  # nothing is written into a database that is not the run's
             study = open_study(place, sqlite.READ)
@@ -330,7 +330,7 @@ def _closing_on_error(resource: Lock | Study | Lease | None) -> Generator[None]:
         raise
 
 
-def _check_folder(run: Path) -> RunConfig:
+def _check_folder(run: Path) -> ConfigFile:
     if not run.is_dir():
         raise RunError(f"{run} is no run: there is no such folder; give the folder of a run")
     config = read_config(run)
@@ -339,7 +339,7 @@ def _check_folder(run: Path) -> RunConfig:
     return config
 
 
-def edits_of(study: Study, config: RunConfig) -> tuple[str, ...]:
+def edits_of(study: Study, config: ConfigFile) -> tuple[str, ...]:
     """How config.json differs from what a run was made with, in words."""
     if study.attributes["ledger"]["config"] == config.digest:
         return ()
@@ -360,7 +360,7 @@ def _original_of(study: Study) -> Mapping[str, Any] | None:
     return cast("dict[str, Any]", original)
 
 
-def _check_study(run: Path, config: RunConfig, study: Study) -> None:
+def _check_study(run: Path, config: ConfigFile, study: Study) -> None:
     """Check that a study is a ledger of ours, and of this run."""
     place, known = study.place, study.attributes.get("ledger")
     if not isinstance(known, dict) or set(known) != {"format", "config"}:  # pyright: ignore[reportUnknownArgumentType]

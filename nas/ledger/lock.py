@@ -15,7 +15,7 @@ from typing import Any
 from nas.base.errors import RunError
 
 PATIENCE_SECONDS = 0.5
-BURIAL_SECONDS = (
+KILLED_HOLDER_SECONDS = (
     10.0  # what the kernel may need to bury a killed holder: much memory, or a machine that is busy
 )
 _SIGKILL, _EXITING = 0x100, 0x4  # bits of the signals that wait for a process, and of its flags
@@ -111,7 +111,7 @@ def _take(descriptor: int, named: int) -> None:
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             waited = time.monotonic() - begin
-            if waited > PATIENCE_SECONDS and not (waited < BURIAL_SECONDS and _dying(named)):
+            if waited > PATIENCE_SECONDS and not (waited < KILLED_HOLDER_SECONDS and _dying(named)):
                 raise
         time.sleep(0.01)
 

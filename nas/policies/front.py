@@ -32,7 +32,7 @@ class Front:
     points: tuple[FrontPoint, ...]
 
 
-def front(
+def pareto_front(
     view: LedgerView, price: Callable[[TrialRecord], float], select: str = "accuracy"
 ) -> tuple[TrialRecord, ...]:
     """The trials of the search that no other equals or betters in `select` and in `price`, cheapest first; of equals
@@ -56,7 +56,7 @@ def front_of_run(view: LedgerView, config: Mapping[str, Any]) -> Front | None:
     if config.get("policy") != "pareto" or price is None or not view.complete:
         return None
     points: list[FrontPoint] = []
-    for record in front(view, price, view.notes.get("select", "accuracy")):
+    for record in pareto_front(view, price, view.notes.get("select", "accuracy")):
         assert record.result is not None
         facts = score(record), price(record), record.result.params, record.result.macs
         points.append(FrontPoint(record.key, *facts))

@@ -1,4 +1,4 @@
-"""What trials earned: their scores with what they would have come to without their moves taken off."""
+"""What trials gains: their scores with what they would have come to without their moves taken off."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def value(record: TrialRecord, select: Criterion) -> float:
     return -scores["val_loss"] if select == "loss" else scores["val_accuracy"]
 
 
-def earned(view: LedgerView, select: Criterion) -> dict[str, float]:
+def gains(view: LedgerView, select: Criterion) -> dict[str, float]:
     """For each complete child the value over that of its unchanged parent, trained as long in the same generation;
     over the parent itself where there is no such rival.
     """

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from nas.base.seeds import derive
 from nas.ledger import LedgerView, TrialRecord
-from nas.policies.front import front
+from nas.policies.front import pareto_front
 from nas.policies.policy import Criterion, Proposal, best_of_all, birth
 from nas.policies.sampling import Draw, MoveSampler, Neighbourhood
 
@@ -45,7 +45,7 @@ class Pareto:
 
     def front(self, view: LedgerView) -> tuple[TrialRecord, ...]:
         """The trials that no other equals or betters in accuracy and cost, cheapest first; of equals the earlier."""
-        return front(view, lambda record: self.cost(record.job.graph), self.select)
+        return pareto_front(view, lambda record: self.cost(record.job.graph), self.select)
 
     def possible_parents(self, view: LedgerView) -> Sequence[TrialRecord]:
         """The front: what is beaten stays so."""

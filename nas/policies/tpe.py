@@ -1,4 +1,4 @@
-"""Moves chosen by what their kind and size earned: Optuna's tree-structured Parzen estimator."""
+"""Moves chosen by what their kind and size gains: Optuna's tree-structured Parzen estimator."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.base.seeds import derive
 from nas.ledger import LedgerView, TrialRecord
-from nas.policies.gain import earned
+from nas.policies.gain import gains
 from nas.policies.policy import Criterion
 from nas.policies.sampling import Draw, Neighbourhood, random_move
 
@@ -27,7 +27,7 @@ KIND = "kind"
 class TPE:
     """Asks Optuna's TPE for a kind of move and for each choice of its menu, then takes a random site that fits.
 
-    Each move of a child counts as an observation of its choices with what the child earned over its unchanged
+    Each move of a child counts as an observation of its choices with what the child gains over its unchanged
     parent. The first `startup` observations are drawn uniformly.
     """
 
@@ -116,13 +116,13 @@ class TPE:
             seed=derive(seed, "tpe") % 2**32, n_startup_trials=self.startup, n_ei_candidates=24
         )
         study = optuna.create_study(sampler=sampler, direction="maximize")
-        gains, labels = earned(view, self.select), _labels(self.neighbourhood)
+        earned, labels = gains(view, self.select), _labels(self.neighbourhood)
         known = {KIND: list(labels)} | {
             f"{label}.{name}": [str(value) for value in values]
             for label, kind in labels.items()
             for name, values in self.neighbourhood.kinds[kind][1].items()
         }
-        for key, gain in gains.items():
+        for key, gain in earned.items():
             for chosen in view.trial(key).job.extra.get(CHOICES, ()):
                 if chosen:
                     named = {n if n == KIND else f"{chosen[KIND]}.{n}": v for n, v in chosen.items()}

@@ -13,9 +13,8 @@ from plotly.offline import get_plotlyjs
 
 from morphs import graph_from_json, graph_to_svg
 from morphs.errors import MorphError
-from nas.base.text import count, percent, span
-from nas.cli.tables import cost
-from nas.inspect.status import Standing, standing
+from nas.base.text import cost_text, count, percent, span
+from nas.inspect.status import RunStatus, run_status
 from nas.ledger import LedgerView, read, read_config
 from nas.ledger.files import atomic_write
 from nas.report.charts import figures
@@ -32,11 +31,11 @@ def write_report(run: Path) -> Path:
     Raises RunError when `run` is no run or can't be written to, LedgerDamaged when its record is damaged.
     """
     path = run / REPORT
-    atomic_write(path, render(read(run), read_config(run).config, standing(run)).encode())
+    atomic_write(path, render(read(run), read_config(run).config, run_status(run)).encode())
     return path
 
 
-def render(view: LedgerView, facts: Mapping[str, Any], state: Standing) -> str:
+def render(view: LedgerView, facts: Mapping[str, Any], state: RunStatus) -> str:
     """The page. facts: what `Ledger.create` was given. Nothing of the run reaches the page unescaped."""
     rows = trial_rows(view)
     moves, drifts, head = move_rows(rows), drift_rows(rows), headline(view, rows)
@@ -119,7 +118,7 @@ def _ratio(number: float, base: float) -> str:
 
 
 def _cost(value: float, objective: str) -> str:
-    return cost(objective, value)
+    return cost_text(objective, value)
 
 
 def _points(gain: float | None) -> str:

@@ -10,9 +10,9 @@ from statistics import fmean, stdev
 from morphs import Move, Preserves, parse
 from morphs.errors import MorphError
 from morphs.textform import format_value, split
-from nas.inspect.status import spent
 from nas.ledger import LedgerView, TrialRecord
 from nas.ledger.view import rank
+from nas.ledger.wall_time import seconds_of
 
 UNCHANGED = "unchanged parent"
 UNKNOWN = "unknown"
@@ -49,7 +49,7 @@ class TrialRow:
 
 @dataclass(frozen=True)
 class MoveRow:
-    """What one kind of move cost and earned. A child made by several kinds counts once for each."""
+    """What one kind of move cost and gains. A child made by several kinds counts once for each."""
 
     kind: str
     proposed: int  # children
@@ -206,7 +206,7 @@ def _row(
         gain=_gain(view, record),
         params=result.params,
         macs=result.macs,
-        seconds=spent(result),
+        seconds=seconds_of(result),
         train_seconds=result.seconds.get("train", 0.0),
         drift_eval=result.drift_eval,
         drift_train=result.drift_train,

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import cast
 
 from nas.base.errors import NasError, RunError
-from nas.execute import Done, Executor, Progressed
-from nas.inspect.status import overhead
+from nas.execute.executor import Done, Executor, Progressed
 from nas.ledger import Job, Ledger, LedgerView, Reached, Result
+from nas.ledger.wall_time import overhead, seconds_of, wall_of
 from nas.run.events import Outcome, Stopped, Watcher
 from nas.run.final_training import final_steps, next_part
 from nas.run.plan import Plan, as_seen, final_job, next_jobs, seed_job
 from nas.run.replay import Replay
-from nas.run.retention import Sweeper
+from nas.run.retention import Retention
 from nas.train.evaluate import Scores
 
 BARREN = 2  # generations in a row without a single result that end a run: not one bad draw, a cause to mend
@@ -47,13 +47,13 @@ class Engine:
     _before: float = field(init=False)
     _noted: float = field(init=False, default=0.0)
     _open: int | None = field(init=False, default=None)  # the generation that was begun last
-    _sweeper: Sweeper = field(init=False)
+    _sweeper: Retention = field(init=False)
 
     def __post_init__(self) -> None:
         self._before = wall_of(self.ledger.view())
         # What is replayed lags behind what has ended: who is dead here may be a parent there.
         best = self.plan.config.keep_best if self.replay is None else None
-        self._sweeper = Sweeper(self.ledger, self.plan.policy, best, self.plan.config.select)
+        self._sweeper = Retention(self.ledger, self.plan.policy, best, self.plan.config.select)
 
     def go(self, resumed: bool) -> Outcome:
         """Everything that is left to do.
@@ -84,29 +84,29 @@ class Engine:
         """Trial after trial, until there is a reason to stop, which is noted: a resumed run keeps to it."""
         if noted := self.ledger.notes.get("stopped"):
             return cast(Stopped, noted)
-        flight: dict[int, Job] = {}
+        running: dict[int, Job] = {}
         left = [record for record in self.ledger.view().trials if record.state == "running"]
         if left:
-            self._begin([record.job for record in left], flight)
+            self._begin([record.job for record in left], running)
         while True:
-            why = self._fill(flight)
-            if not flight:
+            why = self._fill(running)
+            if not running:
                 self._end_generation()
                 self.ledger.note("stopped", why)
                 return why
-            self._collect(flight)
-            if not flight and (self.plan.policy.generational or self._open == 0):
+            self._collect(running)
+            if not running and (self.plan.policy.generational or self._open == 0):
                 self._end_generation()
 
-    def _fill(self, flight: dict[int, Job]) -> Stopped:
+    def _fill(self, running: dict[int, Job]) -> Stopped:
         """Start what the policy proposes while a worker is free; why there is no more of it."""
-        while len(flight) < self.plan.config.workers:
+        while len(running) < self.plan.config.workers:
             view = self.ledger.view()
             jobs = self._jobs(view)
             why = self._why_stop(view, jobs) if jobs else "exhausted"
             if why:
                 return why
-            self._begin(jobs, flight)
+            self._begin(jobs, running)
         return "exhausted"
 
     def _jobs(self, view: LedgerView) -> Sequence[Job]:
@@ -169,12 +169,12 @@ class Engine:
         for record in view.complete:
             if record.job.generation == last and record.result:
                 rung = int(record.job.extra.get("rung", 0))
-                rungs.setdefault(rung, []).append(_working(record.result.seconds))
+                rungs.setdefault(rung, []).append(seconds_of(record.result))
         rounds = {rung: -(-len(told) // self.plan.config.workers) for rung, told in rungs.items()}
         rounds[0] = -(-trials // self.plan.config.workers)
         return sum(max(told) * rounds[rung] for rung, told in rungs.items())
 
-    def _begin(self, jobs: Sequence[Job], flight: dict[int, Job]) -> None:
+    def _begin(self, jobs: Sequence[Job], running: dict[int, Job]) -> None:
         """Have `jobs` performed: asked, unless a former process did that, and submitted.
 
         Those of most steps first, which take longest where all cost the same: so that at a generation's end no worker
@@ -194,17 +194,17 @@ class Engine:
                 self.ledger.fail(number, self.replay.failed[job.key])
                 self.watcher.trial_told(self.ledger.view().trial(job.key))
                 continue
-            flight[number] = asked
+            running[number] = asked
             self.executor.submit(number, next_part(self.plan, view, asked, self.ledger.reached(number)))
         if new:
             self._sweeper.sweep()
 
-    def _collect(self, flight: dict[int, Job]) -> None:
+    def _collect(self, running: dict[int, Job]) -> None:
         """Wait for trials to end, at least one, and tell what came of them."""
-        before = len(flight)
-        while len(flight) == before:
+        before = len(running)
+        while len(running) == before:
             for event in self.executor.poll(POLL_SECONDS):
-                job = flight.get(event.number)
+                job = running.get(event.number)
                 if job is None:
                     continue
                 if isinstance(event, Progressed):
@@ -216,7 +216,7 @@ class Engine:
                     self.executor.submit(event.number, part)
                 else:
                     self._tell(event, event.result, job)
-                    del flight[event.number]
+                    del running[event.number]
             if self._wall() - self._noted > NOTE_WALL_SECONDS:
                 self._note_wall()
 
@@ -240,13 +240,13 @@ class Engine:
             again = self.replay.final_steps if self.replay else asked[-1].job.steps if asked else None
             steps = final_steps(self.plan, view, stopped, self._wall()) if again is None else again
             job = final_job(self.plan, view, steps)
-        flight: dict[int, Job] = {}
+        running: dict[int, Job] = {}
         if not asked or asked[-1].state != "complete":
-            self._begin((job,), flight)
-            while not flight:  # it failed in the run that is replayed, which tried again
+            self._begin((job,), running)
+            while not running:  # it failed in the run that is replayed, which tried again
                 job = final_job(self.plan, self.ledger.view(), job.steps)
-                self._begin((job,), flight)
-            self._collect(flight)
+                self._begin((job,), running)
+            self._collect(running)
         record = self.ledger.view().trial(job.key)
         if record.state == "failed":
             remedy = f"try it once more with: nas resume {self.run}"
@@ -272,17 +272,6 @@ def outcome_of(run: Path, view: LedgerView, stopped: Stopped) -> Outcome:
         test = Scores(scores["test_accuracy"], scores["test_loss"])
     wall = wall_of(view)
     return Outcome(run, view, best, test, wall, overhead(view, wall), stopped)
-
-
-def wall_of(view: LedgerView) -> float:
-    """Wall seconds that drivers have spent on the run, as far as they could note it."""
-    return float(view.notes.get("wall", 0.0))
-
-
-def _working(seconds: object) -> float:
-    """Seconds of a trial's own work."""
-    laps = cast("dict[str, float]", seconds)
-    return sum(value for name, value in laps.items() if not name.startswith("busy_"))
 
 
 def _fertile(view: LedgerView, generation: int) -> bool:

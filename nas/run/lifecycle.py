@@ -10,10 +10,11 @@ from typing import Any
 
 from nas.base.errors import RunError, UserError
 from nas.base.machine import machine
-from nas.config.relocate import elsewhere, with_data
+from nas.config.relocate import relocated, with_data
 from nas.config.run_config import RunConfig, check_config
 from nas.data import SearchData, load_search_data
-from nas.execute import ExecutorFactory, make_executor
+from nas.execute.choose import make_executor
+from nas.execute.executor import ExecutorFactory
 from nas.ledger import Ledger, LedgerView, current_versions, read, read_config
 from nas.ledger.shared import Shared, is_run, place_of
 from nas.ledger.view import FORCED
@@ -78,7 +79,7 @@ def replay(
     began = time.monotonic()
     _check_new(run, "replay")
     made, view = read_config(source), read(source)
-    config = elsewhere(with_data(source, stored_config(source, made.config, "replay"), data, "replay"), place)
+    config = relocated(with_data(source, stored_config(source, made.config, "replay"), data, "replay"), place)
     config = config.model_copy(update={"ledger": None})  # only a command names a database to write into
     _check_policy(source, config, policy, "replay")
     held = load_data(config)
@@ -124,7 +125,7 @@ def resume(
 
     data, policy: the run's data set and policy once more. They must be given where they are a
     `package.module:name`: that names code, and code is never run because a file of the run names it.
-    place: what is other than where the run began, and decides nothing (`elsewhere`).
+    place: what is other than where the run began, and decides nothing (`relocated`).
     Raises RunError when they are missing or others, and when configuration, versions, machine or data differ from
     those of the run's beginning, unless `force`, which is noted in the ledger.
     """
@@ -139,7 +140,7 @@ def resume(
             watcher.run_finished(outcome)
             return outcome
         _check_whole(ledger, view)
-        config = elsewhere(with_data(run, config, data), place)
+        config = relocated(with_data(run, config, data), place)
         _check_policy(run, config, policy)
         held = load_data(config)
         plan, now = make_plan(config, held), describe(config, held, "")

@@ -130,9 +130,9 @@ def _allotment(plan: Plan, parent: TrialRecord, proposal: Proposal, graph: ArchG
     """Steps at the cost of the parent's epochs. A child that learns from its parent pays for the parent's forward
     pass as well: a third of what training it costs.
     """
-    mother = graph_of(parent)
+    parent_graph = graph_of(parent)
     taught = any(move.preserves is Preserves.APPROXIMATE for move in parse_chain(proposal.moves))
-    return _steps(plan, mother, graph, round(cost(mother).macs / 3) if taught else 0)
+    return _steps(plan, parent_graph, graph, round(cost(parent_graph).macs / 3) if taught else 0)
 
 
 def _steps(plan: Plan, incumbent: ArchGraph, graph: ArchGraph, more: int = 0) -> int:

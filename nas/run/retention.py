@@ -17,7 +17,7 @@ from nas.run.plan import last_generation
 
 
 @dataclass(frozen=True)
-class Sweeper:
+class Retention:
     """Removes what a run needs no more. best: see `needed`."""
 
     ledger: Ledger

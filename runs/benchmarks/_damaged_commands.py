@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from nas.config.run_config import check_config
-from nas.execute import make_executor
-from nas.execute.fork_server import Nursery
+from nas.execute.choose import make_executor
+from nas.execute.fork_server import ForkServer
 from nas.ledger import TrialRecord, read
 from nas.run.events import Silent
 from nas.run.lifecycle import search
@@ -33,7 +33,7 @@ class _StopAfterOne(Silent):
 
 def interrupted_search(run: Path) -> Path:
     """A real search on digits, left after its seed network."""
-    executor = partial(make_executor, nursery=Nursery.fork_off())
+    executor = partial(make_executor, fork_server=ForkServer.fork_off())
     search(check_config(TINY), run, _StopAfterOne(), "nas search digits", executor)
     return run
 

@@ -37,8 +37,9 @@ from _common import Figure, figure, finish
 from _small_run import quiet
 
 from nas.config.run_config import check_config
-from nas.execute import make_executor, task
-from nas.execute.fork_server import Nursery
+from nas.execute import task
+from nas.execute.choose import make_executor
+from nas.execute.fork_server import ForkServer
 from nas.ledger import Job, LedgerView, Result, TrialRecord
 from nas.ledger.view import decided
 from nas.run.events import Silent
@@ -80,10 +81,10 @@ def inject(generations: int, children: int, timeout: float, device: str = "cpu")
     quiet()
     fault_of = partial(fault, device=device)
     # Both are forked before either search: on a GPU, workers can't come of a process that has used it.
-    sound = Nursery.fork_off()
+    sound = ForkServer.fork_off()
     task.perform = faulty
     try:
-        struck = Nursery.fork_off()
+        struck = ForkServer.fork_off()
     finally:
         task.perform = _perform
     with in_memory("children-") as folder, closing(sound), closing(struck):
@@ -111,7 +112,7 @@ def inject(generations: int, children: int, timeout: float, device: str = "cpu")
 
 
 def searched(
-    run: Path, generations: int, children: int, timeout: float, device: str, nursery: Nursery
+    run: Path, generations: int, children: int, timeout: float, device: str, nursery: ForkServer
 ) -> LedgerView:
     """A search with two workers forked from the nursery."""
     config = check_config(
@@ -121,7 +122,7 @@ def searched(
             "train": {"lr": 0.05, "batch_size": 64},
         }
     )  # fmt: skip
-    return search(config, run, Silent(), "", partial(make_executor, nursery=nursery)).view
+    return search(config, run, Silent(), "", partial(make_executor, fork_server=nursery)).view
 
 
 def kinds(device: str) -> tuple[str, ...]:

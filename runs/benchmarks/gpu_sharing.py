@@ -26,7 +26,7 @@ from parallel import competitors, search_seconds, seconds_of, sized
 
 from nas.base.errors import UserError
 from nas.config.run_config import RunConfig
-from nas.execute import LocalExecutor
+from nas.execute.local import LocalExecutor
 from nas.ledger import LedgerView
 from nas.run.events import Silent
 from nas.run.lifecycle import search

@@ -26,7 +26,8 @@ from _common import figure, finish
 from ray.cluster_utils import Cluster
 
 from nas.config.run_config import RunConfig, make_config
-from nas.execute import Done, Executor, LocalExecutor, Progressed
+from nas.execute.executor import Done, Executor, Progressed
+from nas.execute.local import LocalExecutor
 from nas.execute.ray import RayExecutor
 from nas.ledger import Job, TrialRecord
 from nas.ledger.view import decided

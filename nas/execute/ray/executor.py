@@ -26,13 +26,13 @@ from ray.exceptions import RayError
 import morphs
 from nas.base.errors import NasError, RunError, UserError
 from nas.config.run_config import RunConfig
-from nas.execute import Done, Progressed
+from nas.execute.executor import Done, Progressed
 from nas.execute.local import LOG, START_SECONDS
-from nas.execute.ray.messages import Delivered, Order, Parcel, Started, Ticket
-from nas.execute.ray.running_jobs import Flight, has_room, kill, last_line, no_room, nodes_alive, why
+from nas.execute.ray.messages import Delivered, JobRequest, Order, PackedNetwork, Started
+from nas.execute.ray.running_jobs import RunningJob, has_room, kill, last_line, no_room, nodes_alive, why
 from nas.execute.ray.session import Session, connect
 from nas.execute.ray.transfer import Storage, opened
-from nas.execute.ray.tune import STARTS, Barren, Broken, Desk, Lost, Running, tune
+from nas.execute.ray.tune import STARTS, Broken, Lost, Mailbox, NoWorker, Running, tune
 from nas.execute.task import made, reads
 from nas.ledger import Job, Store, current_versions, read_config
 
@@ -54,15 +54,17 @@ class RayExecutor:
     patience: float = START_SECONDS
     again: int = 0
     _session: Session | None = None
-    _desk: Desk = field(default_factory=Desk)
+    _mailbox: Mailbox = field(default_factory=Mailbox)
     _thread: threading.Thread | None = None
     _order: Order | None = None  # what the workers know
     _workers: dict[int, Any] = field(default_factory=dict[int, Any])  # the last of each place
     _struck: list[Any] = field(default_factory=list[Any])  # workers that were killed for being late
     _scratch: Path | None = None
     _idle_since: float | None = None  # when jobs waited and none was at work
-    _flights: dict[int, Flight] = field(default_factory=dict[int, Flight])
-    _sent: dict[str, ray.ObjectRef[Parcel]] = field(default_factory=dict[str, "ray.ObjectRef[Parcel]"])
+    _running: dict[int, RunningJob] = field(default_factory=dict[int, RunningJob])
+    _sent: dict[str, ray.ObjectRef[PackedNetwork]] = field(
+        default_factory=dict[str, "ray.ObjectRef[PackedNetwork]"]
+    )
     _name: str | None = None  # of the run, where there is a storage
     _lent: set[str] = field(default_factory=set[str])  # digests that lie in the storage, as far as is known
 
@@ -78,12 +80,12 @@ class RayExecutor:
         try:
             networks = self._send(job)
         except UserError as error:  # of the record or the storage
-            self._desk.news.put(Delivered(Done(number, None, str(error), fault=True), {}))
-            self._flights[number] = Flight(Ticket(number, None, None, {}), job)
+            self._mailbox.news.put(Delivered(Done(number, None, str(error), fault=True), {}))
+            self._running[number] = RunningJob(JobRequest(number, None, None, {}), job)
             return
-        flight = Flight(Ticket(number, self._order, job, networks), job)
-        self._flights[number] = flight
-        self._desk.waiting.put(flight.ticket)
+        running = RunningJob(JobRequest(number, self._order, job, networks), job)
+        self._running[number] = running
+        self._mailbox.waiting.put(running.request)
 
     def poll(self, timeout: float) -> Iterator[Progressed | Done]:
         """Progress and ends of jobs. Raises NasError when Ray itself has died, or starts nothing."""
@@ -96,9 +98,9 @@ class RayExecutor:
             )
         news: list[Any] = []
         with suppress(Empty):
-            news.append(self._desk.news.get(timeout=timeout))
+            news.append(self._mailbox.news.get(timeout=timeout))
             while True:
-                news.append(self._desk.news.get_nowait())
+                news.append(self._mailbox.news.get_nowait())
         for message in news:
             yield from self._heard(message)
         self._kill_late()  # now that it is known who has ended and whom its worker serves
@@ -106,20 +108,20 @@ class RayExecutor:
             yield from self._judge_lost()
 
     @property
-    def flights(self) -> tuple[Flight, ...]:
+    def running(self) -> tuple[RunningJob, ...]:
         """The jobs under way."""
-        return tuple(self._flights.values())
+        return tuple(self._running.values())
 
     def close(self) -> None:
         """Kill every worker and end Ray, if it was started here."""
         session, self._session = self._session, None
         if session is None:
             return
-        self._desk.close()
+        self._mailbox.close()
         if self._thread is not None and not session.raylet_died(at_once=True):
             self._kill_all(self._thread)
         session.close()
-        self._flights.clear()
+        self._running.clear()
         self._sent.clear()
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
@@ -144,7 +146,7 @@ class RayExecutor:
                 raise RunError(no_room(self.config))
         self._thread = threading.Thread(
             target=tune,
-            args=(self._desk, self._order, self.config.workers, resources, self._scratch),
+            args=(self._mailbox, self._order, self.config.workers, resources, self._scratch),
             daemon=True,
         )
         self._thread.start()
@@ -156,14 +158,16 @@ class RayExecutor:
             kill(worker)
         while thread.is_alive() and time.monotonic() < end:
             with suppress(Empty):
-                message = self._desk.news.get(timeout=0.1)
+                message = self._mailbox.news.get(timeout=0.1)
                 if isinstance(message, Running):
                     kill(message.actor)
 
-    def _send(self, job: Job) -> dict[str, ray.ObjectRef[Parcel]]:
+    def _send(self, job: Job) -> dict[str, ray.ObjectRef[PackedNetwork]]:
         """Make the networks that `job` reads available to whoever will perform it. Raises RunError, LedgerDamaged."""
         store = Store(self.run / "checkpoints")
-        needed = {digest for flight in self._flights.values() for digest in reads(flight.job)} | {*reads(job)}
+        needed = {digest for running in self._running.values() for digest in reads(running.job)} | {
+            *reads(job)
+        }
         if self.config.storage:
             self._lend(job, store, needed)
             return {}
@@ -193,30 +197,30 @@ class RayExecutor:
         """What a message from Tune's thread means to the engine."""
         if isinstance(message, Broken):
             raise NasError(f"search: Ray Tune stopped ({message.cause}); go on with: nas resume {self.run}")
-        if isinstance(message, Barren):
+        if isinstance(message, NoWorker):
             raise RunError(f"{_no_worker(message.cause)}; mend that and go on with: nas resume {self.run}")
         if isinstance(message, Running):
             self._workers[message.place] = message.actor
         number = message.done.number if isinstance(message, Delivered) else message.number
-        flight = self._flights.get(number)
-        if flight is None:
+        running = self._running.get(number)
+        if running is None:
             return
         if isinstance(message, Progressed):
             yield message
         elif isinstance(message, Running):
-            flight.actor, flight.node, flight.lost = message.actor, None, None
-            flight.starts += 1
-            flight.deadline = self._deadline(flight, START_SECONDS)
+            running.actor, running.node, running.lost = message.actor, None, None
+            running.starts += 1
+            running.deadline = self._deadline(running, START_SECONDS)
         elif isinstance(message, Started):
-            flight.node = message.node
-            flight.deadline = self._deadline(flight)
+            running.node = message.node
+            running.deadline = self._deadline(running)
         elif isinstance(message, Delivered):
             if message.done.fault and self.config.storage:  # perhaps of what lay there: it is put there anew
-                for digest in reads(flight.job):
+                for digest in reads(running.job):
                     self._storage().remove(digest)
-            yield self._ended(flight, self._stored(message))
+            yield self._ended(running, self._stored(message))
         elif isinstance(message, Lost):
-            flight.deadline, flight.lost = None, (time.monotonic(), message.cause)
+            running.deadline, running.lost = None, (time.monotonic(), message.cause)
 
     def _stored(self, message: Delivered) -> Done:
         """The end of a job, its child durable."""
@@ -225,8 +229,8 @@ class RayExecutor:
             return message.done
         try:
             for digest in made(result):
-                parcel = message.parcels.get(digest) or self._storage().get(digest)
-                Store(self.run / "checkpoints").put(opened(parcel, digest))
+                packed = message.packed.get(digest) or self._storage().get(digest)
+                Store(self.run / "checkpoints").put(opened(packed, digest))
                 self._lent.add(digest)
         except UserError as error:
             return Done(message.done.number, None, str(error), fault=True)
@@ -234,44 +238,44 @@ class RayExecutor:
 
     def _judge_lost(self) -> Iterator[Done]:
         """Run the jobs of dead nodes again, and those whose worker never came up; the others have failed."""
-        lost = [flight for flight in self._flights.values() if flight.lost is not None]
+        lost = [running for running in self._running.values() if running.lost is not None]
         if not lost:
             return
         nodes = nodes_alive()
-        for flight in lost:
-            assert flight.lost is not None
-            since, cause = flight.lost
-            if flight.reason is not None:
-                yield self._ended(flight, Done(flight.ticket.number, None, flight.reason))
-            elif flight.node is None or flight.node not in nodes or flight.actor in self._struck:
-                yield from self._again(flight, cause)
+        for running in lost:
+            assert running.lost is not None
+            since, cause = running.lost
+            if running.reason is not None:
+                yield self._ended(running, Done(running.request.number, None, running.reason))
+            elif running.node is None or running.node not in nodes or running.actor in self._struck:
+                yield from self._again(running, cause)
             elif (
                 len(nodes) == 1 or time.monotonic() - since > SETTLE_SECONDS
             ):  # its node lives, it alone died
-                yield self._ended(flight, Done(flight.ticket.number, None, why(cause, self.run / LOG)))
+                yield self._ended(running, Done(running.request.number, None, why(cause, self.run / LOG)))
 
-    def _again(self, flight: Flight, cause: str) -> Iterator[Done]:
-        flight.lost = flight.node = None
+    def _again(self, running: RunningJob, cause: str) -> Iterator[Done]:
+        running.lost = running.node = None
         if (
-            flight.starts < STARTS + self.config.workers
+            running.starts < STARTS + self.config.workers
         ):  # a node that dies may have held all idle workers but one
             self.again += 1
-            self._desk.waiting.put(flight.ticket)
+            self._mailbox.waiting.put(running.request)
             return
         yield self._ended(
-            flight, Done(flight.ticket.number, None, f"{_no_worker(cause)}; mend that", fault=True)
+            running, Done(running.request.number, None, f"{_no_worker(cause)}; mend that", fault=True)
         )
 
-    def _ended(self, flight: Flight, done: Done) -> Done:
-        del self._flights[flight.ticket.number]
-        flight.ticket.spend()
+    def _ended(self, running: RunningJob, done: Done) -> Done:
+        del self._running[running.request.number]
+        running.request.spend()
         return done
 
     def _check_idle(self) -> None:
         """Raise RunError where jobs have waited for long and no worker came up: nothing would ever happen."""
-        waiting = [flight for flight in self._flights.values() if flight.ticket.order is not None]
+        waiting = [running for running in self._running.values() if running.request.order is not None]
         now = time.monotonic()
-        if not waiting or any(flight.node is not None for flight in waiting):
+        if not waiting or any(running.node is not None for running in waiting):
             self._idle_since = None
         elif self._idle_since is None:
             self._idle_since = now
@@ -281,17 +285,17 @@ class RayExecutor:
                 f"{fact if has_room(self.config) else no_room(self.config)}; then go on with: nas resume {self.run}"
             )
 
-    def _deadline(self, flight: Flight, allowance: float = 0.0) -> float | None:
+    def _deadline(self, running: RunningJob, allowance: float = 0.0) -> float | None:
         limit = self.config.child_timeout
-        return None if limit is None or flight.job.kind == "final" else time.monotonic() + limit + allowance
+        return None if limit is None or running.job.kind == "final" else time.monotonic() + limit + allowance
 
     def _kill_late(self) -> None:
-        for flight in self._flights.values():
-            if flight.deadline is not None and time.monotonic() > flight.deadline:
-                flight.reason = f"it took longer than {self.config.child_timeout:g} s (--child-timeout)"
-                flight.deadline = None
-                self._struck.append(flight.actor)  # Tune may have given it to another job this moment
-                kill(flight.actor)
+        for running in self._running.values():
+            if running.deadline is not None and time.monotonic() > running.deadline:
+                running.reason = f"it took longer than {self.config.child_timeout:g} s (--child-timeout)"
+                running.deadline = None
+                self._struck.append(running.actor)  # Tune may have given it to another job this moment
+                kill(running.actor)
 
 
 @contextmanager

@@ -7,10 +7,10 @@ from typing import Any
 
 import ray
 
-from nas.execute import Done
+from nas.execute.executor import Done
 from nas.ledger import Job
 
-Parcel = tuple[str, bytes]  # a network as `morphs.pack` makes it
+PackedNetwork = tuple[str, bytes]  # a network as `morphs.pack` makes it
 STARTUP = -1  # the number of what is no job but a worker's start
 
 
@@ -34,7 +34,7 @@ class Order:
 
 
 @dataclass(eq=False)
-class Ticket:
+class JobRequest:
     """A job's way through Tune, as the configuration of a trial. networks: those that the job reads, by digest.
 
     One numbered STARTUP is no job's: its trial ends when the worker is up. Tune keeps, copies and prints what a
@@ -45,14 +45,14 @@ class Ticket:
     number: int
     order: Order | None
     job: Job | None
-    networks: dict[str, ray.ObjectRef[Parcel]]
+    networks: dict[str, ray.ObjectRef[PackedNetwork]]
 
     def spend(self) -> None:
         """Hold nothing any more."""
         self.order = self.job = None
         self.networks = {}
 
-    def __deepcopy__(self, memo: Any) -> Ticket:
+    def __deepcopy__(self, memo: Any) -> JobRequest:
         return self
 
     def __repr__(self) -> str:
@@ -72,4 +72,4 @@ class Delivered:
     """A job's end, with the networks that it made, by digest; those that lie in the storage already are left out."""
 
     done: Done
-    parcels: dict[str, Parcel]
+    packed: dict[str, PackedNetwork]

@@ -12,17 +12,17 @@ from typing import Any
 import ray
 
 from nas.config.run_config import RunConfig
-from nas.execute.ray.messages import Ticket
+from nas.execute.ray.messages import JobRequest
 from nas.ledger import Job
 
 ANSWER_SECONDS = 2.0
 
 
 @dataclass(eq=False)
-class Flight:
+class RunningJob:
     """A job under way."""
 
-    ticket: Ticket
+    request: JobRequest
     job: Job
     starts: int = 0
     actor: Any = None

@@ -17,16 +17,16 @@ from morphs import Network
 from morphs.errors import MorphError
 from morphs.files import GRAPH_FILE, WEIGHTS_FILE
 from nas.base.errors import RunError
-from nas.execute.ray.messages import Parcel
+from nas.execute.ray.messages import PackedNetwork
 
 
 @dataclass
-class Luggage:
+class JobCheckpoints:
     """The checkpoints of one job: those that came with it, and those that are to go back. By digest."""
 
-    came: Mapping[str, Parcel]
+    came: Mapping[str, PackedNetwork]
     storage: Storage | None
-    made: dict[str, Parcel] = field(default_factory=dict[str, Parcel])
+    made: dict[str, PackedNetwork] = field(default_factory=dict[str, PackedNetwork])
 
     def get(self, digest: str) -> Network:
         """A network that the job reads. Raises RunError when it didn't come, or came as another."""
@@ -38,18 +38,18 @@ class Luggage:
 
     def put(self, network: Network) -> str:
         """Take a network that the job made; its digest."""
-        parcel = morphs.pack(network)
+        packed = morphs.pack(network)
         if self.storage is not None:
-            self.storage.put(network.digest, parcel)
+            self.storage.put(network.digest, packed)
         else:
-            self.made[network.digest] = parcel
+            self.made[network.digest] = packed
         return network.digest
 
 
 class Storage:
     """A run's folder in a place that the driver and every node of the cluster can read and write: a path or URI.
 
-    run: the run's name (`nas.ledger.RunConfig.run`); None: of a run that has none, which lies in the place itself.
+    run: the run's name (`nas.ledger.ConfigFile.run`); None: of a run that has none, which lies in the place itself.
     """
 
     def __init__(self, uri: str, run: str | None) -> None:
@@ -69,9 +69,9 @@ class Storage:
         """Whether a network of that digest was put whole."""
         return bool(self._files.get_file_info(f"{self._root}/{digest}/{GRAPH_FILE}").is_file)
 
-    def put(self, digest: str, parcel: Parcel) -> None:
+    def put(self, digest: str, packed: PackedNetwork) -> None:
         """Write a network, its graph last: that shows that it is whole. Raises RunError."""
-        graph, weights = parcel
+        graph, weights = packed
         folder = f"{self._root}/{digest}"
         try:
             self._files.create_dir(folder, recursive=True)
@@ -83,7 +83,7 @@ class Storage:
                 f"storage {self.uri}: doesn't take a checkpoint ({error}); mend that and resume"
             ) from None
 
-    def get(self, digest: str) -> Parcel:
+    def get(self, digest: str) -> PackedNetwork:
         """Read a network. Raises RunError."""
         try:
             return self._read(digest, GRAPH_FILE).decode("ascii"), self._read(digest, WEIGHTS_FILE)
@@ -103,10 +103,10 @@ class Storage:
         return bytes(content)
 
 
-def opened(parcel: Parcel, digest: str) -> Network:
-    """The network in a parcel. Raises RunError when it is not the one of that digest."""
+def opened(packed: PackedNetwork, digest: str) -> Network:
+    """The network in a packed. Raises RunError when it is not the one of that digest."""
     try:
-        network = morphs.unpack(*parcel)
+        network = morphs.unpack(*packed)
     except MorphError as error:
         raise RunError(f"checkpoint {digest[:12]}: arrived damaged ({error}); resume the run") from None
     if network.digest != digest:

@@ -19,7 +19,7 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from nas.execute.ray.messages import STARTUP, Delivered, Order, Started, Ticket
+from nas.execute.ray.messages import STARTUP, Delivered, JobRequest, Order, Started
 from nas.execute.ray.worker import MESSAGE, train_child
 
 STARTS = 5  # attempts at a worker that never comes up, or at a job whose workers die before they begin it
@@ -27,7 +27,7 @@ STARTS = 5  # attempts at a worker that never comes up, or at a job whose worker
 
 @dataclass(frozen=True)
 class Running:
-    """Tune gave a ticket's trial to the worker process in a place; number: STARTUP where it has no job."""
+    """Tune gave a request's trial to the worker process in a place; number: STARTUP where it has no job."""
 
     number: int
     place: int
@@ -36,14 +36,14 @@ class Running:
 
 @dataclass(frozen=True)
 class Lost:
-    """A ticket's trial ended without a result. cause: Ray's words."""
+    """A request's trial ended without a result. cause: Ray's words."""
 
     number: int
     cause: str
 
 
 @dataclass(frozen=True)
-class Barren:
+class NoWorker:
     """No worker came up, in any place, in STARTS attempts each. cause: Ray's words about the last."""
 
     cause: str
@@ -61,10 +61,10 @@ class _Closed(Exception):
 
 
 @dataclass
-class Desk:
+class Mailbox:
     """Where the engine's thread and Tune's meet. waiting: tickets, None at the end. cause: of the last death."""
 
-    waiting: Queue[Ticket | None] = field(default_factory=Queue["Ticket | None"])
+    waiting: Queue[JobRequest | None] = field(default_factory=Queue["JobRequest | None"])
     news: Queue[Any] = field(default_factory=Queue[Any])
     closed: bool = False
     cause: str = "no reason"
@@ -74,8 +74,8 @@ class Desk:
         self.closed = True
         self.waiting.put(None)
 
-    def __reduce__(self) -> tuple[type[Desk], tuple[()]]:
-        return Desk, ()
+    def __reduce__(self) -> tuple[type[Mailbox], tuple[()]]:
+        return Mailbox, ()
 
 
 class Place(PlacementGroupFactory):
@@ -103,43 +103,43 @@ class Feed(Searcher):
     died STARTS times in a row while it started is given up.
     """
 
-    def __init__(self, desk: Desk, order: Order, workers: int) -> None:
+    def __init__(self, mailbox: Mailbox, order: Order, workers: int) -> None:
         super().__init__()
-        self._desk, self._order = desk, order
+        self._mailbox, self._order = mailbox, order
         self._cold = list(range(workers))
         self._free: list[int] = []
-        self._live: dict[str, tuple[int, Ticket]] = {}
-        self._stillborn: Counter[int] = Counter()
+        self._live: dict[str, tuple[int, JobRequest]] = {}
+        self._failed_starts: Counter[int] = Counter()
 
     def suggest(self, trial_id: str) -> Any:
         """A worker's start, or the next job. Waits for one where nothing runs: Tune itself would look once a second."""
-        if self._desk.closed:
+        if self._mailbox.closed:
             return Searcher.FINISHED
         if self._cold:
-            place, ticket = self._cold.pop(0), Ticket(STARTUP, self._order, None, {})
-        elif not self._free or (self._live and self._desk.waiting.empty()):
+            place, request = self._cold.pop(0), JobRequest(STARTUP, self._order, None, {})
+        elif not self._free or (self._live and self._mailbox.waiting.empty()):
             return None
-        elif (ticket := self._desk.waiting.get()) is None or self._desk.closed:
+        elif (request := self._mailbox.waiting.get()) is None or self._mailbox.closed:
             return Searcher.FINISHED
         else:
             place = self._free.pop()
-        self._live[trial_id] = place, ticket
-        return {"place": place, "ticket": ticket}
+        self._live[trial_id] = place, request
+        return {"place": place, "request": request}
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """Count the place as free, or as one whose worker has to be started again."""
         if trial_id not in self._live:
             return
-        place, ticket = self._live.pop(trial_id)
+        place, request = self._live.pop(trial_id)
         if not error:
             self._free.append(place)
-            self._stillborn[place] = 0
+            self._failed_starts[place] = 0
             return
-        self._stillborn[place] += ticket.number == STARTUP
-        if self._stillborn[place] < STARTS:
+        self._failed_starts[place] += request.number == STARTUP
+        if self._failed_starts[place] < STARTS:
             self._cold.append(place)
         elif not (self._cold or self._free or self._live):
-            self._desk.news.put(Barren(self._desk.cause))
+            self._mailbox.news.put(NoWorker(self._mailbox.cause))
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the ledger is the record."""
@@ -148,31 +148,31 @@ class Feed(Searcher):
         """Nothing: a fresh Tune run is fed from the ledger."""
 
 
-class Herald(TrialProgressCallback):
+class ResultCallback(TrialProgressCallback):
     """Passes on what workers report, and takes it out of what Tune keeps of a trial.
 
     It stands in for the callback that prints each trial's end, which Tune would add otherwise.
     """
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, mailbox: Mailbox) -> None:
         super().__init__()
-        self._desk = desk
+        self._mailbox = mailbox
 
     def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
         """Tune's only way out that waits for no trial."""
-        if self._desk.closed:
+        if self._mailbox.closed:
             raise _Closed
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """A worker process takes the trial up."""
         actor = trial.temporary_state.ray_actor
-        self._desk.news.put(Running(_ticket(trial).number, trial.config["place"], actor))
+        self._mailbox.news.put(Running(_request_of(trial).number, trial.config["place"], actor))
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
         """A worker said something."""
         message: Started | Delivered | None = result.pop(MESSAGE, None)
         if message is not None:
-            self._desk.news.put(message)
+            self._mailbox.news.put(message)
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Nothing: what the worker said last was the end."""
@@ -183,10 +183,10 @@ class Herald(TrialProgressCallback):
             cause = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
         except (OSError, TypeError):
             cause = "for a reason that Ray did not tell"
-        self._desk.cause = cause.strip()
-        number = _ticket(trial).number
+        self._mailbox.cause = cause.strip()
+        number = _request_of(trial).number
         if number != STARTUP:
-            self._desk.news.put(Lost(number, cause.strip()))
+            self._mailbox.news.put(Lost(number, cause.strip()))
 
 
 class KeepWorkers(FIFOScheduler):
@@ -215,16 +215,16 @@ class KeepWorkers(FIFOScheduler):
         return next((trial for trial in tune_controller.get_live_trials() if trial.status == "PENDING"), None)
 
 
-def tune(desk: Desk, order: Order, workers: int, resources: Mapping[str, float], folder: Path) -> None:
-    """Run Tune until the desk closes; says Broken when it ends.
+def tune(mailbox: Mailbox, order: Order, workers: int, resources: Mapping[str, float], folder: Path) -> None:
+    """Run Tune until the mailbox closes; says Broken when it ends.
 
-    order: of every ticket. resources: what a worker takes. folder: for what Tune writes, to be deleted.
+    order: of every request. resources: what a worker takes. folder: for what Tune writes, to be deleted.
     """
     try:
         Tuner(
             with_resources(train_child, partial(_place, resources=resources)),
             tune_config=TuneConfig(
-                search_alg=Feed(desk, order, workers),
+                search_alg=Feed(mailbox, order, workers),
                 scheduler=KeepWorkers(),
                 num_samples=-1,
                 max_concurrent_trials=workers,
@@ -235,18 +235,18 @@ def tune(desk: Desk, order: Order, workers: int, resources: Mapping[str, float],
                 name="tune",
                 storage_path=str(folder),
                 verbose=0,
-                callbacks=[Herald(desk)],
+                callbacks=[ResultCallback(mailbox)],
                 failure_config=FailureConfig(max_failures=0),
             ),
         ).fit()
-        desk.news.put(Broken("it ended"))
+        mailbox.news.put(Broken("it ended"))
     except BaseException as error:
-        desk.news.put(Broken(f"{type(error).__name__}: {error}".strip().splitlines()[-1]))
+        mailbox.news.put(Broken(f"{type(error).__name__}: {error}".strip().splitlines()[-1]))
 
 
 def _place(config: Mapping[str, Any], resources: Mapping[str, float]) -> Place:
     return Place(config["place"], resources)
 
 
-def _ticket(trial: Any) -> Ticket:
-    return trial.config["ticket"]
+def _request_of(trial: Any) -> JobRequest:
+    return trial.config["request"]

@@ -20,11 +20,11 @@ from nas.base.errors import UserError
 from nas.base.text import one_line
 from nas.config.run_config import RunConfig
 from nas.data import SearchData
-from nas.execute import Done, Progressed
-from nas.execute.ray.messages import Delivered, Order, Started, Ticket
-from nas.execute.ray.transfer import Luggage, Storage
+from nas.execute.executor import Done, Progressed
+from nas.execute.ray.messages import Delivered, JobRequest, Order, Started
+from nas.execute.ray.transfer import JobCheckpoints, Storage
 from nas.execute.task import attempt
-from nas.execute.worker import computes, data_of, give_back_memory, site_of
+from nas.execute.worker import computes, data_of, release_memory, site_of
 from nas.ledger import current_versions
 
 MESSAGE = "message"  # the key of what we report
@@ -32,35 +32,35 @@ PROGRESS_SECONDS = 1.0  # a report holds the training up until the driver has ta
 
 
 def train_child(config: dict[str, Any]) -> None:
-    """The function that Tune calls: perform the job of the ticket in `config`, if it has one, and report what came of
+    """The function that Tune calls: perform the job of the request in `config`, if it has one, and report what came of
     it. The first in a process takes seconds to import and to read the data.
     """
-    ticket: Ticket = config["ticket"]
-    assert ticket.order is not None
-    settings, data = _settled(ticket.order)
-    if ticket.job is None:
+    request: JobRequest = config["request"]
+    assert request.order is not None
+    settings, data = _settled(request.order)
+    if request.job is None:
         return
     with suppress(OSError):  # Tune leads each trial into a folder of its own
-        os.chdir(ticket.order.folder)
-    _say(Started(ticket.number, ray.get_runtime_context().get_node_id()))
-    luggage = _luggage(ticket, ticket.order)
-    if isinstance(data, str) or isinstance(luggage, str):
-        fault = data if isinstance(data, str) else str(luggage)
-        _say(Delivered(Done(ticket.number, None, fault, fault=True), {}))
+        os.chdir(request.order.folder)
+    _say(Started(request.number, ray.get_runtime_context().get_node_id()))
+    checkpoints = _checkpoints_for(request, request.order)
+    if isinstance(data, str) or isinstance(checkpoints, str):
+        fault = data if isinstance(data, str) else str(checkpoints)
+        _say(Delivered(Done(request.number, None, fault, fault=True), {}))
         return
-    site = site_of(settings, luggage)
-    done = attempt(ticket.number, ticket.job, site, data, _progress(ticket.number))
-    give_back_memory()
-    _say(Delivered(done, luggage.made if done.result is not None else {}))
+    site = site_of(settings, checkpoints)
+    done = attempt(request.number, request.job, site, data, _progress(request.number))
+    release_memory()
+    _say(Delivered(done, checkpoints.made if done.result is not None else {}))
     if not computes(settings.device):
         os._exit(1)  # Tune starts another in this one's place
 
 
-def _luggage(ticket: Ticket, order: Order) -> Luggage | str:
+def _checkpoints_for(request: JobRequest, order: Order) -> JobCheckpoints | str:
     """What came with a job, or why it didn't: no fault of the job's."""
     try:
         storage = Storage(order.storage, order.run) if order.storage else None
-        return Luggage({digest: ray.get(sent) for digest, sent in ticket.networks.items()}, storage)
+        return JobCheckpoints({digest: ray.get(sent) for digest, sent in request.networks.items()}, storage)
     except (UserError, RayError, ImportError) as error:
         return f"ray: what a child needs didn't reach its node ({one_line(str(error))[:300]}); mend that"
 

@@ -12,7 +12,7 @@ from cli_support import Hand, config, failed, final_job, job, seed_job, told, vi
 from rich.console import Console
 
 from nas.cli.live import HEARTBEAT, ROWS, LiveView, PlainView, draw, watcher_for
-from nas.cli.progress import Progress
+from nas.cli.progress import RunProgress
 from nas.run.events import Outcome, Silent, Watcher
 from nas.train.evaluate import Scores
 
@@ -43,7 +43,7 @@ def play(watcher: Watcher, clock: Hand) -> None:
 
 def plain(clock: Hand) -> tuple[PlainView, io.StringIO]:
     out = io.StringIO()
-    return PlainView(out, Progress(clock)), out
+    return PlainView(out, RunProgress(clock)), out
 
 
 def test_plain_lines_tell_the_story_without_control_codes() -> None:
@@ -79,7 +79,7 @@ def test_a_reader_that_goes_away_does_not_stop_the_search() -> None:
     clock = Hand()
     reading, writing = os.pipe()
     out = os.fdopen(writing, "w", buffering=1)
-    watcher = PlainView(out, Progress(clock))
+    watcher = PlainView(out, RunProgress(clock))
     os.close(reading)
     play(watcher, clock)
     with pytest.raises(BrokenPipeError):
@@ -106,7 +106,7 @@ def test_the_watcher_fits_the_output(monkeypatch: pytest.MonkeyPatch) -> None:
         os.close(ours)
 
 
-def picture(progress: Progress, width: int) -> list[str]:
+def picture(progress: RunProgress, width: int) -> list[str]:
     console = Console(file=io.StringIO(), width=width, color_system=None)
     with console.capture() as capture:
         console.print(draw(progress, width))
@@ -114,10 +114,10 @@ def picture(progress: Progress, width: int) -> list[str]:
 
 
 @pytest.fixture
-def busy() -> Progress:
+def busy() -> RunProgress:
     """A generation with one competitor told, one failed, one in training and many waiting."""
     clock = Hand()
-    progress = Progress(clock)
+    progress = RunProgress(clock)
     progress.open(RUN, config(), view(told(seed_job(), 0.8)), True)
     jobs = [job(1, slot, moves=LONG) for slot in range(20)]
     progress.start(1, jobs)
@@ -129,13 +129,13 @@ def busy() -> Progress:
 
 
 @pytest.mark.parametrize("width", [30, 60, 80, 110, 200])
-def test_the_picture_keeps_to_the_width_and_height(busy: Progress, width: int) -> None:
+def test_the_picture_keeps_to_the_width_and_height(busy: RunProgress, width: int) -> None:
     lines = picture(busy, width)
     assert all(len(line) <= width for line in lines)
     assert len(lines) == ROWS + 3
 
 
-def test_the_picture_shows_what_is_in_hand(busy: Progress) -> None:
+def test_the_picture_shows_what_is_in_hand(busy: RunProgress) -> None:
     text = "\n".join(picture(busy, 110))
     assert "generation 1 of 3" in text
     assert "2 of 20 trained" in text
@@ -145,8 +145,8 @@ def test_the_picture_shows_what_is_in_hand(busy: Progress) -> None:
 
 
 def test_the_picture_before_anything_happened() -> None:
-    assert picture(Progress(Hand()), 80) == ["starting …"]
-    progress = Progress(Hand())
+    assert picture(RunProgress(Hand()), 80) == ["starting …"]
+    progress = RunProgress(Hand())
     progress.open(RUN, config(), view(), False)
     progress.start(0, [seed_job()])
     text = "\n".join(picture(progress, 80))
@@ -183,7 +183,7 @@ def test_a_terminal_that_was_closed_does_not_stop_the_search() -> None:
     os.close(ours)
     clock, ended = Hand(), False
     with suppress(OSError), open(theirs, "w") as file:  # closing the file fails as well
-        watcher = LiveView(Console(file=file, force_terminal=True, width=100), Progress(clock))
+        watcher = LiveView(Console(file=file, force_terminal=True, width=100), RunProgress(clock))
         play(watcher, clock)
         watcher.close()
         ended = True
@@ -193,7 +193,7 @@ def test_a_terminal_that_was_closed_does_not_stop_the_search() -> None:
 def test_the_live_view_leaves_the_lines_that_last(terminal: tuple[Console, list[bytes]]) -> None:
     console, seen = terminal
     clock = Hand()
-    watcher = LiveView(console, Progress(clock))
+    watcher = LiveView(console, RunProgress(clock))
     play(watcher, clock)
     watcher.close()
     console.file.flush()

@@ -3,13 +3,13 @@ from pathlib import Path
 import pytest
 from cli_support import DEEPEN, Hand, config, failed, final_job, job, seed_job, told, view
 
-from nas.cli.progress import Progress, describe
+from nas.cli.progress import RunProgress, describe
 
 RUN = Path("runs/x")
 
 
-def opened(clock: Hand, **changes: object) -> Progress:
-    progress = Progress(clock)
+def opened(clock: Hand, **changes: object) -> RunProgress:
+    progress = RunProgress(clock)
     progress.open(RUN, config(**changes), view(), resumed=False)
     return progress
 
@@ -42,7 +42,7 @@ def test_the_best_is_the_last_generations_winner_and_the_final_network_at_the_en
 
 def test_time_left_is_the_budget_less_all_sittings() -> None:
     clock = Hand()
-    progress = Progress(clock)
+    progress = RunProgress(clock)
     progress.open(RUN, config(budget=600, generations=None), view(notes={"wall": 100.0}), resumed=True)
     clock.now += 50
     assert progress.left() == pytest.approx(450)
@@ -70,7 +70,7 @@ def test_time_left_is_estimated_from_the_generations_done() -> None:
 
 def test_a_resumed_run_estimates_from_its_own_sitting() -> None:
     clock = Hand()
-    progress = Progress(clock)
+    progress = RunProgress(clock)
     progress.open(RUN, config(generations=3, final_share=0), view(notes={"wall": 500.0}), resumed=True)
     progress.start(2, [job(2, 0)])
     clock.now += 10

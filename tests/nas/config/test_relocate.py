@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from nas.base.errors import DataError, RunError, UserError
 from nas.cli.commands import app
-from nas.config.relocate import elsewhere
+from nas.config.relocate import relocated
 from nas.config.run_config import RunConfig
 from nas.ledger import current_versions, read_config
 from nas.run.events import Silent
@@ -40,11 +40,11 @@ def test_more_workers_on_another_machine_decide_the_same(
 
 def test_the_settings_of_a_former_executor_are_forgotten() -> None:
     there = tiny(executor="ray", address="auto", storage="/shared", workers=9)
-    here = elsewhere(there, {"executor": "local", "workers": 2})
+    here = relocated(there, {"executor": "local", "workers": 2})
     assert here == tiny(executor="local", workers=2)
-    assert elsewhere(there, {"workers": 3}) == there.model_copy(update={"workers": 3})
+    assert relocated(there, {"workers": 3}) == there.model_copy(update={"workers": 3})
     with pytest.raises(UserError, match="address is a setting of Ray's"):
-        elsewhere(here, {"address": "auto"})
+        relocated(here, {"address": "auto"})
 
 
 def pictures(folder: Path, seed: int) -> str:

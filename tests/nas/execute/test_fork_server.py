@@ -1,4 +1,4 @@
-"""The nursery that the command line forks off: it serves its driver, and ends with it."""
+"""The fork_server that the command line forks off: it serves its driver, and ends with it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[3]
 SCRIPT = """
 import sys
-from nas.execute.fork_server import Nursery
-nursery = Nursery.fork_off()
-print(nursery.process.pid, "torch" in sys.modules, flush=True)
+from nas.execute.fork_server import ForkServer
+fork_server = ForkServer.fork_off()
+print(fork_server.process.pid, "torch" in sys.modules, flush=True)
 sys.stdin.readline()
-nursery.close()
-print(nursery.process.wait(), flush=True)
+fork_server.close()
+print(fork_server.process.wait(), flush=True)
 sys.stdin.readline()
 """
 

@@ -17,9 +17,9 @@ import pytest
 from engine_support import TINY, Inline, tiny
 
 from nas.data import load_search_data
-from nas.execute import Done, LocalExecutor, Progressed
-from nas.execute import fork_server as nursery
-from nas.execute.local import LOG, TRIES
+from nas.execute import fork_server
+from nas.execute.executor import Done, Progressed
+from nas.execute.local import LOG, TRIES, LocalExecutor
 from nas.execute.worker import data_for, data_of
 from nas.ledger import Job, Store, read
 from nas.run.events import Silent
@@ -68,8 +68,8 @@ def children_of(pid: int) -> list[int]:
 
 def worker_of(executor: LocalExecutor) -> int:
     """The process of its only worker."""
-    assert executor.nursery is not None
-    (pid,) = children_of(executor.nursery.process.pid)
+    assert executor.fork_server is not None
+    (pid,) = children_of(executor.fork_server.process.pid)
     return pid
 
 
@@ -148,7 +148,7 @@ def test_a_worker_that_sees_other_data_stops_the_run() -> None:
     missing = data_of(tiny(data="imagefolder:/nowhere"), "0" * 64)
     assert isinstance(missing, str)
     assert "/nowhere" in missing
-    assert data_for(tiny(data="user.module:function")) is None, "code of the user's ran in the nursery"
+    assert data_for(tiny(data="user.module:function")) is None, "code of the user's ran in the fork_server"
 
 
 def test_a_nursery_that_dies_is_replaced_and_what_was_in_flight_done_again(
@@ -158,10 +158,10 @@ def test_a_nursery_that_dies_is_replaced_and_what_was_in_flight_done_again(
     pids: list[int] = []
     for _ in range(TRIES):
         pids.append(in_training(executor, 8))
-        struck = executor.nursery
+        struck = executor.fork_server
         assert struck is not None
         struck.process.kill()
-        while len(pids) < TRIES and executor.nursery is struck:
+        while len(pids) < TRIES and executor.fork_server is struck:
             assert not any(isinstance(event, Done) for event in executor.poll(0.1))
     assert len(set(pids)) == TRIES
     assert "its worker process died" in str(end_of(executor, 8).reason)
@@ -180,7 +180,9 @@ def test_a_worker_that_cannot_be_forked_is_no_childs_fault_and_the_others_go_on(
         "    return real(*facts)\n"
         "n._fork = fork\n"
     )
-    monkeypatch.setattr(nursery, "_MAIN", nursery._MAIN.replace("from nas", f"{second_fails}from nas", 1))
+    monkeypatch.setattr(
+        fork_server, "_MAIN", fork_server._MAIN.replace("from nas", f"{second_fails}from nas", 1)
+    )
     executor = LocalExecutor(tmp_path, tiny(workers=2), load_search_data("digits", None, 3).digest)
     ends: dict[int, Done] = {}
     executor.submit(1, jobs[0])
@@ -232,15 +234,15 @@ def test_kill_9_of_the_driver_ends_its_workers_and_loses_nothing(finished: Any, 
     assert driver.stdout is not None
     assert driver.stdout.readline().strip() == "0.0"
     told = {driver.stdout.readline().strip(), "0.0"}
-    (nursery,) = children_of(driver.pid)
-    workers = children_of(nursery)
+    (fork_server,) = children_of(driver.pid)
+    workers = children_of(fork_server)
     assert len(workers) == 2
     os.killpg(driver.pid, signal.SIGKILL)
     _, noise = driver.communicate()
     end = time.monotonic() + 10
-    while any(map(alive, [nursery, *workers])) and time.monotonic() < end:
+    while any(map(alive, [fork_server, *workers])) and time.monotonic() < end:
         time.sleep(0.02)
-    assert not any(map(alive, [nursery, *workers]))
+    assert not any(map(alive, [fork_server, *workers]))
     assert not noise
     assert not (run / LOG).read_text()
     assert told <= {record.key for record in read(run).complete}

@@ -12,7 +12,7 @@ from engine_support import tiny
 import morphs
 from nas.base.errors import LedgerDamaged, RunError
 from nas.data import ImageSplit, SearchData, load_search_data, load_test_split
-from nas.execute.task import Worksite, attempt, networks, perform
+from nas.execute.task import TaskContext, attempt, networks, perform
 from nas.ledger import Job, Store
 from nas.run.plan import Plan, make_plan, seed_job
 
@@ -36,12 +36,12 @@ def quiet(step: int, steps: int, loss: float) -> None:
 
 
 @pytest.fixture
-def site(tmp_path: Path, plan: Plan) -> Worksite:
-    return Worksite(Store(tmp_path), plan.config.train, "cpu", 1, forbidden)
+def site(tmp_path: Path, plan: Plan) -> TaskContext:
+    return TaskContext(Store(tmp_path), plan.config.train, "cpu", 1, forbidden)
 
 
 @pytest.fixture
-def seeded(plan: Plan, site: Worksite, data: SearchData) -> str:
+def seeded(plan: Plan, site: TaskContext, data: SearchData) -> str:
     """The weights of the trained seed network, which is in the store."""
     return perform(seed_job(plan), site, data, quiet).weights
 
@@ -58,7 +58,7 @@ WIDEN = "widen(node=c1, to=12, how=replicate)"
 
 
 def test_the_same_job_gives_the_same_weights_and_scores(
-    plan: Plan, site: Worksite, data: SearchData, tmp_path: Path, seeded: str
+    plan: Plan, site: TaskContext, data: SearchData, tmp_path: Path, seeded: str
 ) -> None:
     elsewhere = replace(site, store=Store(tmp_path / "elsewhere"))
     again = perform(seed_job(plan), elsewhere, data, quiet)
@@ -71,7 +71,7 @@ def test_the_same_job_gives_the_same_weights_and_scores(
 
 
 def test_a_job_has_the_runs_number_of_threads_whatever_the_process_has(
-    plan: Plan, site: Worksite, data: SearchData, seeded: str
+    plan: Plan, site: TaskContext, data: SearchData, seeded: str
 ) -> None:
     """As where OMP_NUM_THREADS says so. Sums over more threads are other sums: they came to other weights."""
     before = torch.get_num_threads()
@@ -87,7 +87,7 @@ def test_a_job_has_the_runs_number_of_threads_whatever_the_process_has(
 
 
 def test_a_result_says_what_came_of_the_job(
-    plan: Plan, site: Worksite, data: SearchData, seeded: str
+    plan: Plan, site: TaskContext, data: SearchData, seeded: str
 ) -> None:
     job = child(plan, seeded, f"{WIDEN}; {WIDEN.replace('12', '16')}")
     result = perform(job, site, data, quiet)
@@ -104,7 +104,7 @@ def test_a_result_says_what_came_of_the_job(
 
 
 def test_the_parents_checkpoint_is_left_as_it_was(
-    plan: Plan, site: Worksite, data: SearchData, seeded: str
+    plan: Plan, site: TaskContext, data: SearchData, seeded: str
 ) -> None:
     folder = site.store.path(seeded)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -114,13 +114,13 @@ def test_the_parents_checkpoint_is_left_as_it_was(
 
 @pytest.mark.parametrize("kind", ["seed", "parent", "child"])
 def test_only_the_final_training_asks_for_the_test_split(
-    plan: Plan, site: Worksite, data: SearchData, seeded: str, kind: str
+    plan: Plan, site: TaskContext, data: SearchData, seeded: str, kind: str
 ) -> None:
     assert "test_accuracy" not in perform(child(plan, seeded, kind=kind), site, data, quiet).scores
 
 
 def test_the_final_training_reads_the_test_split_once(
-    plan: Plan, site: Worksite, data: SearchData, seeded: str
+    plan: Plan, site: TaskContext, data: SearchData, seeded: str
 ) -> None:
     calls: list[ImageSplit] = []
 
@@ -134,14 +134,16 @@ def test_the_final_training_reads_the_test_split_once(
 
 
 def test_without_steps_a_network_is_scored_as_it_is(
-    plan: Plan, site: Worksite, data: SearchData, seeded: str
+    plan: Plan, site: TaskContext, data: SearchData, seeded: str
 ) -> None:
     result = perform(child(plan, seeded, steps=0), site, data, quiet)
     assert result.weights == seeded
     assert "train_loss" not in result.scores
 
 
-def test_progress_ends_with_the_last_step(plan: Plan, site: Worksite, data: SearchData, seeded: str) -> None:
+def test_progress_ends_with_the_last_step(
+    plan: Plan, site: TaskContext, data: SearchData, seeded: str
+) -> None:
     told: list[tuple[int, int]] = []
     perform(child(plan, seeded), site, data, lambda step, steps, loss: told.append((step, steps)))
     assert told[-1] == (4, 4)
@@ -174,7 +176,7 @@ Attempt = Callable[..., Any]
     ],
 )
 def test_what_ends_a_candidate_is_its_reason(
-    plan: Plan, site: Worksite, data: SearchData, seeded: str, change: Any, progress: Any, reason: str
+    plan: Plan, site: TaskContext, data: SearchData, seeded: str, change: Any, progress: Any, reason: str
 ) -> None:
     done = attempt(5, child(plan, seeded, **({"moves": ""} | change)) if "moves" not in change else
                    replace(child(plan, seeded), **change), site, data, progress)  # fmt: skip
@@ -182,7 +184,7 @@ def test_what_ends_a_candidate_is_its_reason(
     assert reason in str(done.reason)
 
 
-def test_divergence_ends_a_candidate(plan: Plan, site: Worksite, data: SearchData, seeded: str) -> None:
+def test_divergence_ends_a_candidate(plan: Plan, site: TaskContext, data: SearchData, seeded: str) -> None:
     wild = replace(site, config=replace(site.config, lr=1e30))
     done = attempt(5, child(plan, seeded), wild, data, quiet)
     assert not done.fault
@@ -190,7 +192,7 @@ def test_divergence_ends_a_candidate(plan: Plan, site: Worksite, data: SearchDat
 
 
 def test_what_is_no_fault_of_the_candidate_says_so(
-    plan: Plan, site: Worksite, data: SearchData, seeded: str
+    plan: Plan, site: TaskContext, data: SearchData, seeded: str
 ) -> None:
     done = attempt(5, child(plan, "ab" * 32), site, data, quiet)
     assert done.fault
@@ -201,7 +203,7 @@ def test_what_is_no_fault_of_the_candidate_says_so(
 
 
 def test_a_driver_that_is_gone_is_no_reason(
-    plan: Plan, site: Worksite, data: SearchData, seeded: str
+    plan: Plan, site: TaskContext, data: SearchData, seeded: str
 ) -> None:
     def gone(*_: object) -> None:
         raise BrokenPipeError

@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 import torch
 
-from nas.execute.worker import computes, give_back_memory
+from nas.execute.worker import computes, release_memory
 
 
 def test_a_worker_whose_device_no_longer_answers_is_no_place_for_the_next_child(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    give_back_memory()
+    release_memory()
     assert computes("cpu")
 
     def broken(*size: Any, device: str) -> Any:

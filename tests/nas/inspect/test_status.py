@@ -13,8 +13,8 @@ from nas.inspect.status import (
     find_run,
     overhead,
     run_folders,
-    standing,
-    standing_or_problem,
+    run_status,
+    status_or_problem,
 )
 from nas.ledger import Ledger, LedgerView
 
@@ -32,7 +32,7 @@ def run(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_stopped_run(run: Path) -> None:
-    found = standing(run)
+    found = run_status(run)
     assert (found.state, found.generation, found.generations) == ("stopped", 1, 3)
     assert (found.complete, found.failed, found.running) == (2, 0, 0)
     assert (found.best_trial, found.best_val_accuracy, found.test_accuracy) == ("1.1", 0.9, None)
@@ -44,7 +44,7 @@ def test_a_stopped_run(run: Path) -> None:
 
 
 def test_a_finished_run_stands_by_its_final_network(tmp_path: Path) -> None:
-    found = standing(make_run(tmp_path / "run", final=True))
+    found = run_status(make_run(tmp_path / "run", final=True))
     assert (found.state, found.best_trial, found.generation) == ("finished", "2.0", 1)
     assert (found.best_val_accuracy, found.test_accuracy) == (0.95, 0.94)
     assert found.next == f"nas export {tmp_path / 'run'} --to DIR"
@@ -54,13 +54,13 @@ def test_a_run_by_code_of_the_users_goes_on_when_the_code_is_named_again(run: Pa
     config = json.loads((run / "config.json").read_text())
     config["config"]["config"]["policy"] = "greedy:Greedy"
     (run / "config.json").write_text(json.dumps(config))
-    assert standing(run).next == "nas resume runs/one --policy greedy:Greedy"
+    assert run_status(run).next == "nas resume runs/one --policy greedy:Greedy"
 
 
 def test_a_driver_is_seen_and_not_disturbed(run: Path) -> None:
     assert driver_of(run) is None
     with Ledger.open(run):
-        found = standing(run)
+        found = run_status(run)
         assert found.state == "running"
         assert found.driver is not None
         assert f"process {os.getpid()} on " in found.driver
@@ -69,7 +69,7 @@ def test_a_driver_is_seen_and_not_disturbed(run: Path) -> None:
 
 
 def test_what_a_killed_driver_left_in_training(tmp_path: Path) -> None:
-    found = standing(make_run(tmp_path / "run", running=True))
+    found = run_status(make_run(tmp_path / "run", running=True))
     assert (found.state, found.running) == ("stopped", 1)
 
 
@@ -120,8 +120,8 @@ def test_runs_newest_first(run: Path) -> None:
 def test_a_run_with_a_broken_configuration(run: Path, text: str) -> None:
     (run / "config.json").write_text(text)
     with pytest.raises(RunError, match=r"config\.json"):
-        standing(run)
-    found = standing_or_problem(run)
+        run_status(run)
+    found = status_or_problem(run)
     assert found.state == "damaged"
     assert "config.json" in str(found.problem)
     json.loads(found.to_json())
@@ -129,17 +129,17 @@ def test_a_run_with_a_broken_configuration(run: Path, text: str) -> None:
 
 def test_a_run_with_a_broken_ledger(run: Path) -> None:
     (run / "ledger.db").write_bytes(b"nonsense" * 1000)
-    assert standing_or_problem(run).state == "damaged"
+    assert status_or_problem(run).state == "damaged"
     (run / "ledger.db").unlink()
-    assert "ledger.db is missing" in str(standing_or_problem(run).problem)
+    assert "ledger.db is missing" in str(status_or_problem(run).problem)
 
 
 def test_odd_fields_of_a_configuration_are_left_out(run: Path) -> None:
     document = json.loads((run / "config.json").read_text())
     document["config"] = {"config": {"space": 3, "seed": "x", "generations": True}, "command": []}
     (run / "config.json").write_text(json.dumps(document))
-    found = standing(run)
+    found = run_status(run)
     assert (found.space, found.seed, found.generations, found.command) == (None, None, None, None)
     document["config"] = {"config": 7}
     (run / "config.json").write_text(json.dumps(document))
-    assert standing(run).space is None
+    assert run_status(run).space is None

@@ -24,7 +24,7 @@ from nas.base.errors import RunError, UserError
 from nas.cli import tables
 from nas.inspect.fsck import check
 from nas.inspect.repair import repair
-from nas.inspect.status import find_run, standing, standings
+from nas.inspect.status import find_run, run_status, statuses
 from nas.ledger import Ledger, lease, lease_status, read
 from nas.ledger.lease import Lease
 from nas.ledger.lock import Lock
@@ -63,7 +63,7 @@ def test_a_search_comes_to_the_digest_of_one_with_a_file(finished: Any, tmp_path
     assert outcome.view.digest == finished.outcome.view.digest
     assert read(run) == outcome.view
     assert check(there).clean
-    assert standing(find_run(str(there))).state == "finished"
+    assert run_status(find_run(str(there))).state == "finished"
 
 
 def test_a_copy_that_lacks_what_others_told_is_made_whole_first(tmp_path: Path, url: str) -> None:
@@ -75,13 +75,13 @@ def test_a_copy_that_lacks_what_others_told_is_made_whole_first(tmp_path: Path, 
         RunError, match=r"1 of 2 checkpoints are not in this copy .*; resume where they lie, or"
     ):
         resume(behind, Silent(), executor=Inline)
-    found = standing(behind)
+    found = run_status(behind)
     assert (
         found.problem == "1 of 2 checkpoints are not in this folder: lost, or never in this copy of the run"
     )
     assert found.next == f"nas fsck {behind} --repair"
     assert repair(behind, check(behind), (), None, lambda *_: None).clean
-    assert standing(behind).problem is None
+    assert run_status(behind).problem is None
     assert resume(behind, Silent(), executor=Inline).view.final is not None
 
 
@@ -180,7 +180,7 @@ DAMAGED = [
     '{"url": "sqlite://", "study": "other"}', '{"url": "nosuch://x", "study": "other"}', "[" * 10_000, " " * 20_000,
     '{"url": "postgresql://me:secret@x/y", "study": "other"}', '{"url": "sqlite:///x", "study": "' + "x" * 600 + '"}',
 ]  # fmt: skip
-WAYS: list[Callable[[Path], object]] = [read, Ledger.open, standing, check, write_report]
+WAYS: list[Callable[[Path], object]] = [read, Ledger.open, run_status, check, write_report]
 
 
 @pytest.mark.parametrize("text", DAMAGED)
@@ -259,9 +259,9 @@ def fake_driver(place: Shared, folder: Path, beat: float) -> Lease:
 def test_a_driver_elsewhere_is_seen_by_its_lease(run: Path, tmp_path: Path) -> None:
     place = place_of(run)
     assert isinstance(place, Shared)
-    assert standing(run).state == "stopped"
+    assert run_status(run).state == "stopped"
     there = fake_driver(place, tmp_path, beat=0.02)
-    found = standing(run)
+    found = run_status(run)
     assert (found.state, found.next) == ("running", f"nas status {run}")
     assert str(found.driver).startswith(f"process {os.getpid()} on ")
     assert str(found.until) > time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() + 20))
@@ -269,7 +269,7 @@ def test_a_driver_elsewhere_is_seen_by_its_lease(run: Path, tmp_path: Path) -> N
     Console(file=shown, width=300).print(tables.status(found))
     assert f"running, by {found.driver}, whose lease holds until {found.until} at least" in shown.getvalue()
     there.close()
-    assert (standing(run).state, standing(run).driver) == ("stopped", None)
+    assert (run_status(run).state, run_status(run).driver) == ("stopped", None)
 
 
 def test_a_driver_elsewhere_that_gives_no_sign_of_life_is_neither_running_nor_dead(
@@ -281,7 +281,7 @@ def test_a_driver_elsewhere_that_gives_no_sign_of_life_is_neither_running_nor_de
     asleep = fake_driver(place, tmp_path, beat=100.0)
     copy = Path(shutil.copytree(run, tmp_path / "copy"))
     begin = time.monotonic()
-    states = [(found.state, found.until, found.next) for found in standings([run, copy])]
+    states = [(found.state, found.until, found.next) for found in statuses([run, copy])]
     assert time.monotonic() - begin < 5
     assert states == [("silent", None, f"nas resume {run}"), ("silent", None, f"nas resume {copy}")]
     asleep.close()
@@ -291,7 +291,7 @@ def test_who_died_holding_the_lock_of_this_folder_is_dead(run: Path) -> None:
     place = place_of(run)
     assert isinstance(place, Shared)
     dead = Lease(place, run / "lock", beat=0.02)  # the kernel freed its lock, were it not for this test
-    assert standing(run).driver is None
+    assert run_status(run).driver is None
     dead.close()
 
 

@@ -1,4 +1,4 @@
-"""How moves are drawn: uniformly, by what kinds and sizes earned, by what a predictor expects."""
+"""How moves are drawn: uniformly, by what kinds and sizes gains, by what a predictor expects."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from sklearn.gaussian_process.kernels import Kernel
 import morphs
 from morphs import Limits, cost, parse_chain
 from nas.ledger import Job, LedgerView, TrialRecord
-from nas.policies.gain import earned
+from nas.policies.gain import gains
 from nas.policies.graph_tokens import graph_tokens
 from nas.policies.hill_climb import HillClimb
 from nas.policies.predictor import Predictor, normal_scores, predict, tanimoto
@@ -48,13 +48,13 @@ def test_what_a_child_earned_is_over_its_unchanged_rival_or_else_its_parent() ->
         record_of(Job("child", 1, 2, "0.0", moved, 0, 1, graph), None),
         record_of(Job("child", 2, 1, "1.1", moved, 0, 1, graph), 0.6),
     )
-    assert earned(LedgerView(trials), "accuracy") == pytest.approx({"1.1": 0.05, "2.1": -0.05})
+    assert gains(LedgerView(trials), "accuracy") == pytest.approx({"1.1": 0.05, "2.1": -0.05})
 
 
-def told(drawn: Draw, slot: int, earned: float) -> TrialRecord:
+def told(drawn: Draw, slot: int, gains: float) -> TrialRecord:
     """A child of the seed network that came to so much more than it."""
     job = Job("child", 1, slot, "0.0", drawn.moves, 0, 1, drawn.graph, drawn.extra)
-    return record_of(job, 0.5 + earned)
+    return record_of(job, 0.5 + gains)
 
 
 @pytest.mark.parametrize(("kind", "choice"), [("deepen", {}), ("widen", {"factor": "2"})])

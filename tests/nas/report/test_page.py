@@ -111,7 +111,7 @@ def test_the_front_of_a_search_for_two_ends_is_shown(objective: str) -> None:
     for point in front.points:
         assert f"<td>{point.trial}</td>" in html
     assert "the front</h2>" not in page(view)
-    said = [line.split()[0] for _, line in tables.front(front)]
+    said = [line.split()[0] for _, line in tables.front_rows(front)]
     assert said == [point.trial for point in front.points]
 
 

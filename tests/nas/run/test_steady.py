@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from engine_support import Inline, Recorder, Shuffled, tiny
 
-from nas.inspect.status import standing
+from nas.inspect.status import run_status
 from nas.ledger import read
 from nas.run.events import Outcome, Silent
 from nas.run.lifecycle import replay, resume, search
@@ -106,7 +106,7 @@ def test_a_front_is_searched_with_children_that_learn_from_their_parents(
     assert outcome.view.final is not None
     assert len([record for record in outcome.view.complete if record.job.kind == "child"]) >= 6
     assert ("latency" in outcome.view.notes) == (objective == "latency")
-    found = standing(outcome.run).front
+    found = run_status(outcome.run).front
     assert found is not None
     assert found.objective == objective
     costs, accuracies = zip(*[(point.cost, point.val_accuracy) for point in found.points], strict=True)

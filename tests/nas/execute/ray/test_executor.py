@@ -21,12 +21,13 @@ from engine_support import Inline, Recorder, tiny
 import morphs
 from nas.base.errors import RunError
 from nas.data import load_search_data
-from nas.execute import Done, Executor, Progressed, make_executor
+from nas.execute.choose import make_executor
+from nas.execute.executor import Done, Executor, Progressed
 from nas.execute.local import LOG
-from nas.execute.ray import RayExecutor
 from nas.execute.ray import executor as ray_executor
-from nas.execute.ray.messages import Delivered, Order, Ticket
-from nas.execute.ray.running_jobs import Flight
+from nas.execute.ray.executor import RayExecutor
+from nas.execute.ray.messages import Delivered, JobRequest, Order
+from nas.execute.ray.running_jobs import RunningJob
 from nas.execute.ray.session import Session, connect
 from nas.execute.ray.tune import Running
 from nas.execute.ray.worker import _luggage, _other_versions
@@ -201,16 +202,16 @@ def test_a_job_that_met_a_dead_nodes_idle_workers_one_after_the_other_goes_on(
     tmp_path: Path, job: Job
 ) -> None:
     executor = RayExecutor(tmp_path, tiny(executor="ray", workers=8), "")
-    ticket = Ticket(1, None, job, {})
-    executor._flights[1] = flight = Flight(ticket, job)
+    request = JobRequest(1, None, job, {})
+    executor._running[1] = running = RunningJob(request, job)
     for place in range(8):
         assert list(executor._heard(Running(1, place, None))) == []
-        assert list(executor._again(flight, "its node died")) == []
-        assert executor._desk.waiting.get_nowait() is ticket
+        assert list(executor._again(running, "its node died")) == []
+        assert executor._mailbox.waiting.get_nowait() is request
     told: list[Done] = []
     while not told:
         list(executor._heard(Running(1, 0, None)))
-        told = list(executor._again(flight, "its node died"))
+        told = list(executor._again(running, "its node died"))
     assert told[0].fault
     assert str(told[0].reason).endswith("the last with: its node died; mend that")
 
@@ -218,10 +219,10 @@ def test_a_job_that_met_a_dead_nodes_idle_workers_one_after_the_other_goes_on(
 def test_a_late_child_takes_nobody_with_it_who_got_its_worker_this_moment(tmp_path: Path, job: Job) -> None:
     """What Tune's thread has said is heard before anyone is killed, and whom the blow hits all the same goes again."""
     executor = RayExecutor(tmp_path, tiny(executor="ray", child_timeout=1.0), "")
-    late, other = (Flight(Ticket(number, None, job, {}), job, actor="X") for number in (1, 2))
+    late, other = (RunningJob(JobRequest(number, None, job, {}), job, actor="X") for number in (1, 2))
     late.deadline = 0.0
-    executor._flights.update({1: late, 2: other})
-    executor._desk.news.put(Delivered(Done(1, None, "it diverged"), {}))
+    executor._running.update({1: late, 2: other})
+    executor._mailbox.news.put(Delivered(Done(1, None, "it diverged"), {}))
     assert list(executor.poll(0.0)) == [Done(1, None, "it diverged")]
     assert not executor._struck
     executor._struck.append("X")
@@ -229,7 +230,7 @@ def test_a_late_child_takes_nobody_with_it_who_got_its_worker_this_moment(tmp_pa
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ray_executor, "nodes_alive", lambda: {"here"})
         assert list(executor._judge_lost()) == []
-    assert executor._desk.waiting.get_nowait() is other.ticket
+    assert executor._mailbox.waiting.get_nowait() is other.request
 
 
 def test_what_ray_itself_raises_is_said_in_one_line(
@@ -238,7 +239,7 @@ def test_what_ray_itself_raises_is_said_in_one_line(
     executor = RayExecutor(tmp_path, tiny(executor="ray"), "")
     weights = Store(tmp_path / "checkpoints").put(morphs.init(morphs.graph_from_json(job.graph), seed=0))
 
-    def full(parcel: Any) -> Any:
+    def full(packed: Any) -> Any:
         raise ray.exceptions.OutOfDiskError("the object store's disk is full")
 
     monkeypatch.setattr(ray_executor.ray, "put", full)
@@ -260,7 +261,7 @@ def test_a_node_with_other_versions_trains_nothing() -> None:
 
 def test_what_does_not_reach_its_node_is_no_childs_fault(job: Job) -> None:
     order = Order("{}", "", "", (), "nowhere://x", None, ())
-    said = _luggage(Ticket(1, order, job, {}), order)
+    said = _luggage(JobRequest(1, order, job, {}), order)
     assert isinstance(said, str)
     assert said.startswith(
         "ray: what a child needs didn't reach its node (storage nowhere://x: can't be used"

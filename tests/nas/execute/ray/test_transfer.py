@@ -12,11 +12,11 @@ from engine_support import tiny
 import morphs
 from morphs import parse_graph
 from nas.base.errors import RunError
-from nas.execute import Done
-from nas.execute.ray import RayExecutor
+from nas.execute.executor import Done
+from nas.execute.ray.executor import RayExecutor
 from nas.execute.ray.messages import Delivered
-from nas.execute.ray.running_jobs import Flight
-from nas.execute.ray.transfer import Luggage, Storage
+from nas.execute.ray.running_jobs import RunningJob
+from nas.execute.ray.transfer import JobCheckpoints, Storage
 from nas.ledger import Job, Store, read_config
 from nas.ledger.config_file import write_config
 
@@ -47,7 +47,7 @@ def test_what_was_damaged_in_the_storage_is_no_childs_fault(
 ) -> None:
     network = morphs.init(GRAPH, seed=0)
     storage.put(network.digest, morphs.pack(network))
-    assert Luggage({}, storage).get(network.digest).digest == network.digest
+    assert JobCheckpoints({}, storage).get(network.digest).digest == network.digest
     weights = tmp_path / "shared" / network.digest / "weights.safetensors"
     content = weights.read_bytes()
     if how == "other":
@@ -59,7 +59,7 @@ def test_what_was_damaged_in_the_storage_is_no_childs_fault(
     else:
         weights.write_bytes(content[:-3] if how == "cut" else content[:-3] + b"xyz")
     with pytest.raises(RunError, match=r"resume"):
-        Luggage({}, storage).get(network.digest)
+        JobCheckpoints({}, storage).get(network.digest)
 
 
 def test_the_storage_keeps_no_more_than_the_run_does(tmp_path: Path) -> None:
@@ -71,9 +71,9 @@ def test_the_storage_keeps_no_more_than_the_run_does(tmp_path: Path) -> None:
     jobs = [replace(job, slot=n, extra={"parent_weights": digest}) for n, digest in enumerate(digests)]
     for number, reading in enumerate(jobs[:2]):
         executor._send(reading)
-        executor._flights[number] = Flight(SimpleNamespace(number=number, spend=lambda: None), reading)  # type: ignore[arg-type]
+        executor._running[number] = RunningJob(SimpleNamespace(number=number, spend=lambda: None), reading)  # type: ignore[arg-type]
     assert there(run) == set(digests[:2])
-    del executor._flights[0]
+    del executor._running[0]
     for digest in digests[:2]:  # the second is being read
         store.remove(digest)
     executor._send(jobs[2])
@@ -105,8 +105,8 @@ def test_a_fault_has_what_the_child_read_put_there_anew(tmp_path: Path) -> None:
     digest = Store(run / "checkpoints").put(morphs.init(GRAPH, seed=0))
     job = Job("child", 1, 1, "0.0", "", 0, 1, GRAPH.to_json(), {"parent_weights": digest})
     executor._send(job)
-    ticket: Any = SimpleNamespace(number=0, spend=lambda: None)
-    executor._flights[0] = Flight(ticket, job)
+    request: Any = SimpleNamespace(number=0, spend=lambda: None)
+    executor._running[0] = RunningJob(request, job)
     (told,) = executor._heard(Delivered(Done(0, None, "arrived damaged", fault=True), {}))
     assert told.fault
     assert not there(run)

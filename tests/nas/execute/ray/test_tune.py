@@ -7,33 +7,33 @@ from typing import Any
 import pytest
 from ray.tune.search import Searcher
 
-from nas.execute.ray.messages import STARTUP, Order, Ticket
-from nas.execute.ray.tune import STARTS, Barren, Desk, Feed, Place
+from nas.execute.ray.messages import STARTUP, JobRequest, Order
+from nas.execute.ray.tune import STARTS, Feed, Mailbox, NoWorker, Place
 from nas.ledger import Job
 
 ORDER = Order("{}", "", "", (), None, None, ())
 
 
 @pytest.fixture
-def desk() -> Desk:
-    return Desk()
+def mailbox() -> Mailbox:
+    return Mailbox()
 
 
-def submitted(desk: Desk, *numbers: int) -> None:
+def submitted(mailbox: Mailbox, *numbers: int) -> None:
     for number in numbers:
         job = Job("child", 1, number, "0.0", "", 0, 1, "")
-        desk.waiting.put(Ticket(number, ORDER, job, {}))
+        mailbox.waiting.put(JobRequest(number, ORDER, job, {}))
 
 
 def suggested(feed: Feed, trial: str) -> tuple[int, int] | None:
-    """The place and the number of the ticket that a trial is given."""
+    """The place and the number of the request that a trial is given."""
     given: Any = feed.suggest(trial)
-    return None if given is None else (given["place"], given["ticket"].number)
+    return None if given is None else (given["place"], given["request"].number)
 
 
-def test_workers_start_before_the_jobs_which_go_to_those_that_are_up(desk: Desk) -> None:
-    feed = Feed(desk, ORDER, 2)
-    submitted(desk, 7, 8)
+def test_workers_start_before_the_jobs_which_go_to_those_that_are_up(mailbox: Mailbox) -> None:
+    feed = Feed(mailbox, ORDER, 2)
+    submitted(mailbox, 7, 8)
     assert [suggested(feed, trial) for trial in "abc"] == [(0, STARTUP), (1, STARTUP), None]
     feed.on_trial_complete("b")
     assert suggested(feed, "c") == (1, 7)
@@ -42,40 +42,40 @@ def test_workers_start_before_the_jobs_which_go_to_those_that_are_up(desk: Desk)
     assert suggested(feed, "d") == (1, 8)
 
 
-def test_a_worker_that_died_is_started_again(desk: Desk) -> None:
-    feed = Feed(desk, ORDER, 1)
-    submitted(desk, *range(2 * STARTS))
+def test_a_worker_that_died_is_started_again(mailbox: Mailbox) -> None:
+    feed = Feed(mailbox, ORDER, 1)
+    submitted(mailbox, *range(2 * STARTS))
     for number in range(2 * STARTS):
         assert suggested(feed, "start") == (0, STARTUP)
         feed.on_trial_complete("start")
         assert suggested(feed, "job") == (0, number)
         feed.on_trial_complete("job", error=True)
-    assert desk.news.empty()
+    assert mailbox.news.empty()
 
 
-def test_a_place_where_no_worker_comes_up_is_given_up_and_the_last_one_is_told(desk: Desk) -> None:
-    feed = Feed(desk, ORDER, 2)
-    submitted(desk, 7)
+def test_a_place_where_no_worker_comes_up_is_given_up_and_the_last_one_is_told(mailbox: Mailbox) -> None:
+    feed = Feed(mailbox, ORDER, 2)
+    submitted(mailbox, 7)
     assert suggested(feed, "good") == (0, STARTUP)
     for attempt in range(STARTS):
         assert suggested(feed, f"bad {attempt}") == (1, STARTUP)
         feed.on_trial_complete(f"bad {attempt}", error=True)
     assert suggested(feed, "more") is None
-    assert desk.news.empty()  # the other may still come up
-    desk.cause = "no such module"
+    assert mailbox.news.empty()  # the other may still come up
+    mailbox.cause = "no such module"
     for attempt in range(STARTS):
         feed.on_trial_complete(f"good {attempt}" if attempt else "good", error=True)
         if attempt < STARTS - 1:
             assert suggested(feed, f"good {attempt + 1}") == (0, STARTUP)
-    assert desk.news.get_nowait() == Barren("no such module")
+    assert mailbox.news.get_nowait() == NoWorker("no such module")
     assert suggested(feed, "more") is None
 
 
-def test_nothing_is_suggested_any_more_once_the_desk_is_closed(desk: Desk) -> None:
-    feed = Feed(desk, ORDER, 1)
+def test_nothing_is_suggested_any_more_once_the_desk_is_closed(mailbox: Mailbox) -> None:
+    feed = Feed(mailbox, ORDER, 1)
     assert suggested(feed, "start") == (0, STARTUP)
     feed.on_trial_complete("start")
-    desk.close()
+    mailbox.close()
     assert feed.suggest("job") == Searcher.FINISHED
 
 

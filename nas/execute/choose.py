@@ -1,0 +1,52 @@
+"""The executor that a configuration names. Ray is imported only where it is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nas.base.errors import UserError
+from nas.config.run_config import RunConfig
+from nas.execute.executor import Executor
+from nas.execute.fork_server import ForkServer
+from nas.execute.local import LocalExecutor
+
+if TYPE_CHECKING:
+    from nas.execute.ray.executor import RayExecutor
+
+
+def make_executor(
+    run: Path, config: RunConfig, data_digest: str, fork_server: ForkServer | None = None
+) -> Executor:
+    """The executor that the configuration names.
+
+    fork_server: one that was started before, for the local executor; another has no use for it and ends it.
+    Raises UserError as `check_executor` does.
+    """
+    if config.executor == "local":
+        return LocalExecutor(run, config, data_digest, fork_server)
+    if fork_server is not None:
+        fork_server.close()
+    return _ray_executor()(run, config, data_digest)
+
+
+def check_executor(name: str, storage: str | None = None) -> None:
+    """Raise UserError where what the executor `name` is made of is not installed, or `storage` is no place."""
+    if name == "ray":
+        _ray_executor()
+    if storage is not None:
+        from nas.execute.ray.transfer import Storage
+
+        Storage(storage, None)
+
+
+def _ray_executor() -> type[RayExecutor]:
+    """Ray is imported only here, when asked for."""
+    try:
+        from nas.execute.ray.executor import RayExecutor
+    except ImportError as error:
+        raise UserError(
+            f"executor ray: Ray can't be imported ({str(error).splitlines()[0]}); "
+            'pip install "ray[tune]", or use --executor local'
+        ) from None
+    return RayExecutor

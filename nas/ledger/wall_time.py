@@ -1,0 +1,28 @@
+"""Where a run's wall time went, as its ledger has it. Seconds throughout."""
+
+from nas.ledger.types import Result
+from nas.ledger.view import LedgerView
+
+
+def seconds_of(result: Result) -> float:
+    """Wall seconds of one trial's own work."""
+    return sum(value for name, value in result.seconds.items() if not name.startswith("busy_"))
+
+
+def wall_of(view: LedgerView) -> float:
+    """Wall seconds that drivers have spent on the run, as far as they could note it."""
+    return float(view.notes.get("wall", 0.0))
+
+
+def overhead(view: LedgerView, wall: float) -> float:
+    """The share of `wall` seconds in which no child was inside training or evaluation."""
+    spans = sorted(
+        (trial.result.seconds["busy_from"], trial.result.seconds["busy_to"])
+        for trial in view.complete
+        if trial.result is not None and {"busy_from", "busy_to"} <= trial.result.seconds.keys()
+    )
+    busy, reached = 0.0, 0.0
+    for start, stop in spans:
+        busy += max(0.0, stop - max(start, reached))
+        reached = max(reached, stop)
+    return max(0.0, 1 - busy / wall) if wall > 0 else 0.0
