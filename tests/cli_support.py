@@ -8,6 +8,8 @@ from typing import Any
 import morphs
 from nas.config.run_config import RunConfig
 from nas.ledger import Job, Ledger, LedgerView, Result, TrialRecord
+from nas.ledger.notes import Note, Notes
+from nas.ledger.types import State
 
 GRAPH = "x = input(size=[1, 4, 4])\nf = flatten(x)\nc = linear(f, features=3)\no = output(c)"
 DEEPEN = (
@@ -38,7 +40,7 @@ def seed_job() -> Job:
 
 
 def final_job(generation: int) -> Job:
-    return job(generation, 0, kind="final", moves="", extra={})
+    return job(generation, 0, kind="final", moves="")
 
 
 def result(accuracy: float = 0.9, weights: str = "0" * 64, **changes: Any) -> Result:
@@ -54,15 +56,15 @@ def result(accuracy: float = 0.9, weights: str = "0" * 64, **changes: Any) -> Re
 
 
 def told(of: Job, accuracy: float = 0.9, **changes: Any) -> TrialRecord:
-    return TrialRecord(of, "complete", result(accuracy, **changes), None, 0, 0.0, 1.0)
+    return TrialRecord(of, State.COMPLETE, result(accuracy, **changes), None, 0, 0.0, 1.0)
 
 
 def failed(of: Job, reason: str) -> TrialRecord:
-    return TrialRecord(of, "failed", None, reason, 0, 0.0, 1.0)
+    return TrialRecord(of, State.FAILED, None, reason, 0, 0.0, 1.0)
 
 
 def view(*records: TrialRecord, notes: Mapping[str, Any] | None = None) -> LedgerView:
-    return LedgerView(records, notes or {})
+    return LedgerView(records, Notes(**(notes or {})))
 
 
 class Hand:
@@ -98,5 +100,5 @@ def make_run(
             )
         if running:
             ledger.ask(job(len(accuracies), 1))
-        ledger.note("wall", 20.0 * len(accuracies))
+        ledger.note(Note.WALL, 20.0 * len(accuracies))
     return run

@@ -16,6 +16,7 @@ from nas.data import load_search_data, load_test_split
 from nas.execute.executor import Done, Progressed
 from nas.execute.task import TaskContext, attempt
 from nas.ledger import Job, LedgerView, Result, Store, TrialRecord
+from nas.ledger.types import State
 from nas.ledger.view import decided
 from nas.run.events import Outcome, Silent
 
@@ -144,12 +145,12 @@ def record_of(
 ) -> TrialRecord:
     """A trial that came to `accuracy`; None: it failed."""
     if accuracy is None:
-        return TrialRecord(job, "failed", None, "it burst", number, 0.0, 1.0)
+        return TrialRecord(job, State.FAILED, None, "it burst", number, 0.0, 1.0)
     graph = morphs.graph_from_json(job.graph)
     cost = morphs.cost(graph)
     scores = {"val_accuracy": accuracy, "val_loss": loss}
     result = Result(graph.fingerprint, "0" * 64, scores, cost.params, cost.macs, seconds={"train": seconds})
-    return TrialRecord(job, "complete", result, None, number, 0.0, 1.0)
+    return TrialRecord(job, State.COMPLETE, result, None, number, 0.0, 1.0)
 
 
 class Given:

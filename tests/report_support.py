@@ -10,6 +10,8 @@ import morphs
 from morphs import ArchGraph, Limits, graph_from_json, parse_graph
 from nas.inspect.status import RunStatus
 from nas.ledger import Job, Ledger, LedgerView, Result, TrialRecord
+from nas.ledger.notes import Note, Notes
+from nas.ledger.types import State
 
 SEED = parse_graph(
     """x = input(size=[1, 8, 8])
@@ -51,14 +53,14 @@ def example_view(generations: int = 6, children: int = 4, seed: int = 3, final: 
             _complete(job, min(1.0, _accuracy(best) + 0.01), draw, time, test_accuracy=0.9631, test_loss=0.12)
         )
     numbered = [replace(record, number=number) for number, record in enumerate(records)]
-    return LedgerView(tuple(numbered), {"wall": time + 70.0, "stopped": "generations"})
+    return LedgerView(tuple(numbered), Notes(wall=time + 70.0, stopped="generations"))
 
 
 def with_running(view: LedgerView) -> LedgerView:
     """`view` as it was while its last two searched trials ran."""
     kept = [record for record in view.trials if record.job.kind != "final"]
-    running = [replace(r, state="running", result=None, reason=None, finished=None) for r in kept[-2:]]
-    return LedgerView((*kept[:-2], *running), {"wall": 100.0})
+    running = [replace(r, state=State.RUNNING, result=None, reason=None, finished=None) for r in kept[-2:]]
+    return LedgerView((*kept[:-2], *running), Notes(wall=100.0))
 
 
 def standing_of(view: LedgerView, state: str) -> RunStatus:
@@ -66,7 +68,7 @@ def standing_of(view: LedgerView, state: str) -> RunStatus:
         run="runs/digits-digits-001", state=state, space="digits", data="digits", seed=3, generation=6, generations=6,
         budget=None, complete=len(view.complete), failed=1, running=0, best_trial=None, best_moves=None,
         best_val_accuracy=None, best_val_loss=None, best_params=None, test_accuracy=None,
-        seconds=view.notes.get("wall"), overhead=0.021, disk_bytes=1, keep="all", checkpoints=len(view.complete),
+        seconds=view.notes.wall, overhead=0.021, disk_bytes=1, keep="all", checkpoints=len(view.complete),
         checkpoint_bytes=1, removed=0, digest=view.digest,
         driver="process 12 on <host>", command=FACTS["command"], problem=None, next="nas resume runs/digits-digits-001",
     )  # fmt: skip
@@ -82,8 +84,7 @@ def write_run(run: Path, view: LedgerView) -> None:
                 ledger.tell(number, replace(record.result, weights=weights))
             elif record.state == "failed":
                 ledger.fail(number, record.reason or "")
-        for name, value in view.notes.items():
-            ledger.note(name, value)
+        ledger.note(Note.WALL, view.notes.wall)
 
 
 def _generation(
@@ -100,7 +101,7 @@ def _generation(
         at = time + 30 * slot
         if slot == 3 and generation % 2 == 0:
             reason = EVIL if generation == 2 else "loss is NaN at step 17"
-            records.append(TrialRecord(job, "failed", None, reason, 0, START + at, START + at + 9))
+            records.append(TrialRecord(job, State.FAILED, None, reason, 0, START + at, START + at + 9))
         else:
             records.append(_complete(job, start + rise * draw.uniform(-0.6, 1.1), draw, at))
     return records
@@ -142,7 +143,7 @@ def _complete(job: Job, accuracy: float, draw: random.Random, time: float, **sco
             "busy_to": begin + train + 1,
         },
     )
-    return TrialRecord(job, "complete", result, None, 0, begin, begin + train + 2)
+    return TrialRecord(job, State.COMPLETE, result, None, 0, begin, begin + train + 2)
 
 
 def _accuracy(record: TrialRecord) -> float:

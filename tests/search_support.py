@@ -12,6 +12,7 @@ import morphs
 from morphs import AddSkip, Deepen, GrowKernel, Limits, Widen
 from nas.base.seeds import derive
 from nas.ledger import Job, LedgerView, TrialRecord
+from nas.ledger.types import State
 from nas.ledger.view import view_of
 from nas.policies.policy import Policy, Proposal
 from nas.policies.sampling import SpaceMoves, Uniform
@@ -51,9 +52,9 @@ def started(proposal: Proposal, number: int) -> TrialRecord:
     kind = "child" if proposal.moves else "parent"
     job = Job(
         kind, proposal.generation, proposal.slot, proposal.parent, proposal.moves, 0, 1, proposal.graph,
-        proposal.extra,
+        memo=proposal.memo,
     )  # fmt: skip
-    return TrialRecord(job, "running", None, None, number, 0.0, None)
+    return TrialRecord(job, State.RUNNING, None, None, number, 0.0, None)
 
 
 def play(

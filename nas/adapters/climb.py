@@ -14,6 +14,7 @@ from nas.base.errors import UserError
 from nas.base.seeds import derive
 from nas.execute.task import Checkpoints
 from nas.ledger import Job, LedgerView, Result, TrialRecord
+from nas.ledger.types import Kind, State
 from nas.ledger.view import view_of
 from nas.policies.hill_climb import HillClimb
 from nas.policies.policy import Policy
@@ -29,7 +30,7 @@ class Candidate:
 
     key, parent: places in the search, generation.slot. moves: text; '' trains the parent on, or, where there is no
     parent, the fresh seed network. graph: canonical JSON. seed: for everything random about this trial.
-    parent_weights: what the parent's trial reported as its weights, a digest of `nas.ledger.Store`. extra: JSON that
+    parent_weights: what the parent's trial reported as its weights, a digest of `nas.ledger.Store`. memo: JSON that
     the policy reads again from later views.
     """
 
@@ -39,10 +40,10 @@ class Candidate:
     graph: str
     seed: int
     parent_weights: str | None
-    extra: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
+    memo: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """The candidate as JSON values; `Candidate(**values)` makes it again."""
+        """The candidate as JSON values, for `candidate_from`."""
         return asdict(self)
 
     def network(
@@ -62,6 +63,11 @@ class Candidate:
         for child in morphs.apply_chain(network, self.moves, derive(self.seed, "morph") >> 1, held, loss):
             network = child.network
         return network
+
+
+def candidate_from(document: Mapping[str, Any]) -> Candidate:
+    """The candidate of `to_dict`, also of the first version, which called the memo `extra`."""
+    return Candidate(**{"memo" if name == "extra" else name: value for name, value in document.items()})
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,7 @@ class Climb:
         result = view.trial(first.parent).result
         weights = None if result is None else result.weights
         place = first.generation, first.slot
-        return self._candidate(*place, first.parent, first.moves, first.graph, weights, first.extra)
+        return self._candidate(*place, first.parent, first.moves, first.graph, weights, first.memo)
 
     def best(self, view: LedgerView) -> TrialRecord | None:
         """The best trial so far, if one has ended well."""
@@ -119,10 +125,10 @@ class Climb:
 
     def _candidate(
         self, generation: int, slot: int, parent: str | None, moves: str, graph: str, weights: str | None,
-        extra: Mapping[str, Any],
+        memo: Mapping[str, Any],
     ) -> Candidate:  # fmt: skip
         seed = derive(self.seed, generation, slot, _kind(parent, moves))
-        return Candidate(f"{generation}.{slot}", parent, moves, graph, seed, weights, dict(extra))
+        return Candidate(f"{generation}.{slot}", parent, moves, graph, seed, weights, dict(memo))
 
 
 def hill_climb(
@@ -139,9 +145,9 @@ def running(candidate: Candidate, number: int) -> TrialRecord:
     job = Job(
         kind=_kind(candidate.parent, candidate.moves), generation=int(generation), slot=int(slot),
         parent=candidate.parent, moves=candidate.moves, seed=candidate.seed, steps=0, graph=candidate.graph,
-        extra=dict(candidate.extra),
+        memo=candidate.memo,
     )  # fmt: skip
-    return TrialRecord(job, "running", None, None, number, 0.0, None)
+    return TrialRecord(job, State.RUNNING, None, None, number, 0.0, None)
 
 
 def complete(record: TrialRecord, score: float, weights: str) -> TrialRecord:
@@ -152,12 +158,12 @@ def complete(record: TrialRecord, score: float, weights: str) -> TrialRecord:
     graph = morphs.graph_from_json(record.job.graph)
     spent = morphs.cost(graph)
     result = Result(graph.fingerprint, weights, {"val_accuracy": score}, spent.params, spent.macs)
-    return replace(record, state="complete", result=result, finished=0.0)
+    return replace(record, state=State.COMPLETE, result=result, finished=0.0)
 
 
 def failed(record: TrialRecord, reason: str = "") -> TrialRecord:
     """The same trial, ended without a result."""
-    return replace(record, state="failed", reason=reason, finished=0.0)
+    return replace(record, state=State.FAILED, reason=reason, finished=0.0)
 
 
 def view(records: Iterable[TrialRecord]) -> LedgerView:
@@ -170,5 +176,5 @@ def _no_rungs(name: str) -> str:
     return f"{fact}; use one that trains each trial at once (rungs=1), or nas search --rungs"
 
 
-def _kind(parent: str | None, moves: str) -> str:
-    return "seed" if parent is None else "child" if moves else "parent"
+def _kind(parent: str | None, moves: str) -> Kind:
+    return Kind.SEED if parent is None else Kind.CHILD if moves else Kind.PARENT

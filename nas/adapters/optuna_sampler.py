@@ -26,7 +26,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from nas.adapters.climb import Candidate, Climb, complete, failed, running, view
+from nas.adapters.climb import Candidate, Climb, candidate_from, complete, failed, running, view
 from nas.ledger import TrialRecord
 
 CANDIDATE, WEIGHTS = "nas:candidate", "weights"
@@ -89,7 +89,7 @@ class HillClimbSampler(BaseSampler):
                     self._claimed[trial.number] = candidate
                     generation, _, slot = candidate.key.partition(".")
                     return {"generation": int(generation), "slot": int(slot)}
-            if not any(record.state == "running" for record in records):
+            if not any(record.running for record in records):
                 return {"generation": 0, "slot": 0}  # over: `candidate` says so
             time.sleep(_WAIT_SECONDS)
 
@@ -113,7 +113,7 @@ class HillClimbSampler(BaseSampler):
             ours = self._claimed.get(trial.number)
             if ours is None and (not trial.state.is_finished() or CANDIDATE not in trial.user_attrs):
                 continue
-            record = running(ours or Candidate(**trial.user_attrs[CANDIDATE]), trial.number)
+            record = running(ours or candidate_from(trial.user_attrs[CANDIDATE]), trial.number)
             weights = trial.user_attrs.get(WEIGHTS)
             if trial.state is TrialState.COMPLETE and weights is not None and trial.value is not None:
                 record = complete(record, sign * trial.value, str(weights))

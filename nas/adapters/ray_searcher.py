@@ -18,7 +18,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from nas.adapters.climb import Candidate, Climb, complete, failed, running, view
+from nas.adapters.climb import Candidate, Climb, candidate_from, complete, failed, running, view
 from nas.ledger import LedgerView, TrialRecord
 
 CANDIDATE, WEIGHTS = "candidate", "weights"
@@ -78,4 +78,4 @@ class HillClimbSearcher(Searcher):
 
 def candidate_of(config: Mapping[str, Any]) -> Candidate:
     """The candidate in a trial's configuration."""
-    return Candidate(**config[CANDIDATE])
+    return candidate_from(config[CANDIDATE])

@@ -123,7 +123,7 @@ class PlainView:
 
     def generation_ended(self, generation: int, best: TrialRecord) -> None:
         """Say who is the next incumbent."""
-        if best.job.kind != "final":
+        if not best.job.final:
             self._say(verdict(generation, self._progress.incumbent, best))
         self._progress.end(best)
 
@@ -175,7 +175,7 @@ class LiveView:
 
     def generation_ended(self, generation: int, best: TrialRecord) -> None:
         """Say who is the next incumbent."""
-        if best.job.kind != "final":
+        if not best.job.final:
             self._print(Text(verdict(generation, self._progress.incumbent, best)))
         self._progress.end(best)
 

@@ -13,8 +13,7 @@ from morphs.errors import MorphError
 from morphs.textform import format_call
 from nas.config.run_config import RunConfig
 from nas.ledger import Job, LedgerView, TrialRecord
-
-FINAL = "final"
+from nas.ledger.types import Kind
 
 
 @dataclass
@@ -55,8 +54,8 @@ class RunProgress:
         with self.lock:
             self.run, self.config, self.resumed = run, config, resumed
             self.opened = self.clock()
-            self.spent = float(view.notes.get("wall", 0.0))
-            self.best = self.incumbent = view.best
+            self.spent = view.notes.wall
+            self.best = self.incumbent = view.incumbent
 
     def start(self, generation: int, jobs: Sequence[Job]) -> None:
         """A generation begins, or more of it; what is still at work of an earlier one stays in sight."""
@@ -81,7 +80,7 @@ class RunProgress:
             self.trains = self.opened if self.trains is None else self.trains
             key = record.job.key
             self.competitors.setdefault(key, Competitor(record.job)).record = record
-            if record.job.kind == FINAL and record.result is not None:
+            if record.job.final and record.result is not None:
                 self.best = record
 
     def end(self, best: TrialRecord) -> None:
@@ -92,7 +91,7 @@ class RunProgress:
     @property
     def final(self) -> bool:
         """Whether the final training is in hand."""
-        return any(c.job.kind == FINAL for c in self.competitors.values())
+        return any(c.job.final for c in self.competitors.values())
 
     @property
     def told(self) -> int:
@@ -155,11 +154,11 @@ def accuracy(record: TrialRecord | None) -> float:
 
 def describe(job: Job) -> str:
     """What a job does, in a few words: its moves, or its kind where it has none."""
-    if job.kind == FINAL:
+    if job.final:
         return "final training"
     if job.moves:
         return brief(job.moves)
-    return {"seed": "the seed network", "parent": "parent, unchanged"}.get(job.kind, job.kind)
+    return {Kind.SEED: "the seed network", Kind.PARENT: "parent, unchanged"}.get(job.kind, job.kind.value)
 
 
 def brief(moves: str) -> str:

@@ -103,7 +103,7 @@ class LocalExecutor:
 
     def _deadline(self, job: Job, allowance: float = 0.0) -> float | None:
         limit = self.config.child_timeout
-        return None if limit is None or job.kind == "final" else time.monotonic() + limit + allowance
+        return None if limit is None or job.final else time.monotonic() + limit + allowance
 
     def _start(self) -> _Worker:
         if self.fork_server is None or self.fork_server.dead:

@@ -21,7 +21,7 @@ from nas.base.machine import threads
 from nas.base.seeds import derive
 from nas.data import ImageSplit, SearchData, train_batches
 from nas.execute.executor import Done
-from nas.ledger import Job, Reached, Result, reached_from
+from nas.ledger import Job, Reached, Result
 from nas.train import Paused, TrainConfig, TrainReport, train
 from nas.train.evaluate import evaluate
 
@@ -43,7 +43,7 @@ class Checkpoints(Protocol):
 
 def reads(job: Job) -> tuple[str, ...]:
     """Digests of the networks that a job reads from its store."""
-    return tuple(str(job.extra[name]) for name in ("parent_weights", "momentum") if job.extra.get(name))
+    return tuple(digest for digest in (job.training.weights, job.training.momentum) if digest is not None)
 
 
 def made(result: Result | Reached) -> tuple[str, ...]:
@@ -87,8 +87,8 @@ def _wants_memory(error: Exception) -> bool:
 def perform(job: Job, site: TaskContext, data: SearchData, progress: OnStep) -> Result | Reached:
     """Morph, train, evaluate and store one candidate. The same job gives the same result, bit for bit.
 
-    Where `extra` names a step under "until", the training pauses there, and what comes of it is how far it came;
-    "since" holds that for a job that goes on, with the same bits at the end as a job that never paused.
+    Where the training plan names a step to pause at (`until`), what comes of it is how far it came; `since` holds that
+    for a job that goes on, with the same bits at the end as a job that never paused.
     Raises MorphError when a move is refused or drifts, TrainingFailed when training diverges.
     """
     with threads(site.threads):
@@ -100,11 +100,12 @@ def _perform(job: Job, site: TaskContext, data: SearchData, progress: OnStep) ->
     network, drift = _start(job, site.store, data)
     module = network.to_torch()
     clock.lap("morph")
-    before = dict(job.extra["since"]["seconds"]) if "since" in job.extra else {}
+    since = job.training.since
+    before = dict(since.seconds) if since is not None else {}
     begin = time.time() - before.pop("busy", 0.0)
     report = _train(module, job, site, data, progress) if job.steps else None
     clock.lap("train")
-    if "until" in job.extra:
+    if job.training.until is not None:
         assert report is not None
         return _reached(report, network, module, site, clock, before, begin)
     scores = evaluate(module, data.val, data, device=site.device)
@@ -145,15 +146,14 @@ def networks(job: Job, site: TaskContext, data: SearchData) -> tuple[Network, Ne
 
 def _train(module: nn.Module, job: Job, site: TaskContext, data: SearchData, progress: OnStep) -> TrainReport:
     """The job's training, or the part of it that the job names."""
-    start, total = int(job.extra.get("start", 0)), job.extra.get("total")
-    momentum, since = _momentum(job, site), job.extra.get("since")
-    paused = None if since is None else _paused(reached_from(since), momentum or {})
+    plan, momentum = job.training, _momentum(job, site)
+    paused = None if plan.since is None else _paused(plan.since, momentum or {})
     return train(
         module, data, steps=job.steps, config=site.config, seed=derive(job.seed, "train"),
-        device=site.device, on_step=_seldom(progress), start=start,
-        total=None if total is None else max(int(total), start + job.steps),
+        device=site.device, on_step=_seldom(progress), start=plan.start,
+        total=None if plan.total is None else max(plan.total, plan.start + job.steps),
         momentum=None if paused else momentum, teacher=_teacher(job, site),
-        since=paused, until=job.extra.get("until"),
+        since=paused, until=plan.until,
     )  # fmt: skip
 
 
@@ -166,8 +166,8 @@ def _networks(
         raise TrainingFailed(
             f"training: {'.'.join(trained.nonfinite()[0])} is not finite; lower the learning rate"
         )
-    total, reached = job.extra.get("total"), int(job.extra.get("start", 0)) + job.steps
-    goes_on = report is not None and total is not None and reached < int(total)
+    total, reached = job.training.total, job.training.start + job.steps
+    goes_on = report is not None and total is not None and reached < total
     return trained, _with_parameters(network, report.momentum) if report is not None and goes_on else None
 
 
@@ -206,15 +206,15 @@ def _teacher(job: Job, site: TaskContext) -> nn.Module | None:
     """The parent, where a move of the job keeps its function but roughly: the child then learns from it."""
     if not any(move.preserves is Preserves.APPROXIMATE for move in morphs.parse_chain(job.moves)):
         return None
-    return site.store.get(str(job.extra["parent_weights"])).to_torch()
+    return site.store.get(str(job.training.weights)).to_torch()
 
 
 def _momentum(job: Job, site: TaskContext) -> dict[str, Tensor] | None:
     """The momentum that the job's training goes on with, by the name of the parameter."""
-    digest = job.extra.get("momentum")
+    digest = job.training.momentum
     if digest is None:
         return None
-    return {name: value.detach() for name, value in site.store.get(str(digest)).to_torch().named_parameters()}
+    return {name: value.detach() for name, value in site.store.get(digest).to_torch().named_parameters()}
 
 
 def _with_parameters(network: Network, values: Mapping[str, Tensor]) -> Network:
@@ -228,11 +228,11 @@ def _with_parameters(network: Network, values: Mapping[str, Tensor]) -> Network:
 
 def _start(job: Job, store: Checkpoints, data: SearchData) -> tuple[Network, morphs.Drift | None]:
     """The network to train, and the worst drift among its moves."""
-    parent = job.extra.get("parent_weights")
+    parent = job.training.weights
     graph = morphs.graph_from_json(job.graph)
     if parent is None:
         return morphs.init(graph, derive(job.seed, "init")), None
-    network = store.get(str(parent))
+    network = store.get(parent)
     if not job.moves:
         return network, None
     batches = list(calibration(data, derive(job.seed, "calibrate")))
@@ -249,7 +249,7 @@ def _start(job: Job, store: Checkpoints, data: SearchData) -> tuple[Network, mor
 
 def _test_scores(module: nn.Module, job: Job, site: TaskContext, data: SearchData) -> dict[str, float]:
     """The final network's scores on the test split; nothing for any other job."""
-    if job.kind != "final":
+    if not job.final:
         return {}
     scores = evaluate(module, site.load_test(), data, device=site.device)
     return {"test_accuracy": scores.accuracy, "test_loss": scores.loss}

@@ -60,7 +60,7 @@ def _chosen(view: LedgerView, trial: str | None) -> tuple[TrialRecord, Result]:
     if not view.complete:
         raise UserError("export: the run has no complete trial yet; let it run on (nas resume)")
     complete = {record.key: record for record in view.complete}
-    record = (view.final or view.best) if trial is None else complete.get(trial)
+    record = view.best if trial is None else complete.get(trial)
     if record is None or record.result is None:
         states = {other.key: other.state for other in view.trials}
         fact = f"is {states[trial]}" if trial in states else "does not exist"

@@ -21,7 +21,6 @@ from nas.execute.worker import site_of
 from nas.inspect.fsck import Checked, check
 from nas.ledger import Ledger, LedgerView, Store, TrialRecord
 from nas.ledger.files import temporary_name
-from nas.ledger.view import FORCED
 from nas.run.lifecycle import changes_since, describe, load_data, stored_config
 
 OnProgress = Callable[[int, int], None]  # (trials trained again, of how many)
@@ -82,7 +81,7 @@ def _check_bits(ledger: Ledger, config: RunConfig, data: SearchData) -> None:
     """Raise Refused unless this process computes the bits that the run's processes did, as far as can be told."""
     before, now = ledger.original, describe(config, data, "")
     changes = [*ledger.edits, *changes_since(before, now, ledger.config.versions)]
-    if changes and changes not in ledger.notes.get(FORCED, []):
+    if changes and tuple(changes) not in ledger.notes.forced:
         raise Refused(
             f"fsck --repair: {ledger.run}: {'; '.join(changes)}: other bits would come out; repair it where it was made"
         )

@@ -15,6 +15,7 @@ from nas.base.text import clip
 from nas.inspect.driver import Driver, driver_of, holder_of_lock, lease_of
 from nas.ledger import LedgerView, read, read_config
 from nas.ledger.shared import is_run
+from nas.ledger.types import State
 from nas.ledger.wall_time import overhead
 from nas.policies.front import Front, front_of_run
 
@@ -169,9 +170,9 @@ def status_or_problem(run: Path, first: Look | None = None) -> RunStatus:
 def _status(run: Path, described: Mapping[str, Any], view: LedgerView, driver: Driver | None) -> RunStatus:
     inner = described.get("config")
     config = cast(Mapping[str, Any], inner) if isinstance(inner, dict) else {}
-    wall = _number(view.notes.get("wall"))
-    searched = [trial.job.generation for trial in view.complete if trial.job.kind != "final"]
-    best = view.final or view.best
+    wall = view.notes.wall or None
+    searched = [trial.job.generation for trial in view.complete if not trial.job.final]
+    best = view.best
     result = best.result if best is not None else None
     if driver is not None and driver.silent and view.final is not None:
         driver = None  # it died at the very end, or freed nothing
@@ -200,8 +201,8 @@ def _status(run: Path, described: Mapping[str, Any], view: LedgerView, driver: D
         generations=_number(config.get("generations")),
         budget=_number(config.get("budget")),
         complete=len(view.complete),
-        failed=sum(trial.state == "failed" for trial in view.trials),
-        running=sum(trial.state == "running" for trial in view.trials),
+        failed=sum(trial.state is State.FAILED for trial in view.trials),
+        running=sum(trial.running for trial in view.trials),
         best_trial=best.key if best is not None else None,
         best_moves=best.job.moves if best is not None else None,
         best_val_accuracy=result.scores.get("val_accuracy") if result is not None else None,

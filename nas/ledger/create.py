@@ -16,7 +16,8 @@ from nas.ledger.study import build
 if TYPE_CHECKING:
     from nas.ledger.lease import Lease
 
-FORMAT = 1
+FORMAT = 2  # 1: a job kept its training plan, the order of completions and the memo in one mapping
+LEDGER = "ledger"  # the study's attribute that makes it a ledger: format, and the digest of the configuration
 IDENTITY = "run"  # the study's attribute that holds the run's own name, as config.json does
 ORIGINAL = "config"  # the study's attribute that holds the configuration the run was made with
 
@@ -28,7 +29,7 @@ def make(run: Path, config: ConfigFile, url: str | None) -> None:
     import morphs
 
     attributes = {
-        "ledger": {"format": FORMAT, "config": config.digest},
+        LEDGER: {"format": FORMAT, "config": config.digest},
         "moves": sorted(move.name for move in morphs.MOVES),
         ORIGINAL: config.config,
         IDENTITY: config.run,

@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from nas.base.errors import LedgerDamaged, RunError
 from nas.ledger import sqlite
 from nas.ledger.config_file import ConfigFile, differences, read_config, write_config
-from nas.ledger.create import FORMAT, IDENTITY, ORIGINAL, leased, make
+from nas.ledger.create import FORMAT, IDENTITY, LEDGER, ORIGINAL, leased, make
 from nas.ledger.files import canonical_json, sha256
 from nas.ledger.lock import Lock
+from nas.ledger.notes import DROPPED, PREFIX, Note, Notes, notes_from
 from nas.ledger.records import (
     REACHED,
     REASON,
@@ -43,15 +44,14 @@ from nas.ledger.shared import FILE as DATABASE
 from nas.ledger.shared import POINTER, Place, Shared, is_run, place_of
 from nas.ledger.store import Store
 from nas.ledger.study import Entry, Study, guarded
-from nas.ledger.types import Job, Reached, Result, TrialRecord
-from nas.ledger.view import DROPPED, LedgerView, score, view_of
+from nas.ledger.types import Job, Reached, Result, State, TrialRecord
+from nas.ledger.view import LedgerView, score, view_of
 
 if TYPE_CHECKING:
     from nas.ledger.lease import Lease
 
 LOCK, CHECKPOINTS = "lock", "checkpoints"
 MAX_REASON = 20_000
-NOTE = "note:"
 PAUSES = 2  # of a running trial that are kept: the newest, and the one before it in case that is damaged
 
 
@@ -69,6 +69,7 @@ class Ledger:
         self.run, self.config = run, config
         self.store = Store(run / CHECKPOINTS)
         self._lock, self._study, self._lease = lock, study, lease
+        self._notes = notes_of(study)
         self._records: dict[int, TrialRecord] = {}
         self._reached: dict[int, tuple[Reached, ...]] = {}
         self._interrupted: tuple[int, ...] = ()
@@ -142,19 +143,22 @@ class Ledger:
         return edits_of(self._study, self.config)
 
     @property
-    def notes(self) -> Mapping[str, Any]:
+    def notes(self) -> Notes:
         """What `note` wrote, by this process or an earlier one."""
-        return notes_of(self._study)
+        return self._notes
 
-    def note(self, name: str, value: Any) -> None:
+    def note(self, name: Note, value: Any) -> None:
         """Keep a JSON value about the run as a whole, such as its wall time. Durable when this returns."""
-        self._study.annotate(NOTE + name, value)
+        self._annotate(name, value)
+
+    def _annotate(self, name: str, value: Any) -> None:
+        notes = notes_from({**self._study.attributes, PREFIX + name: value})
+        self._study.annotate(PREFIX + name, value)
+        self._notes = notes
 
     def interrupted(self) -> tuple[tuple[int, Job], ...]:
         """(number, job) of the trials that a former process left running, to be run again, in order of place."""
-        left = [
-            self._records[number] for number in self._interrupted if self._records[number].state == "running"
-        ]
+        left = [self._records[number] for number in self._interrupted if self._records[number].running]
         return tuple((record.number, record.job) for record in view_of(left).trials)
 
     def ask(self, job: Job) -> int:
@@ -165,6 +169,7 @@ class Ledger:
             attributes = job_attributes(job)
         except (ValueError, TypeError) as error:
             raise RunError(f"ask: trial {job.key}: {error}; give a smaller job") from None
+        self._upgrade()
         number = self._study.add(job, attributes)
         self._reread(number)
         return number
@@ -178,6 +183,7 @@ class Ledger:
         if not self.store.has(result.weights):
             fact = f"checkpoint {result.weights[:12]} is not in {self.store.folder}"
             raise RunError(f"tell: trial {record.key}: {fact}; put the network there first")
+        self._upgrade()
         self._study.write(number, RESULT, seal(RESULT, record.key, result.to_dict()))
         self._finish(record, result)
 
@@ -199,6 +205,7 @@ class Ledger:
                 fact = f"checkpoint {digest[:12]} is not in {self.store.folder}"
                 raise RunError(f"advance: trial {record.key}: {fact}; put the network there first")
         kept = (reached, *self._reached.get(number, ()))[:PAUSES]
+        self._upgrade()
         self._study.write(number, REACHED, seal(REACHED, record.key, [pause.to_dict() for pause in kept]))
         self._reached[number] = kept
 
@@ -211,7 +218,7 @@ class Ledger:
 
     def pauses(self) -> frozenset[str]:
         """Digests of the checkpoints that running trials may go on from."""
-        running = (number for number, record in self._records.items() if record.state == "running")
+        running = (number for number, record in self._records.items() if record.running)
         kept = (pause for number in running for pause in self._reached.get(number, ()))
         return frozenset(digest for pause in kept for digest in (pause.weights, pause.momentum))
 
@@ -223,7 +230,7 @@ class Ledger:
         gone, view = sorted(digests), self.view()
         told = [digest for digest in gone if digest in view.checkpoints and digest not in view.dropped]
         if told:
-            self.note(DROPPED + note, sorted({*self.notes.get(DROPPED + note, ()), *told}))
+            self._annotate(DROPPED + note, sorted({*self.notes.dropped.get(note, ()), *told}))
         for digest in gone:
             with suppress(OSError):  # it is tried again with the next ones
                 self.store.remove(digest)
@@ -243,18 +250,24 @@ class Ledger:
     ) -> None:
         self.close()
 
+    def _upgrade(self) -> None:
+        """Before the first write in the present format: mark the ledger, so that older versions refuse it by name."""
+        known = self._study.attributes[LEDGER]
+        if known["format"] != FORMAT:
+            self._study.annotate(LEDGER, {**known, "format": FORMAT})
+
     def _running(self, number: int, verb: str) -> TrialRecord:
         record = self._records.get(number)
         if record is None:
             raise RunError(
                 f"{verb}: the ledger of {self.run} has no trial number {number}; use one that ask gave"
             )
-        if record.state != "running":
+        if not record.running:
             raise RunError(f"{verb}: trial {record.key} is {record.state} already; a trial ends once")
         return record
 
     def _finish(self, record: TrialRecord, result: Result) -> None:
-        told = replace(record, state="complete", result=result)
+        told = replace(record, state=State.COMPLETE, result=result)
         self._study.complete(record.number, score(told))
         self._reread(record.number)
 
@@ -273,7 +286,7 @@ class Ledger:
         for entry in entries:
             if entry.state == "running":
                 self._recover_running(entry)
-        running = [number for number, record in self._records.items() if record.state == "running"]
+        running = [number for number, record in self._records.items() if record.running]
         self._interrupted = tuple(running)
         self.store.sweep()
 
@@ -307,9 +320,10 @@ def _pauses(entry: Entry, job: Job) -> tuple[Reached, ...]:
         return ()
 
 
-def notes_of(study: Study) -> dict[str, Any]:
-    """The notes among a study's attributes."""
-    return {name.removeprefix(NOTE): v for name, v in study.attributes.items() if name.startswith(NOTE)}
+def notes_of(study: Study) -> Notes:
+    """The notes of a run. Raises LedgerDamaged where one is not what a driver writes."""
+    with guarded(study.place):
+        return notes_from(study.attributes)
 
 
 def open_study(place: Place, mode: str, lease: Lease | None = None) -> Study:
@@ -341,7 +355,7 @@ def _check_folder(run: Path) -> ConfigFile:
 
 def edits_of(study: Study, config: ConfigFile) -> tuple[str, ...]:
     """How config.json differs from what a run was made with, in words."""
-    if study.attributes["ledger"]["config"] == config.digest:
+    if study.attributes[LEDGER]["config"] == config.digest:
         return ()
     original = _original_of(study)
     return (
@@ -354,7 +368,7 @@ def _original_of(study: Study) -> Mapping[str, Any] | None:
     original: Any = study.attributes.get(ORIGINAL)
     if (
         not isinstance(original, dict)
-        or sha256(canonical_json(original)) != study.attributes["ledger"]["config"]
+        or sha256(canonical_json(original)) != study.attributes[LEDGER]["config"]
     ):
         return None
     return cast("dict[str, Any]", original)
@@ -362,10 +376,10 @@ def _original_of(study: Study) -> Mapping[str, Any] | None:
 
 def _check_study(run: Path, config: ConfigFile, study: Study) -> None:
     """Check that a study is a ledger of ours, and of this run."""
-    place, known = study.place, study.attributes.get("ledger")
+    place, known = study.place, study.attributes.get(LEDGER)
     if not isinstance(known, dict) or set(known) != {"format", "config"}:  # pyright: ignore[reportUnknownArgumentType]
         raise LedgerDamaged(sqlite.damage(place, "it is the study of another program"))
-    if known["format"] != FORMAT:
+    if known["format"] not in (1, FORMAT):
         raise RunError(
             f"{place} has format {known['format']!r:.20}, not {FORMAT}; use the version that wrote it"
         )

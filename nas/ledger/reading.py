@@ -15,7 +15,7 @@ from nas.ledger.records import record_of, records_of, stored_reached
 from nas.ledger.shared import Place, Shared, place_of
 from nas.ledger.study import Study, guarded
 from nas.ledger.types import TrialRecord
-from nas.ledger.view import FORCED, LedgerView, view_of
+from nas.ledger.view import LedgerView, view_of
 
 TRIES = 20
 T = TypeVar("T")
@@ -43,7 +43,7 @@ def _examined(run: Path, study: Study) -> tuple[LedgerView, tuple[str, ...], Map
     pauses: dict[str, str] = {}
     faults: list[str] = []
     edits = edits_of(study, read_config(run))
-    if edits and not any(set(edits) <= set(known) for known in notes_of(study).get(FORCED, ())):
+    if edits and not any(set(edits) <= set(known) for known in notes_of(study).forced):
         faults.append(f"config.json was changed after the run was made ({'; '.join(edits)})")
     for entry in study.entries():
         try:
@@ -53,7 +53,7 @@ def _examined(run: Path, study: Study) -> tuple[LedgerView, tuple[str, ...], Map
             continue
         try:
             stored = stored_reached(entry, record.job) if record is not None else ()
-            if record is not None and record.state == "running":
+            if record is not None and record.running:
                 pauses |= {d: record.key for pause in stored for d in (pause.weights, pause.momentum)}
         except (ValueError, TypeError, RecursionError) as error:
             faults.append(f"the progress of trial number {entry.number} is damaged ({error})")

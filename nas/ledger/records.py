@@ -22,7 +22,7 @@ from nas.ledger.types import (
 from nas.ledger.view import score
 
 JOB, RESULT, REASON, REACHED = "job", "result", "reason", "reached"
-_STATES: dict[str, State] = {"running": "running", "complete": "complete", "fail": "failed"}
+_STATES = {"running": State.RUNNING, "complete": State.COMPLETE, "fail": State.FAILED}  # by Optuna's names
 
 
 def seal(name: str, key: str, body: Any) -> dict[str, Any]:
@@ -44,9 +44,9 @@ def unseal(name: str, key: str, stored: Any) -> Any:
 
 
 def job_attributes(job: Job) -> dict[str, Any]:
-    """What is stored when a trial starts: the sealed job, and its extra scalars again for the dashboard to plot."""
+    """What is stored when a trial starts: the sealed job, and the policy's scalars again for the dashboard to plot."""
     scalars = {
-        f"extra.{name}": value for name, value in job.extra.items() if isinstance(value, (str, int, float))
+        f"memo.{name}": value for name, value in job.memo.items() if isinstance(value, (str, int, float))
     }
     return {JOB: seal(JOB, "", job.to_dict()), **scalars}
 
@@ -64,18 +64,18 @@ def record_of(entry: Entry) -> TrialRecord | None:
     job = job_from(unseal(JOB, "", entry.attributes[JOB]))
     result, reason = stored_result(entry, job), stored_reason(entry, job)
     state = _STATES[entry.state]
-    if state == "running":
+    if state is State.RUNNING:
         return TrialRecord(job, state, None, None, entry.number, entry.started, None)
     record = TrialRecord(
         job,
         state,
-        result if state == "complete" else None,
+        result if state is State.COMPLETE else None,
         reason,
         entry.number,
         entry.started,
         entry.finished,
     )
-    if state == "complete" and (result is None or score(record) != entry.value):
+    if state is State.COMPLETE and (result is None or score(record) != entry.value):
         raise ValueError(f"{place} is complete without the result that was told")
     return record
 

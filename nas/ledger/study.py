@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from nas.base.errors import NasError, RunError
 from nas.ledger import shared, sqlite
 from nas.ledger.shared import Place, Shared
-from nas.ledger.types import KINDS, Job
+from nas.ledger.types import Job, Kind
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -255,12 +255,12 @@ def _parameters(job: Job, moves: tuple[str, ...]) -> tuple[dict[str, Any], dict[
     move = NO_MOVE if not names else SEVERAL if len(names) > 1 else names.pop()
     choices = (NO_MOVE, *moves, SEVERAL, OTHER)
     values = {
-        "kind": job.kind,
+        "kind": job.kind.value,
         "move": move if move in choices else OTHER,
         "generation": job.generation,
     }
     distributions: dict[str, BaseDistribution] = {
-        "kind": CategoricalDistribution(KINDS),
+        "kind": CategoricalDistribution([kind.value for kind in Kind]),
         "move": CategoricalDistribution(choices),
         "generation": IntDistribution(0, 2**53),
     }

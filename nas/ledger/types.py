@@ -1,65 +1,166 @@
-"""What the ledger records: a job, its result, and both in the trial that carries them."""
+"""What the ledger records: a job, its result, how far a training has come, and the trial that carries them.
+
+All are frozen values that pydantic validates, whether a process makes them or reads them. In the ledger each is a JSON
+object that leaves out what has its default value.
+"""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass as plain_dataclass
+from dataclasses import field
+from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, Self, TypeVar, cast
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from pydantic.dataclasses import dataclass
 
 from nas.ledger.files import canonical_json, parse_json
 
-KINDS = ("seed", "parent", "child", "final")
-State = Literal["running", "complete", "failed"]
 SCORE = "val_accuracy"  # the score that ranks trials, and the objective value of the Optuna trial
 
-_HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_KEY = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)", re.ASCII)
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
-_YOUNGER = ("momentum",)  # fields that records of older versions lack: left out where they are None
+
+class Kind(StrEnum):
+    """What a trial is to the search."""
+
+    SEED = "seed"  # the seed network, from fresh weights
+    PARENT = "parent"  # an unchanged network that trains on as a competitor
+    CHILD = "child"  # a network made by moves
+    FINAL = "final"  # the final training
 
 
-@dataclass(frozen=True)
+class State(StrEnum):
+    """How a trial stands."""
+
+    RUNNING = "running"
+    COMPLETE = "complete"
+    FAILED = "failed"
+
+
+Criterion = Literal["accuracy", "loss"]  # what selects among trials, of the validation split
+Stopped = Literal["budget", "generations", "exhausted", "interrupted"]  # exhausted: no legal move was left
+
+
+def _as_dict(value: object) -> object:
+    return dict(cast(Mapping[Any, Any], value)) if isinstance(value, Mapping) else value
+
+
+def _own_json(value: dict[str, Any]) -> Mapping[str, Any]:
+    try:
+        return MappingProxyType(parse_json(canonical_json(value)))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"it is not JSON ({error})") from None
+
+
+def _as_mapping(value: dict[str, float]) -> Mapping[str, float]:
+    return MappingProxyType(value)
+
+
+HEX = "[0-9a-f]{64}"
+Digest = Annotated[str, StringConstraints(pattern=f"^{HEX}$")]  # SHA-256 in hexadecimal
+Key = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)$")]  # generation.slot
+Count = Annotated[int, Field(ge=0)]
+Json = Annotated[
+    Mapping[str, Any],
+    Field(strict=False),
+    BeforeValidator(_as_dict),
+    AfterValidator(_own_json),
+    PlainSerializer(dict),
+]
+Numbers = Annotated[
+    Mapping[str, float], BeforeValidator(_as_dict), AfterValidator(_as_mapping), PlainSerializer(dict)
+]
+NO_JSON: Mapping[str, Any] = MappingProxyType({})
+NO_NUMBERS: Mapping[str, float] = MappingProxyType({})
+RECORD = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+@dataclass(frozen=True, config=RECORD)
+class Reached:
+    """How far a running trial has come: with the networks it names, its training goes on as if it had never stopped.
+
+    step: of the job's steps. weights, momentum: digests of checkpoints. random: states of the generators that dropout
+    draws from, base64. losses: of the last tenth of the steps, so far. seconds: wall time by purpose, so far.
+    """
+
+    step: Annotated[int, Field(gt=0)]
+    weights: Digest
+    momentum: Digest
+    random: tuple[str, ...]
+    losses: tuple[float, ...]
+    seconds: Numbers
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as JSON values."""
+        return _to_dict(self)
+
+    def __reduce__(self) -> tuple[Callable[[Any], Reached], tuple[dict[str, Any]]]:
+        return reached_from, (self.to_dict(),)
+
+
+@dataclass(frozen=True, config=RECORD)
+class Training:
+    """How a job trains: which stretch of which schedule, and what it starts from. Written by the engine alone.
+
+    weights: digest of the parent's trained weights; None: fresh ones. momentum: digest of the optimizer's momentum to
+    go on with. start, total: the job's steps are those from `start` on of a schedule of `total`; None: of a schedule of
+    their own. rung: of a halving, from 0. since: what an earlier part of this training reached. until: the step at
+    which this part pauses; None: the end.
+    """
+
+    weights: Digest | None = None
+    momentum: Digest | None = None
+    start: Count = 0
+    total: Count | None = None
+    rung: Count = 0
+    since: Reached | None = None
+    until: Count | None = None
+
+
+@dataclass(frozen=True, config=RECORD)
 class Job:
     """What a trial is to do: all that decides its outcome, so that it can be done again.
 
-    kind: one of KINDS. generation, slot: its place in the search. parent: the key of the parent's trial,
-    None for a seed. moves: text of the chain, '' for none. seed: of the child's randomness. steps: of the
-    optimizer. graph: canonical JSON of the graph after the moves. extra: any JSON object.
+    generation, slot: its place in the search. parent: the key of the parent's trial, None for a seed. moves: text of
+    the chain, '' for none. seed: of the child's randomness. steps: of the optimizer. graph: canonical JSON of the graph
+    after the moves. seen: keys of the trials that had ended when this one was proposed and that no earlier job saw,
+    where the order of completions decides. memo: JSON that the policy reads again; the engine never does.
     Raises ValueError for anything else.
     """
 
-    kind: str
-    generation: int
-    slot: int
-    parent: str | None
+    kind: Annotated[Kind, Field(strict=False)]
+    generation: Count
+    slot: Count
+    parent: Key | None
     moves: str
     seed: int
-    steps: int
+    steps: Count
     graph: str
-    extra: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
-
-    def __post_init__(self) -> None:
-        _require(self.kind in KINDS, f"kind is {self.kind!r}, none of {', '.join(KINDS)}")
-        for name in ("generation", "slot", "steps"):
-            _require(
-                _is_count(getattr(self, name)), f"{name} is {getattr(self, name)!r}, no whole number ≥ 0"
-            )
-        _require(_is_int(self.seed), f"seed is {self.seed!r}, no whole number")
-        _require(
-            self.parent is None or _KEY.fullmatch(str(self.parent)) is not None,
-            f"parent is {self.parent!r}, neither None nor generation.slot",
-        )
-        for name in ("moves", "graph"):
-            _require(isinstance(getattr(self, name), str), f"{name} is no text")
-        object.__setattr__(self, "extra", _frozen(self.extra, "extra"))
+    training: Training = field(default_factory=Training)
+    seen: tuple[Key, ...] = ()
+    memo: Json = field(default_factory=lambda: NO_JSON)
 
     @property
     def key(self) -> str:
-        """The trial's place in the search, `generation.slot`: unique in a run, unlike times and trial numbers fixed."""
+        """The trial's place in the search, `generation.slot`: unlike times and trial numbers fixed and unique."""
         return f"{self.generation}.{self.slot}"
+
+    @property
+    def final(self) -> bool:
+        """Whether this is a final training, which is not part of the search."""
+        return self.kind is Kind.FINAL
 
     def to_dict(self) -> dict[str, Any]:
         """The job as JSON values."""
@@ -69,7 +170,7 @@ class Job:
         return job_from, (self.to_dict(),)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=RECORD)
 class Result:
     """What came of a job.
 
@@ -80,32 +181,21 @@ class Result:
     Raises ValueError for anything else.
     """
 
-    fingerprint: str
-    weights: str
-    scores: Mapping[str, float]
-    params: int
-    macs: int
+    fingerprint: Digest
+    weights: Digest
+    scores: Numbers
+    params: Count
+    macs: Count
     drift_eval: float | None = None
     drift_train: float | None = None
-    seconds: Mapping[str, float] = field(default_factory=lambda: _NOTHING)
-    momentum: str | None = None
+    seconds: Numbers = field(default_factory=lambda: NO_NUMBERS)
+    momentum: Digest | None = None
 
-    def __post_init__(self) -> None:
-        for name in ("fingerprint", "weights", *(("momentum",) if self.momentum is not None else ())):
-            _require(
-                is_digest(getattr(self, name)),
-                f"{name} is {getattr(self, name)!r}, no SHA-256 in hexadecimal",
-            )
-        for name in ("params", "macs"):
-            _require(
-                _is_count(getattr(self, name)), f"{name} is {getattr(self, name)!r}, no whole number ≥ 0"
-            )
-        for name in ("drift_eval", "drift_train"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, _finite(name, getattr(self, name)))
-        for name in ("scores", "seconds"):
-            object.__setattr__(self, name, _numbers(getattr(self, name), name))
-        _require(SCORE in self.scores, f"scores has no {SCORE}")
+    @model_validator(mode="after")
+    def _has_score(self) -> Self:
+        if SCORE not in self.scores:
+            raise ValueError(f"scores has no {SCORE}")
+        return self
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON values."""
@@ -115,40 +205,7 @@ class Result:
         return result_from, (self.to_dict(),)
 
 
-@dataclass(frozen=True)
-class Reached:
-    """How far a running trial has come: with the networks it names, its training goes on as if it had never stopped.
-
-    step: of the job's steps. weights, momentum: digests of checkpoints. random: states of the generators that dropout
-    draws from, base64. losses: of the last tenth of the steps, so far. seconds: wall time by purpose, so far.
-    Raises ValueError for anything else.
-    """
-
-    step: int
-    weights: str
-    momentum: str
-    random: tuple[str, ...]
-    losses: tuple[float, ...]
-    seconds: Mapping[str, float]
-
-    def __post_init__(self) -> None:
-        _require(_is_count(self.step) and self.step > 0, f"step is {self.step!r}, no whole number > 0")
-        for name in ("weights", "momentum"):
-            _require(is_digest(getattr(self, name)), f"{name} is no SHA-256 in hexadecimal")
-        _require(all(map(_is_text, self.random)), "random holds what is no text")
-        object.__setattr__(self, "random", tuple(self.random))
-        object.__setattr__(self, "losses", tuple(_finite("losses", loss) for loss in self.losses))
-        object.__setattr__(self, "seconds", _numbers(self.seconds, "seconds"))
-
-    def to_dict(self) -> dict[str, Any]:
-        """The same as JSON values."""
-        return _to_dict(self) | {"random": list(self.random), "losses": list(self.losses)}
-
-    def __reduce__(self) -> tuple[Callable[[Any], Reached], tuple[dict[str, Any]]]:
-        return reached_from, (self.to_dict(),)
-
-
-@dataclass(frozen=True)
+@plain_dataclass(frozen=True)
 class TrialRecord:
     """One candidate in the ledger. started, finished: seconds since the epoch, for people only."""
 
@@ -165,82 +222,78 @@ class TrialRecord:
         """The job's `generation.slot`."""
         return self.job.key
 
+    @property
+    def running(self) -> bool:
+        """Whether the trial has not ended."""
+        return self.state is State.RUNNING
+
+
+_ADAPTERS: Mapping[type, TypeAdapter[Any]] = MappingProxyType(
+    {kind: TypeAdapter(kind) for kind in (Job, Result, Reached)}
+)
+# Where ledgers of format 1 kept the training plan: keys of a mapping that policies wrote into as well.
+_FORMAT_1 = {
+    "parent_weights": "weights",
+    "momentum": "momentum",
+    "start": "start",
+    "total": "total",
+    "rung": "rung",
+}
+T = TypeVar("T", Job, Result, Reached)
+
 
 def job_from(document: Any) -> Job:
-    """The job of `Job.to_dict`. Raises ValueError for anything else."""
-    return Job(**_exactly(document, Job))
+    """The job of `Job.to_dict`, or of a ledger of format 1. Raises ValueError for anything else."""
+    return validated(Job, _of_format_2(document))
 
 
 def result_from(document: Any) -> Result:
     """The result of `Result.to_dict`. Raises ValueError for anything else."""
-    return Result(**_exactly(document, Result))
+    return validated(Result, document)
 
 
 def reached_from(document: Any) -> Reached:
     """The value of `Reached.to_dict`. Raises ValueError for anything else."""
-    entries = _exactly(document, Reached)
-    _require(isinstance(entries["random"], list) and isinstance(entries["losses"], list), "no lists")
-    return Reached(**entries)
+    return validated(Reached, document)
+
+
+def validated(kind: type[T], document: Any) -> T:
+    """A record of `kind` from its JSON values. Raises ValueError, in one line, for anything else."""
+    try:
+        return _ADAPTERS[kind].validate_json(canonical_json(document))
+    except ValidationError as error:
+        raise ValueError(f"not a {kind.__name__}: {first_fault(error)}") from None
+    except (TypeError, RecursionError) as error:
+        raise ValueError(f"not a {kind.__name__}: it is not JSON ({error})") from None
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first thing that pydantic found wrong, in one line: where, what, and the value."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    said = first["msg"].removeprefix("Value error, ")
+    said = f"{said[:1].lower()}{said[1:]}"
+    return f"{where}: {said}, not {first['input']!r:.60}" if where else said
 
 
 def is_digest(value: object) -> bool:
     """Whether `value` is a SHA-256 in hexadecimal."""
-    return isinstance(value, str) and _HEX.fullmatch(value) is not None
+    return isinstance(value, str) and re.fullmatch(HEX, value) is not None
 
 
 def _to_dict(value: Job | Result | Reached) -> dict[str, Any]:
-    entries = {f.name: getattr(value, f.name) for f in fields(value)}
-    entries = {name: entry for name, entry in entries.items() if name not in _YOUNGER or entry is not None}
-    return {name: dict(entry) if isinstance(entry, Mapping) else entry for name, entry in entries.items()}  # pyright: ignore[reportUnknownArgumentType]
+    return _ADAPTERS[type(value)].dump_python(value, mode="json", exclude_defaults=True)
 
 
-def _exactly(document: Any, kind: type[Job] | type[Result] | type[Reached]) -> dict[str, Any]:
-    _require(isinstance(document, dict), f"a {kind.__name__} is no JSON object")
-    entries = cast(dict[str, Any], document)
-    odd = (entries.keys() ^ {f.name for f in fields(kind)}) - (set(_YOUNGER) - entries.keys())
-    _require(not odd, f"a {kind.__name__} lacks fields or has unknown ones: {', '.join(sorted(odd))[:200]}")
-    return entries
-
-
-def _frozen(entries: object, name: str) -> Mapping[str, Any]:
-    _require(isinstance(entries, Mapping), f"{name} is no mapping")
-    known = dict(cast(Mapping[Any, Any], entries))
-    _require(all(isinstance(key, str) for key in known), f"{name} has keys that are no text")
-    try:
-        own = parse_json(canonical_json(known))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{name} is not JSON ({error})") from None
-    return MappingProxyType(own)
-
-
-def _numbers(entries: object, name: str) -> Mapping[str, float]:
-    _require(isinstance(entries, Mapping), f"{name} is no mapping")
-    known = dict(cast(Mapping[Any, Any], entries))
-    _require(all(isinstance(key, str) for key in known), f"{name} has keys that are no text")
-    return MappingProxyType({key: _finite(f"{name}.{key}", value) for key, value in known.items()})
-
-
-def _finite(name: str, value: object) -> float:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    try:
-        _require(number and math.isfinite(cast(float, value)), f"{name} is {value!r}, no finite number")
-        return float(cast(float, value))
-    except OverflowError:
-        raise ValueError(f"{name} is no finite number") from None
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _is_count(value: object) -> bool:
-    return _is_int(value) and cast(int, value) >= 0
-
-
-def _require(holds: bool, fact: str) -> None:
-    if not holds:
-        raise ValueError(fact)
+def _of_format_2(document: Any) -> Any:
+    """A job as the present format has it: in format 1 one mapping held the plan, the order and the policy's memo."""
+    if not isinstance(document, dict) or "extra" not in document:
+        return document
+    entries = dict(cast("dict[str, Any]", document))
+    extra: Any = entries.pop("extra")
+    if not isinstance(extra, dict):
+        return document
+    memo = dict(cast("dict[str, Any]", extra))
+    training = {new: memo.pop(old) for old, new in _FORMAT_1.items() if old in memo}
+    seen = memo.pop("seen", [])
+    return {**entries, "training": training, "seen": seen, "memo": memo}

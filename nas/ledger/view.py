@@ -1,29 +1,27 @@
 """A still picture of the ledger: what policies decide from and reports are made of."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cached_property
-from types import MappingProxyType
 from typing import Any
 
 from nas.base.errors import UserError
 from nas.ledger.files import canonical_json, sha256
-from nas.ledger.types import SCORE, TrialRecord
-
-DROPPED = "dropped:"  # the notes that name removed checkpoints
-
-FORCED = "forced"  # the note that keeps what changed under a run, each time as a list of facts
+from nas.ledger.notes import NO_NOTES, Notes
+from nas.ledger.types import SCORE, Criterion, State, TrialRecord
 
 
 @dataclass(frozen=True)
 class LedgerView:
     """The trials of a run, ordered by generation and slot; those without a job are left out.
 
-    notes: what the driver wrote about the run as a whole (`Ledger.note`); the digest leaves it out.
+    notes: what the driver wrote about the run as a whole.
     """
 
     trials: tuple[TrialRecord, ...]
-    notes: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    notes: Notes = NO_NOTES
 
     def trial(self, key: str) -> TrialRecord:
         """The trial at `generation.slot`. Raises UserError when there is none."""
@@ -43,35 +41,38 @@ class LedgerView:
     @cached_property
     def complete(self) -> tuple[TrialRecord, ...]:
         """The trials that have a result."""
-        return tuple(record for record in self.trials if record.state == "complete")
+        return tuple(record for record in self.trials if record.state is State.COMPLETE)
 
     def generation(self, number: int) -> tuple[TrialRecord, ...]:
         """The trials of one generation, in whatever state, ordered by slot."""
         return tuple(record for record in self.trials if record.job.generation == number)
 
     @cached_property
-    def best(self) -> TrialRecord | None:
-        """The winner of the last generation that is all told and in which a trial ended well, by the criterion that
-        the notes name under "select"; other generations trained longer or less. Where the notes name "all" under
-        "rivals", the best of all trials. Never the final training.
+    def searched(self) -> tuple[TrialRecord, ...]:
+        """The complete trials of the search itself: without final trainings."""
+        return tuple(record for record in self.complete if not record.job.final)
+
+    @cached_property
+    def incumbent(self) -> TrialRecord | None:
+        """The trial that the run's policy would hand out now: the one meaning of "best".
+
+        As the driver noted it, since a policy may be code of the user's. In a ledger of a version that did not note it:
+        the best of all trials, or of the last generation that has ended (`settled`), as `notes.rivals` says.
         """
-        searched = [record for record in self.complete if record.job.kind != "final"]
-        if self.notes.get("rivals") == "all":
-            select = self.notes.get("select", "accuracy")
-            return max(searched, key=lambda record: rank(record, select), default=None)
-        open_ones = {record.job.generation for record in self.trials if record.state == "running"}
-        settled = [record for record in searched if record.job.generation not in open_ones] or searched
-        last = max((record.job.generation for record in settled), default=0)
-        select = self.notes.get("select", "accuracy")
-        rivals = [record for record in settled if record.job.generation == last]
-        top = max((record.job.extra.get("rung", 0) for record in rivals), default=0)
-        rivals = [record for record in rivals if record.job.extra.get("rung", 0) == top]
-        return max(rivals, key=lambda record: rank(record, select), default=None)
+        if self.notes.incumbent in self._by_key and self._by_key[self.notes.incumbent].result is not None:
+            return self._by_key[self.notes.incumbent]
+        rivals = self.searched if self.notes.rivals == "all" else settled(self)
+        return max(rivals, key=lambda record: rank(record, self.notes.select), default=None)
+
+    @cached_property
+    def best(self) -> TrialRecord | None:
+        """The final network's trial; before there is one the incumbent."""
+        return self.final or self.incumbent
 
     @cached_property
     def final(self) -> TrialRecord | None:
         """The complete final training, if there is one."""
-        return next((record for record in reversed(self.complete) if record.job.kind == "final"), None)
+        return next((record for record in reversed(self.complete) if record.job.final), None)
 
     @cached_property
     def checkpoints(self) -> frozenset[str]:
@@ -88,9 +89,7 @@ class LedgerView:
     @cached_property
     def dropped(self) -> frozenset[str]:
         """Digests of the checkpoints that were removed on purpose (`Ledger.drop`); their jobs can make them again."""
-        return frozenset(
-            digest for name, digests in self.notes.items() if name.startswith(DROPPED) for digest in digests
-        )
+        return frozenset().union(*self.notes.dropped.values())
 
     @cached_property
     def digest(self) -> str:
@@ -99,15 +98,25 @@ class LedgerView:
 
         No times, hosts, trial numbers or reasons; running trials don't count.
         """
-        return sha256(
-            canonical_json([decided(record) for record in self.trials if record.state != "running"])
-        )
+        return sha256(canonical_json([decided(record) for record in self.trials if not record.running]))
 
 
-def view_of(records: Iterable[TrialRecord], notes: Mapping[str, Any] | None = None) -> LedgerView:
+def view_of(records: Iterable[TrialRecord], notes: Notes = NO_NOTES) -> LedgerView:
     """The view of `records`, given in any order."""
     ordered = sorted(records, key=lambda record: (record.job.generation, record.job.slot))
-    return LedgerView(tuple(ordered), MappingProxyType(dict(notes or {})))
+    return LedgerView(tuple(ordered), notes)
+
+
+def settled(view: LedgerView) -> tuple[TrialRecord, ...]:
+    """The complete trials of the last rung of the last generation in which none is running; where every generation is
+    running, of the last. Other generations trained longer or less.
+    """
+    running = {record.job.generation for record in view.trials if record.running}
+    ended = [record for record in view.searched if record.job.generation not in running] or view.searched
+    last = max((record.job.generation for record in ended), default=0)
+    rivals = [record for record in ended if record.job.generation == last]
+    top = max((record.job.training.rung for record in rivals), default=0)
+    return tuple(record for record in rivals if record.job.training.rung == top)
 
 
 def score(record: TrialRecord) -> float:
@@ -116,7 +125,7 @@ def score(record: TrialRecord) -> float:
     return record.result.scores[SCORE]
 
 
-def rank(record: TrialRecord, select: str = "accuracy") -> tuple[float, float, int, int]:
+def rank(record: TrialRecord, select: Criterion = "accuracy") -> tuple[float, float, int, int]:
     """Sort key of a complete trial among its generation, best last: the criterion `select` ("accuracy" or "loss", of
     the validation split), then the other, then fewer parameters, then the earlier slot.
     """

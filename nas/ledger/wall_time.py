@@ -11,7 +11,7 @@ def seconds_of(result: Result) -> float:
 
 def wall_of(view: LedgerView) -> float:
     """Wall seconds that drivers have spent on the run, as far as they could note it."""
-    return float(view.notes.get("wall", 0.0))
+    return view.notes.wall
 
 
 def overhead(view: LedgerView, wall: float) -> float:

@@ -9,8 +9,9 @@ from typing import ClassVar
 
 from nas.base.seeds import derive
 from nas.ledger import LedgerView, TrialRecord
+from nas.ledger.types import Criterion
 from nas.ledger.view import rank
-from nas.policies.policy import Criterion, Proposal, best_of_all, birth, searched
+from nas.policies.policy import Proposal, best_of_all, birth
 from nas.policies.sampling import MoveSampler
 
 ATTEMPTS = 20  # draws for a child that is not in the ledger yet
@@ -42,7 +43,7 @@ class Evolution:
 
     def possible_parents(self, view: LedgerView) -> Sequence[TrialRecord]:
         """The population: the dead don't come back."""
-        return searched(view)[-self.population :]
+        return view.searched[-self.population :]
 
     def propose(self, view: LedgerView, seed: int) -> Sequence[Proposal]:
         """One child; never empty while a legal move leads somewhere new."""
@@ -57,12 +58,12 @@ class Evolution:
                 view, parent, self.moves_per_child, derive(seed, generation, slot, attempt), seen
             )
             if found is not None and found.graph not in seen:
-                return (Proposal(generation, slot, parent.key, found.moves, found.graph, found.extra),)
+                return (Proposal(generation, slot, parent.key, found.moves, found.graph, found.memo),)
         return ()
 
     def winner(self, view: LedgerView, draw: Random) -> TrialRecord:
         """The best of `tournament` random members of the population."""
-        alive = searched(view)[-self.population :]
+        alive = view.searched[-self.population :]
         return max(
             draw.sample(alive, min(self.tournament, len(alive))),
             key=lambda record: rank(record, self.select),

@@ -7,10 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nas.ledger.types import TrialRecord
+from nas.ledger.types import Criterion, TrialRecord
 from nas.ledger.view import LedgerView, rank, score
-
-LATENCY = "latency"  # the note that keeps what ops took
 
 
 @dataclass(frozen=True)
@@ -33,14 +31,14 @@ class Front:
 
 
 def pareto_front(
-    view: LedgerView, price: Callable[[TrialRecord], float], select: str = "accuracy"
+    view: LedgerView, price: Callable[[TrialRecord], float], select: Criterion = "accuracy"
 ) -> tuple[TrialRecord, ...]:
     """The trials of the search that no other equals or betters in `select` and in `price`, cheapest first; of equals
     the earlier.
     """
     best = -math.inf
     found: list[TrialRecord] = []
-    searched = [record for record in view.complete if record.job.kind != "final"]
+    searched = view.searched
     worth = {record.key: (price(record), -rank(record, select)[0]) for record in searched}
     for record in sorted(searched, key=lambda record: worth[record.key]):
         if -worth[record.key][1] > best:
@@ -56,7 +54,7 @@ def front_of_run(view: LedgerView, config: Mapping[str, Any]) -> Front | None:
     if config.get("policy") != "pareto" or price is None or not view.complete:
         return None
     points: list[FrontPoint] = []
-    for record in pareto_front(view, price, view.notes.get("select", "accuracy")):
+    for record in pareto_front(view, price, view.notes.select):
         assert record.result is not None
         facts = score(record), price(record), record.result.params, record.result.macs
         points.append(FrontPoint(record.key, *facts))
@@ -64,10 +62,10 @@ def front_of_run(view: LedgerView, config: Mapping[str, Any]) -> Front | None:
 
 
 def _price(view: LedgerView, objective: object) -> Callable[[TrialRecord], float] | None:
-    if objective == "latency" and view.notes.get(LATENCY):
+    if objective == "latency" and view.notes.latency:
         from nas.policies.latency_table import table_from  # imports torch, which other runs need not wait for
 
-        table = table_from(view.notes[LATENCY])
+        table = table_from(view.notes.latency)
         return lambda record: table.seconds(record.job.graph)
     if objective in ("params", "macs"):
         name = str(objective)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nas.ledger import LedgerView, TrialRecord
-from nas.policies.policy import Criterion
+from nas.ledger.types import Criterion, Kind
 
 
 def value(record: TrialRecord, select: Criterion) -> float:
@@ -19,15 +19,15 @@ def gains(view: LedgerView, select: Criterion) -> dict[str, float]:
     """
     complete = {record.key: record for record in view.complete}
     rivals = {
-        (r.job.generation, r.job.parent, r.job.extra.get("rung", 0)): r
+        (r.job.generation, r.job.parent, r.job.training.rung): r
         for r in complete.values()
-        if r.job.kind == "parent"
+        if r.job.kind is Kind.PARENT
     }
     found: dict[str, float] = {}
     for key, record in complete.items():
         job = record.job
-        place = (job.generation, job.parent, job.extra.get("rung", 0))
+        place = (job.generation, job.parent, job.training.rung)
         rival = rivals.get(place) or complete.get(job.parent or "")
-        if job.kind == "child" and job.moves and rival is not None:
+        if job.kind is Kind.CHILD and job.moves and rival is not None:
             found[key] = value(record, select) - value(rival, select)
     return found

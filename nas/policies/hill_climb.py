@@ -8,8 +8,9 @@ from typing import ClassVar
 
 from nas.base.seeds import derive
 from nas.ledger import LedgerView, TrialRecord
-from nas.ledger.view import rank
-from nas.policies.policy import Criterion, Proposal, searched
+from nas.ledger.types import Criterion, State
+from nas.ledger.view import rank, settled
+from nas.policies.policy import Proposal
 from nas.policies.sampling import MoveSampler
 
 ATTEMPTS = 20  # draws for a child that equals no other competitor
@@ -37,10 +38,8 @@ class HillClimb:
     generational: ClassVar[bool] = True
 
     def incumbent(self, view: LedgerView) -> TrialRecord:
-        """The best of the last rung of the last generation that has one: others trained longer or less."""
-        last = max(record.job.generation for record in searched(view))
-        rivals = [record for record in searched(view) if record.job.generation == last]
-        return self._ranked(rivals)[0]
+        """The best of the last generation that has ended, of its last rung: others trained longer or less."""
+        return max(settled(view), key=lambda record: rank(record, self.select))
 
     def possible_parents(self, view: LedgerView) -> Sequence[TrialRecord]:
         """The incumbent alone."""
@@ -48,14 +47,14 @@ class HillClimb:
 
     def propose(self, view: LedgerView, seed: int) -> Sequence[Proposal]:
         """The next rung or generation once the last has ended; before that what is missing of one cut short."""
-        trials = [record for record in view.trials if record.job.kind != "final"]
+        trials = [record for record in view.trials if not record.job.final]
         last = max(record.job.generation for record in trials)
         begun = [record for record in trials if record.job.generation == last]
         if last > 0 and self._rung(begun[-1]) == 0 and len(begun) <= self.children:
             missing = self._missing(view, last, seed)
             if missing:
                 return missing
-        if any(record.state == "running" for record in begun):
+        if any(record.running for record in begun):
             return self._next_rung(begun, self._rung(begun[-1])) if last > 0 else ()
         if last > 0 and (following := self._next_rung(begun, self._rung(begun[-1]) + 1)):
             return following
@@ -66,7 +65,7 @@ class HillClimb:
 
     def _ranked(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
         """The complete ones of the last rung that has one, best first."""
-        ended = [record for record in records if record.state == "complete"]
+        ended = [record for record in records if record.state is State.COMPLETE]
         last = max((self._rung(record) for record in ended), default=0)
         rivals = [record for record in ended if self._rung(record) == last]
         return sorted(rivals, key=lambda record: rank(record, self.select), reverse=True)
@@ -111,7 +110,7 @@ class HillClimb:
                 if found is not None and found.graph not in seen:
                     seen.add(found.graph)
                     proposals.append(
-                        Proposal(generation, slot, parent.key, found.moves, found.graph, found.extra, share)
+                        Proposal(generation, slot, parent.key, found.moves, found.graph, found.memo, share)
                     )
                     break
         return proposals if len(proposals) > 1 else ()

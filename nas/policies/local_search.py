@@ -9,12 +9,13 @@ from typing import ClassVar
 
 from nas.base.seeds import derive
 from nas.ledger import LedgerView, TrialRecord
+from nas.ledger.types import Criterion, Kind
 from nas.ledger.view import rank
-from nas.policies.policy import Criterion, Proposal, best_of_all, birth, searched
+from nas.policies.policy import Proposal, best_of_all, birth
 from nas.policies.sampling import MoveSampler, Uniform
 
 ATTEMPTS = 20  # draws for a child that is not in the ledger yet
-CLIMB = "climb"  # where a job keeps the number of its climb
+CLIMB = "climb"  # where the memo of a job keeps the number of its climb
 
 
 @dataclass(frozen=True)
@@ -44,23 +45,23 @@ class LocalSearch:
 
     def possible_parents(self, view: LedgerView) -> Sequence[TrialRecord]:
         """The seed network, and the best of the climb in hand."""
-        number = max((int(r.job.extra.get(CLIMB, 0)) for r in view.trials), default=0)
-        climb = [r for r in searched(view) if r.job.extra.get(CLIMB) == number]
+        number = max((int(r.job.memo.get(CLIMB, 0)) for r in view.trials), default=0)
+        climb = [r for r in view.searched if r.job.memo.get(CLIMB) == number]
         best = sorted(climb, key=lambda record: rank(record, self.select), reverse=True)
-        return (*(r for r in view.complete if r.job.kind == "seed"), *best[: self.parents])
+        return (*(r for r in view.complete if r.job.kind is Kind.SEED), *best[: self.parents])
 
     def propose(self, view: LedgerView, seed: int) -> Sequence[Proposal]:
         """One child."""
         generation, slot = birth(view, self.wave)
         draw = Random(derive(seed, generation, slot, "parent"))
-        number = max((int(r.job.extra.get(CLIMB, 0)) for r in view.trials), default=0)
-        climb = [r for r in view.trials if r.job.extra.get(CLIMB) == number]
+        number = max((int(r.job.memo.get(CLIMB, 0)) for r in view.trials), default=0)
+        climb = [r for r in view.trials if r.job.memo.get(CLIMB) == number]
         if self._over(climb):
             number, climb = number + 1, []
-        root = next(record for record in view.complete if record.job.kind == "seed")
+        root = next(record for record in view.complete if record.job.kind is Kind.SEED)
         scattering = len(climb) < self.scatter
         best = sorted(
-            searched(LedgerView(tuple(climb))), key=lambda record: rank(record, self.select), reverse=True
+            LedgerView(tuple(climb)).searched, key=lambda record: rank(record, self.select), reverse=True
         )[: self.parents]
         taken = {record.job.graph for record in view.trials}
         for attempt in range(2 * ATTEMPTS):
@@ -73,13 +74,13 @@ class LocalSearch:
                 parent = draw.choice(best)
                 found = self.sampler.draw(LedgerView(tuple(climb)), parent, self.moves_per_child, at, taken)
             if found is not None and found.graph not in taken:
-                extra = {**found.extra, CLIMB: number}
-                return (Proposal(generation, slot, parent.key, found.moves, found.graph, extra),)
+                memo = {**found.memo, CLIMB: number}
+                return (Proposal(generation, slot, parent.key, found.moves, found.graph, memo),)
         return ()
 
     def _over(self, climb: Sequence[TrialRecord]) -> bool:
         """Whether the last `patience` children that ended did not better the climb."""
-        ended = searched(LedgerView(tuple(climb)))
+        ended = LedgerView(tuple(climb)).searched
         if len(ended) < self.scatter + self.patience:
             return False
         best = max(ended, key=lambda record: rank(record, self.select))

@@ -11,8 +11,9 @@ from typing import ClassVar
 
 from nas.base.seeds import derive
 from nas.ledger import LedgerView, TrialRecord
+from nas.ledger.types import Criterion
 from nas.policies.front import pareto_front
-from nas.policies.policy import Criterion, Proposal, best_of_all, birth
+from nas.policies.policy import Proposal, best_of_all, birth
 from nas.policies.sampling import Draw, MoveSampler, Neighbourhood
 
 ATTEMPTS = 20  # draws for children that are not in the ledger yet
@@ -75,7 +76,7 @@ class Pareto:
             return ()
         odds = [1 / density(self.cost(graph), costs) for graph in found]
         ((parent, child),) = draw.choices(list(found.values()), odds)
-        return (Proposal(generation, slot, parent.key, child.moves, child.graph, child.extra),)
+        return (Proposal(generation, slot, parent.key, child.moves, child.graph, child.memo),)
 
 
 def density(at: float, among: Sequence[float]) -> float:

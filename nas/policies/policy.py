@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from nas.ledger import LedgerView, TrialRecord
+from nas.ledger.types import NO_JSON, Criterion, Kind
 from nas.ledger.view import rank
-
-Criterion = Literal["accuracy", "loss"]
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class Proposal:
     """A trial to perform at the place `generation.slot`: `moves` on the trial `parent`, giving `graph`.
 
-    moves, graph: text, as in a job. No moves: the unchanged parent trains on. extra: JSON that the job is to
-    carry, for the policy to read from later views; it decides nothing by itself and the digest leaves it out.
+    moves, graph: text, as in a job. No moves: the unchanged parent trains on. memo: JSON that the job is to
+    carry, for the policy to read from later views; the engine never reads it and the digest leaves it out.
     share: the part of its allotment that it trains, under one cosine over the whole; one that doesn't begin at
     0 goes on where `parent` stopped, with its weights and its optimizer's momentum.
     """
@@ -29,7 +26,7 @@ class Proposal:
     parent: str
     moves: str
     graph: str
-    extra: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+    memo: Mapping[str, Any] = field(default_factory=lambda: NO_JSON)
     share: tuple[float, float] = (0.0, 1.0)
 
     @property
@@ -51,7 +48,7 @@ class Policy(Protocol):
     def propose(self, view: LedgerView, seed: int) -> Sequence[Proposal]:
         """What to start now. Asked while a worker is free, again after each trial that was started or ended.
 
-        view: all trials so far, those in training among them (state "running"); the seed network's has ended.
+        view: all trials so far, those in training among them (state RUNNING); the seed network's has ended.
         Empty: wait for trials to end or, where none is in training, nothing legal is left to try.
         """
         ...
@@ -73,17 +70,12 @@ class Forgets(Protocol):
         ...
 
 
-def searched(view: LedgerView) -> tuple[TrialRecord, ...]:
-    """The complete trials of the search itself: without final trainings. At least the seed network's."""
-    return tuple(record for record in view.complete if record.job.kind != "final")
-
-
 def best_of_all(view: LedgerView, select: Criterion) -> TrialRecord:
     """The best trial of the whole search."""
-    return max(searched(view), key=lambda record: rank(record, select))
+    return max(view.searched, key=lambda record: rank(record, select))
 
 
 def birth(view: LedgerView, wave: int) -> tuple[int, int]:
     """(generation, slot) of the next trial where trials come one by one and `wave` of them are called a generation."""
-    born = sum(record.job.kind in ("parent", "child") for record in view.trials)
+    born = sum(record.job.kind in (Kind.PARENT, Kind.CHILD) for record in view.trials)
     return 1 + born // wave, born % wave

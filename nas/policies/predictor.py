@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from nas.base.machine import threads
 from nas.base.seeds import derive
 from nas.ledger import LedgerView, TrialRecord
+from nas.ledger.types import Criterion
 from nas.policies.gain import value
-from nas.policies.policy import Criterion, searched
 from nas.policies.sampling import Draw, MoveSampler
 
 Floats = NDArray[np.float64]
@@ -48,7 +48,7 @@ class Predictor:
         taken: Collection[str] = frozenset(),
     ) -> Draw | None:
         """See MoveSampler."""
-        known = searched(view)
+        known = view.searched
         size = self.pool if len(known) >= self.startup else 1
         pool = self._pool(view, parent, length, seed, size)
         fresh = [drawn for drawn in pool if drawn.graph not in taken]

@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from nas.base.seeds import derive
 from nas.ledger import LedgerView, TrialRecord
-from nas.policies.policy import Criterion, Proposal, best_of_all
+from nas.ledger.types import Criterion, Kind, State
+from nas.policies.policy import Proposal, best_of_all
 from nas.policies.sampling import Uniform
 
 
@@ -33,24 +34,24 @@ class RandomWalk:
 
     def possible_parents(self, view: LedgerView) -> Sequence[TrialRecord]:
         """Where each walk stands, and where all begin."""
-        steps = {record.job.slot: record for record in view.complete if record.job.kind == "child"}
-        return (*(record for record in view.complete if record.job.kind == "seed"), *steps.values())
+        steps = {record.job.slot: record for record in view.complete if record.job.kind is Kind.CHILD}
+        return (*(record for record in view.complete if record.job.kind is Kind.SEED), *steps.values())
 
     def propose(self, view: LedgerView, seed: int) -> Sequence[Proposal]:
         """The next step of the walk that is furthest behind, among those at rest."""
-        root = next(record for record in view.complete if record.job.kind == "seed")
+        root = next(record for record in view.complete if record.job.kind is Kind.SEED)
         steps: list[list[TrialRecord]] = [[] for _ in range(self.walks)]
         for record in view.trials:
-            if record.job.kind == "child":
+            if record.job.kind is Kind.CHILD:
                 steps[record.job.slot].append(record)
-        resting = [s for s in range(self.walks) if not steps[s] or steps[s][-1].state != "running"]
+        resting = [s for s in range(self.walks) if not steps[s] or not steps[s][-1].running]
         for slot in sorted(resting, key=lambda s: len(steps[s])):
             generation = len(steps[slot]) + 1
-            last = next((record for record in reversed(steps[slot]) if record.state == "complete"), root)
+            last = next((record for record in reversed(steps[slot]) if record.state is State.COMPLETE), root)
             for parent in (last, root):
                 found = self.sampler.draw(
                     view, parent, self.moves_per_child, derive(seed, generation, slot, 0)
                 )
                 if found is not None:
-                    return (Proposal(generation, slot, parent.key, found.moves, found.graph, found.extra),)
+                    return (Proposal(generation, slot, parent.key, found.moves, found.graph, found.memo),)
         return ()

@@ -59,11 +59,11 @@ class SpaceMoves:
 
 @dataclass(frozen=True)
 class Draw:
-    """A drawn child: the chain of moves, what they lead to, and what the sampler wants to remember of its choice."""
+    """A drawn child: the chain of moves, what they lead to, and what the sampler reads again of its choice."""
 
     moves: str
     graph: str
-    extra: Mapping[str, Any]
+    memo: Mapping[str, Any]
 
 
 class MoveSampler(Protocol):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from nas.base.seeds import derive
 from nas.ledger import LedgerView, TrialRecord
+from nas.ledger.types import Criterion
 from nas.policies.gain import gains
-from nas.policies.policy import Criterion
 from nas.policies.sampling import Draw, Neighbourhood, random_move
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class TPE:
             for name, values in self.neighbourhood.kinds[kind][1].items()
         }
         for key, gain in earned.items():
-            for chosen in view.trial(key).job.extra.get(CHOICES, ()):
+            for chosen in view.trial(key).job.memo.get(CHOICES, ()):
                 if chosen:
                     named = {n if n == KIND else f"{chosen[KIND]}.{n}": v for n, v in chosen.items()}
                     distributions: dict[str, BaseDistribution] = {

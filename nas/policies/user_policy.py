@@ -12,7 +12,7 @@ from nas.base.errors import UserError
 from nas.base.user_code import resolve_named, where_raised
 from nas.ledger import LedgerView, TrialRecord
 from nas.ledger.files import canonical_json
-from nas.policies.policy import Forgets, Proposal, searched
+from nas.policies.policy import Forgets, Proposal
 from nas.policies.sampling import MoveSampler
 
 if TYPE_CHECKING:
@@ -47,14 +47,14 @@ class OwnPolicy:
     def incumbent(self, view: LedgerView) -> TrialRecord:
         """The policy's incumbent, where it is a complete trial of the search."""
         answer = self._asked("incumbent", lambda: self.policy.incumbent(view))
-        if not any(answer is record or answer == record for record in searched(view)):
+        if not any(answer is record or answer == record for record in view.searched):
             said = f"trial {answer.key}" if isinstance(answer, TrialRecord) else _kind(answer)
             raise self._nonsense("incumbent", f"returned {said}, no complete trial of the search")
         return answer
 
     def possible_parents(self, view: LedgerView) -> Sequence[TrialRecord]:
         """What the policy says of that, where it does; else every trial."""
-        everyone = searched(view)
+        everyone = view.searched
         if not isinstance(self.policy, Forgets):
             return everyone
         answer = self._asked("possible_parents", lambda: tuple(self.policy.possible_parents(view)))
@@ -105,11 +105,11 @@ def _fault(proposal: Any, view: LedgerView, taken: set[str], limits: Limits) -> 
     where = f"proposed {proposal.key}"
     if proposal.key in taken:
         return f"{where}, a place that is taken"
-    parent = next((record for record in searched(view) if record.key == proposal.parent), None)
+    parent = next((record for record in view.searched if record.key == proposal.parent), None)
     if parent is None:
         return f"{where} with the parent {proposal.parent!r:.60}, no complete trial of the search"
-    if not isinstance(cast(Any, proposal.extra), Mapping) or not _is_json(proposal.extra):
-        return f"{where} with an extra that is no JSON object"
+    if not isinstance(cast(Any, proposal.memo), Mapping) or not _is_json(proposal.memo):
+        return f"{where} with a memo that is not a JSON object"
     return _fault_of_moves(proposal, parent, limits, where) or _fault_of_share(proposal, parent, where)
 
 
@@ -142,12 +142,12 @@ def _fault_of_share(proposal: Proposal, parent: TrialRecord, where: str) -> str 
     return None
 
 
-def _is_json(extra: Mapping[str, Any]) -> bool:
+def _is_json(memo: Mapping[str, Any]) -> bool:
     try:
-        canonical_json(dict(extra))
+        canonical_json(dict(memo))
     except (TypeError, ValueError, RecursionError):
         return False
-    return all(type(key) is str for key in extra)
+    return all(type(key) is str for key in memo)
 
 
 def _kind(value: object) -> str:

@@ -18,7 +18,7 @@ from nas.inspect.status import RunStatus, run_status
 from nas.ledger import LedgerView, read, read_config
 from nas.ledger.files import atomic_write
 from nas.report.charts import figures
-from nas.report.tables import best_trial, drift_rows, headline, move_rows, trial_rows
+from nas.report.tables import drift_rows, headline, move_rows, trial_rows
 from nas.report.tree import tree_svg
 
 REPORT = "report.html"
@@ -78,7 +78,7 @@ def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
 
 def _drawing(view: LedgerView) -> tuple[Markup, str]:
     """The best network drawn, and its short text form; both empty where there is none yet."""
-    best = best_trial(view)
+    best = view.best
     if best is None:
         return Markup(), ""
     try:

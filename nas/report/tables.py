@@ -11,6 +11,7 @@ from morphs import Move, Preserves, parse
 from morphs.errors import MorphError
 from morphs.textform import format_value, split
 from nas.ledger import LedgerView, TrialRecord
+from nas.ledger.types import Kind, State
 from nas.ledger.view import rank
 from nas.ledger.wall_time import seconds_of
 
@@ -79,7 +80,7 @@ class Headline:
 def trial_rows(view: LedgerView) -> tuple[TrialRow, ...]:
     """Every trial, in the ledger's order."""
     won, times = winners(view), clock(view)
-    best = best_trial(view)
+    best = view.best
     line = lineage(view, best)
     return tuple(
         _row(view, record, record.key in won, record.key in line, record is best, times.get(record.key))
@@ -93,13 +94,13 @@ def headline(view: LedgerView, rows: Iterable[TrialRow]) -> Headline:
     states = [row.state for row in listed]
     return Headline(
         best=next((row for row in listed if row.best), None),
-        seed=next((row for row in reversed(listed) if row.kind == "seed"), None),
+        seed=next((row for row in reversed(listed) if row.kind == Kind.SEED), None),
         test_accuracy=final.result.scores.get("test_accuracy") if final and final.result else None,
         finished=final is not None,
-        generations=len({row.generation for row in listed if row.kind in ("parent", "child")}),
+        generations=len({row.generation for row in listed if row.kind in (Kind.PARENT, Kind.CHILD)}),
         trials=len(listed),
-        failed=states.count("failed"),
-        running=states.count("running"),
+        failed=states.count(State.FAILED),
+        running=states.count(State.RUNNING),
         seconds=max(clock(view).values(), default=0.0),
     )
 
@@ -108,10 +109,10 @@ def move_rows(rows: Iterable[TrialRow]) -> tuple[MoveRow, ...]:
     """A row for each kind of move, most proposed first, and one for the unchanged parents."""
     found: dict[str, list[tuple[TrialRow, float]]] = {}
     for row in rows:
-        kinds = [kind_of(step) for step in row.steps] if row.kind == "child" else []
+        kinds = [kind_of(step) for step in row.steps] if row.kind == Kind.CHILD else []
         for kind in dict.fromkeys(kinds):
             found.setdefault(kind, []).append((row, kinds.count(kind) / len(kinds)))
-        if row.kind == "parent":
+        if row.kind == Kind.PARENT:
             found.setdefault(UNCHANGED, []).append((row, 1.0))
     table = [_move_row(kind, uses) for kind, uses in found.items()]
     return tuple(sorted(table, key=lambda row: (row.kind == UNCHANGED, -row.proposed, row.kind)))
@@ -130,24 +131,23 @@ def winners(view: LedgerView) -> frozenset[str]:
     named = {record.job.parent for record in view.trials}
     won: set[str] = set()
     for number in {record.job.generation for record in view.trials}:
-        rivals = [record for record in view.generation(number) if record.job.kind != "final"]
+        rivals = [record for record in view.generation(number) if not record.job.final]
         chosen = {record.key for record in rivals if record.key in named}
-        complete = [record for record in rivals if record.state == "complete"]
-        if not chosen and complete and all(record.state != "running" for record in rivals):
-            chosen = {max(complete, key=ranking(view)).key}
+        complete = [record for record in rivals if record.state is State.COMPLETE]
+        if not chosen and complete and not any(record.running for record in rivals):
+            best = (
+                view.incumbent
+                if view.incumbent is not None and view.incumbent in complete
+                else max(complete, key=ranking(view))
+            )
+            chosen = {best.key}
         won |= chosen
     return frozenset(won)
 
 
-def best_trial(view: LedgerView) -> TrialRecord | None:
-    """The final training, else the last generation's winner: other generations trained longer or less."""
-    return view.final or view.best
-
-
 def ranking(view: LedgerView) -> Callable[[TrialRecord], tuple[float, float, int, int]]:
     """The order in which the run ranked its competitors."""
-    select = view.notes.get("select", "accuracy")
-    return lambda record: rank(record, select)
+    return lambda record: rank(record, view.notes.select)
 
 
 def lineage(view: LedgerView, record: TrialRecord | None) -> frozenset[str]:
@@ -215,10 +215,10 @@ def _row(
 
 def _gain(view: LedgerView, record: TrialRecord) -> float | None:
     """Validation accuracy of a child over its parent, trained on unchanged at the same cost."""
-    if record.job.kind != "child" or record.result is None:
+    if record.job.kind is not Kind.CHILD or record.result is None:
         return None
     for rival in view.generation(record.job.generation):
-        if rival.job.kind == "parent" and rival.job.parent == record.job.parent and rival.result:
+        if rival.job.kind is Kind.PARENT and rival.job.parent == record.job.parent and rival.result:
             return record.result.scores["val_accuracy"] - rival.result.scores["val_accuracy"]
     return None
 
@@ -228,7 +228,7 @@ def _move_row(kind: str, uses: list[tuple[TrialRow, float]]) -> MoveRow:
     return MoveRow(
         kind=kind,
         proposed=len(uses),
-        failed=sum(row.state == "failed" for row, _ in uses),
+        failed=sum(row.state == State.FAILED for row, _ in uses),
         won=sum(row.won for row, _ in uses),
         compared=len(gains),
         gain=fmean(gains) if gains else None,

@@ -11,13 +11,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 from nas.base.errors import NasError, RunError
 from nas.execute.executor import Done, Executor, Progressed
 from nas.ledger import Job, Ledger, LedgerView, Reached, Result
+from nas.ledger.notes import Note
+from nas.ledger.types import State, Stopped
 from nas.ledger.wall_time import overhead, seconds_of, wall_of
-from nas.run.events import Outcome, Stopped, Watcher
+from nas.run.events import Outcome, Watcher
 from nas.run.final_training import final_steps, next_part
 from nas.run.plan import Plan, as_seen, final_job, next_jobs, seed_job
 from nas.run.replay import Replay
@@ -63,10 +64,9 @@ class Engine:
         """
         stopped: Stopped
         try:
-            if "select" not in self.ledger.notes:
-                self.ledger.note("select", self.plan.config.select)
-            if not self.plan.policy.generational and "rivals" not in self.ledger.notes:
-                self.ledger.note("rivals", "all")
+            if self.ledger.notes.select != self.plan.config.select:
+                self.ledger.note(Note.SELECT, self.plan.config.select)
+            self._note_incumbent()
             self.watcher.run_opened(self.run, self.plan.config, self.ledger.view(), resumed)
             self._sweeper.sweep(opening=True)
             stopped = self._search()
@@ -82,17 +82,17 @@ class Engine:
 
     def _search(self) -> Stopped:
         """Trial after trial, until there is a reason to stop, which is noted: a resumed run keeps to it."""
-        if noted := self.ledger.notes.get("stopped"):
-            return cast(Stopped, noted)
+        if noted := self.ledger.notes.stopped:
+            return noted
         running: dict[int, Job] = {}
-        left = [record for record in self.ledger.view().trials if record.state == "running"]
+        left = [record for record in self.ledger.view().trials if record.running]
         if left:
             self._begin([record.job for record in left], running)
         while True:
             why = self._fill(running)
             if not running:
                 self._end_generation()
-                self.ledger.note("stopped", why)
+                self.ledger.note(Note.STOPPED, why)
                 return why
             self._collect(running)
             if not running and (self.plan.policy.generational or self._open == 0):
@@ -111,12 +111,12 @@ class Engine:
 
     def _jobs(self, view: LedgerView) -> Sequence[Job]:
         if not view.complete:
-            if any(record.state == "running" for record in view.trials):
+            if any(record.running for record in view.trials):
                 return ()
             return (seed_job(self.plan, len(view.trials)),)
         seen = self.replay.ended(len(view.trials)) if self.replay else None
         if seen is not None:
-            if not seen <= {record.key for record in view.trials if record.state != "running"}:
+            if not seen <= {record.key for record in view.trials if not record.running}:
                 return ()
             view = as_seen(view, seen)
         return next_jobs(self.plan, view)
@@ -168,8 +168,7 @@ class Engine:
         rungs: dict[int, list[float]] = {}
         for record in view.complete:
             if record.job.generation == last and record.result:
-                rung = int(record.job.extra.get("rung", 0))
-                rungs.setdefault(rung, []).append(seconds_of(record.result))
+                rungs.setdefault(record.job.training.rung, []).append(seconds_of(record.result))
         rounds = {rung: -(-len(told) // self.plan.config.workers) for rung, told in rungs.items()}
         rounds[0] = -(-trials // self.plan.config.workers)
         return sum(max(told) * rounds[rung] for rung, told in rungs.items())
@@ -181,7 +180,7 @@ class Engine:
         waits long for the others.
         """
         new = jobs[0].generation != self._open
-        if new and jobs[0].kind != "final":
+        if new and not jobs[0].final:
             self._end_generation()
             self._open = jobs[0].generation
         self.watcher.generation_started(jobs[0].generation, jobs)
@@ -228,42 +227,49 @@ class Engine:
         else:
             self.ledger.fail(event.number, event.reason or "it ended without a result")
         self._note_wall()
+        self._note_incumbent()
         self.watcher.trial_told(self.ledger.view().trial(job.key))
 
     def _train_final(self, stopped: Stopped) -> None:
         """Train the best network on and read the test split, once. A final training that failed is tried anew."""
         view = self.ledger.view()
-        asked = [record for record in view.trials if record.job.kind == "final"]
-        if asked and asked[-1].state != "failed":
+        asked = [record for record in view.trials if record.job.final]
+        if asked and asked[-1].state is not State.FAILED:
             job = asked[-1].job
         else:
             again = self.replay.final_steps if self.replay else asked[-1].job.steps if asked else None
             steps = final_steps(self.plan, view, stopped, self._wall()) if again is None else again
             job = final_job(self.plan, view, steps)
         running: dict[int, Job] = {}
-        if not asked or asked[-1].state != "complete":
+        if not asked or asked[-1].state is not State.COMPLETE:
             self._begin((job,), running)
             while not running:  # it failed in the run that is replayed, which tried again
                 job = final_job(self.plan, self.ledger.view(), job.steps)
                 self._begin((job,), running)
             self._collect(running)
         record = self.ledger.view().trial(job.key)
-        if record.state == "failed":
+        if record.state is State.FAILED:
             remedy = f"try it once more with: nas resume {self.run}"
             raise NasError(f"search: training the final network failed: {record.reason}; {remedy}")
         self._sweeper.sweep()
+
+    def _note_incumbent(self) -> None:
+        """Keep what the policy names the best, which others can't ask: the policy may be code of the user's."""
+        view = self.ledger.view()
+        if view.searched and (best := self.plan.policy.incumbent(view).key) != view.notes.incumbent:
+            self.ledger.note(Note.INCUMBENT, best)
 
     def _wall(self) -> float:
         return self._before + time.monotonic() - self.began
 
     def _note_wall(self) -> None:
         self._noted = self._wall()
-        self.ledger.note("wall", round(self._noted, 3))
+        self.ledger.note(Note.WALL, round(self._noted, 3))
 
 
 def outcome_of(run: Path, view: LedgerView, stopped: Stopped) -> Outcome:
     """How the run stands. Raises NasError when nothing has come of it yet."""
-    best = view.final or view.best
+    best = view.best
     if best is None:
         raise NasError(f"search: stopped before the first trial ended; go on with: nas resume {run}")
     test = None
@@ -276,4 +282,4 @@ def outcome_of(run: Path, view: LedgerView, stopped: Stopped) -> Outcome:
 
 def _fertile(view: LedgerView, generation: int) -> bool:
     """Whether a trial of `generation` ended well, or still may."""
-    return any(record.state != "failed" for record in view.generation(generation))
+    return any(record.state is not State.FAILED for record in view.generation(generation))

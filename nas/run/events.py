@@ -3,20 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from nas.config.run_config import RunConfig
 from nas.ledger import Job, LedgerView, TrialRecord
+from nas.ledger.types import Stopped
 from nas.train.evaluate import Scores
-
-Stopped = Literal["budget", "generations", "exhausted", "interrupted"]  # exhausted: no legal move was left
 
 
 @dataclass(frozen=True)
 class Outcome:
     """How a run ended, or was left.
 
-    best: the final network's trial; until there is one `view.best`. test: the final network's scores on the
+    best: the final network's trial; until there is one the incumbent. test: the final network's scores on the
     test split. seconds: wall time across resumes, from reading the data to the end. overhead: the share of it
     in which no trial was inside training or evaluation (trials without a result count as if they had not been).
     stopped: why the search ended; "interrupted" when the run isn't finished.
@@ -39,7 +38,7 @@ class Watcher(Protocol):
         ...
 
     def generation_started(self, generation: int, jobs: Sequence[Job]) -> None:
-        """These trials are about to be trained; the final training is one job of kind "final".
+        """These trials are about to be trained; the final training is one job of kind FINAL.
 
         Called again with the same generation for those that join it later.
         """

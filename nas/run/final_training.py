@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from morphs import cost
 from nas.ledger import Job, LedgerView, Reached, TrialRecord
+from nas.ledger.types import Stopped
 from nas.policies.sampling import graph_of
-from nas.run.events import Stopped
 from nas.run.plan import Plan
 
 PART_SECONDS = 30.0  # at least, between two checkpoints
@@ -49,14 +49,14 @@ def next_part(plan: Plan, view: LedgerView, job: Job, reached: Reached | None) -
 
     The parts together come to what the job comes to in one go, bit for bit, however it is divided.
     """
-    if job.kind != "final":
+    if not job.final:
         return job
     stop = _part_steps(plan, view, job) + (reached.step if reached else 0)
-    extra = {**job.extra, **({"until": stop} if stop < job.steps else {})}
+    training = replace(job.training, until=stop if stop < job.steps else None)
     if reached is None:
-        return replace(job, extra=extra)
-    extra |= {"parent_weights": reached.weights, "momentum": reached.momentum, "since": reached.to_dict()}
-    return replace(job, moves="", extra=extra)
+        return replace(job, training=training)
+    training = replace(training, weights=reached.weights, momentum=reached.momentum, since=reached)
+    return replace(job, moves="", training=training)
 
 
 def _part_steps(plan: Plan, view: LedgerView, job: Job) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from nas.base.errors import RunError, UserError
 from nas.base.machine import threads
 from nas.ledger import Ledger, read
-from nas.policies.front import LATENCY
+from nas.ledger.notes import Note
 from nas.policies.pareto import Pareto
 from nas.run.plan import Plan
 from nas.run.replay import Replay
@@ -48,7 +48,7 @@ def latencies(plan: Plan, again: Replay | None = None) -> Table | None:
 def _latencies_of(run: Path) -> Table:
     from nas.policies.latency_table import table_from
 
-    table: Any = read(run).notes.get(LATENCY)
+    table: Any = read(run).notes.latency
     remedy = "name a run with --objective latency"
     if table is None:
         raise RunError(f"latency: {run} has measured none; {remedy}")
@@ -65,6 +65,6 @@ def priced(plan: Plan, ledger: Ledger, table: Table | None) -> Plan:
         return plan
     from nas.policies.latency_table import table_from
 
-    if LATENCY not in ledger.notes:
-        ledger.note(LATENCY, dict(table))
+    if ledger.notes.latency is None:
+        ledger.note(Note.LATENCY, dict(table))
     return replace(plan, policy=replace(plan.policy, cost=table_from(table).seconds))

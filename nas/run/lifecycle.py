@@ -16,10 +16,9 @@ from nas.data import SearchData, load_search_data
 from nas.execute.choose import make_executor
 from nas.execute.executor import ExecutorFactory
 from nas.ledger import Ledger, LedgerView, current_versions, read, read_config
+from nas.ledger.notes import Note
 from nas.ledger.shared import Shared, is_run, place_of
-from nas.ledger.view import FORCED
 from nas.policies.choose import POLICIES
-from nas.policies.front import LATENCY
 from nas.run.budget import seconds_per_step
 from nas.run.engine import Engine, outcome_of
 from nas.run.events import Outcome, Watcher
@@ -136,7 +135,7 @@ def resume(
         view = ledger.view()
         if view.final is not None:
             watcher.run_opened(run, config, view, True)
-            outcome = outcome_of(run, view, view.notes.get("stopped", "generations"))
+            outcome = outcome_of(run, view, view.notes.stopped or "generations")
             watcher.run_finished(outcome)
             return outcome
         _check_whole(ledger, view)
@@ -147,7 +146,7 @@ def resume(
         del held
         _check_same(ledger, now, force)
         again = replay_from(run, stored)
-        plan = priced(plan, ledger, ledger.notes.get(LATENCY) or latencies(plan, again))
+        plan = priced(plan, ledger, ledger.notes.latency or latencies(plan, again))
         workers = executor(run, config, now["data"]["digest"])
         return Engine(plan, run, ledger, watcher, workers, began, again).go(resumed=True)
 
@@ -227,13 +226,13 @@ def describe(config: RunConfig, data: SearchData, command: str) -> dict[str, Any
 def _check_same(ledger: Ledger, now: Mapping[str, Any], force: bool) -> None:
     """RunError when what decides a run's numbers has changed, unless that is forced now or was before."""
     changes = [*ledger.edits, *changes_since(ledger.original, now, ledger.config.versions)]
-    forced = list(ledger.notes.get(FORCED, []))
-    if not changes or changes in forced:
+    forced = ledger.notes.forced
+    if not changes or tuple(changes) in forced:
         return
     if not force:
         fact = f"resume: {ledger.run}: {'; '.join(changes)}"
         raise RunError(f"{fact}; results would not be comparable, go on all the same with --force")
-    ledger.note(FORCED, [*forced, changes])
+    ledger.note(Note.FORCED, [*map(list, forced), changes])
 
 
 def changes_since(

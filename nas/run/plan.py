@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from morphs import ArchGraph, Limits, Preserves, cost, graph_from_json, parse_chain
 from morphs.errors import MorphError
@@ -12,6 +11,7 @@ from nas.base.seeds import derive
 from nas.config.run_config import RunConfig
 from nas.data import SearchData
 from nas.ledger import Job, LedgerView, TrialRecord
+from nas.ledger.types import Kind, State, Training
 from nas.policies.choose import make_policy
 from nas.policies.policy import Policy, Proposal
 from nas.policies.sampling import graph_of
@@ -60,28 +60,28 @@ def _set(limits: Limits) -> dict[str, int]:
 def seed_job(plan: Plan, failed: int = 0) -> Job:
     """Generation 0: the seed network, trained from fresh weights; others where that has `failed` before."""
     graph = plan.space.seed
-    return _job(plan, "seed", 0, failed, None, "", graph, _steps(plan, graph, graph))
+    return _job(plan, Kind.SEED, 0, failed, None, "", graph, _steps(plan, graph, graph))
 
 
 def next_jobs(plan: Plan, view: LedgerView) -> tuple[Job, ...]:
     """What the policy wants started now, given all that was told; see `Policy.propose` for what none means.
 
-    Each job carries under "seen" the trials that had ended when it was decided and that no earlier job saw: so
-    the ledger holds the order of completions as far as it mattered.
+    Where trials come one by one, each job carries the trials that had ended when it was decided and that no earlier job
+    saw: so the ledger holds the order of completions as far as it mattered.
     """
     proposals = plan.policy.propose(view, plan.config.seed)
     if not proposals:
         return ()
     parents = {record.key: record for record in view.complete}
-    extra = {} if plan.policy.generational else {"seen": unseen(view)}
     jobs = [_proposed(plan, parents[proposal.parent], proposal) for proposal in proposals]
-    return (replace(jobs[0], extra={**jobs[0].extra, **extra}), *jobs[1:])
+    seen = () if plan.policy.generational else unseen(view)
+    return (replace(jobs[0], seen=seen), *jobs[1:])
 
 
-def unseen(view: LedgerView) -> list[str]:
+def unseen(view: LedgerView) -> tuple[str, ...]:
     """Keys of the ended trials that no job has seen yet, in the ledger's order."""
-    seen = {key for record in view.trials for key in record.job.extra.get("seen", ())}
-    return [record.key for record in view.trials if record.state != "running" and record.key not in seen]
+    seen = {key for record in view.trials for key in record.job.seen}
+    return tuple(record.key for record in view.trials if not record.running and record.key not in seen)
 
 
 def as_seen(view: LedgerView, ended: frozenset[str]) -> LedgerView:
@@ -89,7 +89,7 @@ def as_seen(view: LedgerView, ended: frozenset[str]) -> LedgerView:
     records = (
         record
         if record.key in ended
-        else replace(record, state="running", result=None, reason=None, finished=None)
+        else replace(record, state=State.RUNNING, result=None, reason=None, finished=None)
         for record in view.trials
     )
     return LedgerView(tuple(records), view.notes)
@@ -97,17 +97,18 @@ def as_seen(view: LedgerView, ended: frozenset[str]) -> LedgerView:
 
 def _proposed(plan: Plan, parent: TrialRecord, proposal: Proposal) -> Job:
     graph, (begin, end) = graph_from_json(proposal.graph), proposal.share
-    total = int(parent.job.extra["total"]) if begin else _allotment(plan, parent, proposal, graph)
+    before = parent.job.training
+    total = before.total if begin and before.total is not None else _allotment(plan, parent, proposal, graph)
     start, stop = round(begin * total), max(1, round(end * total))
-    extra: dict[str, Any] = dict(proposal.extra)
-    if proposal.share != (0.0, 1.0):
-        extra |= {"start": start, "total": total, "rung": int(parent.job.extra["rung"]) + 1 if begin else 0}
-    if begin and parent.result is not None:
-        extra["momentum"] = parent.result.momentum
-    kind = parent.job.kind if begin else "child" if proposal.moves else "parent"
+    kind = parent.job.kind if begin else Kind.CHILD if proposal.moves else Kind.PARENT
     place = proposal.generation, proposal.slot
     job = _job(plan, kind, *place, parent, proposal.moves, graph, max(1, stop - start))
-    return replace(job, extra={**job.extra, **extra})
+    training = job.training
+    if proposal.share != (0.0, 1.0):
+        training = replace(training, start=start, total=total, rung=before.rung + 1 if begin else 0)
+    if begin and parent.result is not None:
+        training = replace(training, momentum=parent.result.momentum)
+    return replace(job, training=training, memo=proposal.memo)
 
 
 def final_job(plan: Plan, view: LedgerView, steps: int) -> Job:
@@ -116,14 +117,14 @@ def final_job(plan: Plan, view: LedgerView, steps: int) -> Job:
     Its slot is 0, and one more for each final training that failed.
     """
     best = plan.policy.incumbent(view)
-    failed = sum(record.job.kind == "final" for record in view.trials)
-    job = _job(plan, "final", last_generation(view) + 1, failed, best, "", graph_of(best), steps)
-    return replace(job, extra={}) if plan.config.final == "restart" and steps else job
+    failed = sum(record.job.final for record in view.trials)
+    job = _job(plan, Kind.FINAL, last_generation(view) + 1, failed, best, "", graph_of(best), steps)
+    return replace(job, training=Training()) if plan.config.final == "restart" and steps else job
 
 
 def last_generation(view: LedgerView) -> int:
     """The last generation of the search that has a trial; 0 where none has begun."""
-    return max((record.job.generation for record in view.trials if record.job.kind != "final"), default=0)
+    return max((record.job.generation for record in view.trials if not record.job.final), default=0)
 
 
 def _allotment(plan: Plan, parent: TrialRecord, proposal: Proposal, graph: ArchGraph) -> int:
@@ -143,12 +144,10 @@ def _steps(plan: Plan, incumbent: ArchGraph, graph: ArchGraph, more: int = 0) ->
 
 
 def _job(
-    plan: Plan, kind: str, generation: int, slot: int, parent: TrialRecord | None, moves: str, graph: ArchGraph,
+    plan: Plan, kind: Kind, generation: int, slot: int, parent: TrialRecord | None, moves: str, graph: ArchGraph,
     steps: int,
 ) -> Job:  # fmt: skip
-    extra = (
-        {"parent_weights": parent.result.weights} if parent is not None and parent.result is not None else {}
-    )
+    weights = parent.result.weights if parent is not None and parent.result is not None else None
     return Job(
         kind=kind,
         generation=generation,
@@ -158,5 +157,5 @@ def _job(
         seed=derive(plan.config.seed, generation, slot, kind),
         steps=steps,
         graph=graph.to_json(),
-        extra=extra,
+        training=Training(weights=weights),
     )

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from nas.base.errors import RunError
 from nas.base.text import one_line
 from nas.ledger import LedgerView
+from nas.ledger.types import State, Stopped
 from nas.ledger.view import decided
-from nas.policies.front import LATENCY
-from nas.run.events import Stopped
 
 REPLAY = "replay"  # in a run's config.json, so that a replay that was killed is resumed as one
 MAX_REASON = 300
@@ -57,15 +56,15 @@ def replay_of(run: Path, view: LedgerView, generational: bool) -> Replay:
     """What a finished run did. Raises RunError for one that is not finished."""
     if view.final is None:
         raise RunError(f"replay: {run} is not finished; first go on with: nas resume {run}")
-    started = sorted((r for r in view.trials if r.job.kind != "final"), key=lambda record: record.number)
+    started = sorted((r for r in view.trials if not r.job.final), key=lambda record: record.number)
     return Replay(
         of=str(run),
-        seen=None if generational else tuple(tuple(r.job.extra.get("seen", ())) for r in started[1:]),
+        seen=None if generational else tuple(r.job.seen for r in started[1:]),
         trials=len(started),
-        failed={r.key: one_line(r.reason or "")[:MAX_REASON] for r in view.trials if r.state == "failed"},
-        stopped=cast(Stopped, view.notes.get("stopped", "generations")),
+        failed={r.key: one_line(r.reason or "")[:MAX_REASON] for r in view.trials if r.state is State.FAILED},
+        stopped=view.notes.stopped or "generations",
         final_steps=view.final.job.steps,
-        latency=view.notes.get(LATENCY),
+        latency=view.notes.latency,
         digest=view.digest,
     )
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 from nas.execute.task import reads
 from nas.ledger import Ledger, LedgerView, TrialRecord
+from nas.ledger.types import Criterion
 from nas.ledger.view import rank
-from nas.policies.policy import Criterion, Forgets, Policy, searched
+from nas.policies.policy import Forgets, Policy
 from nas.run.plan import last_generation
 
 
@@ -54,16 +55,16 @@ def needed(view: LedgerView, policy: Policy, best: int | None, select: Criterion
     while the search goes on also what may yet be a parent: all of its last generation with the parents of that, and
     what else the policy names.
     """
-    live = [record for record in view.trials if record.state == "running"]
+    live = [record for record in view.trials if record.running]
     kept = {digest for record in live for digest in reads(record.job)}
     if best is None:
         return view.checkpoints | kept
-    ended = searched(view) if view.complete else ()
+    ended = view.searched
     top = sorted(ended, key=lambda record: rank(record, select), reverse=True)[:best]
-    kept |= _weights(top) | _weights(record for record in view.complete if record.job.kind == "final")
+    kept |= _weights(top) | _weights(record for record in view.complete if record.job.final)
     if ended:
         kept |= _weights((policy.incumbent(view),))
-    return frozenset(kept if "stopped" in view.notes else kept | _growing(view, policy, ended))
+    return frozenset(kept if view.notes.stopped else kept | _growing(view, policy, ended))
 
 
 def _growing(view: LedgerView, policy: Policy, ended: Iterable[TrialRecord]) -> set[str]:

@@ -21,6 +21,7 @@ import numpy as np
 from _common import OUT, Figure, figure, finish
 
 from nas.ledger import Job, LedgerView, Result, TrialRecord
+from nas.ledger.types import State
 from nas.policies.evolution import Evolution
 from nas.policies.hill_climb import HillClimb
 from nas.policies.local_search import LocalSearch
@@ -142,7 +143,7 @@ def play(policy: Policy, table: Table, seed: int) -> list[float]:
         for proposal in policy.propose(LedgerView(tuple(trials)), seed):
             job = Job(
                 "child" if proposal.moves else "parent", proposal.generation, proposal.slot, proposal.parent,
-                proposal.moves, 0, 1, proposal.graph, proposal.extra,
+                proposal.moves, 0, 1, proposal.graph, memo=proposal.memo,
             )  # fmt: skip
             trials.append(told(job, game, len(trials)))
             if len(game.told) == AT[len(regrets)]:
@@ -161,7 +162,7 @@ def told(job: Job, game: Game, number: int) -> TrialRecord:
     """The trial as a ledger would hold it."""
     accuracy = game.ask(number_of(job.graph)) / 100
     result = Result("0" * 64, "0" * 64, {"val_accuracy": accuracy}, 0, 0)
-    return TrialRecord(job, "complete", result, None, number, 0.0, 0.0)
+    return TrialRecord(job, State.COMPLETE, result, None, number, 0.0, 0.0)
 
 
 def reference(name: str, table: Table, seed: int) -> list[float]:

@@ -287,7 +287,7 @@ class RayExecutor:
 
     def _deadline(self, running: RunningJob, allowance: float = 0.0) -> float | None:
         limit = self.config.child_timeout
-        return None if limit is None or running.job.kind == "final" else time.monotonic() + limit + allowance
+        return None if limit is None or running.job.final else time.monotonic() + limit + allowance
 
     def _kill_late(self) -> None:
         for running in self._running.values():

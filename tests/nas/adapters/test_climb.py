@@ -20,6 +20,7 @@ from nas.adapters.climb import complete, failed, running, view
 from nas.adapters.optuna_sampler import HillClimbSampler
 from nas.base.errors import UserError
 from nas.ledger import Job, LedgerView, Store, TrialRecord
+from nas.ledger.types import State
 from nas.policies.evolution import Evolution
 from nas.policies.hill_climb import HillClimb
 from nas.policies.local_search import LocalSearch
@@ -88,7 +89,7 @@ def test_what_the_climb_decides_the_engine_decides(finished: Any) -> None:
         assert found is not None
         job: Job = record.job
         assert (found.key, found.moves, found.graph, found.seed) == (job.key, job.moves, job.graph, job.seed)
-        assert found.parent_weights == job.extra.get("parent_weights")
+        assert found.parent_weights == job.training.weights
     assert same.next(view(trials)) is None
 
 
@@ -111,14 +112,14 @@ def neighbourhood() -> SpaceMoves:
 def proposed(policy: Policy, seed: int, many: int) -> list[str]:
     """The moves that a policy decides on where its proposals come back to it whole, as the engine has it."""
     first = Job("seed", 0, 0, None, "", 0, 0, SPACES["digits"]((1, 8, 8), 10).seed.to_json())
-    records = [complete(TrialRecord(first, "running", None, None, 0, 0.0, None), 0.0, "0" * 64)]
+    records = [complete(TrialRecord(first, State.RUNNING, None, None, 0, 0.0, None), 0.0, "0" * 64)]
     while len(records) <= many:
         p = policy.propose(view(records), seed)[0]
         kind = "child" if p.moves else "parent"
-        job = Job(kind, p.generation, p.slot, p.parent, p.moves, 0, 0, p.graph, p.extra)
+        job = Job(kind, p.generation, p.slot, p.parent, p.moves, 0, 0, p.graph, memo=p.memo)
         score = int(hashlib.sha256(p.graph.encode()).hexdigest()[:6], 16) / 16**6
         records.append(
-            complete(TrialRecord(job, "running", None, None, len(records), 0.0, None), score, "0" * 64)
+            complete(TrialRecord(job, State.RUNNING, None, None, len(records), 0.0, None), score, "0" * 64)
         )
     return [record.job.moves for record in records]
 

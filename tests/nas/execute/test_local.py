@@ -22,6 +22,7 @@ from nas.execute.executor import Done, Progressed
 from nas.execute.local import LOG, TRIES, LocalExecutor
 from nas.execute.worker import data_for, data_of
 from nas.ledger import Job, Store, read
+from nas.ledger.types import Training
 from nas.run.events import Silent
 from nas.run.lifecycle import resume, search
 from nas.run.plan import make_plan, seed_job
@@ -91,7 +92,9 @@ def test_a_job_is_done_in_another_process(executor: LocalExecutor, jobs: list[Jo
 def test_an_exception_fails_its_job_alone(executor: LocalExecutor, jobs: list[Job]) -> None:
     done = end_of_last(executor, jobs[0])
     weights = done.result.weights if done.result else ""
-    bad = replace(jobs[0], kind="child", moves="widen(node=nowhere, to=9)", extra={"parent_weights": weights})
+    bad = replace(
+        jobs[0], kind="child", moves="widen(node=nowhere, to=9)", training=Training(weights=weights)
+    )
     executor.submit(2, bad)
     failed = end_of(executor, 2)
     assert failed.result is None

@@ -48,7 +48,7 @@ def job(graph: morphs.ArchGraph) -> Callable[..., Job]:
             "seed": 1000 * generation + slot,
             "steps": 10,
             "graph": graph.to_json(),
-            "extra": {"params": 51},
+            "memo": {"params": 51},
         }
         return Job(generation=generation, slot=slot, **(entries | changes))
 

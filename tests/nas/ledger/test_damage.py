@@ -239,9 +239,9 @@ def test_a_name_of_the_run_that_is_none(filled: Path, name: object) -> None:
 def test_a_newer_format(filled: Path) -> None:
     edit(
         filled,
-        """UPDATE study_user_attributes SET value_json = replace(value_json, '"format": 1', '"format": 2')""",
+        """UPDATE study_user_attributes SET value_json = replace(value_json, '"format": 2', '"format": 3')""",
     )
-    refused(filled, RunError, "has format 2, not 1; use the version that wrote it")
+    refused(filled, RunError, "has format 3, not 2; use the version that wrote it")
 
 
 FULL_DISK = """

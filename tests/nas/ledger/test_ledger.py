@@ -299,7 +299,7 @@ def test_optuna_opens_a_run(filled: Path) -> None:
     assert study.best_value == 0.6
     assert study.direction.name == "MAXIMIZE"
     assert study.best_trial.params == {"kind": "child", "move": "widen", "generation": 0}
-    assert study.best_trial.user_attrs["extra.params"] == 51
+    assert study.best_trial.user_attrs["memo.params"] == 51
     assert set(study.trials_dataframe()["params_move"]) == {"widen"}
 
 

@@ -102,5 +102,5 @@ def test_what_is_dropped_is_recorded_first(run: Path, job: Jobs, result: Results
         assert ledger.store.digests() == ()
     view = read(run)
     assert view.dropped == {told}
-    assert dict(view.notes) == {"dropped:1": [told]}
+    assert view.notes.dropped == {"1": {told}}
     assert view.checkpoints == {told}

@@ -108,7 +108,7 @@ def test_a_silent_driver_gives_way_and_writes_nothing_when_it_wakes(
         ours.note("wall", 2.0)
         asleep.close()  # frees its own lock, not our lease
         ours.note("wall", 3.0)
-    assert read(copy).notes["wall"] == 3.0
+    assert read(copy).notes.wall == 3.0
 
 
 def test_a_dead_driver_of_the_same_folder_is_followed_at_once(

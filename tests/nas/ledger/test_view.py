@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from nas.base.errors import UserError
 from nas.ledger import Job, LedgerView, Result, TrialRecord
+from nas.ledger.types import State
 from nas.ledger.view import decided, view_of
 
 GOLDEN = Path(__file__).parent / "golden" / "digest.json"
@@ -21,17 +22,22 @@ def sample() -> tuple[TrialRecord, ...]:
     seed = Job("seed", 0, 0, None, "", 7, 100, "{}")
     scores = {"val_accuracy": 0.75, "val_loss": 0.1 + 0.2}
     result = Result(fingerprint, weights, scores, params=10, macs=20, seconds={"train": 3.0})
-    first = TrialRecord(seed, "complete", result, None, 0, 1.0, 2.0)
+    first = TrialRecord(seed, State.COMPLETE, result, None, 0, 1.0, 2.0)
     child = replace(seed, kind="child", generation=1, parent="0.0", moves="deepen(edge=c)", seed=8)
     better = replace(result, scores=scores | {"val_accuracy": 0.875}, weights="ef" * 32)
     return (
         first,
         replace(first, job=child, number=1, result=better),
         replace(
-            first, job=replace(child, slot=1), number=2, state="failed", result=None, reason="nan at step 3"
+            first,
+            job=replace(child, slot=1),
+            number=2,
+            state=State.FAILED,
+            result=None,
+            reason="nan at step 3",
         ),
         replace(first, job=replace(child, slot=10), number=3, result=better),
-        replace(first, job=replace(child, slot=2), number=4, state="running", result=None, finished=None),
+        replace(first, job=replace(child, slot=2), number=4, state=State.RUNNING, result=None, finished=None),
         replace(first, job=replace(child, kind="final", generation=2, parent="1.0"), number=5, result=better),
     )
 
@@ -100,7 +106,7 @@ def test_each_decided_field_of_a_result_matters(changes: dict[str, Any]) -> None
 
 
 def test_the_state_matters() -> None:
-    assert changed(1, state="failed", result=None) != view_of(sample()).digest
+    assert changed(1, state=State.FAILED, result=None) != view_of(sample()).digest
     assert view_of(sample()[:2]).digest != view_of(sample()[:1]).digest
 
 
@@ -109,10 +115,13 @@ def test_helpers() -> None:
     assert view.trial("1.10").number == 3
     assert [record.key for record in view.generation(1)] == ["1.0", "1.1", "1.2", "1.10"]
     assert [record.key for record in view.complete] == ["0.0", "1.0", "1.10", "2.0"]
-    assert view.best is not None
-    assert view.best.key == "0.0"  # generation 1 is still being told, and the final training never counts
+    assert view.incumbent is not None
+    assert (
+        view.incumbent.key == "0.0"
+    )  # generation 1 is still being told, and the final training never counts
     assert view.final is not None
     assert view.final.key == "2.0"
+    assert view.best is view.final
     with pytest.raises(UserError, match=r"trial 9\.9: .*; choose one of 0\.0 … 2\.0"):
         view.trial("9.9")
     empty = LedgerView(())

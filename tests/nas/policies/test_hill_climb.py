@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import morphs
 from morphs import AddSkip, ArchGraph, Deepen, GrowKernel, Limits, Move, Widen, cost
 from nas.ledger import Job, LedgerView, TrialRecord
+from nas.ledger.types import State, Training
 from nas.ledger.view import rank
 from nas.policies.hill_climb import HillClimb
 from nas.policies.policy import Proposal
@@ -197,7 +198,7 @@ def test_a_generation_is_proposed_at_once_then_nothing_until_it_has_ended() -> N
     keys = [proposal.key for proposal in policy.propose(view(root), 0)]
     assert keys == ["1.0", "1.1", "1.2", "1.3", "1.4"]
     ended = [trial(key, 0.1 * i) for i, key in enumerate(keys)]
-    at_work = replace(ended[0], state="running", result=None)
+    at_work = replace(ended[0], state=State.RUNNING, result=None)
     assert policy.propose(view(root, at_work, *ended[1:]), 0) == ()
     assert [p.key for p in policy.propose(view(root, *ended), 0)] == ["2.0", "2.1", "2.2", "2.3", "2.4"]
 
@@ -206,7 +207,7 @@ def test_what_a_crash_cut_short_is_made_whole_first() -> None:
     policy, root = climb(), trial("0.0", 0.5, kind="seed")
     whole = policy.propose(view(root), 0)
     told = trial("1.0", 0.9)
-    for begun in (told, replace(told, state="running", result=None)):
+    for begun in (told, replace(told, state=State.RUNNING, result=None)):
         assert policy.propose(view(root, begun), 0) == whole[1:]
 
 
@@ -216,7 +217,7 @@ def told(proposals: Sequence[Proposal], scores: dict[str, float]) -> list[TrialR
         record_of(
             Job(
                 "child", p.generation, p.slot, p.parent, p.moves, 0, 1, p.graph,
-                {"rung": p.slot // 5},
+                Training(rung=p.slot // 5),
             ),
             scores.get(p.key, 0.1),
         )
@@ -256,9 +257,9 @@ def test_a_rung_that_a_crash_cut_short_is_made_whole() -> None:
     begun = told(policy.propose(view(root), 0), {"1.1": 0.5, "1.3": 0.6, "1.4": 0.4})
     second = policy.propose(view(root, *begun), 0)
     (one, *_) = told(second[:1], {})
-    at_work = replace(one, state="running", result=None)
+    at_work = replace(one, state=State.RUNNING, result=None)
     assert policy.propose(view(root, *begun, at_work), 0) == second[1:]
-    assert policy.propose(view(root, *begun, replace(begun[0], state="running", result=None)), 0) == ()
+    assert policy.propose(view(root, *begun, replace(begun[0], state=State.RUNNING, result=None)), 0) == ()
 
 
 def test_a_generation_that_failed_in_part_or_whole_goes_on() -> None:

@@ -31,14 +31,14 @@ def test_a_climb_begins_scattered_about_the_seed_and_goes_on_from_its_best() -> 
 def test_a_climb_that_gets_no_better_ends_and_another_begins() -> None:
     flat = play(search(), 21, score=lambda proposal: 0.5)
     born = sorted(flat.trials[1:], key=lambda record: record.number)
-    climbs = [record.job.extra["climb"] for record in born]
+    climbs = [record.job.memo["climb"] for record in born]
     assert climbs == sorted(climbs)
     assert [climbs.count(n) for n in range(3)] == [7, 7, 7]
     for n in range(3):
-        assert [r.job.parent for r in born if r.job.extra["climb"] == n][:3] == ["0.0"] * 3
+        assert [r.job.parent for r in born if r.job.memo["climb"] == n][:3] == ["0.0"] * 3
     steps = iter(range(100))
     assert {
-        r.job.extra["climb"] for r in play(search(), 15, score=lambda _: next(steps) / 100).trials[1:]
+        r.job.memo["climb"] for r in play(search(), 15, score=lambda _: next(steps) / 100).trials[1:]
     } == {0}
 
 

@@ -16,6 +16,7 @@ import nas
 from morphs import Limits, cost, parse
 from nas.base.errors import RunError, UserError
 from nas.ledger import LedgerView
+from nas.ledger.types import State
 from nas.policies.choose import make_policy
 from nas.policies.policy import Forgets, Proposal
 from nas.policies.user_policy import OwnPolicy
@@ -64,7 +65,7 @@ NONSENSE: dict[str, Any] = {
     "the slot 1.5, no whole number from 0": [replace(CHILD, slot=1.5)],
     "proposed 1.0, a place that is taken": [CHILD, CHILD],
     "proposed 1.0 with the parent '7.7', no complete trial": [replace(CHILD, parent="7.7")],
-    "with an extra that is no JSON": [replace(CHILD, extra={"x": object()})],
+    "with a memo that is not a JSON object": [replace(CHILD, memo={"x": object()})],
     "moves or graph are refused": [replace(CHILD, moves="widen(node=nobody, to=8)")],
     "a int is no text": [replace(CHILD, graph=3)],
     "are no text of one": [replace(CHILD, moves=3)],
@@ -115,7 +116,7 @@ def test_whom_it_has_use_of_is_passed_on_and_is_everyone_where_it_says_nothing()
     assert own.possible_parents(view) == (ROOT, other)
     own.policy.possible_parents = lambda view: [view.trials[1]]
     assert own.possible_parents(view) == (other,)
-    own.policy.possible_parents = lambda view: [replace(ROOT, state="failed")]
+    own.policy.possible_parents = lambda view: [replace(ROOT, state=State.FAILED)]
     with pytest.raises(UserError, match=r"possible_parents names trial 0\.0, no complete trial"):
         own.possible_parents(view)
     own.policy.possible_parents = lambda view: None
@@ -137,7 +138,7 @@ def test_a_policy_that_raises_is_named_with_the_place() -> None:
     with pytest.raises(UserError, match="incumbent returned nothing, no complete trial"):
         policy(None, lambda view: None).incumbent(view)
     with pytest.raises(UserError, match=r"incumbent returned trial 0\.0, no complete trial"):
-        policy(None, lambda view: replace(ROOT, state="failed")).incumbent(view)
+        policy(None, lambda view: replace(ROOT, state=State.FAILED)).incumbent(view)
 
 
 WRONG = """

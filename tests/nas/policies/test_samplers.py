@@ -53,14 +53,14 @@ def test_what_a_child_earned_is_over_its_unchanged_rival_or_else_its_parent() ->
 
 def told(drawn: Draw, slot: int, gains: float) -> TrialRecord:
     """A child of the seed network that came to so much more than it."""
-    job = Job("child", 1, slot, "0.0", drawn.moves, 0, 1, drawn.graph, drawn.extra)
+    job = Job("child", 1, slot, "0.0", drawn.moves, 0, 1, drawn.graph, memo=drawn.memo)
     return record_of(job, 0.5 + gains)
 
 
 @pytest.mark.parametrize(("kind", "choice"), [("deepen", {}), ("widen", {"factor": "2"})])
 def test_tpe_draws_more_of_the_kinds_and_sizes_that_earned_more(kind: str, choice: dict[str, str]) -> None:
     def wanted(drawn: Draw) -> bool:
-        (chosen,) = drawn.extra["choices"]
+        (chosen,) = drawn.memo["choices"]
         return chosen.get("kind") == kind and choice.items() <= chosen.items()
 
     children = [TPE_SAMPLER.draw(LedgerView((ROOT,)), ROOT, 1, seed) for seed in range(24)]
@@ -74,15 +74,15 @@ def test_tpe_draws_more_of_the_kinds_and_sizes_that_earned_more(kind: str, choic
 def test_each_move_remembers_what_was_chosen() -> None:
     found = TPE_SAMPLER.draw(LedgerView((ROOT,)), ROOT, 3, 0)
     assert found is not None
-    assert len(found.extra["choices"]) == len(parse_chain(found.moves)) == 3
-    for move, chosen in zip(parse_chain(found.moves), found.extra["choices"], strict=True):
+    assert len(found.memo["choices"]) == len(parse_chain(found.moves)) == 3
+    for move, chosen in zip(parse_chain(found.moves), found.memo["choices"], strict=True):
         assert not chosen or chosen["kind"] == move.name
 
 
 def test_a_climb_by_tpe_decides_the_same_with_any_number_of_workers_and_cut_short_anywhere() -> None:
     policy = HillClimb(TPE(SpaceMoves(SPACE, Limits(params=100_000)), startup=4), 4, 2)
     one = play(policy, 14)
-    assert any("choices" in record.job.extra for record in one.trials)
+    assert any("choices" in record.job.memo for record in one.trials)
     decided = [(r.key, r.job.parent, r.job.moves) for r in one.trials]
     for workers in (2, 4):
         assert [(r.key, r.job.parent, r.job.moves) for r in play(policy, 14, workers).trials] == decided

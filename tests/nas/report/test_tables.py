@@ -4,10 +4,10 @@ import pytest
 from report_support import START, example_view, with_running
 
 from nas.ledger import Job, LedgerView, Result, TrialRecord
+from nas.ledger.types import State
 from nas.report.tables import (
     UNCHANGED,
     MoveRow,
-    best_trial,
     clock,
     drift_rows,
     headline,
@@ -35,13 +35,13 @@ def trial(
     job = Job(kind, generation, slot, parent, moves, 0, 10, "{}")
     at = START + 100 * generation + 10 * slot
     if accuracy is None:
-        record = TrialRecord(job, "failed", None, "loss is NaN", 0, at, at + 4)
+        record = TrialRecord(job, State.FAILED, None, "loss is NaN", 0, at, at + 4)
     else:
         scores = {"val_accuracy": accuracy, "val_loss": 0.5}
         result = Result(
             "0" * 64, "1" * 64, scores, 100 + slot, 1000, 0.0, 0.1, {"train": 8.0, "evaluate": 1.0}
         )
-        record = TrialRecord(job, "complete", result, None, 0, at, at + 10)
+        record = TrialRecord(job, State.COMPLETE, result, None, 0, at, at + 10)
     return replace(record, **changes)
 
 
@@ -71,7 +71,7 @@ def test_what_each_move_earned() -> None:
 
 def test_winners_are_named_as_parents_or_best_of_the_last_whole_generation() -> None:
     assert winners(VIEW) == {"0.0", "1.1", "2.0"}
-    running = replace(VIEW.trials[-1], state="running", result=None, finished=None)
+    running = replace(VIEW.trials[-1], state=State.RUNNING, result=None, finished=None)
     assert winners(LedgerView((*VIEW.trials[:-1], running))) == {"0.0", "1.1"}
 
 
@@ -81,12 +81,12 @@ def test_equal_accuracies_are_ranked_as_the_search_does() -> None:
 
 
 def test_the_best_is_the_last_winner_until_the_final_training_ends() -> None:
-    best = best_trial(VIEW)
+    best = VIEW.best
     assert best is not None
     assert best.key == "2.0"
     assert lineage(VIEW, best) == {"0.0", "1.1", "2.0"}
     final = trial("3.0", 0.7, kind="final", parent="2.0")
-    assert best_trial(LedgerView((*VIEW.trials, final))) is final
+    assert LedgerView((*VIEW.trials, final)).best is final
 
 
 def test_running_time_leaves_out_what_lies_between_trials() -> None:

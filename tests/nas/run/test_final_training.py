@@ -16,6 +16,7 @@ from engine_support import Inline, Recorder, tiny
 import nas
 from nas.inspect.fsck import check
 from nas.ledger import Ledger, Store, read
+from nas.ledger.types import Training
 from nas.run import final_training as final
 from nas.run.events import Outcome, Silent
 from nas.run.lifecycle import resume, search
@@ -63,8 +64,8 @@ class Parts(Inline):
 
     def submit(self, number: int, job: Any) -> None:
         if job.kind == "final":
-            since = job.extra["since"]["step"] if "since" in job.extra else 0
-            self.parts.append((since, job.extra.get("until", job.steps)))
+            since = job.training.since.step if job.training.since else 0
+            self.parts.append((since, job.training.until or job.steps))
         super().submit(number, job)
 
     def poll(self, timeout: float) -> Any:
@@ -90,7 +91,9 @@ def test_parts_are_epochs_and_come_to_the_whole(whole: Outcome, tmp_path: Path) 
     assert final is not None
     assert final.result is not None
     assert parts[-1][1] == final.job.steps
-    assert set(final.job.extra) == {"parent_weights"}  # the ledger has the job, not its parts
+    assert final.job.training == Training(
+        weights=final.job.training.weights
+    )  # the ledger has the job, not its parts
     seconds = final.result.seconds
     assert seconds["train"] <= seconds["busy_to"] - seconds["busy_from"] <= outcome.seconds
 

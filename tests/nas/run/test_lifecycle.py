@@ -39,7 +39,7 @@ def test_a_run_from_seed_to_final_network(finished: Any) -> None:
     assert outcome.test.accuracy == outcome.best.result.scores["test_accuracy"]
     assert outcome.view == view
     assert 0 <= outcome.overhead <= 1
-    assert outcome.seconds == view.notes["wall"]
+    assert outcome.seconds == view.notes.wall
 
 
 def test_only_the_final_trial_has_test_scores(finished: Any) -> None:
@@ -52,7 +52,7 @@ def test_children_name_their_parent_and_inherit_its_weights(finished: Any) -> No
     for record in view.trials[1:]:
         parent = view.trial(record.job.parent)
         assert parent.job.generation < record.job.generation
-        assert record.job.extra["parent_weights"] == parent.result.weights
+        assert record.job.training.weights == parent.result.weights
     assert all(record.result.drift_eval < 1e-4 for record in view.trials if record.job.moves)
     assert view.trial("1.0").result.drift_eval is None
 
@@ -76,7 +76,7 @@ def test_resuming_an_interrupted_run_ends_as_the_whole_run(
     outcome = resume(run, watcher, executor=Inline)
     assert outcome.view.digest == finished.outcome.view.digest
     assert watcher.events[:2] == [("opened", True, 2), ("started", 1, ["1.1", "1.2"])]
-    assert outcome.seconds > read(interrupted).notes["wall"]
+    assert outcome.seconds > read(interrupted).notes.wall
 
 
 @pytest.mark.parametrize("trials", [1, 4, 7])
@@ -153,12 +153,12 @@ def test_changed_versions_are_refused_unless_forced(finished: Any, interrupted: 
         resume(run, Silent(), executor=no_executor)
     assert content(run) == before
     assert resume(run, Recorder(stop_after=1), force=True, executor=Inline).stopped == "interrupted"
-    (changes,) = read(run).notes["forced"]
+    (changes,) = read(run).notes.forced
     assert len(changes) == 2
     assert "version of torch was 1.0" in changes[0]
     outcome = resume(run, Silent(), executor=Inline)  # forced once, these changes are known
     assert outcome.view.digest == finished.outcome.view.digest
-    assert outcome.view.notes["forced"] == [changes]
+    assert outcome.view.notes.forced == (tuple(changes),)
 
 
 def test_a_changed_configuration_is_refused_with_the_difference_unless_forced(
@@ -174,7 +174,7 @@ def test_a_changed_configuration_is_refused_with_the_difference_unless_forced(
         resume(run, Silent(), executor=no_executor)
     assert any(changes[0] in finding.fact for finding in check(run).findings)
     assert resume(run, Recorder(stop_after=1), force=True, executor=Inline).stopped == "interrupted"
-    assert read(run).notes["forced"] == [changes]
+    assert read(run).notes.forced == (tuple(changes),)
     assert check(run).clean
     assert resume(run, Silent(), executor=Inline).stopped == "generations"
 
@@ -212,7 +212,7 @@ def test_changed_data_are_refused_unless_forced(own_run: Path, own_data: Any) ->
     with pytest.raises(RunError, match="content of the data set was"):
         resume(own_run, Silent(), data=OWN, executor=no_executor)
     assert resume(own_run, Silent(), force=True, data=OWN, executor=Inline).stopped == "generations"
-    assert "content of the data set" in read(own_run).notes["forced"][0][0]
+    assert "content of the data set" in read(own_run).notes.forced[0][0]
 
 
 def test_a_folder_that_no_search_made(tmp_path: Path) -> None:
@@ -378,10 +378,10 @@ def test_resumed_between_a_budget_stop_and_the_final_training(tmp_path: Path) ->
 
 def test_wall_time_is_counted_across_resumes(interrupted: Path, copy_of: Copy) -> None:
     run = copy_of(interrupted)
-    walls = [read(run).notes["wall"]]
+    walls = [read(run).notes.wall]
     for _ in range(2):
         resume(run, Recorder(stop_after=1), executor=Inline)
-        walls.append(read(run).notes["wall"])
+        walls.append(read(run).notes.wall)
     assert walls == sorted(set(walls))
 
 

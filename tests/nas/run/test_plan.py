@@ -16,6 +16,7 @@ from nas.base.seeds import derive
 from nas.config.run_config import RunConfig
 from nas.data import SearchData, load_search_data
 from nas.ledger import Job, LedgerView
+from nas.ledger.types import Training
 from nas.policies.hill_climb import HillClimb
 from nas.policies.sampling import SpaceMoves, Uniform, graph_of
 from nas.run.final_training import lineage_steps
@@ -95,7 +96,7 @@ def test_decisions_stay_as_they_are(played: LedgerView) -> None:
 
 def test_the_seed_job_trains_fresh_weights_for_the_given_epochs() -> None:
     job = seed_job(plan_of())
-    assert (job.kind, job.key, job.parent, job.moves, dict(job.extra)) == ("seed", "0.0", None, "", {})
+    assert (job.kind, job.key, job.parent, job.moves, job.training) == ("seed", "0.0", None, "", Training())
     assert morphs.graph_from_json(job.graph) == SPACE.seed
     assert job.steps == round(2 * IMAGES / 64)
 
@@ -151,13 +152,13 @@ def test_the_final_job_goes_on_from_the_best_weights(played: LedgerView) -> None
     assert (job.kind, job.key, job.parent, job.steps, job.moves) == ("final", "5.0", best.key, 50, "")
     assert job.graph == best.job.graph
     assert best.result is not None
-    assert job.extra == {"parent_weights": best.result.weights}
+    assert job.training == Training(weights=best.result.weights)
 
 
 def test_the_final_job_may_start_afresh(played: LedgerView) -> None:
     plan = plan_of(children=3, final="restart")
-    assert final_job(plan, played, 50).extra == {}
-    assert final_job(plan, played, 0).extra  # fresh weights without training would be no network
+    assert final_job(plan, played, 50).training == Training()
+    assert final_job(plan, played, 0).training.weights  # fresh weights without training would be no network
 
 
 def test_a_final_job_after_one_that_failed_takes_the_next_slot(played: LedgerView) -> None:

@@ -12,6 +12,7 @@ from nas.base.errors import RunError, UserError
 from nas.cli.drive import _compared
 from nas.inspect.fsck import check
 from nas.ledger import Ledger
+from nas.ledger.notes import Note
 from nas.run.events import Outcome, Silent
 from nas.run.lifecycle import replay, resume, search
 from nas.run.replay import difference
@@ -39,7 +40,7 @@ def test_a_search_by_latency_is_made_again_by_its_own_table_and_order(front: Out
     again = replay(front.run, tmp_path / "again", Silent(), "", executor=Inline, place={"workers": 1})
     assert difference(front.view, again.view) is None
     assert again.view.digest == front.view.digest
-    assert again.view.notes["latency"] == front.view.notes["latency"]
+    assert again.view.notes.latency == front.view.notes.latency
     assert again.view.trial("1.2").reason == "it took longer than 1 s"
     assert _compared(again.run, again.view, quiet=True) == 0
 
@@ -56,8 +57,8 @@ def test_a_budgets_end_is_replayed_however_long_it_takes(tmp_path: Path) -> None
     config = tiny(budget=1e6, generations=3, final_share=0.9)
     source = search(config, tmp_path / "run", Recorder(stop_after=4), "", Inline)
     with Ledger.open(source.run) as ledger:  # as if the budget had ended it after the first generation
-        ledger.note("stopped", "budget")
-        ledger.note("wall", 1e6 - 3)
+        ledger.note(Note.STOPPED, "budget")
+        ledger.note(Note.WALL, 1e6 - 3)
     ended = resume(source.run, Silent(), executor=Inline)
     assert ended.stopped == "budget"
     again = replay(source.run, tmp_path / "again", Silent(), "", executor=Inline)
@@ -102,9 +103,8 @@ def test_another_search_goes_by_the_same_table(front: Outcome, finished: Any, tm
         **STEADY | {"workers": 1}, objective="latency", seed=4, generations=1, latency_from=str(there)
     )
     run = tmp_path / "run"
-    assert (
-        search(config, run, Recorder(stop_after=2), "", Inline).view.notes["latency"]
-        == (front.view.notes["latency"])
+    assert search(config, run, Recorder(stop_after=2), "", Inline).view.notes.latency == (
+        front.view.notes.latency
     )
     shutil.rmtree(there)
     assert resume(run, Silent(), executor=Inline).view.final is not None

@@ -9,7 +9,7 @@ from engine_support import Inline, Recorder, tiny
 
 from nas.base.errors import UserError
 from nas.inspect.fsck import check
-from nas.inspect.status import standing
+from nas.inspect.status import run_status
 from nas.ledger import Store, TrialRecord, read
 from nas.run.events import Silent
 from nas.run.lifecycle import resume, search
@@ -120,7 +120,7 @@ def test_what_nobody_told_is_removed_when_the_run_goes_on(
 def test_status_says_what_is_kept(tmp_path: Path, finished: Any) -> None:
     run = tmp_path / "run"
     search(tiny(keep="best:1"), run, Silent(), "", Inline)
-    found, whole = standing(run), standing(finished.run)
+    found, whole = run_status(run), run_status(finished.run)
     assert (found.keep, whole.keep) == ("best:1", "all")
     assert (whole.checkpoints, whole.removed) == (8, 0)
     assert found.checkpoints + found.removed == 8

@@ -30,7 +30,7 @@ def test_evolution_from_seed_to_final_network(evolved: Outcome) -> None:
     assert [len(view.generation(g)) for g in range(4)] == [1, 4, 4, 1]
     assert evolved.stopped == "generations"
     assert view.final is not None
-    assert view.final.job.parent == (best := view.best).key  # type: ignore[union-attr]
+    assert view.final.job.parent == (best := view.incumbent).key  # type: ignore[union-attr]
     assert best is not None
     assert best.result is not None
     scores = [r.result.scores["val_accuracy"] for r in view.complete if r.result and r.job.kind != "final"]
@@ -81,15 +81,15 @@ def test_halving_carries_weights_momentum_and_schedule_from_rung_to_rung(tmp_pat
     config = tiny(generations=1, children=3, rungs=2, epochs=0.3)
     outcome = search(config, tmp_path / "one", Silent(), "", partial(Shuffled, order=0))
     first, second = outcome.view.generation(1)[:4], outcome.view.generation(1)[4:]
-    assert [record.job.extra["rung"] for record in (*first, *second)] == [0] * 4 + [1] * 2
+    assert [record.job.training.rung for record in (*first, *second)] == [0] * 4 + [1] * 2
     for record in second:
         before = outcome.view.trial(str(record.job.parent))
         assert before in first
         assert before.result is not None
-        assert record.job.extra["momentum"] == before.result.momentum
-        assert record.job.extra["parent_weights"] == before.result.weights
-        assert record.job.extra["start"] == before.job.steps
-        assert record.job.extra["total"] == before.job.steps + record.job.steps
+        assert record.job.training.momentum == before.result.momentum
+        assert record.job.training.weights == before.result.weights
+        assert record.job.training.start == before.job.steps
+        assert record.job.training.total == before.job.steps + record.job.steps
     assert outcome.view.final is not None
     assert outcome.view.final.job.parent in {record.key for record in second}
     again = search(config, tmp_path / "two", Recorder(stop_after=6), "", Inline)
@@ -105,7 +105,7 @@ def test_a_front_is_searched_with_children_that_learn_from_their_parents(
     outcome = run(tmp_path / "run", policy="pareto", objective=objective, generations=3, seed=1)
     assert outcome.view.final is not None
     assert len([record for record in outcome.view.complete if record.job.kind == "child"]) >= 6
-    assert ("latency" in outcome.view.notes) == (objective == "latency")
+    assert (outcome.view.notes.latency is not None) == (objective == "latency")
     found = run_status(outcome.run).front
     assert found is not None
     assert found.objective == objective

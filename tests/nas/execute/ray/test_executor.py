@@ -33,6 +33,7 @@ from nas.execute.ray.tune import Running
 from nas.execute.ray.worker import _luggage, _other_versions
 from nas.ledger import Job, Store, current_versions, read_config
 from nas.ledger.config_file import write_config
+from nas.ledger.types import Training
 from nas.run.events import Silent
 from nas.run.lifecycle import resume, search
 from nas.run.plan import make_plan, seed_job
@@ -105,7 +106,7 @@ def test_a_job_is_done_elsewhere_and_its_child_kept_here(executor: RayExecutor, 
     first = end_of(executor, 1)
     assert first.result is not None, first.reason
     weights = first.result.weights
-    executor.submit(2, replace(job, kind="parent", parent="0.0", extra={"parent_weights": weights}))
+    executor.submit(2, replace(job, kind="parent", parent="0.0", training=Training(weights=weights)))
     second = end_of(executor, 2)
     assert second.result is not None, second.reason
     store = Store(executor.run / "checkpoints")
@@ -116,7 +117,7 @@ def test_a_job_is_done_elsewhere_and_its_child_kept_here(executor: RayExecutor, 
 
 def test_an_exception_fails_its_job_alone(executor: RayExecutor, job: Job) -> None:
     weights = Store(executor.run / "checkpoints").digests()[0]
-    bad = replace(job, kind="child", moves="widen(node=nowhere, to=9)", extra={"parent_weights": weights})
+    bad = replace(job, kind="child", moves="widen(node=nowhere, to=9)", training=Training(weights=weights))
     executor.submit(3, bad)
     failed = end_of(executor, 3)
     assert (failed.result, failed.fault) == (None, False)
@@ -124,7 +125,7 @@ def test_an_exception_fails_its_job_alone(executor: RayExecutor, job: Job) -> No
 
 
 def test_a_parent_that_is_not_there_stops_the_run(executor: RayExecutor, job: Job) -> None:
-    executor.submit(4, replace(job, kind="child", extra={"parent_weights": "ab" * 32}))
+    executor.submit(4, replace(job, kind="child", training=Training(weights="ab" * 32)))
     done = end_of(executor, 4)
     assert done.fault
     assert "not in" in str(done.reason)
@@ -246,7 +247,7 @@ def test_what_ray_itself_raises_is_said_in_one_line(
     with pytest.raises(
         RunError, match=r"^ray: OutOfDiskError \(.*\); mend that and go on with: nas resume \S+$"
     ):
-        executor._send(replace(job, extra={"parent_weights": weights}))
+        executor._send(replace(job, training=Training(weights=weights)))
 
 
 def test_a_node_with_other_versions_trains_nothing() -> None:

@@ -19,6 +19,7 @@ from nas.execute.ray.running_jobs import RunningJob
 from nas.execute.ray.transfer import JobCheckpoints, Storage
 from nas.ledger import Job, Store, read_config
 from nas.ledger.config_file import write_config
+from nas.ledger.types import Training
 
 GRAPH = parse_graph("x = input(size=[4]); c = linear(x, features=3); o = output(c)")
 
@@ -68,7 +69,7 @@ def test_the_storage_keeps_no_more_than_the_run_does(tmp_path: Path) -> None:
     store = Store(run / "checkpoints")
     job = Job("child", 1, 1, "0.0", "", 0, 1, GRAPH.to_json())
     digests = [store.put(morphs.init(GRAPH, seed=number)) for number in range(3)]
-    jobs = [replace(job, slot=n, extra={"parent_weights": digest}) for n, digest in enumerate(digests)]
+    jobs = [replace(job, slot=n, training=Training(weights=digest)) for n, digest in enumerate(digests)]
     for number, reading in enumerate(jobs[:2]):
         executor._send(reading)
         executor._running[number] = RunningJob(SimpleNamespace(number=number, spend=lambda: None), reading)  # type: ignore[arg-type]
@@ -80,7 +81,7 @@ def test_the_storage_keeps_no_more_than_the_run_does(tmp_path: Path) -> None:
     assert there(run) == set(digests[1:])
     later = driver(run)  # of another process
     store.remove(digests[2])
-    later._send(replace(job, extra={}))
+    later._send(replace(job, training=Training()))
     assert there(run) == {digests[1]}  # which only the first process knew of
 
 
@@ -92,7 +93,7 @@ def test_what_one_run_takes_away_another_of_the_same_networks_keeps(tmp_path: Pa
         Store(run / "checkpoints").put(morphs.init(GRAPH, seed=0))
         executor._send(reading)
     Store(tmp_path / "two" / "checkpoints").remove(digest)
-    executor._send(replace(reading, extra={}))
+    executor._send(replace(reading, training=Training()))
     assert (there(tmp_path / "one"), there(tmp_path / "two")) == ({digest}, set())
     moved = Path(shutil.copytree(tmp_path / "one", tmp_path / "moved"))
     driver(moved)._send(reading)  # a copy is the same run, and finds what the first has put there

@@ -1,0 +1,72 @@
+"""What the driver notes about a run as a whole, beside its trials. The digest leaves all of it out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from nas.ledger.files import canonical_json
+from nas.ledger.types import RECORD, Criterion, Digest, Key, Stopped, first_fault
+
+PREFIX = "note:"  # of the study's attributes that hold notes
+DROPPED = "dropped:"  # the beginning of those that name removed checkpoints, by generation
+
+
+class Note(StrEnum):
+    """The names of the notes, but of those of removed checkpoints."""
+
+    WALL = "wall"
+    SELECT = "select"
+    RIVALS = "rivals"
+    STOPPED = "stopped"
+    INCUMBENT = "incumbent"
+    FORCED = "forced"
+    LATENCY = "latency"
+
+
+@dataclass(frozen=True, config=ConfigDict(**(RECORD | {"extra": "ignore"})))
+class Notes:
+    """All notes of a run.
+
+    wall: seconds that drivers have spent on it. select: what selects among trials. rivals: which trials the incumbent
+    is the best of: those of its generation, or all. stopped: why the search ended. incumbent: the key of the trial that
+    the policy names the best. forced: what had changed under the run, each time somebody went on all the same.
+    latency: the table of a search for latency. dropped: digests of checkpoints removed on purpose, by generation.
+    """
+
+    wall: Annotated[float, Field(ge=0)] = 0.0
+    select: Criterion = "accuracy"
+    rivals: Literal["generation", "all"] = "generation"
+    stopped: Stopped | None = None
+    incumbent: Key | None = None
+    forced: tuple[tuple[str, ...], ...] = ()
+    latency: dict[str, Any] | None = None
+    dropped: Annotated[Mapping[str, frozenset[Digest]], Field(strict=False), PlainSerializer(dict)] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
+
+
+NO_NOTES = Notes()
+_ADAPTER = TypeAdapter(Notes)
+
+
+def notes_from(attributes: Mapping[str, Any]) -> Notes:
+    """The notes among a study's attributes; unknown ones are those of a later version.
+
+    Raises ValueError, in one line, for a note that is not what a driver writes.
+    """
+    stored = {name.removeprefix(PREFIX): v for name, v in attributes.items() if name.startswith(PREFIX)}
+    known = {name: value for name, value in stored.items() if name in set(Note)}
+    dropped = {name.removeprefix(DROPPED): v for name, v in stored.items() if name.startswith(DROPPED)}
+    try:
+        return _ADAPTER.validate_json(canonical_json({**known, "dropped": dropped}))
+    except ValidationError as error:
+        raise ValueError(f"a note is damaged: {first_fault(error)}") from None
+    except (TypeError, RecursionError) as error:
+        raise ValueError(f"a note is not JSON ({error})") from None
