@@ -14,6 +14,7 @@ from nas.base.errors import LedgerDamaged, RunError
 from nas.data import ImageSplit, SearchData, load_search_data, load_test_split
 from nas.execute.task import TaskContext, attempt, networks, perform
 from nas.ledger import Job, Store
+from nas.ledger.types import Training
 from nas.run.plan import Plan, make_plan, seed_job
 
 
@@ -50,7 +51,7 @@ def child(plan: Plan, weights: str, moves: str = "", **changes: Any) -> Job:
     graph = plan.space.seed
     for move in morphs.parse_chain(moves):
         graph = move.reshape(graph)
-    job = Job("child", 1, 1, "0.0", moves, 77, 4, graph.to_json(), {"parent_weights": weights})
+    job = Job("child", 1, 1, "0.0", moves, 77, 4, graph.to_json(), Training(weights=weights))
     return replace(job, **changes)
 
 

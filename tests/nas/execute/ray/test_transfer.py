@@ -87,7 +87,7 @@ def test_the_storage_keeps_no_more_than_the_run_does(tmp_path: Path) -> None:
 
 def test_what_one_run_takes_away_another_of_the_same_networks_keeps(tmp_path: Path) -> None:
     digest = morphs.init(GRAPH, seed=0).digest
-    reading = Job("child", 1, 1, "0.0", "", 0, 1, GRAPH.to_json(), {"parent_weights": digest})
+    reading = Job("child", 1, 1, "0.0", "", 0, 1, GRAPH.to_json(), Training(weights=digest))
     for run in (tmp_path / "one", tmp_path / "two"):  # of one seed
         executor = driver(run)
         Store(run / "checkpoints").put(morphs.init(GRAPH, seed=0))
@@ -104,7 +104,7 @@ def test_a_fault_has_what_the_child_read_put_there_anew(tmp_path: Path) -> None:
     run = tmp_path / "run"
     executor = driver(run)
     digest = Store(run / "checkpoints").put(morphs.init(GRAPH, seed=0))
-    job = Job("child", 1, 1, "0.0", "", 0, 1, GRAPH.to_json(), {"parent_weights": digest})
+    job = Job("child", 1, 1, "0.0", "", 0, 1, GRAPH.to_json(), Training(weights=digest))
     executor._send(job)
     request: Any = SimpleNamespace(number=0, spend=lambda: None)
     executor._running[0] = RunningJob(request, job)
