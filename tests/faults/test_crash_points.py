@@ -1,4 +1,4 @@
-"""Crashes at every point where a run touches the disk: some of the states in each run of the tests, all when asked."""
+"""Crashes at every point where a run touches the disk: some of the states by default, all when asked."""
 
 import sys
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Files flipped, cut and hostile: some in each run of the tests, all when asked."""
+"""Files flipped, cut and hostile: some by default, all when asked."""
 
 from collections.abc import Iterator
 

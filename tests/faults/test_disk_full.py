@@ -1,4 +1,4 @@
-"""Disks that are full or fail, and a run that goes on afterwards: some cases in each run of the tests, all when asked."""
+"""Disks that are full or fail, and a run that goes on afterwards: some cases by default, all when asked."""
 
 import sys
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Real searches that are killed with kill −9 and resumed: a few kills in each run of the tests, 300 when asked."""
+"""Real searches that are killed with kill −9 and resumed: a few kills by default, 300 when asked."""
 
 import subprocess
 import sys

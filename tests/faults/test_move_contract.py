@@ -1,4 +1,4 @@
-"""The contract of the moves on chains of them: a few cases in each run of the tests, 10,000 when asked."""
+"""The contract of the moves on chains of them: a few cases by default, 10,000 when asked."""
 
 import pytest
 from faults.figures import Report, missed

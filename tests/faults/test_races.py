@@ -1,4 +1,4 @@
-"""Drivers that race for one run: a few races in each run of the tests, 200 when asked."""
+"""Drivers that race for one run: a few races by default, 200 when asked."""
 
 import sys
 

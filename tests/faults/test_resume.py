@@ -1,4 +1,4 @@
-"""Searches that are killed and resumed come to the same bits: two kills in each run of the tests, 63 when asked."""
+"""Searches that are killed and resumed come to the same bits: two kills by default, 63 when asked."""
 
 import os
 import subprocess

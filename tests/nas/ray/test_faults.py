@@ -1,4 +1,4 @@
-"""The death of Ray's daemon on the driver's machine. (That of a cluster's node: tests/faults/test_ray_node_death.py.)"""
+"""The death of Ray's daemon on the driver's machine. (Of a cluster's node: tests/faults/test_ray_node_death.py.)"""
 
 import json
 import os
