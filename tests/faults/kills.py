@@ -121,7 +121,7 @@ def killed(plan: KillPlan, share: float = 1.0, seed: int = 0) -> list[Figure]:
         kill_repeatedly(plan, state, expected, min(plan.per_run, state.in_run + kills - state.total))
     plan.state.unlink()  # the next call begins anew
     print(f"undisturbed: {len(expected.complete)} trials, digest {expected.digest[:16]}")
-    resume = state.resume or [0.0]
+    resume = [seconds - state.imports for seconds in state.resume]
     ray = plan.executor == "ray"
     beyond = "resume beyond imports and Ray's start" if ray else "resume beyond imports"
     return [
@@ -131,8 +131,9 @@ def killed(plan: KillPlan, share: float = 1.0, seed: int = 0) -> list[Figure]:
         Figure("told results lost", state.lost, "trials", "<= 0"),
         Figure("processes that outlived a killed driver", state.orphans, "", "<= 0"),
         *([Figure("drivers that did not notice a dead raylet", state.unnoticed, "", "<= 0")] if ray else []),
-        Figure(f"{beyond}, median", median(resume) - state.imports, "s", "<= 2"),
-        Figure(f"{beyond}, most", max(resume) - state.imports, "s", "<= 2"),
+        Figure("resumptions timed", len(resume)),
+        *([Figure(f"{beyond}, median", median(resume), "s", "<= 2")] if resume else []),
+        *([Figure(f"{beyond}, most", max(resume), "s", "<= 2")] if resume else []),
         Figure("searches in which no worker was killed", state.same + state.other),
         Figure("of them with another digest than the undisturbed", state.other, "", "<= 0"),
         Figure("searches with killed workers that ended", state.without_worker),
