@@ -47,7 +47,7 @@ REASONS: Mapping[str, tuple[str, ...]] = {
     "diverge": ("the loss became", "is not finite"),
     "throw": ("it raised ValueError: injected",),
     "hang": ("it took longer than",),
-    "memory": ("its worker process died (SIGKILL; most likely for want of memory)", "it ran out of memory"),
+    "memory": ("its worker process died (SIGKILL", "it ran out of memory"),
     "break": ("it raised AcceleratorError: CUDA error: device-side assert triggered",),
 }
 _perform = task.perform
