@@ -32,6 +32,21 @@ from morphs.graph.ops import (
     Scale,
 )  # fmt: skip
 
+MENUS = {  # small, so that every kind of choice comes up often
+    "grow_kernel": {"by": ((2, 2), (2, 0), (0, 2))},
+    "deepen": {
+        "how": ("identity", "netmorph"), "activation": ("relu", "tanh"), "kernels": ((1, 1), (3, 3), (3, 1)),
+        "min_channels": (1,), "groups": (None, "depthwise"), "norm": (False, False, True),
+    },
+    "compact": {"how": ("alg1", "alg2", "alg3", "random"), "activation": ("relu", "sigmoid"), "rows": (60,)},
+    "widen": {"factor": (1.5, 2, 3)},
+    "add_skip": {"how": ("add", "convex", "concat"), "project": (False, True)},
+    "subnet": {"template": (
+        "mlpconv", "inception", "residual", "(K:3C)(3:2C)(1x3)", "() + (1:C/2)(3) + (K:C)(1)", "(1:6C)(K:2C) + (K)",
+    )},
+    "squeeze_excite": {"min_channels": (1,), "activation": ("silu", "relu")},
+}  # fmt: skip
+
 
 class Builder:
     """Collects nodes; `add` names them and returns the name, `shape` tells what it writes."""

@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="of each child, alone on the device")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--quick", action="store_true", help="1 and 2 workers, two generations of tiny children"
+        "--quick", action="store_true", help="1 and 2 workers, one generation of tiny children"
     )
     arguments = parser.parse_args()
     settings = {"device": usable(arguments.device), "seed": arguments.seed}
@@ -55,9 +55,9 @@ def main() -> None:
     if arguments.data_root is not None:
         settings["data_root"] = str(arguments.data_root)
     torch.set_num_threads(1)
-    settings |= {"generations": 2, "children": 3} if arguments.quick else {"generations": 3, "children": 7}
+    settings |= {"generations": 1, "children": 3} if arguments.quick else {"generations": 3, "children": 7}
     # At least a fiftieth of an epoch: a whole one of CIFAR-10 may take far longer than asked for.
-    config = sized(0.3 if arguments.quick else arguments.seconds, settings, arguments.space, least=0.02)
+    config = sized(0.1 if arguments.quick else arguments.seconds, settings, arguments.space, least=0.02)
     finish(__file__, share(config, WORKERS[:2] if arguments.quick else WORKERS))
 
 

@@ -27,7 +27,7 @@ from _common import figure, finish
 
 from nas.config.run_config import RunConfig, make_config
 from nas.execute.task import networks
-from nas.execute.worker import give_back_memory, site_of
+from nas.execute.worker import release_memory, site_of
 from nas.ledger import LedgerView, Result, Store, read, read_config
 from nas.run.budget import seconds_per_step
 from nas.run.events import Outcome, Silent
@@ -138,7 +138,7 @@ def perform_alone(run: Path, keys: Sequence[str]) -> None:
     sys.stdin.readline()
     for job in jobs:
         networks(job, site, data)
-        give_back_memory()  # as a worker does: a long process is slower with what former networks leave
+        release_memory()  # as a worker does: a long process is slower with what former networks leave
     print("done", flush=True)
 
 

@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from nas.adapters import hill_climb
-from nas.execute.ray import HillClimbSearcher, candidate_of
+from nas.adapters.ray_searcher import HillClimbSearcher, candidate_of
 from nas.ledger import Store
 from search_spaces import SPACES
 

@@ -6,26 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import networks, ripe, some_batches
+from strategies import MENUS, networks, ripe, some_batches
 
 import morphs
 from morphs.drift import BOUND32, BOUND64, allowance
 from morphs.move import Preserves
-
-MENUS = {  # small, so that every kind of choice comes up often
-    "grow_kernel": {"by": ((2, 2), (2, 0), (0, 2))},
-    "deepen": {
-        "how": ("identity", "netmorph"), "activation": ("relu", "tanh"), "kernels": ((1, 1), (3, 3), (3, 1)),
-        "min_channels": (1,), "groups": (None, "depthwise"), "norm": (False, False, True),
-    },
-    "compact": {"how": ("alg1", "alg2", "alg3", "random"), "activation": ("relu", "sigmoid"), "rows": (60,)},
-    "widen": {"factor": (1.5, 2, 3)},
-    "add_skip": {"how": ("add", "convex", "concat"), "project": (False, True)},
-    "subnet": {"template": (
-        "mlpconv", "inception", "residual", "(K:3C)(3:2C)(1x3)", "() + (1:C/2)(3) + (K:C)(1)", "(1:6C)(K:2C) + (K)",
-    )},
-    "squeeze_excite": {"min_channels": (1,), "activation": ("silu", "relu")},
-}  # fmt: skip
 
 
 def sites_of(move: type[morphs.Move], net: morphs.Network) -> list[morphs.Move]:

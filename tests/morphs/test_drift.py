@@ -59,7 +59,7 @@ def test_an_output_that_is_rounding_alone_is_compared_with_the_largest_one():
 
 
 def test_a_path_that_cancels_on_a_column_of_zeros_does_not_drift():
-    """contract.py, portion 173: G − I beside I rounds to 1e-7 of the input where G itself writes exactly nothing."""
+    """move_contract.py, portion 173: G − I beside I rounds to 1e-7 of the input where G itself writes exactly 0."""
     text = "x = input(size=[3]); r = relu(x); o = linear(r, features=3, bias=false); out = output(o)"
     net = lively(morphs.parse_graph(text)).to(torch.float32)
     weight = torch.tensor([[-0.24, 0, 0.62], [0.41, 0, -1.32], [1.23, 0, -0.03]])

@@ -1,14 +1,10 @@
 """Searches whose children train on a GPU: the same bits whoever shares it, interrupted or not."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from benchmark_support import BENCHMARKS
 from engine_support import Recorder, tiny
 
 from nas.run import final_training as final
@@ -44,11 +40,3 @@ def test_the_same_bits_when_the_final_training_pauses_after_each_epoch(
 ) -> None:
     monkeypatch.setattr(final, "PART_SECONDS", 0.0)
     assert search(config(workers=1), tmp_path / "run", Silent(), "").view.digest == alone
-
-
-def test_a_child_that_breaks_the_gpu_or_fills_it_fails_alone() -> None:
-    # A process of its own: workers can't be forked from one that has used the GPU.
-    command = [sys.executable, str(BENCHMARKS / "child_faults.py"), "--generations", "2", "--children", "6"]
-    ended = subprocess.run([*command, "--device", "cuda"], capture_output=True, text=True)
-    figures = json.loads(ended.stdout.splitlines()[-1])["figures"]
-    assert [entry["name"] for entry in figures if entry["holds"] is False] == []

@@ -1,6 +1,6 @@
 """What a policy names the best is what status, report, export and --keep call so; what it remembers stays its own."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,7 +21,15 @@ from nas.report.page import write_report
 from nas.report.tables import trial_rows
 from nas.run.lifecycle import resume, search
 
-MEMO = {"until": 5, "since": {"step": 1}, "start": 3, "total": 4, "rung": 9, "momentum": "x", "parent_weights": "y"}
+MEMO = {
+    "until": 5,
+    "since": {"step": 1},
+    "start": 3,
+    "total": 4,
+    "rung": 9,
+    "momentum": "x",
+    "parent_weights": "y",
+}
 
 
 @dataclass(frozen=True)
@@ -45,9 +53,9 @@ class Smallest:
 
 
 @pytest.fixture
-def policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(nas.policies.user_policy, "resolve_named", lambda *_: Smallest)
-    yield "smallest:Smallest"
+    return "smallest:Smallest"
 
 
 def agree(run: Path, policy: str) -> None:

@@ -30,7 +30,7 @@ from nas.execute.ray.messages import Delivered, JobRequest, Order
 from nas.execute.ray.running_jobs import RunningJob
 from nas.execute.ray.session import Session, connect
 from nas.execute.ray.tune import Running
-from nas.execute.ray.worker import _luggage, _other_versions
+from nas.execute.ray.worker import _checkpoints_for, _other_versions
 from nas.ledger import Job, Store, current_versions, read_config
 from nas.ledger.config_file import write_config
 from nas.ledger.types import Training
@@ -262,7 +262,7 @@ def test_a_node_with_other_versions_trains_nothing() -> None:
 
 def test_what_does_not_reach_its_node_is_no_childs_fault(job: Job) -> None:
     order = Order("{}", "", "", (), "nowhere://x", None, ())
-    said = _luggage(JobRequest(1, order, job, {}), order)
+    said = _checkpoints_for(JobRequest(1, order, job, {}), order)
     assert isinstance(said, str)
     assert said.startswith(
         "ray: what a child needs didn't reach its node (storage nowhere://x: can't be used"

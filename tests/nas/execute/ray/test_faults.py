@@ -1,4 +1,4 @@
-"""Ray's own deaths: the daemon of the driver's machine, and a node of a cluster. Each in processes of its own."""
+"""The death of Ray's daemon on the driver's machine. (Of a cluster's node: tests/faults/test_ray_node_death.py.)"""
 
 import json
 import os
@@ -18,9 +18,9 @@ from nas.run.lifecycle import resume, search
 
 ROOT = Path(__file__).parents[4]
 pytestmark = [
-    pytest.mark.benchmark,
+    pytest.mark.faults,
     pytest.mark.timeout(900),
-]  # Ray is started anew, three nodes of it at last
+]  # Ray is started anew
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
@@ -62,13 +62,3 @@ def child_of(pid: int, name: str) -> int:
     """The child process of that name."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return next(int(child) for child in children if Path(f"/proc/{child}/comm").read_text().strip() == name)
-
-
-def test_the_children_of_a_dead_node_run_again_elsewhere() -> None:
-    script = ROOT / "runs" / "benchmarks" / "ray_node_death.py"
-    answer = subprocess.run(
-        [sys.executable, str(script), "--quick"], capture_output=True, text=True, env=ENVIRONMENT, check=False
-    )
-    assert answer.returncode == 0, answer.stderr
-    figures = json.loads(answer.stdout.splitlines()[-1])["figures"]
-    assert [figure["name"] for figure in figures if figure["holds"] is False] == []

@@ -1,13 +1,19 @@
-"""Which processes belong to a search, by the executor it goes by, as Linux tells it in /proc."""
+"""Which processes belong to a search, by its executor, as Linux lists them in /proc; and a call in a new process."""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
+from multiprocessing import get_context
 from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def children_of(pid: int) -> list[int]:
@@ -34,8 +40,8 @@ def below(pids: Iterable[int]) -> set[int]:
 def members(executor: str, driver: int, kind: str) -> list[int]:
     """The processes of one kind below a driver.
 
-    local: "nursery", from which workers are forked, or "worker". ray: "raylet", Ray's daemon, or "worker": those that
-    Ray keeps for a run's functions, with work or without, but not its agents, which call themselves ray::…Agent.
+    local: "fork server", from which workers are forked, or "worker". ray: "raylet", Ray's daemon, or "worker": those
+    that Ray keeps for a run's functions, with work or without, but not its agents, which call themselves ray::…Agent.
     """
     if executor == "ray":
         own = sorted(below([driver]))
@@ -44,8 +50,8 @@ def members(executor: str, driver: int, kind: str) -> list[int]:
                 pid for pid in own if (name := title(pid)).startswith("ray::") and not name.endswith("Agent")
             ]
         return [pid for pid in own if (told := stat(pid)) is not None and told[0] == kind]
-    nurseries = children_of(driver)
-    return nurseries if kind == "nursery" else [pid for nursery in nurseries for pid in children_of(nursery)]
+    servers = children_of(driver)
+    return servers if kind == "fork server" else [pid for server in servers for pid in children_of(server)]
 
 
 def stat(pid: int) -> tuple[str, str, int] | None:
@@ -86,3 +92,9 @@ def outlive(pids: Iterable[int], seconds: float) -> set[int]:
         time.sleep(0.1)
         left = {pid for pid in left | below(left) if runs(pid)}
     return left
+
+
+def in_new_process(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What `function` returns in a process of its own, which has not used a GPU or Ray before."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(function, *args, **kwargs).result()

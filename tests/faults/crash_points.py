@@ -15,23 +15,19 @@ by a first process, ended by a second. Its states between system calls are what 
 
 After each the run is read, opened, resumed to its end, and must have the undisturbed digest; of `torn` one in 40
 is, and the readers of the files are asked about the others; `journal` and `page` are compared byte by byte.
-
-    python runs/benchmarks/crash_points.py [--only kill …] [--quick]
 """
 
 from __future__ import annotations
 
 import shutil
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
 
-from _cases import Case, asked, examined, in_memory
-from _common import Figure, figure, finish
-from _crash_states import (
+from faults.cases import Case
+from faults.crash_states import (
     DATABASE,
     JOURNAL,
     State,
@@ -43,8 +39,19 @@ from _crash_states import (
     transactions,
     writes,
 )
-from _small_run import CLAIMS, CONFIG, REPORT, RUN, checkpoints_lost, claims, drive, lost, network, quiet
-from _traced import Stop, kill_at, stops
+from faults.small_run import (
+    CLAIMS,
+    CONFIG,
+    REPORT,
+    RUN,
+    checkpoints_lost,
+    claims,
+    drive,
+    lost,
+    network,
+    quiet,
+)
+from faults.traced import Stop, kill_at, stops
 
 from nas.base.errors import LedgerDamaged
 from nas.ledger import LedgerView, Store, read, read_config, sqlite
@@ -52,7 +59,6 @@ from nas.ledger.lock import Lock
 from nas.run.lifecycle import _check_new as check_new
 
 TRIALS, STOP_AFTER = 5, 2
-PARTS = ("kill", "torn", "journal", "page", "lost", "power", "real")
 _EXACT = slice(5, 9)  # the transactions of which every byte is taken: of a trial asked, told and noted
 
 
@@ -250,22 +256,12 @@ def _killed(bench: Bench, begin: State, call: int, number: int) -> str | None:
     return bench.ends_well(root)
 
 
-def examine(parts: Sequence[str], stride: int) -> list[Figure]:
-    """The figures of some parts. stride: take every so many-th case only."""
-    with in_memory("crash-") as folder:
-        bench = Bench.make(folder)
-        calls = figure("system calls of the traced run", sum(t[-1].call for t in bench.traces), "", None)
-        cases = ((part, globals()[f"{part}_cases"](bench)) for part in parts)
-        return [calls, *examined(cases, stride, "doesn't go on, or lost something")]
-
-
-def main() -> None:
-    """Enumerate and try."""
-    parts, stride = asked(__doc__, PARTS, quick=211)
-    if not sys.platform.startswith("linux"):
-        raise SystemExit("crash_points: it traces system calls, which is done for Linux alone; run it there")
-    finish(__file__, examine(parts, stride))
-
-
-if __name__ == "__main__":
-    main()
+PARTS: Mapping[str, Callable[[Bench], Iterator[Case]]] = {
+    "kill": kill_cases,
+    "torn": torn_cases,
+    "journal": journal_cases,
+    "page": page_cases,
+    "lost": lost_cases,
+    "power": power_cases,
+    "real": real_cases,
+}

@@ -1,15 +1,13 @@
 """A disk that is full or fails: is the old state intact, the error clear, and does the run go on once there is space?
 
     space     a small run (real ledger, store, SQLite) on a tmpfs with 0, 4, 8, … KiB left, from nothing and from
-              its middle, until it fits. Needs root, to mount; else left out
+              its middle, until it fits. Needs root, to mount; skipped otherwise
     errno     single system calls on the run's files fail with ENOSPC and with EIO (ptrace; x86_64 alone): each call
               that reads, writes, syncs, truncates, opens, renames, removes or lists, or every so many-th
     command   `nas resume` of a real search on a full tmpfs: exit code 2 and one line; it ends once space is made
 
 After each: RunError in one line or success, never a traceback; then all that was claimed is there, and the run resumed
 with space ends with the undisturbed digest.
-
-    python runs/benchmarks/disk_full.py [--only space …] [--quick]
 """
 
 from __future__ import annotations
@@ -18,24 +16,21 @@ import errno
 import os
 import shutil
 import subprocess
-import sys
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
 
-from _cases import Case, asked, examined, in_memory
-from _common import Figure, finish
-from _small_run import CLAIMS, RUN, checkpoints_lost, claims, drive, lost, quiet
-from _traced import CAN_FAIL, fail_at
+from faults.cases import Case, in_memory
+from faults.small_run import CLAIMS, RUN, checkpoints_lost, claims, drive, lost, quiet
+from faults.traced import fail_at
 
 from nas.base.errors import RunError
 from nas.ledger import LedgerView, read
 
-PARTS = ("space", "errno", "command")
 TRIALS, STOP_AFTER = 4, 2
 PAGE = 4096
 REFUSED, WRONG = 3, 4  # exit codes of a driver: RunError in one line, anything else
@@ -98,9 +93,6 @@ def _say(text: str) -> int:
 
 def space_cases(bench: Bench) -> Iterator[Case]:
     """From nothing and from the middle, with more space each time until it suffices."""
-    if not can_mount():
-        print("  space: left out, since a tmpfs can't be mounted here")
-        return
     for begin in ("nothing", "middle"):
         fits = [False]
         for pages in count():
@@ -166,9 +158,6 @@ def fill(disk: Path, left: int) -> Path:
 
 def errno_cases(bench: Bench) -> Iterator[Case]:
     """Each call in turn, until the driver makes no more."""
-    if not CAN_FAIL:
-        print("  errno: left out, since this knows the system calls of x86_64 alone")
-        return
     for begin in ("nothing", "middle"):
         for error in (errno.ENOSPC, errno.EIO):
             more = [True]
@@ -205,9 +194,7 @@ def _with_error(bench: Bench, begin: str, call: int, error: int, more: list[bool
 
 def command_cases(bench: Bench) -> Iterator[Case]:
     """The command on a full disk."""
-    if not can_mount():
-        return
-    import _damaged_commands as commands
+    import faults.damaged_commands as commands
 
     template = commands.interrupted_search(bench.folder / "search")
     for pages in (0, 5, 40):
@@ -215,7 +202,7 @@ def command_cases(bench: Bench) -> Iterator[Case]:
 
 
 def _command(bench: Bench, template: Path, pages: int) -> str | None:
-    from _damaged_commands import command
+    from faults.damaged_commands import command
 
     with small_disk(bench.folder / "disk", 8 * 2**20) as disk:
         run = disk / "run"
@@ -234,25 +221,8 @@ def _command(bench: Bench, template: Path, pages: int) -> str | None:
         return None if code == 0 and read(run).final else f"{pages} pages, then space: {code}: {said[-400:]}"
 
 
-def examine(parts: Sequence[str], stride: int) -> list[Figure]:
-    """The figures of some parts. stride: take every so many-th case only; of commands, which are few, all."""
-    with in_memory("full-") as folder:
-        bench = Bench.make(folder)
-        figures: list[Figure] = []
-        for part in parts:
-            case = (part, globals()[f"{part}_cases"](bench))
-            step = 1 if part == "command" else stride
-            figures += examined([case], step, "lost something, doesn't go on, or says it badly")
-        return figures
-
-
-def main() -> None:
-    """Fill and fail."""
-    parts, stride = asked(__doc__, PARTS, quick=41)
-    if not sys.platform.startswith("linux"):
-        raise SystemExit("disk_full: it mounts and traces as Linux does; run it there")
-    finish(__file__, examine(parts, stride))
-
-
-if __name__ == "__main__":
-    main()
+PARTS: Mapping[str, Callable[[Bench], Iterator[Case]]] = {
+    "space": space_cases,
+    "errno": errno_cases,
+    "command": command_cases,
+}

@@ -7,23 +7,18 @@ within the larger of 1e-5 and ten times the parent's own float32-against-float64
 The chain's text replays to bit-identical weights. Drift is measured here, not taken from `apply`.
 
 Hypothesis draws the cases in portions of 50, each fixed by its number, and shrinks what fails to a minimal case, which
-is printed. Portions are kept in runs/benchmarks/out for the code they were measured with: an interrupted run goes on,
-a changed move starts afresh. Moves and menus come from morphs.MOVES and tests/morphs/test_contract.py, and
-`widen(how=gradient)` besides.
-
-    python runs/benchmarks/contract.py [--cases 10000] [--jobs 2] [--quick]
+is printed. Portions are kept in out/ for the code they were measured with: an interrupted test goes on, a changed move
+starts afresh. Moves come from morphs.MOVES, menus from tests/strategies.py, and `widen(how=gradient)` besides.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -31,20 +26,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _common import OUT, figure, finish
+from faults.figures import OUT, Figure
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+from strategies import MENUS, lively, networks, ripe, some_batches
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "morphs")]
+import morphs
+from morphs import Limits, Move, Network, Preserves
+from morphs.errors import IllegalMove
 
-from hypothesis import HealthCheck, Phase, given, seed, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
-from strategies import lively, networks, ripe, some_batches  # noqa: E402
-from test_contract import MENUS  # noqa: E402
-
-import morphs  # noqa: E402
-from morphs import Limits, Move, Network, Preserves  # noqa: E402
-from morphs.errors import IllegalMove  # noqa: E402
-
+ROOT = Path(__file__).parents[2]
 PORTION = 50
 ALL = {
     **MENUS,
@@ -52,51 +43,39 @@ ALL = {
 }  # here a loss is at hand
 LIMITS = Limits(params=20_000, nodes=80)  # so that ten moves do not end in a network that takes a second
 Probes = tuple[torch.Tensor, ...]
+Record = dict[str, Any]  # what came of a portion, as it is kept
 
 
-def main() -> None:
-    """Run the portions that are missing, print the figures and the first failures."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--cases", type=int, default=10_000, help="at least so many different cases")
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--first", type=int, default=0, help="number of the first portion")
-    parser.add_argument("--quick", action="store_true", help="one portion of 20 cases")
-    arguments = parser.parse_args()
-    first, quick = arguments.first, arguments.quick
-    done = [portion(first, 20)] if quick else many(arguments.cases, first, arguments.jobs)
+def examined(done: Sequence[Record], least: int) -> list[Figure]:
+    """The figures of some portions; the first failures are printed. least: how many cases there have to be."""
     failures = [text for record in done if (text := record["failure"])]
     for text in failures[:5]:
         print(f"\n{text}")
     cases = len({case for record in done for case in record["cases"]})
-    kinds = sum((Counter(record["moves"]) for record in done), Counter())
+    kinds = sum((Counter(record["moves"]) for record in done), Counter[str]())
     for kind in (move.name for move in morphs.MOVES):
         print(f"{kind:<20} applied {kinds[kind]:>7} times")
     wrong = Counter(record["kind"] for record in done if record["kind"])
+    every = len(morphs.MOVES) if least >= PORTION else 1  # few cases have no place for every kind
     worst = {dtype: max(record["worst"][dtype] for record in done) for dtype in ("float64", "float32")}
-    finish(
-        __file__,
-        [
-            figure("different cases (network, chain, seed)", cases, "", None if quick else ">= 10000"),
-            figure("moves applied", sum(kinds.values()), "", None),
-            figure(
-                "kinds of moves applied", len(kinds), f"of {len(morphs.MOVES)}", f">= {len(morphs.MOVES)}"
-            ),
-            figure("portions that failed", len(failures), f"of {len(done)}", "== 0"),
-            figure("invalid graphs", wrong["graph"], "", "== 0"),
-            figure("mutated parents", wrong["parent"], "", "== 0"),
-            figure("drifts beyond what was declared", wrong["drift"], "", "== 0"),
-            figure("replays that differ", wrong["replay"], "", "== 0"),
-            figure("worst float64 drift of an exact step", worst["float64"], "", "<= 1e-10"),
-            figure("worst float32 drift of an exact step", worst["float32"], "", None),
-        ],
-    )
+    return [
+        Figure("different cases (network, chain, seed)", cases, "", f">= {least}"),
+        Figure("moves applied", sum(kinds.values()), "", "> 0"),
+        Figure("kinds of moves applied", len(kinds), f"of {len(morphs.MOVES)}", f">= {every}"),
+        Figure("portions that failed", len(failures), f"of {len(done)}", "== 0"),
+        Figure("invalid graphs", wrong["graph"], "", "== 0"),
+        Figure("mutated parents", wrong["parent"], "", "== 0"),
+        Figure("drifts beyond what was declared", wrong["drift"], "", "== 0"),
+        Figure("replays that differ", wrong["replay"], "", "== 0"),
+        Figure("worst float64 drift of an exact step", worst["float64"], "", "<= 1e-10"),
+        Figure("worst float32 drift of an exact step", worst["float32"]),
+    ]
 
 
-def many(cases: int, first: int, jobs: int) -> list[dict[str, Any]]:
+def many(cases: int, first: int = 0, jobs: int = 2) -> list[Record]:
     """Portions, from the state file or newly run, until there are enough cases."""
-    state = OUT / "contract.jsonl"
+    OUT.mkdir(exist_ok=True)
+    state = OUT / "move_contract.jsonl"
     code = version()
     done = {record["number"]: record for record in read(state) if record["code"] == code}
     done = {number: record for number, record in done.items() if number >= first}
@@ -130,7 +109,7 @@ def version() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
 
 
-def read(state: Path) -> Iterator[dict[str, Any]]:
+def read(state: Path) -> Iterator[Record]:
     """The state file's records; a line cut short is none."""
     for line in state.read_text().splitlines() if state.exists() else ():
         try:
@@ -156,7 +135,7 @@ class Tally:
     worst: dict[str, float] = field(default_factory=lambda: {"float64": 0.0, "float32": 0.0})
 
 
-def portion(number: int, size: int = PORTION) -> dict[str, Any]:
+def portion(number: int, size: int = PORTION) -> Record:
     """The cases of one portion; its first failure shrunk to a minimal case."""
     tally = Tally()
     failure, kind = "", ""
@@ -346,7 +325,3 @@ def recipe(parent: Network) -> str:
         if ripe(net).digest == parent.digest:
             return f"ripe({call})"
     return f"of digest {parent.digest}"
-
-
-if __name__ == "__main__":
-    main()

@@ -6,12 +6,10 @@ untold       the same for a trial whose result was written but not told: it is r
 ledger       bits of the database flipped (all of its header and of the headers of its pages, and one in 151
              bytes) and cuts at every 512th byte; journals of random bytes beside it: refused, or nothing changed
 config       each byte of config.json flipped, and cut: refused, or nothing that counts changed
-hostile      pickles, deep, huge and odd JSON, cyclic and enormous graphs, lying safetensors, with all hashes mended
+hostile      pickles, deep, huge and odd JSON, cyclic and enormous graphs, lying safetensors, with all hashes corrected
              so that they reach the innermost reader: refused within 512 MiB and 20 s, and no code run
 command      a real search, interrupted: each kind of damage through `nas status|report|export|resume`: exit code 2
              and one line on standard error
-
-python runs/benchmarks/damage.py [--only checkpoint …] [--quick]
 """
 
 from __future__ import annotations
@@ -24,16 +22,15 @@ import signal
 import sqlite3
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
 
-from _cases import Case, asked, examined, in_memory
-from _common import Figure, finish
-from _hostile import cuts, documents, flipped, flips, graphs, pickle_bomb, tensors
-from _small_run import CONFIG, RUN, drive, opened, quiet
+from faults.cases import Case
+from faults.hostile import cuts, documents, flipped, flips, graphs, pickle_bomb, tensors
+from faults.small_run import CONFIG, RUN, drive, opened, quiet
 
 import morphs
 from morphs.errors import MorphError
@@ -42,7 +39,6 @@ from nas.ledger import LedgerView, Store, read, read_config
 from nas.ledger.files import canonical_json, sha256, sha256_file
 from nas.ledger.records import seal
 
-PARTS = ("checkpoint", "untold", "ledger", "config", "hostile", "command")
 TRIALS = 3  # all complete
 MEMORY, SECONDS = 512 * 2**20, 20
 
@@ -232,7 +228,7 @@ def _manifest_refused(bench: Bench, content: bytes) -> str | None:
 
 
 def _member_refused(bench: Bench, name: str, content: bytes) -> str | None:
-    """A checkpoint's file, with the manifest mended; and the same for `morphs.load`, which knows no manifest."""
+    """A checkpoint's file, with the manifest corrected; and the same for `morphs.load`, which knows no manifest."""
     store, digest = bench.store()
     path = store.path(digest) / name
     path.write_bytes(content)
@@ -247,7 +243,7 @@ def _member_refused(bench: Bench, name: str, content: bytes) -> str | None:
 
 
 def _job_serves(bench: Bench, changes: dict[str, object]) -> str | None:
-    """A job with the seal mended: the record is read and reported, or refused."""
+    """A job with the seal corrected: the record is read and reported, or refused."""
     from nas.report import write_report
 
     run = bench.copy() / RUN
@@ -322,29 +318,17 @@ def _edit(run: Path, statement: str, *values: object) -> None:
 
 def command_cases(bench: Bench) -> Iterator[Case]:
     """Damage seen through the command."""
-    import _damaged_commands as commands
+    import faults.damaged_commands as commands
 
     template = commands.interrupted_search(bench.folder / "search")
     yield from commands.cases(template, bench.folder, documents(bench.canary))
 
 
-def canary_cases(bench: Bench) -> Iterator[Case]:
-    """The last: whether any of all this ran code."""
-    yield lambda: "code from a file was run" if bench.canary.exists() else None
-
-
-def examine(parts: Sequence[str], stride: int) -> list[Figure]:
-    """The figures of some parts. stride: take every so many-th case only."""
-    with in_memory("damage-") as folder:
-        bench = Bench.make(folder)
-        cases = ((part, globals()[f"{part}_cases"](bench)) for part in (*parts, "canary"))
-        return examined(cases, stride, "not refused as it should be")
-
-
-def main() -> None:
-    """Damage and look."""
-    finish(__file__, examine(*asked(__doc__, PARTS, quick=37)))
-
-
-if __name__ == "__main__":
-    main()
+PARTS: Mapping[str, Callable[[Bench], Iterator[Case]]] = {
+    "checkpoint": checkpoint_cases,
+    "untold": untold_cases,
+    "ledger": ledger_cases,
+    "config": config_cases,
+    "hostile": hostile_cases,
+    "command": command_cases,
+}

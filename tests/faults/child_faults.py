@@ -6,19 +6,16 @@ in five (with a GPU, in six) is as it should be; of the others
     diverge    trains with a learning rate of 1e30
     throw      raises an exception
     hang       sleeps for ever
-    memory     is killed with −9, as the kernel does it for want of memory; every second one asks for more
+    memory     is killed with −9, as the kernel does when it runs out of memory; every second one asks for more
                memory than its process may have instead, or than the GPU has
-    break      (with --device cuda) trips an assertion on the GPU, after which its process can use that no more
+    break      (on a GPU) trips an assertion on the GPU, after which its process can use that no more
 
 Each must end as failed with its own reason; every other trial must end as in the same search without faults, which is
 compared where both have the same parent (the first generation); and the search must come to its end.
-
-    python runs/benchmarks/child_faults.py [--generations 4] [--children 10] [--timeout 20] [--device cuda] [--quick]
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import resource
 import signal
@@ -32,9 +29,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _cases import in_memory
-from _common import Figure, figure, finish
-from _small_run import quiet
+from faults.cases import in_memory
+from faults.figures import Figure
+from faults.small_run import quiet
 
 from nas.config.run_config import check_config
 from nas.execute import task
@@ -51,29 +48,10 @@ REASONS: Mapping[str, tuple[str, ...]] = {
     "diverge": ("the loss became", "is not finite"),
     "throw": ("it raised ValueError: injected",),
     "hang": ("it took longer than",),
-    "memory": ("its worker process died (SIGKILL; most likely for want of memory)", "it ran out of memory"),
+    "memory": ("its worker process died (SIGKILL", "it ran out of memory"),
     "break": ("it raised AcceleratorError: CUDA error: device-side assert triggered",),
 }
 _perform = task.perform
-
-
-def main() -> None:
-    """Search with and without faults."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--generations", type=int, default=4)
-    parser.add_argument("--children", type=int, default=10)
-    parser.add_argument(
-        "--timeout", type=float, default=20.0, help="--child-timeout of the search, in seconds"
-    )
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--quick", action="store_true", help="one generation, a child for each fault")
-    arguments = parser.parse_args()
-    generations, children = arguments.generations, arguments.children
-    if arguments.quick:
-        generations, children = 1, len(kinds(arguments.device))
-    finish(__file__, inject(generations, children, arguments.timeout, arguments.device))
 
 
 def inject(generations: int, children: int, timeout: float, device: str = "cpu") -> list[Figure]:
@@ -102,12 +80,12 @@ def inject(generations: int, children: int, timeout: float, device: str = "cpu")
     }
     other = [key for key, value in first.items() if decided(found.trial(key)) != value]
     return [
-        figure("children", len(told), "", f">= {generations * children}"),
-        *(figure(f"of them {kind}", counts[kind], "", "> 0") for kind in kinds(device)),
-        figure("children that ended otherwise than they should", len(odd), "", "<= 0"),
-        figure("other trials that ended otherwise than without faults", len(other), "", "<= 0"),
-        figure("the search came to its end", int(found.final is not None), "", ">= 1"),
-        figure("wall time of the search with faults", seconds, "s", None),
+        Figure("children", len(told), "", f">= {generations * children}"),
+        *(Figure(f"of them {kind}", counts[kind], "", "> 0") for kind in kinds(device)),
+        Figure("children that ended otherwise than they should", len(odd), "", "<= 0"),
+        Figure("other trials that ended otherwise than without faults", len(other), "", "<= 0"),
+        Figure("the search came to its end", int(found.final is not None), "", ">= 1"),
+        Figure("wall time of the search with faults", seconds, "s", None),
     ]
 
 
@@ -173,7 +151,3 @@ def as_it_should(record: TrialRecord, fault: str) -> bool:
     if fault == "sound":
         return record.state == "complete"
     return record.state == "failed" and any(text in str(record.reason) for text in REASONS[fault])
-
-
-if __name__ == "__main__":
-    main()

@@ -1,34 +1,31 @@
 """Kill a search at random instants with kill −9 and resume it each time: is anything lost, is the end the same?
 
 One undisturbed search, then as many of the same seed as it takes, each killed `--per-run` times before it is left to
-end. What each kill strikes is drawn:
+end. What each kill ends is drawn at random:
 
     all       the driver, the process that workers are forked from, and the workers, at one instant
     driver    the driver alone; the others have to leave by themselves
     worker    a worker, in every third search; the driver goes on, and the trial fails or is given to another
-    nursery   the process that workers are forked from, in those searches too
+    fork server   the process that workers are forked from, in those searches too
 
-With --executor ray, where Ray is started for each driver anew, `all` is all that descends from the driver, `worker` one
-of Ray's worker processes, and instead of the nursery
+With Ray, where Ray is started for each driver anew, `all` is all that descends from the driver, `worker` one
+of Ray's worker processes, and instead of the fork server
 
     raylet    Ray's daemon alone, in every search: the driver must end by itself, with code 1 and one line that names
               `nas resume`
 
 What the driver has said on its standard output is the log of acknowledged results: it is kept outside the run and
 compared with the ledger after each kill, as is all that the ledger itself held before. A search in which no worker was
-struck must end with the digest of the undisturbed one. All that descends from a driver must have left soon after it,
-however it ended. The state is kept in out/, each executor's for itself: the same call goes on where it was stopped;
---fresh begins anew. (A node of a Ray cluster is killed in ray_node_death.py.)
+killed must end with the digest of the undisturbed one. All that descends from a driver must have left soon after it,
+however it ended. The state is kept in out/, one for each executor: the same test goes on where it was stopped.
+(A node of a Ray cluster is killed in ray_node_death.py.)
 
 How long resuming takes is told less the imports and, with Ray, less the start of its daemons: a process that does
 nothing but that is timed when the undisturbed search is made, and not again before each kill.
-
-    python runs/benchmarks/kills.py [--executor local|ray] [--kills N] [--per-run N] [--quick]
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import re
@@ -36,14 +33,14 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from _common import figure, finish
-from _courses import COURSES, Course
-from _processes import below, kill, members, outlive, title
+from faults.figures import Figure
+from faults.kill_plans import SHORT, KillPlan
+from faults.processes import below, kill, members, outlive, title
 
 from nas.cli.live import facts
 from nas.ledger import LedgerView, read
@@ -68,9 +65,9 @@ _TOLD = re.compile(r"\s\d+/\d+\s\s(\d+\.\d+)\s\s.*?\s\s(val .*|failed: .*)$")
 class State:
     """What the calls so far have done. size: the options of the search. run: how many searches were killed before.
 
-    missed: searches that ended before their kill. deaf: drivers that did not end as they should when the raylet was
-    dead. imports: seconds of what a driver does before it can have a worker. warm: seconds from a worker process's
-    start to its first work.
+    missed: searches that ended before their kill. unnoticed: drivers that did not end as they should when the raylet
+    was dead. imports: seconds of what a driver does before it can have a worker. warm: seconds from a worker
+    process's start to its first work.
     """
 
     size: list[str]
@@ -81,10 +78,10 @@ class State:
     lost: int = 0
     said: int = 0
     orphans: int = 0
-    deaf: int = 0
+    unnoticed: int = 0
     same: int = 0
     other: int = 0
-    struck: int = 0
+    without_worker: int = 0
     imports: float = 0.0
     warm: float = 0.0
     resume: list[float] = field(default_factory=list[float])
@@ -97,68 +94,61 @@ class State:
 
     @property
     def digest_counts(self) -> bool:
-        """Whether no worker is struck in the present search."""
+        """Whether no worker is killed in the present search."""
         return self.run % 3 != 2
 
-    def save(self, course: Course) -> None:
+    def save(self, plan: KillPlan) -> None:
         """Keep it, whole or not at all."""
-        atomic_write(course.state, json.dumps(asdict(self)).encode())
+        atomic_write(plan.state, json.dumps(asdict(self)).encode())
 
 
-def main() -> None:
-    """Go on until enough kills are spent, and print what came of them."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--executor", choices=tuple(COURSES), default="local")
-    parser.add_argument("--kills", type=int, help="300, with Ray 20")
-    parser.add_argument("--per-run", type=int, help="20, with Ray 5")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--fresh", action="store_true", help="forget what former calls did")
-    parser.add_argument("--quick", action="store_true", help="three kills in a shorter search, from anew")
-    arguments = parser.parse_args()
-    course = COURSES[arguments.executor]
-    children, generations, epochs = ("2", "2", "2") if arguments.quick else course.size
+def killed(plan: KillPlan, share: float = 1.0, seed: int = 0) -> list[Figure]:
+    """Go on until enough searches were killed; what came of it.
+
+    share: how much of the whole test. Few kills are of a shorter search.
+    """
+    kills = max(3, round(plan.kills * share))
+    short = kills <= plan.per_run
+    children, generations, epochs = SHORT if short else plan.size
+    if short:  # apart, so that it doesn't replace what an interrupted long test has done
+        plan = replace(plan, folder=plan.folder.with_name(f"{plan.folder.name}_short"))
     size = ["--children", children, "--generations", generations, "--epochs", epochs, "--final-share", "0.1"]
-    size += ["--seed", str(arguments.seed)]
-    size += [] if course.executor == "local" else ["--executor", course.executor]
-    kills = 3 if arguments.quick else arguments.kills or course.kills
-    per_run = 3 if arguments.quick else arguments.per_run or course.per_run
-    state = state_of(course, size, arguments.fresh or arguments.quick)
-    expected = whole(course, state)
+    size += ["--seed", str(seed)]
+    size += [] if plan.executor == "local" else ["--executor", plan.executor]
+    state = state_of(plan, size)
+    expected = whole(plan, state)
     while state.total < kills or state.in_run:
-        torment(course, state, expected, min(per_run, state.in_run + kills - state.total))
+        kill_repeatedly(plan, state, expected, min(plan.per_run, state.in_run + kills - state.total))
+    plan.state.unlink()  # the next call begins anew
     print(f"undisturbed: {len(expected.complete)} trials, digest {expected.digest[:16]}")
-    resume = state.resume or [0.0]
-    ray = course.executor == "ray"
+    resume = [seconds - state.imports for seconds in state.resume]
+    ray = plan.executor == "ray"
     beyond = "resume beyond imports and Ray's start" if ray else "resume beyond imports"
-    finish(
-        __file__,
-        [
-            figure("kills", state.total, "", ">= 300" if kills >= 300 else None),
-            *(figure(f"of {name}", count, "", None) for name, count in sorted(state.kills.items())),
-            figure("results acknowledged on standard output", state.said, "", None),
-            figure("told results lost", state.lost, "trials", "<= 0"),
-            figure("processes that outlived a killed driver", state.orphans, "", "<= 0"),
-            *([figure("drivers that did not notice a dead raylet", state.deaf, "", "<= 0")] if ray else []),
-            figure(f"{beyond}, median", median(resume) - state.imports, "s", "<= 2"),
-            figure(f"{beyond}, most", max(resume) - state.imports, "s", "<= 2"),
-            figure("searches without a struck worker", state.same + state.other, "", None),
-            figure("of them with another digest than the undisturbed", state.other, "", "<= 0"),
-            figure("searches with struck workers that ended", state.struck, "", None),
-            figure("wall time of all calls", state.seconds, "s", None),
-        ],
-    )
+    return [
+        Figure("kills", state.total, "", f">= {kills}"),
+        *(Figure(f"of {name}", count) for name, count in sorted(state.kills.items())),
+        Figure("results acknowledged on standard output", state.said),
+        Figure("told results lost", state.lost, "trials", "<= 0"),
+        Figure("processes that outlived a killed driver", state.orphans, "", "<= 0"),
+        *([Figure("drivers that did not notice a dead raylet", state.unnoticed, "", "<= 0")] if ray else []),
+        Figure("resumptions timed", len(resume)),
+        *([Figure(f"{beyond}, median", median(resume), "s", "<= 2")] if resume else []),
+        *([Figure(f"{beyond}, most", max(resume), "s", "<= 2")] if resume else []),
+        Figure("searches in which no worker was killed", state.same + state.other),
+        Figure("of them with another digest than the undisturbed", state.other, "", "<= 0"),
+        Figure("searches with killed workers that ended", state.without_worker),
+        Figure("wall time of all calls", state.seconds, "s"),
+    ]
 
 
-def state_of(course: Course, size: list[str], fresh: bool) -> State:
+def state_of(plan: KillPlan, size: list[str]) -> State:
     """What a former call left, if it was about the same search."""
-    if course.state.exists() and not fresh:
-        known = State(**json.loads(course.state.read_text()))
+    if plan.state.exists():
+        known = State(**json.loads(plan.state.read_text()))
         if known.size == size:
             return known
-    for folder in (course.whole, course.torn):
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(plan.folder, ignore_errors=True)
+    plan.folder.mkdir(parents=True)
     return State(size)
 
 
@@ -167,26 +157,25 @@ def nas(*words: str) -> list[str]:
     return [sys.executable, "-m", "nas", *words]
 
 
-def whole(course: Course, state: State) -> LedgerView:
+def whole(plan: KillPlan, state: State) -> LedgerView:
     """The undisturbed search, made if need be; and how long a driver takes to get ready for it."""
     begin = time.perf_counter()
-    if not ((course.whole / "ledger.db").exists() and read(course.whole).final):
-        shutil.rmtree(course.whole, ignore_errors=True)
-        command = [*nas("search", "digits"), *state.size, "--run", str(course.whole), "--quiet"]
+    if not ((plan.whole / "ledger.db").exists() and read(plan.whole).final):
+        shutil.rmtree(plan.whole, ignore_errors=True)
+        command = [*nas("search", "digits"), *state.size, "--run", str(plan.whole), "--quiet"]
         process = subprocess.Popen(command)
-        wait_for_work(process, course.whole, course.executor)
+        wait_for_work(process, plan.whole, plan.executor)
         ready = time.time()
         if process.wait():
             raise SystemExit(f"the undisturbed search ended with code {process.returncode}")
-        if course.executor == "ray":  # local workers are forked from what has imported everything
-            state.warm = max(0.0, first_work(read(course.whole)) - ready)
+        if plan.executor == "ray":  # local workers are forked from what has imported everything
+            state.warm = max(0.0, first_work(read(plan.whole)) - ready)
     if not state.imports:
-        command = [sys.executable, "-c", STARTS[course.executor]]
-        times = range(1 if "--quick" in sys.argv else 3)
-        state.imports = median(seconds_of(command, course.executor == "ray") for _ in times)
+        command = [sys.executable, "-c", STARTS[plan.executor]]
+        state.imports = median(seconds_of(command, plan.executor == "ray") for _ in range(3))
     state.seconds += time.perf_counter() - begin
-    state.save(course)
-    return read(course.whole)
+    state.save(plan)
+    return read(plan.whole)
 
 
 def seconds_of(command: list[str], until_said: bool = False) -> float:
@@ -203,7 +192,7 @@ def seconds_of(command: list[str], until_said: bool = False) -> float:
     return took
 
 
-def torment(course: Course, state: State, expected: LedgerView, kills: int) -> None:
+def kill_repeatedly(plan: KillPlan, state: State, expected: LedgerView, kills: int) -> None:
     """Kill the present search until it has been killed `kills` times, and let it end.
 
     Kills fall anywhere from the driver's readiness to a few shares of the work beyond a worker's start-up.
@@ -212,27 +201,27 @@ def torment(course: Course, state: State, expected: LedgerView, kills: int) -> N
     while state.in_run < kills:
         begin = time.perf_counter()
         draw = random.Random(f"{state.size} {state.total}" + f" {state.missed}" * (state.missed > 0))
-        known = held(course)
-        process = start(course, state.size)
-        ready = wait_for_work(process, course.torn, course.executor)
+        known = held(plan)
+        process = start(plan, state.size)
+        ready = wait_for_work(process, plan.torn, plan.executor)
         if ready is not None and known:
             state.resume.append(ready)
         time.sleep(draw.uniform(0, span))
         if process.poll() is not None:  # the search has ended: there is nothing to kill
             state.missed += 1  # else the same instant would be drawn for the next search, again and again
             break
-        # Without its seed network, trained by the first worker, there is no search to torment.
-        parts = course.parts if known and not state.digest_counts else ()
-        target = draw.choice((*course.targets, *parts))
-        strike(course, state, process, target, draw)
-        compare(course, state, known)
+        # Without its seed network, trained by the first worker, there is no search to kill.
+        parts = plan.parts if known and not state.digest_counts else ()
+        target = draw.choice((*plan.targets, *parts))
+        kill_target(plan, state, process, target, draw)
+        compare(plan, state, known)
         state.kills[target] = state.kills.get(target, 0) + 1
         state.in_run += 1
         state.seconds += time.perf_counter() - begin
-        state.save(course)
-        told = len(read(course.torn).complete) if course.going_on else 0
+        state.save(plan)
+        told = len(read(plan.torn).complete) if plan.going_on else 0
         print(f"  kill {state.total}, of {target}: {told} trials told", flush=True)
-    end(course, state, expected)
+    end(plan, state, expected)
 
 
 def length(expected: LedgerView) -> float:
@@ -248,20 +237,20 @@ def first_work(expected: LedgerView) -> float:
     return first.result.seconds["busy_from"]
 
 
-def start(course: Course, size: list[str]) -> subprocess.Popen[bytes]:
+def start(plan: KillPlan, size: list[str]) -> subprocess.Popen[bytes]:
     """The search, or its resumption where there is one to resume; what it says goes to the log outside."""
-    if course.going_on:
-        command = nas("resume", str(course.torn))
+    if plan.going_on:
+        command = nas("resume", str(plan.torn))
     else:
-        shutil.rmtree(course.torn, ignore_errors=True)
-        course.log.unlink(missing_ok=True)
-        command = [*nas("search", "digits"), *size, "--run", str(course.torn)]
-    with course.log.open("ab") as log, course.complaints.open("wb") as complaints:
+        shutil.rmtree(plan.torn, ignore_errors=True)
+        plan.log.unlink(missing_ok=True)
+        command = [*nas("search", "digits"), *size, "--run", str(plan.torn)]
+    with plan.log.open("ab") as log, plan.complaints.open("wb") as complaints:
         return subprocess.Popen(command, start_new_session=True, stdout=log, stderr=complaints)
 
 
-def strike(
-    course: Course, state: State, process: subprocess.Popen[bytes], target: str, draw: random.Random
+def kill_target(
+    plan: KillPlan, state: State, process: subprocess.Popen[bytes], target: str, draw: random.Random
 ) -> None:
     """Kill `target`, then the driver, and count the processes that didn't leave by themselves when it was dead.
 
@@ -269,11 +258,11 @@ def strike(
     """
     crowd = below([process.pid])  # what is below a process that is killed can't be found any more
     if target not in ("all", "driver"):
-        victims = members(course.executor, process.pid, target)
+        victims = members(plan.executor, process.pid, target)
         if victims:
             kill(draw.choice(victims))
         if target == "raylet":
-            state.deaf += not noticed(course, process)
+            state.unnoticed += not noticed(plan, process)
         else:
             time.sleep(draw.uniform(0.0, 1.0))  # the driver goes on; then it dies as well
             crowd |= below([process.pid])
@@ -282,15 +271,15 @@ def strike(
         for pid in crowd:
             kill(pid)
     process.wait()
-    report_complaints(course)
-    left = outlive(crowd, course.leave)
+    report_complaints(plan)
+    left = outlive(crowd, plan.leave)
     for pid in left:
         print(f"  OUTLIVED its driver: {pid} {title(pid)}", flush=True)
         kill(pid)
     state.orphans += len(left)
 
 
-def noticed(course: Course, process: subprocess.Popen[bytes]) -> bool:
+def noticed(plan: KillPlan, process: subprocess.Popen[bytes]) -> bool:
     """Whether a driver whose raylet is dead ends in time, with code 1 and one line that says how to go on.
 
     One that had all its results by then may end as if nothing had happened.
@@ -298,33 +287,34 @@ def noticed(course: Course, process: subprocess.Popen[bytes]) -> bool:
     try:
         code = process.wait(NOTICE_SECONDS)
     except subprocess.TimeoutExpired:
-        print(f"  DEAF: the driver still runs {NOTICE_SECONDS:.0f} s after its raylet's death", flush=True)
+        print(
+            f"  NOT NOTICED: the driver still runs {NOTICE_SECONDS:.0f} s after its raylet's death",
+            flush=True,
+        )
         return False
-    lines = course.complaints.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = plan.complaints.read_text(encoding="utf-8", errors="replace").splitlines()
     if code == 1 and len(lines) == 1 and "nas resume" in lines[0]:
         return True
-    if code == 0 and read(course.torn).final is not None:
+    if code == 0 and read(plan.torn).final is not None:
         return True
-    print(f"  DEAF: the driver ended with code {code} after its raylet's death", flush=True)
+    print(f"  NOT NOTICED: the driver ended with code {code} after its raylet's death", flush=True)
     return False
 
 
-def report_complaints(course: Course) -> None:
+def report_complaints(plan: KillPlan) -> None:
     """Pass on what the last driver has said on standard error."""
-    print(
-        course.complaints.read_text(encoding="utf-8", errors="replace"), end="", file=sys.stderr, flush=True
-    )
+    print(plan.complaints.read_text(encoding="utf-8", errors="replace"), end="", file=sys.stderr, flush=True)
 
 
-def compare(course: Course, state: State, known: dict[str, Any]) -> None:
+def compare(plan: KillPlan, state: State, known: dict[str, Any]) -> None:
     """Count what was held or acknowledged before and isn't there."""
-    if not course.going_on:
+    if not plan.going_on:
         state.lost += len(known)
         return
-    view = read(course.torn)
+    view = read(plan.torn)
     now = {record.key: record for record in view.trials if record.state != "running"}
     gone = {key for key, value in known.items() if key not in now or decided(now[key]) != value}
-    said = acknowledged(course)
+    said = acknowledged(plan)
     gone |= {key for key, text in said.items() if key not in now or _scores(facts(now[key])) != _scores(text)}
     state.lost += len(gone)
     state.said += len(said.keys() - known.keys())
@@ -332,11 +322,11 @@ def compare(course: Course, state: State, known: dict[str, Any]) -> None:
         print(f"  LOST: {sorted(gone)}", flush=True)
 
 
-def acknowledged(course: Course) -> dict[str, str]:
+def acknowledged(plan: KillPlan) -> dict[str, str]:
     """What the drivers have said of each trial, in whole lines."""
-    if not course.log.exists():
+    if not plan.log.exists():
         return {}
-    lines = course.log.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+    lines = plan.log.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
     return {match[1]: match[2] for line in lines if (match := _TOLD.search(line))}
 
 
@@ -345,30 +335,30 @@ def _scores(text: str) -> str:
     return text.partition(" params")[0]
 
 
-def held(course: Course) -> dict[str, Any]:
+def held(plan: KillPlan) -> dict[str, Any]:
     """What the ledger of the search to be killed holds as ended."""
-    if not course.going_on:
+    if not plan.going_on:
         return {}
-    return {record.key: decided(record) for record in read(course.torn).trials if record.state != "running"}
+    return {record.key: decided(record) for record in read(plan.torn).trials if record.state != "running"}
 
 
-def end(course: Course, state: State, expected: LedgerView) -> None:
+def end(plan: KillPlan, state: State, expected: LedgerView) -> None:
     """Let the present search end, and forget it."""
     begin = time.perf_counter()
-    known = held(course)
-    code = start(course, state.size).wait()
-    report_complaints(course)
-    compare(course, state, known)
-    ended = code == 0 and read(course.torn).final is not None
+    known = held(plan)
+    code = start(plan, state.size).wait()
+    report_complaints(plan)
+    compare(plan, state, known)
+    ended = code == 0 and read(plan.torn).final is not None
     if state.digest_counts:
-        same = ended and read(course.torn).digest == expected.digest
+        same = ended and read(plan.torn).digest == expected.digest
         state.same, state.other = state.same + same, state.other + (not same)
-    else:  # the search may have ended for want of a seed network or of a competitor
-        state.struck += ended
-    shutil.rmtree(course.torn)
+    else:  # the search may have ended without a seed network or a competitor
+        state.without_worker += ended
+    shutil.rmtree(plan.torn)
     state.run, state.in_run = state.run + 1, 0
     state.seconds += time.perf_counter() - begin
-    state.save(course)
+    state.save(plan)
 
 
 def wait_for_work(process: subprocess.Popen[bytes], run: Path, executor: str = "local") -> float | None:
@@ -388,7 +378,3 @@ def holds(lock: Path, pid: int) -> bool:
         return f'"pid": {pid},' in lock.read_text()
     except OSError:
         return False
-
-
-if __name__ == "__main__":
-    main()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from _traced import Files, Stop
+from faults.traced import Files, Stop
 
 BLOCK = 512  # what a disk writes as one
 State = dict[str, bytes | None]  # path below the root → content; None for a folder

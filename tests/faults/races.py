@@ -3,13 +3,10 @@
 Each race: drivers are forked, wait for one signal, and open the run (every tenth race: make it). The owner is then
 killed with −9, and how long the next one needs to take the lock over is measured; in every second race a child that the
 dead driver had forked lives on meanwhile.
-
-    python runs/benchmarks/races.py [--races 200] [--quick]
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import signal
@@ -21,24 +18,13 @@ from pathlib import Path
 from random import Random
 from statistics import median
 
-from _cases import in_memory
-from _common import Figure, figure, finish
-from _small_run import CONFIG, RUN, drive, quiet
+from faults.cases import in_memory
+from faults.figures import Figure
+from faults.small_run import CONFIG, RUN, drive, quiet
 
 from nas.base.errors import RunError
 from nas.ledger import Ledger
 from nas.ledger.lock import Lock
-
-
-def main() -> None:
-    """Race."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--races", type=int, default=200)
-    parser.add_argument("--quick", action="store_true", help="ten races")
-    arguments = parser.parse_args()
-    finish(__file__, race_all(10 if arguments.quick else arguments.races))
 
 
 def race_all(races: int) -> list[Figure]:
@@ -65,15 +51,15 @@ def race_all(races: int) -> list[Figure]:
     spent = time.process_time() + children_seconds() - begin
     refused = found["named the owner"] + found["named nobody"] + found["something else"]
     return [
-        figure("races", races, "", ">= 200" if races >= 200 else None),
-        figure("drivers", found["owner"] + refused, "", None),
-        figure("races without exactly one owner", races_without(owners), "", "<= 0"),
-        figure("refused with the owner's name", found["named the owner"], "", None),
-        figure("refused without the owner's name", found["named nobody"], "", "<= 0"),
-        figure("neither owner nor refused", found["something else"], "", "<= 0"),
-        figure("from a driver's death to the next one's lock, median", median(taken_over), "s", None),
-        figure("from a driver's death to the next one's lock, most", max(taken_over), "s", "<= 2"),
-        figure("processor time", spent, "s", None),
+        Figure("races", races, "", ">= 200" if races >= 200 else None),
+        Figure("drivers", found["owner"] + refused, "", None),
+        Figure("races without exactly one owner", races_without(owners), "", "<= 0"),
+        Figure("refused with the owner's name", found["named the owner"], "", None),
+        Figure("refused without the owner's name", found["named nobody"], "", "<= 0"),
+        Figure("neither owner nor refused", found["something else"], "", "<= 0"),
+        Figure("from a driver's death to the next one's lock, median", median(taken_over), "s", None),
+        Figure("from a driver's death to the next one's lock, most", max(taken_over), "s", "<= 2"),
+        Figure("processor time", spent, "s", None),
     ]
 
 
@@ -161,7 +147,3 @@ def children_seconds() -> float:
     """Processor seconds of the processes that have ended."""
     times = os.times()
     return times.children_user + times.children_system
-
-
-if __name__ == "__main__":
-    main()

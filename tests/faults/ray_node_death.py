@@ -5,16 +5,12 @@ with three workers. As soon as a child trains on one of the two nodes that the d
 killed with kill −9, and its workers die with it. The same search with local workers and nothing killed is what the
 outcome is compared with.
 
-    python runs/benchmarks/ray_node_death.py [--quick]
-
 Ray is set as it is by default: it asks nodes for a sign of life every three seconds, so that a worker's death is told
 long before its node's.
 """
 
 from __future__ import annotations
 
-import argparse
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,13 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from _common import figure, finish
+from faults.figures import Figure
 from ray.cluster_utils import Cluster
 
 from nas.config.run_config import RunConfig, make_config
 from nas.execute.executor import Done, Executor, Progressed
 from nas.execute.local import LocalExecutor
-from nas.execute.ray import RayExecutor
+from nas.execute.ray.executor import RayExecutor
 from nas.ledger import Job, TrialRecord
 from nas.ledger.view import decided
 from nas.run.events import Silent
@@ -37,47 +33,29 @@ from nas.run.lifecycle import search
 WORKERS = 3
 
 
-def main() -> None:
-    """Run both searches and compare."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="shorter children, one generation")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+def compared(short: bool, seed: int = 0) -> list[Figure]:
+    """Run both searches and compare. short: one generation of shorter children."""
     size: dict[str, Any] = {
-        "seed": arguments.seed, "generations": 1 if arguments.quick else 3, "children": 2, "final_share": 0.1,
-        "epochs": 40 if arguments.quick else 60, "threads": 1, "workers": WORKERS,
+        "seed": seed, "generations": 1 if short else 3, "children": 2, "final_share": 0.1,
+        "epochs": 40 if short else 60, "threads": 1, "workers": WORKERS,
     }  # fmt: skip
-    folder = Path(tempfile.mkdtemp(prefix="nas-death-"))
-    try:
-        begin = time.perf_counter()
-        whole = search(
-            make_config("digits", {**size, "workers": 1}), folder / "local", Silent(), "", LocalExecutor
-        ).view
-        undisturbed = time.perf_counter() - begin
-        killer = on_cluster(size, folder / "ray")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="nas-death-") as folder:
+        config = make_config("digits", {**size, "workers": 1})
+        whole = search(config, Path(folder) / "local", Silent(), "", LocalExecutor).view
+        killer = on_cluster(size, Path(folder) / "ray")
     known = {record.key: decided(record) for record in killer.view.trials}
     lost = sum(known.get(key) != value for key, value in killer.told.items())
-    print(
-        f"undisturbed, local: {len(whole.complete)} trials in {undisturbed:.0f} s, digest {whole.digest[:16]}"
-    )
+    print(f"undisturbed, local: {len(whole.complete)} trials, digest {whole.digest[:16]}")
     print(f"with a node killed: {len(killer.view.complete)} trials, digest {killer.view.digest[:16]}")
-    finish(
-        __file__,
-        [
-            figure("nodes killed", int(killer.at is not None), "", ">= 1"),
-            figure("jobs run again", killer.executor.again, "", ">= 1"),
-            figure("trials failed", sum(r.state == "failed" for r in killer.view.trials), "", "<= 0"),
-            figure("told results lost", lost, "trials", "<= 0"),
-            figure("from the kill to the job's second start", killer.restarted, "s", None),
-            figure(
-                "digest equals the undisturbed run's", int(killer.view.digest == whole.digest), "", ">= 1"
-            ),
-        ],
-    )
+    same = int(killer.view.digest == whole.digest)
+    return [
+        Figure("nodes killed", int(killer.at is not None), "", ">= 1"),
+        Figure("jobs run again", killer.executor.again, "", ">= 1"),
+        Figure("trials failed", sum(r.state == "failed" for r in killer.view.trials), "", "<= 0"),
+        Figure("told results lost", lost, "trials", "<= 0"),
+        Figure("from the kill to the job's second start", killer.restarted, "s"),
+        Figure("digest equals the undisturbed run's", same, "", ">= 1"),
+    ]
 
 
 @dataclass
@@ -142,7 +120,3 @@ def on_cluster(size: dict[str, Any], run: Path) -> Killer:
         return killer
     finally:
         cluster.shutdown()
-
-
-if __name__ == "__main__":
-    main()
