@@ -11,7 +11,11 @@ import json
 import posixpath
 import re
 from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
+from inspect import isclass, isfunction
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -102,28 +106,32 @@ def code(text: str) -> str:
 # -- from the code ---------------------------------------------------------------------------------------
 
 
-def exported(package: str) -> list[str]:
-    """`__all__` of a package, read without importing it."""
-    tree = ast.parse((ROOT / package / "__init__.py").read_text(encoding="utf-8"))
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and [t.id for t in node.targets if isinstance(t, ast.Name)] == ["__all__"]:
-            return list(ast.literal_eval(node.value))
-    return []
-
-
 def members(package: str) -> str:
     """The public names of a package, each with its docstring: functions and values first, then classes."""
-    tree = ast.parse((ROOT / package / "__init__.py").read_text(encoding="utf-8"))
-    names = sorted(exported(package), key=lambda name: (name[0].isupper() and not name.isupper(), name.lower()))
-    parts = [f"# {package}", ast.get_docstring(tree) or "", *(f"::: {package}.{name}" for name in names)]
-    if (ROOT / package / "testing.py").exists():
-        parts += [f"::: {package}.testing"]
+    module = import_module(package)
+    names: list[str] = sorted(
+        getattr(module, "__all__", ()), key=lambda name: (isclass(getattr(module, name)), name)
+    )
+    parts = [f"# {package}", module.__doc__ or "", *(f"::: {defined(module, name)}" for name in names)]
+    if find_spec(f"{package}.testing"):
+        parts += [f"## {package}.testing", f"::: {package}.testing.check_move"]
     return "\n\n".join(parts) + "\n"
+
+
+def defined(module: ModuleType, name: str) -> str:
+    """Where a public name is defined: a package may have a submodule of the same name."""
+    value = getattr(module, name)
+    return (
+        f"{value.__module__}.{name}" if isclass(value) or isfunction(value) else f"{module.__name__}.{name}"
+    )
 
 
 def errors() -> str:
     """Both trees of exceptions, and each exception."""
-    parts = ["# Errors", "Every message is one line: fact, place, remedy. Catch the root of a tree to catch all of it."]
+    parts = [
+        "# Errors",
+        "Every message is one line: fact, place, remedy. Catch the root of a tree to catch all of it.",
+    ]
     for module in ("morphs.errors", "nas.base.errors"):
         tree = ast.parse((ROOT / (module.replace(".", "/") + ".py")).read_text(encoding="utf-8"))
         drawn = re.findall(r"^ {4}.*$", ast.get_docstring(tree) or "", re.MULTILINE)
@@ -147,27 +155,19 @@ def commands() -> Iterator[tuple[str, Any]]:
 
 
 def command_line() -> str:
-    """Every command with its arguments and options, from what `nas COMMAND --help` prints."""
+    """What `nas --help` and `nas COMMAND --help` print, without colours and frames."""
+    from typer.testing import CliRunner
+
     from nas.cli.commands import app
 
-    parts = ["# Command line", str(app.info.help), str(app.info.epilog)]
-    parts.append("`nas COMMAND --help` prints the same on a terminal. Wrong input ends with exit code 2 and one line.")
-    for name, command in commands():
-        arguments = [p for p in command.params if p.param_type_name == "argument"]
-        usage = " ".join(["nas", name, *(str(p.metavar) for p in arguments), "[OPTIONS]"])
-        parts += [f"## nas {name}", f"```text\n{usage}\n```", str(command.help or "").strip()]
-        rows = [(f"`{p.metavar}`", p.help) for p in arguments]
-        rows += [(option(p), p.help) for p in command.params if p.param_type_name == "option"]
-        parts.append(table(("", ""), rows))
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def option(parameter: Any) -> str:
-    """An option as it is typed."""
-    names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
-    values = getattr(parameter.type, "choices", None)
-    shown = "|".join(str(getattr(v, "value", v)) for v in values) if values else parameter.metavar
-    return names if getattr(parameter, "is_flag", False) or not shown else f"{names} `{shown}`"
+    app.rich_markup_mode = None
+    runner = CliRunner(env={"COLUMNS": "110", "TERM": "dumb", "NO_COLOR": "1"})
+    parts = ["# Command line", "Wrong input ends with exit code 2 and one line on standard error."]
+    for name in ("", *(name for name, _ in commands())):
+        said = runner.invoke(app, [*name.split(), "--help"], prog_name="nas")
+        assert said.exit_code == 0, f"nas {name} --help: {said.output}"
+        parts += [f"## nas {name}".rstrip(), f"```text\n{said.output.strip()}\n```"]
+    return "\n\n".join(parts) + "\n"
 
 
 def table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
@@ -187,11 +187,20 @@ def recipe_keys() -> str:
 
     helps = {p.name: p.help for name, command in commands() if name == "search" for p in command.params}
     rows = [
-        (f"`{name}`", f"`{hint(field.annotation)}`", default(field), field.description or helps.get(name) or "")
+        (
+            f"`{name}`",
+            f"`{hint(field.annotation)}`",
+            default(field),
+            field.description or helps.get(name) or "",
+        )
         for name, field in RunConfig.model_fields.items()
         if name not in ("train", "recipe")
     ]
-    said = {name: text for names, text in DEFINITION.findall(TrainConfig.__doc__ or "") for name in names.split(", ")}
+    said = {
+        name: text
+        for names, text in DEFINITION.findall(TrainConfig.__doc__ or "")
+        for name in names.split(", ")
+    }
     tuned = [
         (f"`{f.name}`", f"`{hint(f.type)}`", f"`{f.default}`", " ".join(said.get(f.name, "").split()))
         for f in fields(TrainConfig)
@@ -212,13 +221,19 @@ DEFINITION = re.compile(r"^ +(\w+(?:, \w+)*): +(\S.*?)(?=^ +\w+(?:, \w+)*: |\Z)"
 
 def hint(annotation: Any) -> str:
     """A type as it is written."""
-    text = annotation.__name__ if isinstance(annotation, type) and "[" not in str(annotation) else str(annotation)
+    text = (
+        annotation.__name__
+        if isinstance(annotation, type) and "[" not in str(annotation)
+        else str(annotation)
+    )
     return text.replace("typing.", "")
 
 
 def default(field: Any) -> str:
     """The default of a field of the configuration."""
-    return "required" if field.is_required() else f"`{json.dumps(field.get_default(call_default_factory=True))}`"
+    return (
+        "required" if field.is_required() else f"`{json.dumps(field.get_default(call_default_factory=True))}`"
+    )
 
 
 if __name__ == "__main__":

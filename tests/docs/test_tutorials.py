@@ -31,5 +31,7 @@ def test_every_block_of_a_page_runs(page: Path, folder: Path) -> None:
 def test_every_extension_takes_at_most_thirty_lines() -> None:
     files = {block.title: block.text for block in blocks(DOCS / "tutorials" / "extend.md") if block.title}
     assert {"my_move.py", "my_space.py", "greedy.py", "my_data.py"} <= files.keys()
-    long = {name for name, text in files.items() if len([line for line in text.splitlines() if line]) > LONGEST}
+    long = {
+        name for name, text in files.items() if len([line for line in text.splitlines() if line]) > LONGEST
+    }
     assert not long
