@@ -90,9 +90,9 @@ def inject(generations: int, children: int, timeout: float, device: str = "cpu")
 
 
 def searched(
-    run: Path, generations: int, children: int, timeout: float, device: str, nursery: ForkServer
+    run: Path, generations: int, children: int, timeout: float, device: str, server: ForkServer
 ) -> LedgerView:
-    """A search with two workers forked from the nursery."""
+    """A search with two workers forked from the fork server."""
     config = check_config(
         {
             "space": "digits", "data": "digits", "seed": 3, "generations": generations, "children": children,
@@ -100,7 +100,7 @@ def searched(
             "train": {"lr": 0.05, "batch_size": 64},
         }
     )  # fmt: skip
-    return search(config, run, Silent(), "", partial(make_executor, fork_server=nursery)).view
+    return search(config, run, Silent(), "", partial(make_executor, fork_server=server)).view
 
 
 def kinds(device: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The README's policy of one's own, as a user would run it."""
+"""The tutorial's policy of one's own, as a user would run it."""
 
 import re
 import sys
@@ -23,13 +23,15 @@ from nas.policies.user_policy import OwnPolicy
 from nas.run.events import Silent
 from nas.run.lifecycle import resume, search
 
-README = Path(nas.__file__ or "").parents[1] / "README.md"
+TUTORIAL = Path(nas.__file__ or "").parents[1] / "docs" / "tutorials" / "extend.md"
 
 
 @pytest.fixture
 def greedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     (code,) = [
-        block for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.S) if "Greedy" in block
+        block
+        for block in re.findall(r"```python.*?\n(.*?)```", TUTORIAL.read_text(), re.S)
+        if "class Greedy" in block
     ]
     assert len([line for line in code.splitlines() if line]) <= 30
     (tmp_path / "greedy.py").write_text(code)
@@ -38,7 +40,7 @@ def greedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     sys.modules.pop("greedy", None)
 
 
-def test_the_readmes_policy_searches_and_is_run_again_only_where_a_command_names_it(
+def test_the_tutorials_policy_searches_and_is_run_again_only_where_a_command_names_it(
     greedy: str, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
