@@ -9,7 +9,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from morphs.errors import CodecError, WeightsError
-from morphs.graph.codec import MAX_BYTES, graph_from_json
+from morphs.graph.codec import MAX_BYTES
+from morphs.graph.read import graph_from_json
 from morphs.network import Network
 
 GRAPH_FILE, WEIGHTS_FILE = "graph.json", "weights.safetensors"

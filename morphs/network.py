@@ -9,19 +9,16 @@ from functools import cached_property
 from math import isfinite
 from operator import attrgetter
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from morphs.errors import WeightsError
 from morphs.graph.arch import ArchGraph
+from morphs.graph.node import Key
 from morphs.graph.ops import Param
+from morphs.torch_io.to_torch import to_torch, weights_from
 
-if TYPE_CHECKING:
-    from torch import nn
-
-Key = tuple[str, str]  # (owner node, parameter or buffer)
 Versions = dict[Key, int | None]
 _VERSION = attrgetter("_version")
 
@@ -104,17 +101,13 @@ class Network:
 
     def to_torch(self) -> nn.Module:
         """A plain nn.Module with its own copy of the weights; submodules bear the nodes' names."""
-        from morphs.torch_io.to_torch import to_torch
-
-        return to_torch(self)
+        return to_torch(self.graph, self.weights)
 
     def with_weights_from(self, module: nn.Module) -> Network:
         """A network of the same graph with copies of the parameters and buffers of a trained module.
 
         Raises WeightsError when the module doesn't have the graph's parameters.
         """
-        from morphs.torch_io.to_torch import weights_from
-
         return Network(self.graph, weights_from(self.graph, module))
 
     def nonfinite(self, versions: Versions | None = None) -> tuple[Key, ...]:
@@ -153,7 +146,7 @@ def checked(key: Key, tensor: Tensor, param: Param) -> Tensor:
         raise WeightsError(
             f'network: node "{key[0]}": {key[1]} has shape {tuple(tensor.shape)}; the graph says {param.shape}'
         )
-    if not tensor.dtype.is_floating_point and key[1] != "num_batches_tracked":
+    if not tensor.dtype.is_floating_point and not param.counts:
         raise WeightsError(f'network: node "{key[0]}": {key[1]} is of {tensor.dtype}; give floating numbers')
     return tensor if type(tensor) is Tensor and not tensor.requires_grad else tensor.detach()
 

@@ -1,29 +1,80 @@
 """The op vocabulary: one frozen dataclass for each kind of layer, carrying *all* its attributes.
 
-Each op knows its shape rule, its parameters and its width trait, and nothing of torch.
+Each op knows its shape rule, its parameters, its width trait and the facts that moves rely on, and nothing of torch.
+Moves ask for these facts and never for the class, so that a new op joins by declaring them.
 
 Shapes leave the batch axis out:  C channels, H height, W width, F features, K kernel, G groups.
 A feature map is (C, H, W), a vector (F,); axis 0 is the width in both.
 """
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
 from math import inf, prod
 from typing import ClassVar, Literal
 
 from morphs.errors import ShapeError
 from morphs.graph.shapes import Pair, Shape, adaptive, check_activation, check_pool, feature_map, windows
-from morphs.graph.traits import Axis, Param, Trait
+from morphs.graph.traits import Axis, Param, Role, Trait
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
 
 @dataclass(frozen=True)
 class Op:
-    """The interface of every op, with the answers of one that has no parameters and keeps its shape."""
+    """The interface of every op, with the answers of one that has no parameters, keeps its shape and promises nothing.
+
+    The facts are about what it computes:  range  whether all it writes lies between the least and the largest number
+    that it reads;  sign  whether it writes nothing negative where it reads nothing negative (as `range` implies).
+    """
 
     kind: ClassVar[str]
     arity: ClassVar[tuple[int, int | None]] = (1, 1)  # least and most inputs
     trait: ClassVar[Trait] = Trait.INVARIANT
+    role: ClassVar[Role] = Role.OTHER
+    keeps_range: ClassVar[bool] = False
+    keeps_sign: ClassVar[bool] = False
+    pads_with_zeros: ClassVar[bool] = False  # zeros besides what it reads may enter what it writes
+    commutes: ClassVar[bool] = False  # with any elementwise φ: it moves numbers and changes none
+    commutes_with_relu: ClassVar[bool] = False  # and with ReLU6
+
+    @property
+    def is_end(self) -> bool:
+        """Whether it is an end of the network: what it reads, or what it returns."""
+        return self.trait in (Trait.SOURCE, Trait.SINK)
+
+    @property
+    def layer(self) -> Layer | None:
+        """Itself, where it is a layer: an op with a weight [width, inputs / groups, *kernel] and perhaps a bias."""
+        return None
+
+    @property
+    def convolution(self) -> Conv2d | None:
+        """Itself, where it is a layer that slides a kernel over a map."""
+        return None
+
+    @property
+    def norm(self) -> BatchNorm | None:
+        """Itself, where it is a norm whose statistics can be fixed."""
+        return None
+
+    @property
+    def phi(self) -> str | None:
+        """The activation function that it is, without anything learned."""
+        return None
+
+    @property
+    def settled(self) -> Op | None:
+        """The op without parameters that it is where each learned a is 0; at 1 it is then the identity."""
+        return None
+
+    def depthwise(self, inputs: tuple[Shape, ...]) -> bool:
+        """Whether it is a layer each of whose output channels reads one input channel only."""
+        return False
+
+    def resized(self, inputs: tuple[Shape, ...], reads: int, writes: int) -> Op:
+        """The op where it reads and writes these widths instead of those for `inputs`."""
+        return self
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """Output shape for these input shapes; ShapeError when they don't fit."""
@@ -68,6 +119,7 @@ class Conv2d(Op):
 
     kind: ClassVar[str] = "conv2d"
     trait: ClassVar[Trait] = Trait.ABSORB
+    role: ClassVar[Role] = Role.LAYER
     channels: int
     kernel: Pair
     stride: Pair = (1, 1)
@@ -76,6 +128,33 @@ class Conv2d(Op):
     dilation: Pair = (1, 1)
     groups: int = 1
     bias: bool = True
+
+    @property
+    def width(self) -> int:
+        """Output channels."""
+        return self.channels
+
+    @property
+    def layer(self) -> Layer:
+        """Itself."""
+        return self
+
+    @property
+    def convolution(self) -> Conv2d:
+        """Itself."""
+        return self
+
+    def with_width(self, width: int) -> Conv2d:
+        """With other output channels."""
+        return replace(self, channels=width)
+
+    def depthwise(self, inputs: tuple[Shape, ...]) -> bool:
+        """Whether there are as many groups as input channels."""
+        return self.groups == inputs[0][0] and self.groups > 1
+
+    def resized(self, inputs: tuple[Shape, ...], reads: int, writes: int) -> Conv2d:
+        """With other output channels; a depthwise one has as many groups as it reads channels."""
+        return replace(self, channels=writes, groups=reads if self.depthwise(inputs) else self.groups)
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """(C, H, W) -> (channels, H', W')."""
@@ -100,6 +179,7 @@ class Conv2d(Op):
         weight = Param(
             (self.channels, inputs[0][0] // self.groups, *self.kernel),
             (Axis.OUT, Axis.IN, Axis.NONE, Axis.NONE),
+            start=None,
         )
         bias = {"bias": Param((self.channels,), (Axis.OUT,))} if self.bias else {}
         return {"weight": weight, **bias}
@@ -115,13 +195,34 @@ class Linear(Op):
 
     kind: ClassVar[str] = "linear"
     trait: ClassVar[Trait] = Trait.ABSORB
+    role: ClassVar[Role] = Role.LAYER
+    kernel: ClassVar[Pair] = (1, 1)  # as a convolution of a map of one pixel
+    groups: ClassVar[int] = 1
     features: int
     bias: bool = True
+
+    @property
+    def width(self) -> int:
+        """Output features."""
+        return self.features
+
+    @property
+    def layer(self) -> Layer:
+        """Itself."""
+        return self
+
+    def with_width(self, width: int) -> Linear:
+        """With other features."""
+        return replace(self, features=width)
+
+    def resized(self, inputs: tuple[Shape, ...], reads: int, writes: int) -> Linear:
+        """With other features."""
+        return self.with_width(writes)
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """(F,) -> (features,)."""
         if len(inputs[0]) != 1:
-            raise ShapeError(f"linear reads {inputs[0]}, which is no vector; put a flatten before it")
+            raise ShapeError(f"linear reads {inputs[0]}, which is not a vector; put a flatten before it")
         if self.features < 1:
             raise ShapeError(f"linear has {self.features} features; at least 1 is needed")
         return (self.features,)
@@ -129,7 +230,7 @@ class Linear(Op):
     def params(self, inputs: tuple[Shape, ...]) -> dict[str, Param]:
         """weight (features, F) and bias (features,)."""
         bias = {"bias": Param((self.features,), (Axis.OUT,))} if self.bias else {}
-        return {"weight": Param((self.features, inputs[0][0]), (Axis.OUT, Axis.IN)), **bias}
+        return {"weight": Param((self.features, inputs[0][0]), (Axis.OUT, Axis.IN), start=None), **bias}
 
     def macs(self, inputs: tuple[Shape, ...]) -> int:
         """features · F."""
@@ -141,10 +242,16 @@ class BatchNorm(Op):
     """Batch norm over vectors or feature maps, torch's attributes."""
 
     kind: ClassVar[str] = "batch_norm"
+    role: ClassVar[Role] = Role.NORM
     eps: float = 1e-5
     momentum: float | None = 0.1
     affine: bool = True
     track_running_stats: bool = True
+
+    @property
+    def norm(self) -> BatchNorm:
+        """Itself."""
+        return self
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """Kept."""
@@ -156,14 +263,13 @@ class BatchNorm(Op):
 
     def params(self, inputs: tuple[Shape, ...]) -> dict[str, Param]:
         """γ (weight), β (bias), running mean and variance, the count of batches."""
-        trained = Param((inputs[0][0],), (Axis.OUT,))
-        buffer = Param((inputs[0][0],), (Axis.OUT,), trainable=False)
-        params = {"weight": trained, "bias": trained} if self.affine else {}
+        one = Param((inputs[0][0],), (Axis.OUT,), start=1.0)
+        params = {"weight": one, "bias": replace(one, start=0.0)} if self.affine else {}
         if self.track_running_stats:
             params |= {
-                "running_mean": buffer,
-                "running_var": buffer,
-                "num_batches_tracked": Param((), (), trainable=False),
+                "running_mean": replace(one, start=0.0, trainable=False),
+                "running_var": replace(one, trainable=False),
+                "num_batches_tracked": Param((), (), trainable=False, counts=True),
             }
         return params
 
@@ -173,8 +279,14 @@ class Activation(Op):
     """φ, elementwise: a name of `ACTIVATIONS`, with the values of its arguments in their order."""
 
     kind: ClassVar[str] = "activation"
+    role: ClassVar[Role] = Role.ACTIVATION
     fn: str
     args: tuple[float, ...] = ()
+
+    @property
+    def phi(self) -> str:
+        """Its function."""
+        return self.fn
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """Kept."""
@@ -190,9 +302,15 @@ class PActivation(Op):
     """
 
     kind: ClassVar[str] = "p_activation"
+    role: ClassVar[Role] = Role.ACTIVATION
     fn: str
     args: tuple[float, ...] = ()
     per_channel: bool = False
+
+    @property
+    def settled(self) -> Activation:
+        """φ itself."""
+        return Activation(self.fn, self.args)
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """Kept."""
@@ -209,11 +327,12 @@ class Scale(Op):
     """Multiplication by a learned factor: one for the layer, or one for each channel."""
 
     kind: ClassVar[str] = "scale"
+    role: ClassVar[Role] = Role.FACTOR
     per_channel: bool = True
 
     def params(self, inputs: tuple[Shape, ...]) -> dict[str, Param]:
         """weight: () or (C,)."""
-        return {"weight": per_channel(inputs[0], self.per_channel)}
+        return {"weight": per_channel(inputs[0], self.per_channel, start=1.0)}
 
 
 @dataclass(frozen=True)
@@ -226,6 +345,8 @@ class Lerp(Op):
     kind: ClassVar[str] = "lerp"
     arity: ClassVar[tuple[int, int | None]] = (2, 2)
     trait: ClassVar[Trait] = Trait.TIE
+    role: ClassVar[Role] = Role.BLEND
+    keeps_range: ClassVar[bool] = True
     per_channel: bool = True
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
@@ -244,6 +365,9 @@ class MaxPool2d(Op):
     """Maximum over windows."""
 
     kind: ClassVar[str] = "max_pool2d"
+    role: ClassVar[Role] = Role.POOL
+    keeps_range: ClassVar[bool] = True
+    commutes_with_relu: ClassVar[bool] = True
     kernel: Pair
     stride: Pair
     padding: Pair = (0, 0)
@@ -262,6 +386,9 @@ class AvgPool2d(Op):
     """Mean over windows."""
 
     kind: ClassVar[str] = "avg_pool2d"
+    role: ClassVar[Role] = Role.POOL
+    keeps_range: ClassVar[bool] = True
+    pads_with_zeros: ClassVar[bool] = True
     kernel: Pair
     stride: Pair
     padding: Pair = (0, 0)
@@ -280,6 +407,7 @@ class AdaptiveAvgPool2d(Op):
     """Mean over as many windows as `size` says."""
 
     kind: ClassVar[str] = "adaptive_avg_pool2d"
+    keeps_range: ClassVar[bool] = True
     size: Pair = (1, 1)
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
@@ -292,6 +420,8 @@ class AdaptiveMaxPool2d(Op):
     """Maximum over as many windows as `size` says."""
 
     kind: ClassVar[str] = "adaptive_max_pool2d"
+    keeps_range: ClassVar[bool] = True
+    commutes_with_relu: ClassVar[bool] = True
     size: Pair = (1, 1)
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
@@ -305,6 +435,8 @@ class Flatten(Op):
 
     kind: ClassVar[str] = "flatten"
     trait: ClassVar[Trait] = Trait.FLATTEN
+    keeps_range: ClassVar[bool] = True
+    commutes: ClassVar[bool] = True
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """(C, H, W) -> (C·H·W,)."""
@@ -316,6 +448,9 @@ class Dropout(Op):
     """Dropout of single elements with probability p."""
 
     kind: ClassVar[str] = "dropout"
+    role: ClassVar[Role] = Role.DROPOUT
+    keeps_sign: ClassVar[bool] = True
+    commutes_with_relu: ClassVar[bool] = True
     p: float = 0.5
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
@@ -332,6 +467,8 @@ class Add(Op):
     kind: ClassVar[str] = "add"
     arity: ClassVar[tuple[int, int | None]] = (2, None)
     trait: ClassVar[Trait] = Trait.TIE
+    role: ClassVar[Role] = Role.SUM
+    keeps_sign: ClassVar[bool] = True
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """The common shape."""
@@ -347,6 +484,8 @@ class Multiply(Op):
     kind: ClassVar[str] = "multiply"
     arity: ClassVar[tuple[int, int | None]] = (2, None)
     trait: ClassVar[Trait] = Trait.TIE
+    role: ClassVar[Role] = Role.PRODUCT
+    keeps_sign: ClassVar[bool] = True
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """The broadcast shape."""
@@ -370,6 +509,9 @@ class Concat(Op):
     kind: ClassVar[str] = "concat"
     arity: ClassVar[tuple[int, int | None]] = (1, None)
     trait: ClassVar[Trait] = Trait.STACK
+    role: ClassVar[Role] = Role.CONCAT
+    keeps_range: ClassVar[bool] = True
+    commutes: ClassVar[bool] = True
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """Sum of the widths; the other axes must agree."""
@@ -386,11 +528,9 @@ OPS: tuple[type[Op], ...] = (
 )  # fmt: skip
 
 
-def per_channel(shape: Shape, per_channel: bool) -> Param:
+Layer = Conv2d | Linear
+
+
+def per_channel(shape: Shape, per_channel: bool, start: float = 0.0) -> Param:
     """A learned factor: (C,) or a scalar."""
-    return Param((shape[0],), (Axis.OUT,)) if per_channel else Param((), ())
-
-
-def is_depthwise(op: Op, inputs: tuple[Shape, ...]) -> bool:
-    """Whether each output channel reads one input channel only."""
-    return isinstance(op, Conv2d) and op.groups == inputs[0][0] and op.groups > 1
+    return Param((shape[0],), (Axis.OUT,), start=start) if per_channel else Param((), (), start=start)

@@ -7,16 +7,18 @@ from typing import ClassVar, Self
 import torch
 
 from morphs.graph.activations import ACTIVATIONS
-from morphs.graph.arch import ArchGraph, Node
-from morphs.graph.ops import Activation, Input, Output, PActivation
+from morphs.graph.arch import ArchGraph
+from morphs.graph.node import Node
+from morphs.graph.ops import Role
 from morphs.move import NEW, Context, Made, Move, Options
 from morphs.moves.editing import (
     absorbed,
     choices,
     feeds_output,
     insert_after,
+    inside,
     neutral_activation,
-    require,
+    read_by,
     writes_fixpoints,
 )
 from morphs.network import Network
@@ -39,7 +41,7 @@ class InsertActivation(Move):
     def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
         """After every convolution, linear layer, norm and sum. Options: activation."""
         for node in graph:
-            if node.op.kind in ("conv2d", "linear", "batch_norm", "add"):
+            if node.op.role in (Role.LAYER, Role.NORM, Role.SUM):
                 for activation in choices(options, "activation", ("relu",)):
                     yield cls(node.name, activation)
 
@@ -48,19 +50,16 @@ class InsertActivation(Move):
         child = self.reshape(graph)
         if feeds_output(graph, self.node):
             raise self.refuse(f'node "{self.node}" feeds the output', "choose a layer inside the network")
-        for reader, _ in graph.consumers(self.node):
-            if isinstance(graph[reader].op, (Activation, PActivation)):
-                raise self.refuse(
-                    f'node "{self.node}" has the non-linearity "{reader}" already', "choose another layer"
-                )
+        reader = read_by(graph, self.node, Role.ACTIVATION)
+        if reader is not None:
+            fact = f'node "{self.node}" has the non-linearity "{reader}" already'
+            raise self.refuse(fact, "choose another layer")
         return child
 
     def reshape(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph."""
-        node = require(graph, self.name, self.node)
+        node = inside(self, graph, self.node)
         act = neutral_activation(self.name, self.activation, self.per_channel)
-        if isinstance(node.op, (Input, Output)):
-            raise self.refuse(f'node "{self.node}" is an {node.op.kind}', "choose a layer inside the network")
         idempotent = ACTIVATIONS[act.fn].idempotent
         if idempotent and (
             writes_fixpoints(graph, node.name, act.fn) or absorbed(graph, node.name, act.fn)

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from morphs.graph.arch import ArchGraph, Node
-from morphs.graph.ops import Dropout, Output
+from morphs.graph.arch import ArchGraph
+from morphs.graph.node import Node
+from morphs.graph.ops import Dropout, Role, Trait
 from morphs.move import Context, Made, Move, Options, Preserves
 from morphs.moves.editing import choices, feeds_output, insert_after, require
 from morphs.network import Network
@@ -30,7 +31,7 @@ class InsertDropout(Move):
     def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
         """After every non-linearity. Options: p."""
         for node in graph:
-            if node.op.kind in ("activation", "p_activation"):
+            if node.op.role is Role.ACTIVATION:
                 for p in choices(options, "p", (0.2,)):
                     yield cls(node.name, p)
 
@@ -44,7 +45,7 @@ class InsertDropout(Move):
     def reshape(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph."""
         node = require(graph, self.name, self.node)
-        if isinstance(node.op, Output):
+        if node.op.trait is Trait.SINK:
             raise self.refuse(f'node "{self.node}" is the output', "choose the layer it reads")
         if not 0 < self.p < 1:
             raise self.refuse(
@@ -52,7 +53,7 @@ class InsertDropout(Move):
                 "choose 0 < p < 1",
             )
         beside = (node.op, *(graph[reader].op for reader, _ in graph.consumers(node.name)))
-        if any(isinstance(op, Dropout) for op in beside):
+        if any(op.role is Role.DROPOUT for op in beside):
             raise self.refuse(f'node "{self.node}" is beside a dropout already', "choose another node")
         return insert_after(graph, node.name, Node(graph.fresh("drop"), Dropout(self.p), (node.name,)))
 

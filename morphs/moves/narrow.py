@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from morphs.graph.arch import ArchGraph
-from morphs.graph.ops import Axis, BatchNorm, Conv2d, Linear, is_depthwise
+from morphs.graph.ops import Axis, Role
 from morphs.graph.widths import channel_groups, resized
 from morphs.move import Context, Made, Move, Options, Origin, Preserves
 from morphs.moves.columns import ColumnMaps, following, free_group, in_blocks, spans
@@ -94,13 +94,13 @@ def _norms(network: Network, number: int) -> Tensor:
     incoming, outgoing, gamma = (torch.zeros(part, dtype=torch.float64) for _ in range(3))
     for (owner, name), param in graph.params.items():
         op = graph[owner].op
-        if name != "weight" or not isinstance(op, (Conv2d, Linear, BatchNorm)):
+        if name != "weight" or op.role not in (Role.LAYER, Role.NORM):
             continue
         squares = network.weights[owner, name].double().square()
         for place, axis in enumerate(param.axes):
-            if axis is Axis.NONE or (axis is Axis.IN and is_depthwise(op, graph.input_shapes(owner))):
+            if axis is Axis.NONE or (axis is Axis.IN and op.depthwise(graph.input_shapes(owner))):
                 continue
-            total = gamma if isinstance(op, BatchNorm) else incoming if axis is Axis.OUT else outgoing
+            total = gamma if op.role is Role.NORM else incoming if axis is Axis.OUT else outgoing
             column = squares.transpose(0, place).reshape(squares.shape[place], -1).sum(1)
             for group, width, times in spans(graph, widths, owner, axis):
                 if group == number:

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from morphs.graph.arch import ArchGraph, Node
-from morphs.graph.ops import Input, Output
+from morphs.graph.arch import ArchGraph
+from morphs.graph.node import Node
+from morphs.graph.ops import Role, Trait
 from morphs.move import Context, Made, Move, Options, Preserves
 from morphs.moves.editing import choices, require
 from morphs.network import Network
@@ -45,7 +46,7 @@ class RemoveLayer(Move):
     def reshape(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph."""
         node, instead = require(graph, self.name, self.node), require(graph, self.name, self.instead)
-        if isinstance(node.op, (Input, Output)) or instead.name not in graph.ancestors(node.name):
+        if node.op.is_end or instead.name not in graph.ancestors(node.name):
             raise self.refuse(
                 f'node "{node.name}" is no layer that is computed from "{instead.name}"',
                 "choose a layer, and a node before it",
@@ -76,7 +77,7 @@ class RemoveLayer(Move):
                 live.add(name)
                 stack.extend(after[name].inputs)
         for node in graph:
-            if node.name not in live and isinstance(node.op, Input):
+            if node.name not in live and node.op.trait is Trait.SOURCE:
                 raise self.refuse(f'the input "{node.name}" would no longer be read', "choose another layer")
             if node.name in live and node.owner not in live:
                 raise self.refuse(
@@ -93,6 +94,6 @@ class RemoveLayer(Move):
 def _with_norm(graph: ArchGraph, node: Node) -> str:
     """The batch norm that alone reads `node`, which is of no use without it; else `node` itself."""
     readers = graph.consumers(node.name)
-    if len(readers) == 1 and graph[readers[0][0]].op.kind == "batch_norm":
+    if len(readers) == 1 and graph[readers[0][0]].op.role is Role.NORM:
         return readers[0][0]
     return node.name

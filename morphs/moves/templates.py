@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from morphs.graph.ops import Conv2d, Linear, Pair
+from morphs.graph.ops import Layer, Pair
 from morphs.solve.sequence import Stage, composite
 
 TEMPLATES: Mapping[str, str] = MappingProxyType(
@@ -78,17 +78,18 @@ def _read_layer(found: re.Match[str], kernel: Pair, outs: int, multiple: int) ->
     return taps, channels
 
 
-def path_layers(op: Conv2d | Linear, path: tuple[Stage, ...]) -> list[Conv2d | Linear]:
-    """The ops of a path in place of `op`, which compute it exactly at borders too, given the right filters.
+def path_layers(layer: Layer, path: tuple[Stage, ...]) -> list[Layer]:
+    """The ops of a path in place of `layer`, which compute it exactly at borders too, given the right filters.
 
     All the padding that the path's composite kernel needs, p + d(ΣK − (L − 1) − K)/2, goes to the first layer; the
     stride to the last layer that is larger than 1×1. Raises ValueError where there are no such layers.
     """
     kernels = [kernel for kernel, _ in path]
-    if isinstance(op, Linear):
+    op = layer.convolution
+    if op is None:
         if any(kernel != (1, 1) for kernel in kernels):
             raise ValueError(f"a linear layer has no kernel {max(kernels)}")
-        return [replace(op, features=channels) for _, channels in path]
+        return [layer.with_width(channels) for _, channels in path]
     whole = composite(kernels)
     height, width = (
         p + d * (new - old) // 2
@@ -99,19 +100,9 @@ def path_layers(op: Conv2d | Linear, path: tuple[Stage, ...]) -> list[Conv2d | L
             f"kernel {op.kernel} with padding {op.padding} leaves borders that a path of kernel {whole} keeps"
         )
     ends = [max((j for j, kernel in enumerate(kernels) if kernel[axis] > 1), default=0) for axis in (0, 1)]
-    layers: list[Conv2d | Linear] = []
+    layers: list[Layer] = []
     for place, (kernel, channels) in enumerate(path):
         high, wide = (stride if end == place else 1 for stride, end in zip(op.stride, ends, strict=True))
-        layer = replace(op, channels=channels, kernel=kernel, stride=(high, wide), padding=(height, width))
-        layers.append(layer if place == 0 else replace(layer, padding=(0, 0), padding_mode="zeros"))
+        one = replace(op, channels=channels, kernel=kernel, stride=(high, wide), padding=(height, width))
+        layers.append(one if place == 0 else replace(one, padding=(0, 0), padding_mode="zeros"))
     return layers
-
-
-def kernel_of(op: Conv2d | Linear) -> Pair:
-    """Its kernel; 1×1 of a linear layer."""
-    return op.kernel if isinstance(op, Conv2d) else (1, 1)
-
-
-def groups_of(op: Conv2d | Linear) -> int:
-    """Its groups; 1 of a linear layer."""
-    return op.groups if isinstance(op, Conv2d) else 1

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from morphs.errors import NeedsData
-from morphs.graph.arch import ArchGraph, Node
-from morphs.graph.ops import Axis
+from morphs.graph.arch import ArchGraph
+from morphs.graph.ops import Axis, Param
 from morphs.graph.widths import Widths, channel_groups, resized
 from morphs.init import fresh
 from morphs.move import Context, Index, Made, Move, Options, Origin
@@ -91,7 +91,7 @@ class Widen(Move):
                 _split(before, widths, owner, axes, number, shares, tensor)
                 maps = [origin(owner, axis) for axis in axes]
             elif Axis.OUT in axes:
-                _renew(graph[owner], name, tensor, maps[axes.index(Axis.OUT)], context.generator)
+                _renew(graph.params[owner, name], tensor, maps[axes.index(Axis.OUT)], context.generator)
             made[owner, name] = (tensor, Origin((owner, name), tuple(maps)))
         if self.how == "gradient":
             self._steepen(
@@ -132,13 +132,13 @@ class Widen(Move):
         return in_blocks(source, part, blocks), shares, in_blocks(kept, part, blocks)
 
 
-def _renew(node: Node, name: str, tensor: Tensor, index: Index | None, generator: torch.Generator) -> None:
+def _renew(param: Param, tensor: Tensor, index: Index | None, generator: torch.Generator) -> None:
     """Write fresh values where a new unit's own parameters are: the rows of `tensor` that have no source."""
     rows = np.flatnonzero(index < 0) if index is not None else ()
     if len(rows):
         shape = (len(rows), *tensor.shape[1:])
         exact = torch.promote_types(tensor.dtype, torch.float32)  # 16 bits are too few to draw in
-        tensor[torch.from_numpy(rows)] = fresh(node, name, shape, generator, exact).to(tensor)
+        tensor[torch.from_numpy(rows)] = fresh(param, shape, generator, exact).to(tensor)
 
 
 def split_shares(source: Index, generator: torch.Generator) -> Share:

@@ -10,7 +10,8 @@ from torch.fx.node import map_aggregate
 
 from morphs.errors import GraphError, UnsupportedModule
 from morphs.graph import ops
-from morphs.graph.arch import ArchGraph, Node, natural_key
+from morphs.graph.arch import ArchGraph
+from morphs.graph.node import Node, natural_key
 from morphs.graph.ops import Op, Shape
 from morphs.network import Key, Network
 from morphs.torch_io.read_calls import ARITHMETIC, CALLS

@@ -8,7 +8,8 @@ from strategies import graphs
 
 import morphs
 from morphs.errors import GraphError, ShapeError
-from morphs.graph.arch import ArchGraph, Node, natural_key
+from morphs.graph.arch import ArchGraph
+from morphs.graph.node import Node, natural_key
 from morphs.graph.ops import Activation, Add, BatchNorm, Conv2d, Flatten, Input, Linear, Output
 
 X, OUT = Node("x", Input((2, 4, 4))), Node("out", Output(), ("r",))
