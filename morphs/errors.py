@@ -14,6 +14,7 @@
     │   ├── LimitExceeded      the child would break a limit
     │   ├── NeedsData          the move looks at data and was given none, or a source that ran dry
     │   └── DriftExceeded      the child computes something else than the move declares
+    ├── ContractBroken         a move does not keep the contract of moves
     └── UnsupportedModule      a torch module that the op vocabulary can't express
 
 Every message is one line: fact, place, remedy.
@@ -74,6 +75,10 @@ class NeedsData(MoveError):
 
 class DriftExceeded(MoveError):
     """The child computes something else than the move declares."""
+
+
+class ContractBroken(MorphError):
+    """A move does not keep the contract of moves; see `morphs.testing`."""
 
 
 class UnsupportedModule(MorphError):

@@ -17,7 +17,7 @@ from morphs.errors import IllegalMove, NeedsData, ShapeError, UnsupportedModule
 from morphs.graph.arch import ArchGraph
 from morphs.graph.codec import canonical_json
 from morphs.limits import Limits, require_limits
-from morphs.menus import check_menu
+from morphs.menus import Choices, check_menu
 from morphs.network import Key, Network
 from morphs.textform import format_call
 
@@ -148,6 +148,7 @@ class Move(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str]  # one line for listings
+    choices: ClassVar[Choices] = {}  # what the options of `sites` may hold; see `morphs.menus`
 
     @property
     def preserves(self) -> Preserves:

@@ -5,12 +5,30 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from functools import cache
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    NewType,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-WORDS = {float: "a finite number", int: "a whole number", bool: "true or false", str: "a word"}
+Positive = NewType("Positive", float)
+WORDS = {
+    Positive: "a positive number",
+    float: "a finite number",
+    int: "a whole number",
+    bool: "true or false",
+    str: "a word",
+}
 T = TypeVar("T", bound="DataclassInstance")
 
 
@@ -70,6 +88,9 @@ def conform(value: Any, hint: Any) -> Any:
     elif hint is float and type(value) in (int, float):
         if abs(value) <= sys.float_info.max:  # neither infinite, NaN nor too large
             return float(value)
+    elif hint is Positive:
+        if (number := conform(value, float)) > 0:
+            return number
     elif hint is NoneType and value is None:
         return None
     elif type(value) is hint:

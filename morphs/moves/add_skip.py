@@ -11,9 +11,10 @@ from morphs.graph.arch import ArchGraph
 from morphs.graph.node import Node
 from morphs.graph.ops import Add, Concat, Conv2d, Lerp, Linear, Op, Role, Scale, Shape, Trait
 from morphs.init import fresh
+from morphs.menus import Choices
 from morphs.move import NEW, Context, Made, Move, Options, Origin
 from morphs.moves.appended import appended
-from morphs.moves.editing import choices, require, writes_fixpoints
+from morphs.moves.editing import chosen, require, writes_fixpoints
 from morphs.network import Key, Network
 
 SOURCES = (Role.ACTIVATION, Role.SUM, Role.POOL, Role.CONCAT)
@@ -36,6 +37,7 @@ class AddSkip(Move):
 
     name: ClassVar[str] = "add_skip"
     summary: ClassVar[str] = "a shortcut past one or more layers that starts without effect"
+    choices: ClassVar[Choices] = {"reach": int, "how": ..., "project": ...}
 
     source: str
     target: str
@@ -45,11 +47,11 @@ class AddSkip(Move):
     @classmethod
     def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
         """Options: reach (most weight layers to skip), how, project."""
-        reach = choices(options, "reach", (4,))[0]
+        reach = chosen(options, "reach", (4,))[0]
         ways = [
             (how, bool(project))
-            for how in choices(options, "how", ("add",))
-            for project in choices(options, "project", (False,))
+            for how in chosen(options, "how", ("add",))
+            for project in chosen(options, "project", (False,))
         ]
         layers = frozenset(node.name for node in graph if node.op.layer is not None)
         sources = [node.name for node in graph if node.op.role in SOURCES]

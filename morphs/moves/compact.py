@@ -12,13 +12,15 @@ from morphs.graph.activations import ACTIVATIONS
 from morphs.graph.arch import ArchGraph
 from morphs.graph.node import Node
 from morphs.graph.ops import Activation, Conv2d, Layer, Linear, Pair, Role, Trait
+from morphs.menus import Choices
 from morphs.move import NEW, Context, Made, Move, Options, Preserves
 from morphs.moves.compact_fit import fit
 from morphs.moves.compact_rows import deviation, read_rows
 from morphs.moves.deepen import Deepen
-from morphs.moves.editing import choices, layer_at, layers, pair
+from morphs.moves.editing import chosen, layer_at, layers, pair
 from morphs.network import Network
 from morphs.solve.compact import Aim, AllDropped, ErrorTooSmall
+from morphs.typed import Positive
 
 How = Literal["alg1", "alg2", "alg3", "random", "norm", "contribution"]
 
@@ -68,6 +70,10 @@ class Compact(Move):
 
     name: ClassVar[str] = "compact"
     summary: ClassVar[str] = "insert a layer fitted to data, with the neurons that a sparse regression keeps"
+    choices: ClassVar[Choices] = {
+        "how": ..., "activation": ..., "kernels": Pair, "keep": float, "ratio": Positive, "min_channels": int,
+        "rows": ...,
+    }  # fmt: skip
 
     node: str
     channels: int
@@ -97,19 +103,19 @@ class Compact(Move):
     @classmethod
     def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
         """Options: how, activation, kernels, keep, ratio (of channels to the wider side of L₂), min_channels, rows."""
-        least = choices(options, "min_channels", (4,))[0]
-        rows = choices(options, "rows", (4096,))[0]
+        least = chosen(options, "min_channels", (4,))[0]
+        rows = chosen(options, "rows", (4096,))[0]
         for name, op in layers(graph):
             entry, shape = _entry(graph, name)
             width = max(op.width, shape[0])
-            kernels = [pair(k) for k in choices(options, "kernels", ((3, 3),))]
+            kernels = [pair(k) for k in chosen(options, "kernels", ((3, 3),))]
             if not op.convolution:
                 kernels = [None, *(kernels if entry != graph[name].inputs[0] else ())]
             for kernel in kernels:
-                for how in choices(options, "how", ("alg3",)):
-                    for activation in choices(options, "activation", ("relu",)):
-                        for ratio in choices(options, "ratio", (2,)):
-                            for keep in choices(options, "keep", (0.5,)):
+                for how in chosen(options, "how", ("alg3",)):
+                    for activation in chosen(options, "activation", ("relu",)):
+                        for ratio in chosen(options, "ratio", (2,)):
+                            for keep in chosen(options, "keep", (0.5,)):
                                 channels = max(least, int(ratio * width))
                                 yield cls(
                                     name, channels, how, float(keep), kernel=kernel, activation=activation,

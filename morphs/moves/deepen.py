@@ -12,10 +12,11 @@ from morphs.graph.activations import ACTIVATIONS, PRELU
 from morphs.graph.arch import ArchGraph
 from morphs.graph.node import Node
 from morphs.graph.ops import Activation, Conv2d, Layer, Linear, Op, Pair, Role, Trait
+from morphs.menus import Choices
 from morphs.move import NEW, Context, Made, Move, Options, Preserves
 from morphs.moves.editing import (
     absorbed,
-    choices,
+    chosen,
     feeds_output,
     insert_after,
     layer_at,
@@ -28,6 +29,7 @@ from morphs.moves.editing import (
 from morphs.moves.insert_norm import InsertNorm, calibrated
 from morphs.network import Network
 from morphs.solve.factor import factor, least_sure_channels
+from morphs.typed import Positive
 
 DENSE: tuple[Any, ...] = (None,)
 
@@ -60,6 +62,10 @@ class Deepen(Move):
 
     name: ClassVar[str] = "deepen"
     summary: ClassVar[str] = "insert a layer: identity, or an exact factoring of one layer into two"
+    choices: ClassVar[Choices] = {
+        "how": ..., "activation": ..., "norm": ..., "kernels": Pair, "groups": int | Literal["depthwise"] | None,
+        "factors": tuple[Pair, Pair], "ratio": Positive, "min_channels": int,
+    }  # fmt: skip
 
     node: str
     how: Literal["identity", "netmorph"] = "identity"
@@ -81,10 +87,10 @@ class Deepen(Move):
         """Options: how, activation, norm, kernels and groups (identity; "depthwise" for as many as channels),
         factors (pairs of kernels), ratio (of widths), min_channels.
         """
-        for how in choices(options, "how", ("identity", "netmorph")):
+        for how in chosen(options, "how", ("identity", "netmorph")):
             list_sites = cls._identity_candidates if how == "identity" else cls._factor_candidates
             for activation, norm in product(
-                choices(options, "activation", ("relu",)), choices(options, "norm", (False,))
+                chosen(options, "activation", ("relu",)), chosen(options, "norm", (False,))
             ):
                 for move in list_sites(graph, options):
                     yield replace(move, activation=activation, norm=norm)
@@ -94,8 +100,8 @@ class Deepen(Move):
         for node in graph:
             if node.op.role is Role.ACTIVATION:
                 width, *spatial = graph.shape(node.name)
-                kernels = choices(options, "kernels", ((3, 3),)) if spatial else ((1, 1),)
-                parts = choices(options, "groups", DENSE) if spatial else DENSE
+                kernels = chosen(options, "kernels", ((3, 3),)) if spatial else ((1, 1),)
+                parts = chosen(options, "groups", DENSE) if spatial else DENSE
                 for kernel, groups in product(kernels, parts):
                     yield cls(
                         node.name, kernel=pair(kernel), groups=width if groups == "depthwise" else groups
@@ -106,12 +112,12 @@ class Deepen(Move):
         for name, op in layers(graph):
             outs, ins = graph.shape(name)[0], graph.input_shapes(name)[0][0]
             pairs = (
-                choices(options, "factors", (((3, 3), (1, 1)), ((1, 1), (3, 3)), ((3, 3), (3, 3))))
+                chosen(options, "factors", (((3, 3), (1, 1)), ((1, 1), (3, 3)), ((3, 3), (3, 3))))
                 if op.convolution
                 else (((1, 1), (1, 1)),)
             )
-            least = choices(options, "min_channels", (4,))[0]
-            for ratio in choices(options, "ratio", (1, 2)):
+            least = chosen(options, "min_channels", (4,))[0]
+            for ratio in chosen(options, "ratio", (1, 2)):
                 for first, then in ((pair(one), pair(two)) for one, two in pairs):
                     covers = all(a >= k for a, k in zip(first, op.kernel, strict=True))
                     channels = max(least, int(ratio * (outs if covers else ins)))

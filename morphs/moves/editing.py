@@ -66,7 +66,7 @@ def neutral_activation(move: str, fn: str, per_channel: bool) -> PActivation:
     return PActivation("relu" if fn == PRELU else fn, per_channel=per_channel)
 
 
-def choices(options: Options, key: str, default: tuple[Any, ...]) -> tuple[Any, ...]:
+def chosen(options: Options, key: str, default: tuple[Any, ...]) -> tuple[Any, ...]:
     """The menu's values for `key`, or the default ones."""
     return tuple(options.get(key, default))
 

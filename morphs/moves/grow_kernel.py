@@ -11,8 +11,9 @@ from torch import Tensor
 from morphs.errors import ShapeError
 from morphs.graph.arch import ArchGraph
 from morphs.graph.ops import Pair
+from morphs.menus import Choices
 from morphs.move import Context, Made, Move, Options, Origin
-from morphs.moves.editing import choices, convolution_at, convolutions, with_op
+from morphs.moves.editing import chosen, convolution_at, convolutions, with_op
 from morphs.network import Network
 
 PORTION = 2**18  # bytes set to zero at a time, still in the cache when the filters are written there
@@ -27,6 +28,7 @@ class GrowKernel(Move):
 
     name: ClassVar[str] = "grow_kernel"
     summary: ClassVar[str] = "a larger convolution kernel, new taps zero"
+    choices: ClassVar[Choices] = {"by": Pair, "max_kernel": int}
 
     node: str
     to: Pair
@@ -34,9 +36,9 @@ class GrowKernel(Move):
     @classmethod
     def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
         """Options: by (pairs to add to height and width), max_kernel."""
-        most = choices(options, "max_kernel", (7,))[0]
+        most = chosen(options, "max_kernel", (7,))[0]
         for name, op in convolutions(graph):
-            for grow in choices(options, "by", ((2, 2),)):
+            for grow in chosen(options, "by", ((2, 2),)):
                 to = (op.kernel[0] + grow[0], op.kernel[1] + grow[1])
                 if max(to) <= most:
                     yield cls(name, to)

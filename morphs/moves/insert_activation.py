@@ -10,10 +10,11 @@ from morphs.graph.activations import ACTIVATIONS
 from morphs.graph.arch import ArchGraph
 from morphs.graph.node import Node
 from morphs.graph.ops import Role
+from morphs.menus import Choices
 from morphs.move import NEW, Context, Made, Move, Options
 from morphs.moves.editing import (
     absorbed,
-    choices,
+    chosen,
     feeds_output,
     insert_after,
     inside,
@@ -32,6 +33,7 @@ class InsertActivation(Move):
 
     name: ClassVar[str] = "insert_activation"
     summary: ClassVar[str] = "a P-activation that starts as the identity"
+    choices: ClassVar[Choices] = {"activation": ...}
 
     node: str
     activation: str = "relu"
@@ -42,7 +44,7 @@ class InsertActivation(Move):
         """After every convolution, linear layer, norm and sum. Options: activation."""
         for node in graph:
             if node.op.role in (Role.LAYER, Role.NORM, Role.SUM):
-                for activation in choices(options, "activation", ("relu",)):
+                for activation in chosen(options, "activation", ("relu",)):
                     yield cls(node.name, activation)
 
     def offer(self, graph: ArchGraph) -> ArchGraph:

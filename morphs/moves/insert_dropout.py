@@ -7,8 +7,9 @@ from typing import ClassVar, Self
 from morphs.graph.arch import ArchGraph
 from morphs.graph.node import Node
 from morphs.graph.ops import Dropout, Role, Trait
+from morphs.menus import Choices
 from morphs.move import Context, Made, Move, Options, Preserves
-from morphs.moves.editing import choices, feeds_output, insert_after, require
+from morphs.moves.editing import chosen, feeds_output, insert_after, require
 from morphs.network import Network
 
 
@@ -18,6 +19,7 @@ class InsertDropout(Move):
 
     name: ClassVar[str] = "insert_dropout"
     summary: ClassVar[str] = "dropout, which does nothing in eval mode"
+    choices: ClassVar[Choices] = {"p": ...}
 
     node: str
     p: float = 0.5
@@ -32,7 +34,7 @@ class InsertDropout(Move):
         """After every non-linearity. Options: p."""
         for node in graph:
             if node.op.role is Role.ACTIVATION:
-                for p in choices(options, "p", (0.2,)):
+                for p in chosen(options, "p", (0.2,)):
                     yield cls(node.name, p)
 
     def offer(self, graph: ArchGraph) -> ArchGraph:

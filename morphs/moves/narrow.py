@@ -10,10 +10,12 @@ from torch import Tensor
 from morphs.graph.arch import ArchGraph
 from morphs.graph.ops import Axis, Role
 from morphs.graph.widths import channel_groups, resized
+from morphs.menus import Choices
 from morphs.move import Context, Made, Move, Options, Origin, Preserves
 from morphs.moves.columns import ColumnMaps, following, free_group, in_blocks, spans
-from morphs.moves.editing import choices
+from morphs.moves.editing import chosen
 from morphs.network import Network
+from morphs.typed import Positive
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Narrow(Move):
 
     name: ClassVar[str] = "narrow"
     summary: ClassVar[str] = "fewer channels, those of least norm dropped"
+    choices: ClassVar[Choices] = {"how": ..., "factor": Positive}
 
     node: str
     to: int
@@ -45,8 +48,8 @@ class Narrow(Move):
         free = widths.free()
         for number, group in enumerate(widths.groups):
             node = free.get(number, group.producers[0])
-            for factor in choices(options, "factor", (0.5, 0.75)):
-                for how in choices(options, "how", ("norm",)):
+            for factor in chosen(options, "factor", (0.5, 0.75)):
+                for how in chosen(options, "how", ("norm",)):
                     yield cls(node, int(group.width * factor) // group.blocks * group.blocks, how)
 
     def reshape(self, graph: ArchGraph) -> ArchGraph:

@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Literal, Self, cast
 
 from morphs.graph.arch import ArchGraph
 from morphs.graph.node import Node
-from morphs.graph.ops import Role, Trait
+from morphs.graph.ops import OPS, Role, Trait
+from morphs.menus import Choices
 from morphs.move import Context, Made, Move, Options, Preserves
-from morphs.moves.editing import choices, require
+from morphs.moves.editing import chosen, require
 from morphs.network import Network
+
+KIND = cast(Any, Literal)[tuple(op.kind for op in OPS)]
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class RemoveLayer(Move):
 
     name: ClassVar[str] = "remove_layer"
     summary: ClassVar[str] = "a layer, or a residual block's branch, goes"
+    choices: ClassVar[Choices] = {"kinds": KIND}
 
     node: str
     instead: str
@@ -36,7 +40,7 @@ class RemoveLayer(Move):
         """Every sum with each of its terms, and every convolution and linear layer with its batch norm, if one
         follows. Options: kinds (of the op to remove).
         """
-        kinds = choices(options, "kinds", ("add", "conv2d", "linear"))
+        kinds = chosen(options, "kinds", ("add", "conv2d", "linear"))
         for node in graph:
             if node.op.kind in kinds:
                 end = _with_norm(graph, node)

@@ -12,9 +12,11 @@ from morphs.graph.arch import ArchGraph
 from morphs.graph.node import Node
 from morphs.graph.ops import Activation, AdaptiveAvgPool2d, Conv2d, Multiply, Role, Scale
 from morphs.init import he_normal
+from morphs.menus import Choices
 from morphs.move import NEW, Context, Made, Move, Options, Origin
-from morphs.moves.editing import choices, inside, read_by, writes_fixpoints
+from morphs.moves.editing import chosen, inside, read_by, writes_fixpoints
 from morphs.network import Network
+from morphs.typed import Positive
 
 SITES = (Role.NORM, Role.ACTIVATION, Role.SUM, Role.CONCAT)
 
@@ -34,6 +36,7 @@ class SqueezeExcite(Move):
 
     name: ClassVar[str] = "squeeze_excite"
     summary: ClassVar[str] = "a gate for each channel, computed from the means of all, that starts at one"
+    choices: ClassVar[Choices] = {"ratio": Positive, "min_channels": int, "activation": ...}
 
     node: str
     channels: int
@@ -44,11 +47,11 @@ class SqueezeExcite(Move):
         """After every norm, non-linearity, sum and concatenation of feature maps. Options: ratio (of the width to
         `channels`), min_channels, activation.
         """
-        least = choices(options, "min_channels", (4,))[0]
+        least = chosen(options, "min_channels", (4,))[0]
         for node in graph:
             if node.op.role in SITES and len(graph.shape(node.name)) == 3:
-                for ratio in choices(options, "ratio", (4,)):
-                    for activation in choices(options, "activation", ("silu",)):
+                for ratio in chosen(options, "ratio", (4,)):
+                    for activation in chosen(options, "activation", ("silu",)):
                         yield cls(node.name, max(least, int(graph.shape(node.name)[0] // ratio)), activation)
 
     def offer(self, graph: ArchGraph) -> ArchGraph:

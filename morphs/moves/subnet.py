@@ -12,8 +12,9 @@ from morphs.errors import NoFactoring, ShapeError
 from morphs.graph.arch import ArchGraph
 from morphs.graph.node import Node
 from morphs.graph.ops import Add, Layer
+from morphs.menus import Choices
 from morphs.move import NEW, Context, Made, Move, Options
-from morphs.moves.editing import choices, layer_at, layers, neutral_activation
+from morphs.moves.editing import chosen, layer_at, layers, neutral_activation
 from morphs.moves.templates import TEMPLATES, Paths, path_layers, read_template
 from morphs.network import Network
 from morphs.solve.sequence import surely_holds
@@ -38,6 +39,7 @@ class Subnet(Move):
 
     name: ClassVar[str] = "subnet"
     summary: ClassVar[str] = "one layer becomes a sum of sequences of layers, by a template or one's own text"
+    choices: ClassVar[Choices] = {"template": ..., "activation": ...}
 
     node: str
     template: str = "bottleneck"
@@ -48,8 +50,8 @@ class Subnet(Move):
     def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
         """Every convolution and linear layer. Options: template (names or texts), activation."""
         for name, _ in layers(graph):
-            for template in choices(options, "template", tuple(TEMPLATES)):
-                for activation in choices(options, "activation", ("relu",)):
+            for template in chosen(options, "template", tuple(TEMPLATES)):
+                for activation in chosen(options, "activation", ("relu",)):
                     yield cls(name, template, activation)
 
     def offer(self, graph: ArchGraph) -> ArchGraph:

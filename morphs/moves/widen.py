@@ -13,11 +13,13 @@ from morphs.graph.arch import ArchGraph
 from morphs.graph.ops import Axis, Param
 from morphs.graph.widths import Widths, channel_groups, resized
 from morphs.init import fresh
+from morphs.menus import Choices
 from morphs.move import Context, Index, Made, Move, Options, Origin
 from morphs.moves.columns import NEW_UNIT, ColumnMaps, depthwise, following, free_group, in_blocks, spans
-from morphs.moves.editing import choices
+from morphs.moves.editing import chosen
 from morphs.moves.steepest import steepest_rows
 from morphs.network import Network
+from morphs.typed import Positive
 
 Share = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -39,6 +41,7 @@ class Widen(Move):
 
     name: ClassVar[str] = "widen"
     summary: ClassVar[str] = "more channels, in every layer that must have the same number"
+    choices: ClassVar[Choices] = {"how": ..., "factor": Positive}
 
     node: str
     to: int
@@ -53,9 +56,9 @@ class Widen(Move):
         free = widths.free()
         for number, group in enumerate(widths.groups):
             node = free.get(number, group.producers[0])
-            for factor in choices(options, "factor", (1.5, 2)):
+            for factor in chosen(options, "factor", (1.5, 2)):
                 to = max(round(group.width * factor / group.blocks), group.width // group.blocks + 1)
-                for how in choices(options, "how", ("replicate", "zero")):
+                for how in chosen(options, "how", ("replicate", "zero")):
                     yield cls(node, to * group.blocks, how)
 
     def reshape(self, graph: ArchGraph) -> ArchGraph:
