@@ -34,7 +34,7 @@ from morphs.typed import build, field_types
 class Child:
     """The network a move produced.
 
-    move: as it was applied. drift: how far it computes something else than its parent; None when that wasn't measured.
+    move: as it was applied. drift: how far its outputs are from its parent's; None when that wasn't measured.
     origin: where each parameter came from. notes: what the move found: error, rows used, spread, …
     """
 
@@ -75,7 +75,7 @@ def apply(
     this machine's memory. moves: the move classes that a text may name, ours by default.
 
     Raises ParseError, IllegalMove, LimitExceeded; NeedsData, also where batches don't fit the inputs; DriftExceeded
-    when the child computes something else than the move declares (float64: 1e-10; float32: the larger of 1e-5 and ten
+    when the child does not compute what the move declares (float64: 1e-10; float32: the larger of 1e-5 and ten
     times the parent's own float32-against-float64 error); WeightsError when the parent's weights aren't finite or the
     probe doesn't fit.
     """
@@ -90,7 +90,7 @@ def apply(
     bad = network.nonfinite(versions)
     if bad:
         raise WeightsError(
-            f'{bound_move.name}: tensor {bad[0][1]} of node "{bad[0][0]}" holds NaN or infinity; mend the parent first'
+            f'{bound_move.name}: tensor {bad[0][1]} of node "{bad[0][0]}" holds NaN or infinity; fix the parent first'
         )
     bound_move.check_weights(network)
     bounded = bound_move.most_drift is not None
@@ -125,15 +125,15 @@ def _read(network: Any, move: Any, seed: Any, moves: Moves) -> Move:
     """`move` as a value whose fields have their types, also where it was made in Python, which checks none."""
     if not isinstance(network, Network):
         raise UnsupportedModule(
-            f"apply: a {type(network).__name__} is no Network; make one with morphs.from_torch(module, example_inputs)"
+            f"apply: a {type(network).__name__} is not a Network; make one with morphs.from_torch(module, example_inputs)"
         )
     if type(seed) is not int or not 0 <= seed < 2**63:
-        raise ParseError(f"apply: seed {seed!r:.40} is no seed; give a whole number from 0 to 2**63 - 1")
+        raise ParseError(f"apply: seed {seed!r:.40} is not a seed; give a whole number from 0 to 2**63 - 1")
     if isinstance(move, str):
         return parse(move, moves)
     if not isinstance(move, Move):
         raise ParseError(
-            f"apply: {move!r:.80} is no move; give a value such as morphs.Widen(node, to), or its text"
+            f"apply: {move!r:.80} is not a move; give a value such as morphs.Widen(node, to), or its text"
         )
     try:
         return build(type(move), {name: getattr(move, name) for name in field_types(type(move))})

@@ -40,13 +40,13 @@ def load(folder: str | os.PathLike[str]) -> Network:
     try:
         if (place / GRAPH_FILE).stat().st_size > MAX_BYTES:
             raise CodecError(
-                f"load: {place / GRAPH_FILE} has more than {MAX_BYTES} bytes; it is no graph of ours"
+                f"load: {place / GRAPH_FILE} has more than {MAX_BYTES} bytes; it is not a saved graph"
             )
         text = (place / GRAPH_FILE).read_text(encoding="ascii")
         data = (place / WEIGHTS_FILE).read_bytes()
     except (OSError, UnicodeDecodeError) as error:
         raise CodecError(
-            f"load: {place} holds no saved network ({error}); name a folder that `save` wrote"
+            f"load: {place} is not a saved network ({error}); name a folder that `save` wrote"
         ) from None
     return unpack(text, data, str(place / WEIGHTS_FILE))
 

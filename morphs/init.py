@@ -15,10 +15,10 @@ def init(graph: ArchGraph, seed: int = 0, dtype: torch.dtype = torch.float32) ->
     """A network with fresh weights: He-normal (fan in, gain √2; arXiv 1502.01852) matrices and filters, zero
     biases, neutral batch norms, P-activations at a = 0 (plain φ) and scales at 1.
 
-    The same graph and seed give the same weights. Raises WeightsError for a seed that is none.
+    The same graph and seed give the same weights. Raises WeightsError for an invalid seed.
     """
     if type(seed) is not int or not 0 <= seed < 2**63:
-        raise WeightsError(f"init: seed {seed!r:.40} is no seed; give a whole number from 0 to 2**63 - 1")
+        raise WeightsError(f"init: seed {seed!r:.40} is not a seed; give a whole number from 0 to 2**63 - 1")
     generator = torch.Generator().manual_seed(seed)
     weights: dict[Key, Tensor] = {}
     for key, param in graph.params.items():

@@ -59,7 +59,7 @@ def _read_json(text: str) -> tuple[str, dict[str, Any]]:
         raise ValueError(f"it is not JSON ({error}); give what to_json wrote") from None
     name = keywords.pop("move", None)
     if not isinstance(name, str):
-        raise ValueError('its JSON does not name a move; give one as "move"')
+        raise ValueError('its JSON does not name a move; give its name as "move"')
     return name, keywords
 
 

@@ -100,7 +100,7 @@ class Network:
         )
 
     def to_torch(self) -> nn.Module:
-        """A plain nn.Module with its own copy of the weights; submodules bear the nodes' names."""
+        """A plain nn.Module with its own copy of the weights; submodules have the nodes' names."""
         return to_torch(self.graph, self.weights)
 
     def with_weights_from(self, module: nn.Module) -> Network:
@@ -113,7 +113,7 @@ class Network:
     def nonfinite(self, versions: Versions | None = None) -> tuple[Key, ...]:
         """The tensors that hold NaN or infinity. What was found finite is looked at again only once written to.
 
-        versions: as `versions` just told them.
+        versions: as `versions` has just returned them.
         """
         known, versions = self._finite, self.versions() if versions is None else versions
         if known == versions and None not in versions.values():
@@ -130,7 +130,7 @@ class Network:
         return {}
 
     def versions(self) -> Versions:
-        """How often each tensor was written to; None for tensors of inference mode, which can't tell."""
+        """How often each tensor was written to; None for tensors of inference mode, which don't count."""
         try:
             return dict(zip(self.weights, map(_VERSION, self.weights.values()), strict=True))
         except RuntimeError:

@@ -47,7 +47,7 @@ def build(cls: type[T], values: Mapping[str, Any], partial: bool = False) -> T:
     types = field_types(cls)
     unknown = set(values) - set(types)
     if unknown:
-        raise TypeError(f"{', '.join(sorted(unknown))} is no field; there are {', '.join(types) or 'none'}")
+        raise TypeError(f"unknown field {', '.join(sorted(unknown))}; there are {', '.join(types) or 'none'}")
     missing = [
         f.name for f in fields(cls) if f.name not in values and not (partial and f.default is not MISSING)
     ]
@@ -67,7 +67,7 @@ def build(cls: type[T], values: Mapping[str, Any], partial: bool = False) -> T:
 
 
 def conform(value: Any, hint: Any) -> Any:
-    """`value` as a value of type `hint`; TypeError where it is none."""
+    """`value` as a value of type `hint`; TypeError where it is not."""
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         for option in args:
@@ -78,7 +78,7 @@ def conform(value: Any, hint: Any) -> Any:
     elif origin is Literal:
         if isinstance(value, str) and value in args:
             return value
-        raise TypeError(f"{_shown(value)} is none of {', '.join(map(str, args))}; choose one of them")
+        raise TypeError(f"{_shown(value)} is not one of {', '.join(map(str, args))}; choose one of them")
     elif origin is tuple and isinstance(value, (list, tuple)):
         items = cast(list[Any], value)
         each = [args[0]] * len(items) if args[-1] is Ellipsis else list(args)

@@ -254,7 +254,7 @@ class ArchGraph:
         )
 
     def fresh(self, stem: str, taken: Iterable[str] = ()) -> str:
-        """The first of stem1, stem2, … that names no node here and is not in `taken`."""
+        """The first of stem1, stem2, … that is not the name of a node here or in `taken`."""
         also, number = set(taken), 1
         while f"{stem}{number}" in self._nodes or f"{stem}{number}" in also:
             number += 1

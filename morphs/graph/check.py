@@ -38,7 +38,7 @@ def _check_slots(node: Node, by_name: dict[str, Node]) -> None:
     if len(node.inputs) < least or (most is not None and len(node.inputs) > most):
         wanted = str(least) if most == least else f"{least} or more"
         raise GraphError(
-            f'node "{node.name}": {node.op.kind} reads {wanted} tensors, not {len(node.inputs)}; mend its inputs'
+            f'node "{node.name}": {node.op.kind} reads {wanted} tensors, not {len(node.inputs)}; fix its inputs'
         )
     for source in node.inputs:
         if source not in by_name:

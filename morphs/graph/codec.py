@@ -62,7 +62,7 @@ def nodes_from_json(text: str) -> list[Node]:
 
 def _node(entry: Any) -> Node:
     if not isinstance(entry, dict):
-        raise CodecError("graph: a node is no JSON object; give each name, op, inputs and owner")
+        raise CodecError("graph: a node is not a JSON object; give each name, op, inputs and owner")
     known = cast(dict[str, Any], entry)
     name, inputs, owner = known.get("name"), known.get("inputs"), known.get("owner")
     if known.keys() - {"name", "op", "inputs", "owner"}:
@@ -72,7 +72,7 @@ def _node(entry: Any) -> Node:
     if not isinstance(name, str) or not isinstance(owner, str) or not isinstance(inputs, list):
         raise CodecError(f"graph: node {name!r:.80} lacks a name, an owner or inputs; give all three")
     if not all(isinstance(source, str) for source in cast(list[Any], inputs)):
-        raise CodecError(f"graph: node {name!r:.80} has an input that is no name; name nodes")
+        raise CodecError(f"graph: node {name!r:.80} has an input that is not a name; give names of nodes")
     return Node(name, op_from_dict(known.get("op"), name), tuple(cast(list[str], inputs)), owner)
 
 

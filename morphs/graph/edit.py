@@ -128,7 +128,7 @@ def _propagate(
     before: State, nodes: Mapping[str, Node], edit: Mapping[str, Node], places: Mapping[str, float],
     readers: Readers,
 ) -> tuple[dict[str, Facts], dict[str, int], frozenset[str]] | None:  # fmt: skip
-    """Facts and depths of all nodes, and for which nodes the facts were worked out anew: the changed ones and those
+    """Facts and depths of all nodes, and for which nodes the facts were computed again: the changed ones and those
     downstream of them, as far as shapes change. None where shapes don't fit.
     """
     facts, depth = dict(before.facts), dict(before.depth)

@@ -54,7 +54,7 @@ def parse_node(line: str) -> Node:
         kind, inputs, keywords = parse_call(call)
         owner = keywords.pop("owner", "")
         if not all(isinstance(source, str) for source in [*inputs, owner]):
-            raise ValueError("an input or owner is no name; name nodes")
+            raise ValueError("an input or owner is not a name; give names of nodes")
         return Node(name.strip(), call_to_op(kind, keywords), tuple(inputs), owner)
     except GraphError:
         raise
@@ -68,7 +68,7 @@ def call_to_op(kind: str, keywords: dict[str, Any]) -> Op:
         kind, keywords = "activation", {**keywords, "fn": kind}
     if kind not in OP_BY_KIND:
         raise ValueError(
-            f"{kind} is no op; there are {', '.join([*OP_BY_KIND, *ACTIVATIONS])}; a function of your own must be "
+            f"{kind} is not an op; there are {', '.join([*OP_BY_KIND, *ACTIVATIONS])}; a function of your own must be "
             f"registered first: morphs.register_activation(name, function)"
         )
     types = field_types(OP_BY_KIND[kind])

@@ -94,7 +94,7 @@ def state_of(ordered: Iterable[Node]) -> State:
         for user in users:
             if facts[user].params != facts[owner].params:
                 raise ShapeError(
-                    f'node "{user}": it needs other parameter shapes than its owner "{owner}"; make them alike'
+                    f'node "{user}": it needs other parameter shapes than its owner "{owner}"; make them equal'
                 )
     places = {name: float(place) for place, name in enumerate(nodes)}
     return State(nodes, facts, places, depth, shared, totals, max(known.width for known in facts.values()))

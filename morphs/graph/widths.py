@@ -95,7 +95,7 @@ _Layout = tuple[_Piece, ...]
 
 
 class _Ties:
-    """Pieces said to be equal, and what else is known of producers, while the graph is walked."""
+    """The pieces found to be equal, and what else is known of producers, while the graph is traversed."""
 
     def __init__(self) -> None:
         self.pairs: list[tuple[_Piece, _Piece]] = []

@@ -13,7 +13,7 @@ def appended(graph: ArchGraph, name: str, count: int) -> dict[Key, Origin]:
     """Where the parameters of the readers of `name` come from, when `count` new columns follow its own.
 
     New columns pass through pools, norms, activations, flattening and concatenation, up to the convolutions and linear
-    layers that take them in. Raises ValueError saying where they can't go.
+    layers that take them in. Raises ValueError saying where they can't.
     """
     maps: dict[str, Index] = {
         name: np.concatenate([np.arange(graph.shape(name)[0]), np.full(count, -1)]).astype(np.int64)

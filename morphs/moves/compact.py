@@ -48,13 +48,13 @@ class Compact(Move):
       by N·D₂ as in equation 9; equation 3's N would only rescale λ. With a bias, columns of A and O are centred and
       the bias takes their means; without one they aren't, since nothing could give the means back.
     * β needs no bounds in Algorithms 1, 2 (§2.3.1: it stays in [0, 1]); in Algorithm 3 it may leave them, and does.
-    * "while i < max_itr or ‖β‖₀ < c" would never end; it is read as "until β stands still", with λ raised along a
+    * "while i < max_itr or ‖β‖₀ < c" would never end; it is read as "until β no longer changes", with λ raised along a
       path until ‖β‖₀ ≤ c where a width is asked for.
     * C = A₁ diag(β) in §2.5 has no matching shapes (it is the formula of He, Zhang and Sun, whose β sits on a layer's
       *inputs*). The minimiser of equation 1 is W_i / β_i; it undoes β, so Algorithm 2 keeps the neurons of
       Algorithm 1 and differs by the scale of W_new1 alone.
     * Algorithm 3 returns W_new2 without β. Here β is folded into it; with `refit` (default) the kept rows are
-      fitted anew instead, which undoes the Lasso's shrinking. Algorithms 1 and 2 always refit, as printed.
+      fitted again instead, which undoes the Lasso's shrinking. Algorithms 1 and 2 always refit, as printed.
     * AᵀA may be singular (collinear or dead neurons, fewer rows than columns): `ridge`, relative to the columns' mean
       square, or with ridge=0 the solution of least norm. Constant neurons are dropped first.
 
@@ -123,7 +123,7 @@ class Compact(Move):
                                 )  # fmt: skip
 
     def netmorph(self, graph: ArchGraph, channels: int | None = None) -> Deepen:
-        """The paper's rival at the same site: the exact factoring with `channels` (NetMorph-Oracle's is the width that
+        """The paper's baseline at the same site: the exact factoring with `channels` (NetMorph-Oracle's is the width that
         was kept), or with all of them (NetMorph-Redundant). Raises IllegalMove across a flatten.
         """
         op = layer_at(self, graph, self.node)
@@ -181,7 +181,7 @@ class Compact(Move):
         return None if self.keep is None else max(1, round(self.keep * self.channels))
 
     def _check(self, graph: ArchGraph) -> None:
-        """Raise IllegalMove for a site or a setting that makes no sense."""
+        """Raise IllegalMove for an impossible site or setting."""
         op = layer_at(self, graph, self.node)
         if op.groups != 1:
             fact = f'node "{self.node}" has {op.groups} groups'
@@ -218,7 +218,7 @@ class Compact(Move):
         }
         for field, (value, holds, remedy) in ranges.items():
             if not holds:
-                raise self.refuse(f"{field}={value} makes no sense", f"give {remedy}")
+                raise self.refuse(f"{field}={value} is out of range", f"give {remedy}")
 
     # -- the weights -----------------------------------------------------------------------------------
 

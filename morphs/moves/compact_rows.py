@@ -76,7 +76,7 @@ class Rows:
             for a, o in self._regression(maps, weight, generator):
                 if not bool(torch.isfinite(o).all() & torch.isfinite(a).all()):
                     raise NeedsData(
-                        "the activations hold NaN or infinity; give finite inputs, or mend the parent"
+                        "the activations hold NaN or infinity; give finite inputs, or fix the parent"
                     )
                 some = Moments.of(a.double(), o.double())
                 total = some if total is None else total + some
@@ -115,7 +115,7 @@ def read_rows(
 ) -> Rows:
     """As many images as `most` rows need, from the batches; `source` writes what the new layer reads, `node` is L₂.
 
-    Raises NeedsData when no data was given, or it ran dry before the second image, or its inputs aren't
+    Raises NeedsData when no data was given, or it ended before the second image, or its inputs aren't
     finite or are all the same.
     """
     if context.batches is None:

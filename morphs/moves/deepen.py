@@ -56,7 +56,7 @@ class Deepen(Move):
     Padding: zeros cropped between two padded convolutions would make a factoring wrong at the border, so F1
     gets all the padding of the composite kernel, p + d(K1 + K2 − 1 − K)/2, and F2 none; then it is exact
     everywhere. The stride stays with F2, except along an axis where F2 has a single tap. F1's bias starts at 0, so
-    that G's stays as it is. F1 and F2 have one standard deviation; `child.notes` tells it divided by G's, `spread`,
+    that G's stays as it is. F1 and F2 have one standard deviation; `child.notes` holds it divided by G's, `spread`,
     and the relative error of their product, `residual`.
     """
 

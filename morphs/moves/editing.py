@@ -102,7 +102,7 @@ def read_by(graph: ArchGraph, name: str, *roles: Role) -> str | None:
     return next((reader for reader, _ in graph.consumers(name) if graph[reader].op.role in roles), None)
 
 
-ABSORBED_BY = {"relu": ("relu6",)}  # besides itself, which an idempotent φ is absorbed by
+ABSORBED_BY = {"relu": ("relu6",)}  # apart from itself, which an idempotent φ is absorbed by
 
 
 def absorbed(graph: ArchGraph, name: str, fn: str) -> bool:

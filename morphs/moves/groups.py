@@ -55,7 +55,7 @@ class MergeGroups(Move):
 
 @dataclass(frozen=True)
 class SplitGroups(Move):
-    """Give the convolution `node` more `groups`, a multiple of those it has, where every weight that would go is
+    """Give the convolution `node` more `groups`, a multiple of those it has, where every weight that would be removed is
     exactly zero.
     """
 
@@ -106,8 +106,8 @@ def _divisors(number: int) -> list[int]:
 
 
 def _between(weight: Tensor, before: int, after: int) -> Iterator[Tensor]:
-    """The parts of `weight` that go when `before` groups become `after`; of each group one row first, which tells
-    most often.
+    """The parts of `weight` that are removed when `before` groups become `after`; of each group one row first, which
+    decides most often.
     """
     rows, share = len(weight) // after, weight.shape[1]
     width = share * before // after

@@ -48,7 +48,7 @@ class InsertActivation(Move):
                     yield cls(node.name, activation)
 
     def offer(self, graph: ArchGraph) -> ArchGraph:
-        """Not listed: on the network's output, and beside another non-linearity."""
+        """Not listed: on the network's output, and next to another non-linearity."""
         child = self.reshape(graph)
         if feeds_output(graph, self.node):
             raise self.refuse(f'node "{self.node}" feeds the output', "choose a layer inside the network")
@@ -65,9 +65,9 @@ class InsertActivation(Move):
         idempotent = ACTIVATIONS[act.fn].idempotent
         if idempotent and (
             writes_fixpoints(graph, node.name, act.fn) or absorbed(graph, node.name, act.fn)
-        ):  # the gradient of a would be zero for ever
+        ):  # the gradient of a would always be zero
             raise self.refuse(
-                f'node "{self.node}" is beside a {act.fn} already, so that a could never learn',
+                f'node "{self.node}" is next to a {act.fn} already, so a could never learn',
                 "choose another node or function",
             )
         return insert_after(graph, node.name, Node(graph.fresh("act"), act, (node.name,)))

@@ -1,4 +1,4 @@
-"""InsertDropout: regularisation for a network that has outgrown its data (Dropout, Srivastava et al. 2014)."""
+"""InsertDropout: regularisation for a network that overfits (Dropout, Srivastava et al. 2014)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ class InsertDropout(Move):
             )
         beside = (node.op, *(graph[reader].op for reader, _ in graph.consumers(node.name)))
         if any(op.role is Role.DROPOUT for op in beside):
-            raise self.refuse(f'node "{self.node}" is beside a dropout already', "choose another node")
+            raise self.refuse(f'node "{self.node}" is next to a dropout already', "choose another node")
         return insert_after(graph, node.name, Node(graph.fresh("drop"), Dropout(self.p), (node.name,)))
 
     def fill(self, parent: Network, graph: ArchGraph, context: Context) -> Made:

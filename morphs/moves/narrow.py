@@ -24,7 +24,7 @@ class Narrow(Move):
 
     how="norm" drops the channels whose ‖incoming‖·‖outgoing‖ is least, over all layers that write and read them;
     a product, since a ReLU lets scale move from the one to the other. Where batch norms follow, γ stands for the
-    incoming weights, whose scale they take away (arXiv 1708.06519). how="random" drops by chance. The weights that
+    incoming weights, whose scale they cancel (arXiv 1708.06519). how="random" drops by chance. The weights that
     stay are kept as they are.
     """
 
@@ -62,13 +62,13 @@ class Narrow(Move):
         if not 0 < self.to < group.width or self.to % group.blocks:
             multiple = f" that {group.blocks} divides" if group.blocks > 1 else ""
             raise self.refuse(
-                f'{self.to} is no narrower width for node "{self.node}"',
+                f'{self.to} is not a narrower width for node "{self.node}"',
                 f"give a number from 1 to {group.width - 1}{multiple}",
             )
         return number
 
     def fill(self, parent: Network, graph: ArchGraph, context: Context) -> Made:
-        """Every tensor with an axis that follows the group, without the columns that go."""
+        """Every tensor with an axis that follows the group, without the columns that are removed."""
         widths = channel_groups(parent.graph)
         number = self._group(parent.graph)
         group = widths.groups[number]

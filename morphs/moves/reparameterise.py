@@ -29,7 +29,7 @@ class Reparameterise(Move):
     how="pair": a second convolution or linear layer. The composite kernel spans both; strides multiply. Between two
     padded convolutions the padding would crop what the second reads, so the second pads nothing, or only along axes
     where the first is one pixel wide, unpadded, of stride 1, and (with zeros) without bias. It costs more where the
-    middle was narrow: limits tell.
+    middle was narrow; limits refuse that.
     """
 
     name: ClassVar[str] = "reparameterise"

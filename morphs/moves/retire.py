@@ -21,7 +21,9 @@ class Retire(Move):
     """
 
     name: ClassVar[str] = "retire"
-    summary: ClassVar[str] = "a P-activation whose a is exactly 0 becomes φ; one whose a is exactly 1 goes"
+    summary: ClassVar[str] = (
+        "a P-activation whose a is exactly 0 becomes φ; one whose a is exactly 1 is removed"
+    )
 
     node: str
     becomes: Literal["activation", "identity"] = "activation"
@@ -64,5 +66,5 @@ class Retire(Move):
         raise self.refuse(f'node "{self.node}" has {fact}', remedy)
 
     def fill(self, parent: Network, graph: ArchGraph, context: Context) -> Made:
-        """No tensor changes; a goes."""
+        """No tensor changes; a is dropped."""
         return {}

@@ -94,7 +94,7 @@ class Subnet(Move):
             for path in paths:
                 fitting([k for k, _ in path], op.kernel)
         except ValueError as error:
-            raise self.refuse(str(error), f"name one of {', '.join(TEMPLATES)}, or mend the text") from None
+            raise self.refuse(str(error), f"name one of {', '.join(TEMPLATES)}, or fix the text") from None
         except NoFactoring as error:
             raise self.refuse(str(error), "choose another template") from None
         if len(paths) == len(paths[0]) == 1 and paths[0][0][0] == op.kernel:

@@ -1,6 +1,6 @@
 """Templates of subnets: a text in the paper's notation (Table 1), such as `(K:4C)(1:C)`.
 
-A layer is `(kernel:channels)`. Layers in a row are a path; paths, parted by `+`, read one tensor and are added; `()` is
+A layer is `(kernel:channels)`. Layers in a row are a path; paths, separated by `+`, read one tensor and are added; `()` is
 the identity. A kernel is a number, `1x7`, or `K`, that of the replaced layer. Channels are a number, or a multiple of
 C, the output channels of the replaced layer: `C`, `4C`, `C/2`. A path's last layer may leave them out: they are C.
 """
@@ -16,7 +16,7 @@ from morphs.solve.sequence import Stage, composite
 TEMPLATES: Mapping[str, str] = MappingProxyType(
     {
         "mlpconv": "(K:C)(1:C)(1:C)",  # Network in Network, arXiv 1312.4400
-        # GoogLeNet, arXiv 1409.4842; a max pool is no convolution, so G's own kernel takes its path's place
+        # GoogLeNet, arXiv 1409.4842; a max pool is not a convolution, so G's own kernel replaces it
         "inception": "(1:C) + (1:C/2)(3:C) + (1:C/4)(5:C) + (K:C)(1:C)",
         "bottleneck": "(K:4C)(1:C)",  # the paper's, Tables 1 and 2: four times as wide, and back by 1×1
         "residual": "() + (K:C)(K:C)",  # ResNet, arXiv 1512.03385
@@ -50,7 +50,9 @@ def _read_path(text: str, kernel: Pair, outs: int, multiple: int) -> tuple[Stage
     while at < len(text):
         found = LAYER.match(text, at)
         if found is None:
-            raise ValueError(f"template part {text[at:]!r:.40} is no layer such as (3:64), (K:4C) or (1:C/2)")
+            raise ValueError(
+                f"template part {text[at:]!r:.40} is not a layer such as (3:64), (K:4C) or (1:C/2)"
+            )
         stages.append(_read_layer(found, kernel, outs, multiple))
         at = found.end() + len(text[found.end() :]) - len(text[found.end() :].lstrip())
     if not stages:

@@ -72,7 +72,7 @@ class Widen(Move):
         if self.to <= group.width or self.to % group.blocks:
             multiple = f" and divisible by {group.blocks}" if group.blocks > 1 else ""
             raise self.refuse(
-                f'{self.to} is no wider width for node "{self.node}"',
+                f'{self.to} is not a wider width for node "{self.node}"',
                 f"give a number above {group.width}{multiple}",
             )
         return number

@@ -114,7 +114,7 @@ AS_CALLS: Mapping[type[nn.Module], Callable[..., Made]] = {
 }
 
 REMEDIES: Mapping[str, str] = {
-    "SyncBatchNorm": "put nn.BatchNorm2d in its place",
+    "SyncBatchNorm": "use nn.BatchNorm2d instead",
     "Softmax": "leave it to the loss",
     "LogSoftmax": "leave it to the loss",
     "Dropout2d": "use nn.Dropout",

@@ -242,7 +242,7 @@ class _TraceReader:
         return Network(ArchGraph(owned), weights)
 
     def _refuse_ties(self, owners: Any) -> None:
-        """Two modules with one parameter would be torn apart by a copy."""
+        """Two modules with one parameter would become two by a copy."""
         seen: dict[int, str] = {}
         for owner in owners:
             layer = self.layers[owner]

@@ -78,5 +78,5 @@ def pair(value: Any) -> Pair:
     try:
         first, second = (operator.index(v) for v in (values * 2 if len(values) == 1 else values))
     except (TypeError, ValueError):
-        raise Refused(f"{value!r} is no pair of whole numbers; give one or two") from None
+        raise Refused(f"{value!r} is not a pair of whole numbers; give one or two") from None
     return first, second

@@ -100,8 +100,8 @@ REFUSED = {
     "relu": (bent, "the name is taken"),
     "conv2d": (bent, "the name is taken"),
     "prelu": (bent, "the name is taken"),
-    "a b": (bent, "it is no name"),
-    "true": (bent, "it is no name"),
+    "a b": (bent, "it is not a valid name"),
+    "true": (bent, "it is not a valid name"),
 }  # fmt: skip
 
 

@@ -180,9 +180,9 @@ def test_before_and_after(move):
 REFUSED = {
     "widen(node=l, to=20)": 'widen: node "l" feeds the output, whose width is fixed at 10; choose one of c, d',
     "widen(node=x, to=5)": 'widen: node "x" has the width of the input "x", which is fixed at 3; choose one of c, d',
-    "widen(node=f, to=3)": 'widen: 3 is no wider width for node "f"; give a number above 4',
+    "widen(node=f, to=3)": 'widen: 3 is not a wider width for node "f"; give a number above 4',
     "widen(node=q, to=5)": 'widen: there is no node "q"; choose one of c, n, r, d, g, f, l',
-    "widen(node=c, to=4)": 'widen: 4 is no wider width for node "c"; give a number above 4',
+    "widen(node=c, to=4)": 'widen: 4 is not a wider width for node "c"; give a number above 4',
     "deepen(node=out)": 'deepen: node "out" is the output; choose the layer it reads',
     "deepen(node=x)": 'deepen: node "x" is an end of the network; choose a node inside',
     "deepen(node=l)": 'deepen: node "l" is an end of the network; choose a node inside',
