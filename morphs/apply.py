@@ -124,9 +124,8 @@ def apply(
 def _read(network: Any, move: Any, seed: Any, moves: Moves) -> Move:
     """`move` as a value whose fields have their types, also where it was made in Python, which checks none."""
     if not isinstance(network, Network):
-        raise UnsupportedModule(
-            f"apply: a {type(network).__name__} is not a Network; make one with morphs.from_torch(module, example_inputs)"
-        )
+        fact = f"apply: a {type(network).__name__} is not a Network"
+        raise UnsupportedModule(f"{fact}; make one with morphs.from_torch(module, example_inputs)")
     if type(seed) is not int or not 0 <= seed < 2**63:
         raise ParseError(f"apply: seed {seed!r:.40} is not a seed; give a whole number from 0 to 2**63 - 1")
     if isinstance(move, str):

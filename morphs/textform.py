@@ -42,7 +42,7 @@ def parse_call(text: str) -> tuple[str, list[Any], dict[str, Any]]:
             positional.append(parse_value(part))
         elif not WORD.fullmatch(key.strip()) or key.strip() in keywords:
             raise ValueError(
-                f"{key.strip()!r} is not a key, or is given twice; give each key once, in letters, digits and underscores"
+                f"{key.strip()!r} is not a key, or is given twice; give each once, in letters, digits and underscores"
             )
         else:
             keywords[key.strip()] = parse_value(value)

@@ -123,8 +123,8 @@ class Compact(Move):
                                 )  # fmt: skip
 
     def netmorph(self, graph: ArchGraph, channels: int | None = None) -> Deepen:
-        """The paper's baseline at the same site: the exact factoring with `channels` (NetMorph-Oracle's is the width that
-        was kept), or with all of them (NetMorph-Redundant). Raises IllegalMove across a flatten.
+        """The paper's baseline at the same site: the exact factoring with `channels` (NetMorph-Oracle's is the width
+        that was kept), or with all of them (NetMorph-Redundant). Raises IllegalMove across a flatten.
         """
         op = layer_at(self, graph, self.node)
         kernel = self._kernel(op) or (1, 1)

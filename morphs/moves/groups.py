@@ -55,8 +55,8 @@ class MergeGroups(Move):
 
 @dataclass(frozen=True)
 class SplitGroups(Move):
-    """Give the convolution `node` more `groups`, a multiple of those it has, where every weight that would be removed is
-    exactly zero.
+    """Give the convolution `node` more `groups`, a multiple of those it has, where every weight that would be
+    removed is exactly zero.
     """
 
     name: ClassVar[str] = "split_groups"

@@ -19,8 +19,8 @@ KIND = cast(Any, Literal)[tuple(op.kind for op in OPS)]
 class RemoveLayer(Move):
     """Let what reads `node` read `instead`, from which `node` is computed; remove what is then unused.
 
-    With a convolution and what it reads, the layer is removed; with a sum and one of its terms, the branches that are the
-    other terms. Both nodes write the same shape.
+    With a convolution and what it reads, the layer is removed; with a sum and one of its terms, the branches that
+    are the other terms. Both nodes write the same shape.
     """
 
     name: ClassVar[str] = "remove_layer"

@@ -1,7 +1,7 @@
 """Templates of subnets: a text in the paper's notation (Table 1), such as `(K:4C)(1:C)`.
 
-A layer is `(kernel:channels)`. Layers in a row are a path; paths, separated by `+`, read one tensor and are added; `()` is
-the identity. A kernel is a number, `1x7`, or `K`, that of the replaced layer. Channels are a number, or a multiple of
+A layer is `(kernel:channels)`. Layers in a row are a path; paths, separated by `+`, read one tensor and are added; `()`
+is the identity. A kernel is a number, `1x7`, or `K`, that of the replaced layer. Channels are a number, or a multiple of
 C, the output channels of the replaced layer: `C`, `4C`, `C/2`. A path's last layer may leave them out: they are C.
 """
 

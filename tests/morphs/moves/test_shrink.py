@@ -157,7 +157,7 @@ REFUSED = {
     "narrow(node=l, to=0)": 'narrow: 0 is not a narrower width for node "l"',
     "narrow(node=l, to=-2)": 'narrow: -2 is not a narrower width for node "l"',
     "remove_layer(node=c, instead=x)": 'remove_layer: "c" writes (4, 6, 6) and "x" (3, 6, 6); choose nodes',
-    "remove_layer(node=r, instead=a)": 'remove_layer: node "r" is not a layer that is computed from "a"; choose a layer',
+    "remove_layer(node=r, instead=a)": 'remove_layer: node "r" is not a layer that is computed from "a"',
     "remove_layer(node=out, instead=o)": 'remove_layer: node "out" is not a layer that is computed from "o"',
     "remove_layer(node=t, instead=r)": 'remove_layer: "a" would read "r" twice; remove "a" instead',
     "remove_layer(node=z, instead=r)": 'remove_layer: there is no node "z"; choose one of c, n',
