@@ -5,10 +5,9 @@ from morphs.apply import Child, apply, apply_chain
 from morphs.carry import carry
 from morphs.drift import Drift, drift
 from morphs.files import load, pack, save, unpack
-from morphs.graph.arch import ArchGraph
+from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.cost import Cost, cost
 from morphs.graph.draw import graph_to_svg
-from morphs.graph.node import Node
 from morphs.graph.read import graph_from_json, parse_graph
 from morphs.graph.widths import ChannelGroup, channel_groups
 from morphs.init import init

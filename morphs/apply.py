@@ -19,7 +19,7 @@ from morphs.errors import (
     ParseError,
     UnsupportedModule,
     WeightsError,
-)
+)  # fmt: skip
 from morphs.graph.arch import ArchGraph
 from morphs.held_out import DRY, Checked, HeldOut, ReadOnce
 from morphs.limits import Limits, require_limits

@@ -229,12 +229,12 @@ class _Asked(Mapping[str, Any]):
 
 
 def default_networks(seed: int = 0) -> list[Network]:
-    """The networks of `check_move`: GRAPHS with `lively` weights, and once more with `ripe` ones."""
-    networks = [lively(parse_graph(text), seed) for text in GRAPHS]
-    return [*networks, *map(ripe, networks)]
+    """The networks of `check_move`: GRAPHS with `random_network` weights, and once more with `with_exact_zeros` ones."""
+    networks = [random_network(parse_graph(text), seed) for text in GRAPHS]
+    return [*networks, *map(with_exact_zeros, networks)]
 
 
-def lively(graph: ArchGraph, seed: int = 0, dtype: torch.dtype = torch.float64) -> Network:
+def random_network(graph: ArchGraph, seed: int = 0, dtype: torch.dtype = torch.float64) -> Network:
     """`graph` with weights as after training: nothing at the neutral value that would hide a mistake."""
     generator = torch.Generator().manual_seed(seed)
     weights: dict[Key, Tensor] = {}
@@ -251,7 +251,7 @@ def lively(graph: ArchGraph, seed: int = 0, dtype: torch.dtype = torch.float64) 
     return Network(graph, weights).to(dtype)
 
 
-def ripe(network: Network) -> Network:
+def with_exact_zeros(network: Network) -> Network:
     """`network` as moves want it that look at weights: every a is exactly 0 or 1, and convolutions whose channels
     can form groups have zeros between them.
     """

@@ -16,7 +16,7 @@ from typing import (
     get_args,
     get_origin,
     get_type_hints,
-)
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -31,7 +31,9 @@ from morphs.graph.ops import (
     PActivation,
     Scale,
 )  # fmt: skip
-from morphs.testing import lively, ripe, some_batches
+from morphs.testing import random_network as lively
+from morphs.testing import some_batches
+from morphs.testing import with_exact_zeros as ripe
 
 __all__ = ["graphs", "lively", "networks", "ripe", "some_batches", "vector_graphs"]
 

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 
-from morphs.graph.arch import ArchGraph
-from morphs.graph.node import Node
+from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.show import node_to_text, op_to_call
 
 BOX_W, ROW_H, GAP_Y, LANE, MARGIN = 264, 24, 22, 14, 12

@@ -120,10 +120,6 @@ class Conv2d(Op):
         """Itself."""
         return self
 
-    def with_width(self, width: int) -> Conv2d:
-        """With other output channels."""
-        return replace(self, channels=width)
-
     def depthwise(self, inputs: tuple[Shape, ...]) -> bool:
         """Whether there are as many groups as input channels."""
         return self.groups == inputs[0][0] and self.groups > 1
@@ -187,13 +183,9 @@ class Linear(Op):
         """Itself."""
         return self
 
-    def with_width(self, width: int) -> Linear:
-        """With other features."""
-        return replace(self, features=width)
-
     def resized(self, inputs: tuple[Shape, ...], reads: int, writes: int) -> Linear:
         """With other features."""
-        return self.with_width(writes)
+        return replace(self, features=writes)
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """(F,) -> (features,)."""

@@ -18,8 +18,7 @@ from functools import cached_property
 from math import lcm
 from types import MappingProxyType
 
-from morphs.graph.arch import ArchGraph
-from morphs.graph.node import Node
+from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import Axis, Trait
 
 

@@ -7,8 +7,7 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from morphs.graph.arch import ArchGraph
-from morphs.graph.node import Node
+from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import Add, Concat, Conv2d, Lerp, Linear, Op, Role, Scale, Shape, Trait
 from morphs.init import fresh
 from morphs.menus import Choices

@@ -9,8 +9,7 @@ import torch
 
 from morphs.errors import DriftExceeded, NeedsData, ShapeError
 from morphs.graph.activations import ACTIVATIONS
-from morphs.graph.arch import ArchGraph
-from morphs.graph.node import Node
+from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import Activation, Conv2d, Layer, Linear, Pair, Role, Trait
 from morphs.menus import Choices
 from morphs.move import NEW, Context, Made, Move, Options, Preserves

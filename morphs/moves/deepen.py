@@ -9,8 +9,7 @@ import torch
 
 from morphs.errors import NeedsData, NoFactoring, ShapeError
 from morphs.graph.activations import ACTIVATIONS, PRELU
-from morphs.graph.arch import ArchGraph
-from morphs.graph.node import Node
+from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import Activation, Conv2d, Layer, Linear, Op, Pair, Role, Trait
 from morphs.menus import Choices
 from morphs.move import NEW, Context, Made, Move, Options, Preserves
@@ -25,7 +24,7 @@ from morphs.moves.editing import (
     pair,
     require,
     writes_fixpoints,
-)
+)  # fmt: skip
 from morphs.moves.insert_norm import InsertNorm, calibrated
 from morphs.network import Network
 from morphs.solve.factor import factor, least_sure_channels

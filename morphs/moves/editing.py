@@ -6,8 +6,7 @@ from typing import Any
 
 from morphs.errors import IllegalMove
 from morphs.graph.activations import ACTIVATIONS, PRELU, known_activations
-from morphs.graph.arch import ArchGraph
-from morphs.graph.node import Node
+from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import Conv2d, Layer, PActivation, Pair, Role, Trait
 from morphs.move import Move, Options
 

@@ -7,8 +7,7 @@ from typing import ClassVar, Self
 import torch
 
 from morphs.graph.activations import ACTIVATIONS
-from morphs.graph.arch import ArchGraph
-from morphs.graph.node import Node
+from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import Role
 from morphs.menus import Choices
 from morphs.move import NEW, Context, Made, Move, Options
@@ -21,7 +20,7 @@ from morphs.moves.editing import (
     neutral_activation,
     read_by,
     writes_fixpoints,
-)
+)  # fmt: skip
 from morphs.network import Network
 
 

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from morphs.errors import NeedsData
-from morphs.graph.arch import ArchGraph
-from morphs.graph.node import Node
+from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import BatchNorm, Output, Role
 from morphs.move import NEW, Context, Made, Move, Options, Preserves
 from morphs.moves.editing import feeds_output, insert_after, inside, read_by, require

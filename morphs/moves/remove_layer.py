@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, cast
 
-from morphs.graph.arch import ArchGraph
-from morphs.graph.node import Node
+from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import OPS, Role, Trait
 from morphs.menus import Choices
 from morphs.move import Context, Made, Move, Options, Preserves

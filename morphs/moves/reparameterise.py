@@ -8,8 +8,7 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from morphs.graph.arch import ArchGraph
-from morphs.graph.node import Node
+from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import OPS, Conv2d, Layer, Op, PaddingMode, Pair, Role
 from morphs.move import NEW, Context, Made, Move, Options, Preserves
 from morphs.moves.editing import owners, require

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from morphs.graph.activations import ACTIVATIONS, known_activations
-from morphs.graph.arch import ArchGraph
-from morphs.graph.node import Node
+from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import Activation, AdaptiveAvgPool2d, Conv2d, Multiply, Role, Scale
 from morphs.init import he_normal
 from morphs.menus import Choices

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from morphs.errors import NoFactoring, ShapeError
-from morphs.graph.arch import ArchGraph
-from morphs.graph.node import Node
+from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import Add, Layer
 from morphs.menus import Choices
 from morphs.move import NEW, Context, Made, Move, Options

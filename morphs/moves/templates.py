@@ -1,8 +1,8 @@
 """Templates of subnets: a text in the paper's notation (Table 1), such as `(K:4C)(1:C)`.
 
 A layer is `(kernel:channels)`. Layers in a row are a path; paths, separated by `+`, read one tensor and are added; `()`
-is the identity. A kernel is a number, `1x7`, or `K`, that of the replaced layer. Channels are a number, or a multiple of
-C, the output channels of the replaced layer: `C`, `4C`, `C/2`. A path's last layer may leave them out: they are C.
+is the identity. A kernel is a number, `1x7`, or `K`, that of the replaced layer. Channels are a number, or a multiple
+of C, the output channels of the replaced layer: `C`, `4C`, `C/2`. A path's last layer may leave them out: they are C.
 """
 
 import re
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from morphs.graph.ops import Layer, Pair
+from morphs.graph.ops import Layer, Linear, Pair
 from morphs.solve.sequence import Stage, composite
 
 TEMPLATES: Mapping[str, str] = MappingProxyType(
@@ -91,7 +91,7 @@ def path_layers(layer: Layer, path: tuple[Stage, ...]) -> list[Layer]:
     if op is None:
         if any(kernel != (1, 1) for kernel in kernels):
             raise ValueError(f"a linear layer has no kernel {max(kernels)}")
-        return [layer.with_width(channels) for _, channels in path]
+        return [Linear(channels, layer.bias) for _, channels in path]
     whole = composite(kernels)
     height, width = (
         p + d * (new - old) // 2

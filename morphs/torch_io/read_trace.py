@@ -16,7 +16,7 @@ from morphs.graph.ops import Op, Shape
 from morphs.network import Key, Network
 from morphs.torch_io.read_calls import ARITHMETIC, CALLS
 from morphs.torch_io.read_layers import read_layer, read_tensors
-from morphs.torch_io.reading import Made, Memory, Ref, Refused
+from morphs.torch_io.reading import Memory, OpChain, Ref, Refused
 from morphs.torch_io.trace import Trace, legal_name, node_name, place, writes_in_place
 
 
@@ -125,7 +125,9 @@ class _TraceReader:
                 if known
                 else f"it can't be read with these arguments ({error}); leave out the unusual ones"
             ) from None
-        return self._emit(value, self.trace.scopes.get(node.name, "")) if isinstance(value, Made) else value
+        return (
+            self._emit(value, self.trace.scopes.get(node.name, "")) if isinstance(value, OpChain) else value
+        )
 
     def _operand(self, value: Any) -> Any:
         if not isinstance(value, FxNode):
@@ -151,7 +153,7 @@ class _TraceReader:
 
     # -- building --------------------------------------------------------------------------------------
 
-    def _emit(self, made: Made, scope: str, layer: Layer | None = None) -> Ref:
+    def _emit(self, made: OpChain, scope: str, layer: Layer | None = None) -> Ref:
         """Add the nodes of `made`, and say which tensor the program now holds them in."""
         first = made.reads[0]
         name, shape = first.name, first.shape

@@ -44,7 +44,7 @@ class Memory(Enum):
 
 
 @dataclass(frozen=True)
-class Made:
+class OpChain:
     """What a call comes to: a chain of ops (none: it passes its input on), the first of which reads `reads`."""
 
     ops: tuple[Op, ...]
