@@ -229,7 +229,7 @@ class _Asked(Mapping[str, Any]):
 
 
 def default_networks(seed: int = 0) -> list[Network]:
-    """The networks of `check_move`: GRAPHS with `random_network` weights, and once more with `with_exact_zeros` ones."""
+    """The networks of `check_move`: GRAPHS with random weights, and once more with exact zeros in them."""
     networks = [random_network(parse_graph(text), seed) for text in GRAPHS]
     return [*networks, *map(with_exact_zeros, networks)]
 
