@@ -246,7 +246,7 @@ def random_network(graph: ArchGraph, seed: int = 0, dtype: torch.dtype = torch.f
         elif key[1] == "a":
             tensor = 0.1 + 0.8 * uniform
         elif param.start is not None:
-            tensor = uniform + param.start - 0.5
+            tensor = uniform + (param.start - 0.5)
         weights[key] = tensor
     return Network(graph, weights).to(dtype)
 
