@@ -1,19 +1,19 @@
 """morphs: architecture graphs and function-preserving moves on them, for your own PyTorch models."""
 
 from morphs.activations import register_activation
-from morphs.apply import Child, apply, apply_chain, parse, parse_chain
+from morphs.apply import Child, apply, apply_chain
 from morphs.carry import carry
 from morphs.drift import Drift, drift
 from morphs.files import load, pack, save, unpack
 from morphs.graph.arch import ArchGraph, Node
-from morphs.graph.codec import graph_from_json
 from morphs.graph.cost import Cost, cost
 from morphs.graph.draw import graph_to_svg
-from morphs.graph.show import parse_graph
+from morphs.graph.read import graph_from_json, parse_graph
 from morphs.graph.widths import ChannelGroup, channel_groups
 from morphs.init import init
 from morphs.limits import Limits
 from morphs.move import Move, Origin, Preserves, Refusal
+from morphs.move_text import parse, parse_chain
 from morphs.moves import (
     MOVES,
     AddSkip,

@@ -35,13 +35,13 @@ def register_activation(
     move may insert φ itself where φ came before. nonnegative: φ(x) ≥ 0. zero_at_zero: φ(0) = 0. What is left
     out is found on the probe points; False is always safe.
 
-    Raises ActivationError where the name is taken or is no name; where φ, on some thousand points, is found to
+    Raises ActivationError where the name is taken or not valid; where φ, on some thousand points, is found to
     change the shape, to depend on an element's place or neighbours, to draw random numbers, to write into its
     argument, to jump, or to give NaN, infinity or no gradient; and where it contradicts a trait. Registering the
-    same function again is no error.
+    same function again is allowed.
     """
     if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise _refused(name, "it is no name", "give a text")
+        raise _refused(name, "it is not a valid name", "give a text")
     if name in REGISTERED and REGISTERED[name] is function:
         return
     _check_name(name)
@@ -75,7 +75,7 @@ def _refused(name: str, fact: str, remedy: str) -> ActivationError:
 
 def _check_name(name: str) -> None:
     if not NAME.fullmatch(name) or name in JSON_WORDS:
-        raise _refused(name, "it is no name", "use letters, digits and underscores")
+        raise _refused(name, "it is not a valid name", "use letters, digits and underscores")
     if name in ACTIVATIONS or name in OP_BY_KIND or name == PRELU:
         raise _refused(name, "the name is taken", "choose another name")
 

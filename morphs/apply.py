@@ -1,6 +1,5 @@
 """Applying a move: checked, measured, the parent untouched."""
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,14 +19,14 @@ from morphs.errors import (
     ParseError,
     UnsupportedModule,
     WeightsError,
-)
+)  # fmt: skip
 from morphs.graph.arch import ArchGraph
 from morphs.held_out import DRY, Checked, HeldOut, ReadOnce
 from morphs.limits import Limits, require_limits
 from morphs.move import Batch, Context, Loss, Move, Origin, Origins, Preserves
+from morphs.move_text import Moves, parse, parse_chain
 from morphs.moves import MOVES
 from morphs.network import Key, Network
-from morphs.textform import parse_call, refuse_constant, split
 from morphs.typed import build, field_types
 
 
@@ -35,7 +34,7 @@ from morphs.typed import build, field_types
 class Child:
     """The network a move produced.
 
-    move: as it was applied. drift: how far it computes something else than its parent; None when that wasn't measured.
+    move: as it was applied. drift: how far its outputs are from its parent's; None when that wasn't measured.
     origin: where each parameter came from. notes: what the move found: error, rows used, spread, …
     """
 
@@ -55,47 +54,6 @@ def _remade(
     return Child(network, move, drift, Origins(network.weights, origin), MappingProxyType(notes))
 
 
-def parse(text: str) -> Move:
-    """The move of its text form, such as `widen(node=c3, to=96)`, or of its JSON; fields left out take their
-    defaults.
-
-    Raises ParseError saying what is wrong.
-    """
-    if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ParseError(f"parse: a {type(text).__name__} is no text; give one such as widen(node=c3, to=96)")
-    try:
-        name, keywords = _read_json(text) if text.lstrip().startswith("{") else _read_call(text)
-        known = {move.name: move for move in MOVES}
-        if name not in known:
-            raise ValueError(f"there is no move {name!s:.80}; choose one of {', '.join(known)}")
-        return build(known[name], keywords, partial=True)
-    except (ValueError, TypeError) as error:
-        raise ParseError(f"move {text.strip()[:120]!r}: {error}") from None
-
-
-def _read_call(text: str) -> tuple[str, dict[str, Any]]:
-    name, positional, keywords = parse_call(text)
-    if positional:
-        raise ValueError(f"{positional[0]!r:.80} has no key; write key=value")
-    return name, keywords
-
-
-def _read_json(text: str) -> tuple[str, dict[str, Any]]:
-    try:
-        keywords: dict[str, Any] = json.loads(text, parse_constant=refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"it is no JSON ({error}); give what to_json wrote") from None
-    name = keywords.pop("move", None)
-    if not isinstance(name, str):
-        raise ValueError('its JSON does not name a move; give one as "move"')
-    return name, keywords
-
-
-def parse_chain(text: str) -> tuple[Move, ...]:
-    """The moves of a chain, parted by `;`; an empty text is the empty chain."""
-    return tuple(parse(part) for part in split(text, ";"))
-
-
 def apply(
     network: Network,
     move: Move | str,
@@ -105,6 +63,7 @@ def apply(
     probe: Tensor | tuple[Tensor, ...] | None = None,
     measure: bool = True,
     limits: Limits | None = None,
+    moves: Moves = MOVES,
 ) -> Child:
     """The child that `move` (a value or its text) makes of `network`, which stays as it was.
 
@@ -113,14 +72,14 @@ def apply(
     classes. probe: inputs [N, ...] on which the drift is measured; without one, those of approximate moves that read
     data are held out of it, one example in five up to 128, and other moves are measured on standard normal noise.
     limits: on the child's cost, checked on the graph before any weight is made; so is that its new weights fit in
-    this machine's memory.
+    this machine's memory. moves: the move classes that a text may name, ours by default.
 
     Raises ParseError, IllegalMove, LimitExceeded; NeedsData, also where batches don't fit the inputs; DriftExceeded
-    when the child computes something else than the move declares (float64: 1e-10; float32: the larger of 1e-5 and ten
+    when the child does not compute what the move declares (float64: 1e-10; float32: the larger of 1e-5 and ten
     times the parent's own float32-against-float64 error); WeightsError when the parent's weights aren't finite or the
     probe doesn't fit.
     """
-    bound_move = _read(network, move, seed)
+    bound_move = _read(network, move, seed, moves)
     require_limits(limits, "apply")
     graph = bound_move.reshape(network.graph)
     broken = limits.violation(graph) if limits is not None else None
@@ -131,7 +90,7 @@ def apply(
     bad = network.nonfinite(versions)
     if bad:
         raise WeightsError(
-            f'{bound_move.name}: tensor {bad[0][1]} of node "{bad[0][0]}" holds NaN or infinity; mend the parent first'
+            f'{bound_move.name}: tensor {bad[0][1]} of node "{bad[0][0]}" holds NaN or infinity; fix the parent first'
         )
     bound_move.check_weights(network)
     bounded = bound_move.most_drift is not None
@@ -162,19 +121,18 @@ def apply(
     return Child(result, bound_move, found, origin, MappingProxyType(context.notes))
 
 
-def _read(network: Any, move: Any, seed: Any) -> Move:
+def _read(network: Any, move: Any, seed: Any, moves: Moves) -> Move:
     """`move` as a value whose fields have their types, also where it was made in Python, which checks none."""
     if not isinstance(network, Network):
-        raise UnsupportedModule(
-            f"apply: a {type(network).__name__} is no Network; make one with morphs.from_torch(module, example_inputs)"
-        )
+        fact = f"apply: a {type(network).__name__} is not a Network"
+        raise UnsupportedModule(f"{fact}; make one with morphs.from_torch(module, example_inputs)")
     if type(seed) is not int or not 0 <= seed < 2**63:
-        raise ParseError(f"apply: seed {seed!r:.40} is no seed; give a whole number from 0 to 2**63 - 1")
+        raise ParseError(f"apply: seed {seed!r:.40} is not a seed; give a whole number from 0 to 2**63 - 1")
     if isinstance(move, str):
-        return parse(move)
+        return parse(move, moves)
     if not isinstance(move, Move):
         raise ParseError(
-            f"apply: {move!r:.80} is no move; give a value such as morphs.Widen(node, to), or its text"
+            f"apply: {move!r:.80} is not a move; give a value such as morphs.Widen(node, to), or its text"
         )
     try:
         return build(type(move), {name: getattr(move, name) for name in field_types(type(move))})
@@ -216,31 +174,32 @@ def _check_drift(
 
 def apply_chain(
     network: Network,
-    moves: str | Iterable[Move | str],
+    chain: str | Iterable[Move | str],
     seed: int = 0,
     batches: Iterable[Batch] | None = None,
     loss: Loss | None = None,
     probe: Tensor | tuple[Tensor, ...] | None = None,
     measure: bool = True,
     limits: Limits | None = None,
+    moves: Moves = MOVES,
 ) -> Iterator[Child]:
     """The children of a chain of moves, one after the other; step i draws from seed + i. See `apply`.
 
     Its errors say which step of several failed, counted from 1. Every step reads batches from their start, so an
     iterator, which can be read once, suits chains with one move that looks at data.
     """
-    if not isinstance(moves, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not isinstance(chain, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ParseError(
-            f"apply_chain: {moves!r:.80} is no chain; give a list of moves, or their text parted by ;"
+            f"apply_chain: {chain!r:.80} is not a chain; give a list of moves, or their text separated by ;"
         )
-    chain = parse_chain(moves) if isinstance(moves, str) else tuple(moves)
+    steps = parse_chain(chain, moves) if isinstance(chain, str) else tuple(chain)
     once = ReadOnce(batches) if isinstance(batches, Iterator) else None
-    for step, move in enumerate(chain):
+    for step, move in enumerate(steps):
         before = once.read if once else 0
         try:
-            child = apply(network, move, seed + step, once or batches, loss, probe, measure, limits)
+            child = apply(network, move, seed + step, once or batches, loss, probe, measure, limits, moves)
         except MorphError as error:
-            if len(chain) > 1:
+            if len(steps) > 1:
                 dry = before and once and once.ended and isinstance(error, NeedsData)
                 error.args = (f"step {step + 1}: {error}{DRY if dry else ''}",)
             raise

@@ -26,9 +26,9 @@ def carry(optimizer: Optimizer, parent_module: nn.Module, child_module: nn.Modul
     State of a parameter's shape (momentum, Adam moments) is carried along `child.origin`: kept entries keep
     it, new ones start as they would in a fresh optimizer, at zero in most. Scalars (step counts) are kept with the
     parameter. State of another shape (Adafactor's factored moments) has no entry for each of the parameter's: where
-    the parameter's entries changed place or number, all its state starts anew.
+    the parameter's entries changed place or number, all its state is reset.
 
-    A parameter that the parent's optimizer leaves alone is left alone. A parameter made anew stays in the group of
+    A parameter that the parent's optimizer leaves alone is left alone. A new parameter stays in the group of
     the parent's parameter of its name; where there is none, it joins the first group with weight decay, or the first
     one without if it has fewer than two axes (group 0 where there is no such group). Where the optimizer knows its
     parameters' names they are those of `child_module`.
@@ -70,7 +70,7 @@ def _check_state(optimizer: Optimizer) -> None:
             if value is not None and not isinstance(value, (Tensor, bool, int, float)):
                 kind = type(optimizer).__name__
                 raise WeightsError(
-                    f"carry: {kind} keeps a {type(value).__name__} ({name}) whose entries belong to no one "
+                    f"carry: {kind} keeps a {type(value).__name__} ({name}) whose entries belong to no single "
                     f"parameter; make a new {kind} for the child module"
                 )
 

@@ -1,4 +1,4 @@
-"""Drift: how far a child computes from its parent, measured, in eval and in train mode."""
+"""Drift: how far a child's outputs are from its parent's, measured, in eval and in train mode."""
 
 from dataclasses import dataclass
 from math import isfinite
@@ -31,7 +31,7 @@ class Drift:
     train: float
 
     def within(self, preserves: Preserves, allowed: "Drift") -> bool:
-        """Whether this is what a move that preserves so much may show, where exact moves may show `allowed`."""
+        """Whether a move that declares `preserves` may have this drift, where exact moves may have `allowed`."""
         if preserves is Preserves.APPROXIMATE:
             return isfinite(self.eval) and isfinite(self.train)
         return self.eval <= allowed.eval and (
@@ -70,7 +70,7 @@ def _relative(parent: Network, before: Tensor, after: Tensor) -> float:
     if not bool(torch.isfinite(before).all()):
         bad = ", ".join(f"{node}.{name}" for node, name in parent.nonfinite()[:3])
         place = f"tensors {bad} hold NaN or infinity" if bad else "the probe makes it overflow"
-        raise WeightsError(f"drift: the parent's output is not finite: {place}; mend the parent first")
+        raise WeightsError(f"drift: the parent's output is not finite: {place}; fix the parent first")
     if not bool(torch.isfinite(after).all()):
         return float("inf")
     error = (after - before).abs().flatten(1).amax(1)

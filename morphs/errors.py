@@ -6,14 +6,15 @@
     │   └── CodecError         a text or JSON is not a graph
     ├── ActivationError        a function can't be registered as an activation
     ├── WeightsError           weights are missing, have the wrong shape, are not finite, or can't be made
-    ├── LimitsError            limits are no positive numbers (a ValueError too)
+    ├── LimitsError            limits are not positive numbers (a ValueError too)
     ├── MoveError
     │   ├── ParseError         a text is not a move, or options are not its menu
     │   ├── IllegalMove        the move can't be applied at this site
     │   │   └── NoFactoring    no exact factoring with these channels and kernels exists
     │   ├── LimitExceeded      the child would break a limit
-    │   ├── NeedsData          the move looks at data and was given none, or a source that ran dry
-    │   └── DriftExceeded      the child computes something else than the move declares
+    │   ├── NeedsData          the move looks at data and was given none, or too little
+    │   └── DriftExceeded      the child does not compute what the move declares
+    ├── ContractBroken         a move does not keep the contract of moves
     └── UnsupportedModule      a torch module that the op vocabulary can't express
 
 Every message is one line: fact, place, remedy.
@@ -45,7 +46,7 @@ class WeightsError(MorphError):
 
 
 class LimitsError(MorphError, ValueError):
-    """Limits are no positive numbers."""
+    """Limits are not positive numbers."""
 
 
 class MoveError(MorphError):
@@ -73,7 +74,11 @@ class NeedsData(MoveError):
 
 
 class DriftExceeded(MoveError):
-    """The child computes something else than the move declares."""
+    """The child does not compute what the move declares."""
+
+
+class ContractBroken(MorphError):
+    """A move does not keep the contract of moves; see `morphs.testing`."""
 
 
 class UnsupportedModule(MorphError):

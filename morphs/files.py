@@ -9,7 +9,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from morphs.errors import CodecError, WeightsError
-from morphs.graph.codec import MAX_BYTES, graph_from_json
+from morphs.graph.codec import MAX_BYTES
+from morphs.graph.read import graph_from_json
 from morphs.network import Network
 
 GRAPH_FILE, WEIGHTS_FILE = "graph.json", "weights.safetensors"
@@ -39,13 +40,13 @@ def load(folder: str | os.PathLike[str]) -> Network:
     try:
         if (place / GRAPH_FILE).stat().st_size > MAX_BYTES:
             raise CodecError(
-                f"load: {place / GRAPH_FILE} has more than {MAX_BYTES} bytes; it is no graph of ours"
+                f"load: {place / GRAPH_FILE} has more than {MAX_BYTES} bytes; it is not a saved graph"
             )
         text = (place / GRAPH_FILE).read_text(encoding="ascii")
         data = (place / WEIGHTS_FILE).read_bytes()
     except (OSError, UnicodeDecodeError) as error:
         raise CodecError(
-            f"load: {place} holds no saved network ({error}); name a folder that `save` wrote"
+            f"load: {place} is not a saved network ({error}); name a folder that `save` wrote"
         ) from None
     return unpack(text, data, str(place / WEIGHTS_FILE))
 

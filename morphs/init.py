@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from morphs.errors import WeightsError
-from morphs.graph.arch import ArchGraph, Node
-from morphs.graph.ops import BatchNorm, Conv2d, Linear, PActivation
+from morphs.graph.arch import ArchGraph
+from morphs.graph.traits import Param
 from morphs.network import Key, Network
 
 
@@ -15,32 +15,24 @@ def init(graph: ArchGraph, seed: int = 0, dtype: torch.dtype = torch.float32) ->
     """A network with fresh weights: He-normal (fan in, gain √2; arXiv 1502.01852) matrices and filters, zero
     biases, neutral batch norms, P-activations at a = 0 (plain φ) and scales at 1.
 
-    The same graph and seed give the same weights. Raises WeightsError for a seed that is none.
+    The same graph and seed give the same weights. Raises WeightsError for an invalid seed.
     """
     if type(seed) is not int or not 0 <= seed < 2**63:
-        raise WeightsError(f"init: seed {seed!r:.40} is no seed; give a whole number from 0 to 2**63 - 1")
+        raise WeightsError(f"init: seed {seed!r:.40} is not a seed; give a whole number from 0 to 2**63 - 1")
     generator = torch.Generator().manual_seed(seed)
     weights: dict[Key, Tensor] = {}
-    for owner, name in graph.params:
-        weights[owner, name] = fresh(graph[owner], name, graph.params[owner, name].shape, generator).to(dtype)
+    for key, param in graph.params.items():
+        weights[key] = fresh(param, param.shape, generator).to(dtype)
     return Network(graph, weights)
 
 
 def fresh(
-    node: Node,
-    name: str,
-    shape: tuple[int, ...],
-    generator: torch.Generator,
-    dtype: torch.dtype = torch.float64,
+    param: Param, shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype = torch.float64
 ) -> Tensor:
-    """A fresh tensor for parameter `name` of `node`."""
-    if isinstance(node.op, (Conv2d, Linear)) and name == "weight":
+    """A fresh tensor of `shape` for `param`, or for some rows of it."""
+    if param.start is None:
         return he_normal(shape, generator, dtype)
-    if name == "num_batches_tracked":
-        return torch.zeros(shape, dtype=torch.int64)
-    ones = (isinstance(node.op, BatchNorm) and name in ("weight", "running_var")) or node.op.kind == "scale"
-    assert not (isinstance(node.op, PActivation) and ones)
-    return (torch.ones if ones else torch.zeros)(shape, dtype=dtype)
+    return torch.full(shape, param.start, dtype=dtype)
 
 
 def he_normal(

@@ -14,7 +14,7 @@ class Limits:
     """Upper bounds, each None for no bound: trainable parameters, multiply-adds and activation elements of one
     image, layers with weights on one path, nodes, channels of the widest feature map or vector of a layer.
 
-    Raises LimitsError for a bound that is no positive number.
+    Raises LimitsError for a bound that is not a positive number.
     """
 
     params: int | None = None
@@ -28,7 +28,7 @@ class Limits:
         for field in fields(self):
             value = getattr(self, field.name)
             if value is not None and type(value) not in (int, float):
-                raise LimitsError(f"limit {field.name}={value!r} is no number; give a positive number")
+                raise LimitsError(f"limit {field.name}={value!r} is not a number; give a positive number")
             if value is not None and value < 1:
                 raise LimitsError(
                     f"limit {field.name}={value} is below 1, so no network fits; give a positive number"

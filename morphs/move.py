@@ -17,7 +17,7 @@ from morphs.errors import IllegalMove, NeedsData, ShapeError, UnsupportedModule
 from morphs.graph.arch import ArchGraph
 from morphs.graph.codec import canonical_json
 from morphs.limits import Limits, require_limits
-from morphs.menus import check_menu
+from morphs.menus import Choices, check_menu
 from morphs.network import Key, Network
 from morphs.textform import format_call
 
@@ -117,7 +117,7 @@ class Context:
         """The loss of `outputs` [N, ...]; where none was given, the cross entropy of classes [N], scores [N, C].
 
         Raises NeedsData when none was given for other targets, for classes that the outputs don't have, or when it
-        gives no number.
+        does not give a number.
         """
         whole = not (targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool)
         if self.loss is not None:
@@ -130,10 +130,10 @@ class Context:
             return value.reshape(())
         if not whole or targets.dim() != 1 or outputs.dim() != 2:
             fact = f"outputs of shape {tuple(outputs.shape)} and targets of {targets.dtype}, {tuple(targets.shape)},"
-            raise NeedsData(f"{fact} have no loss of their own; pass loss=")
+            raise NeedsData(f"{fact} have no default loss; pass loss=")
         low, high, classes = int(targets.min()), int(targets.max()), outputs.shape[1]
         if low < 0 or high >= classes:
-            fact = f"targets reach from {low} to {high}, and the network tells {classes} classes apart"
+            fact = f"targets reach from {low} to {high}, and the network has {classes} classes"
             raise NeedsData(f"{fact}; give targets from 0 to {classes - 1}, or pass loss=")
         return nn.functional.cross_entropy(outputs, targets.long())
 
@@ -148,6 +148,7 @@ class Move(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str]  # one line for listings
+    choices: ClassVar[Choices] = {}  # what the options of `sites` may hold; see `morphs.menus`
 
     @property
     def preserves(self) -> Preserves:
@@ -185,7 +186,7 @@ class Move(ABC):
 
     def offer(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph, for a listing. Raises IllegalMove as `reshape` does, and also where the move may be
-        applied by name but should not be listed: it can fail for some weights, or nobody would want it.
+        applied by name but should not be listed: it can fail for some weights, or would rarely be useful.
         """
         return self.reshape(graph)
 
@@ -222,7 +223,7 @@ class Move(ABC):
     def _judged(
         cls, network: Network | ArchGraph, limits: Limits | None, options: Options | None
     ) -> Iterator[tuple[Self, str | None]]:
-        """Every candidate, with the reason against it or None. What is given is checked at once."""
+        """Every candidate, with the reason against it or None. The arguments are checked at once."""
         if not isinstance(network, (Network, ArchGraph)):  # pyright: ignore[reportUnnecessaryIsInstance]
             fact = f"{cls.name}: a {type(network).__name__} is neither a Network nor an ArchGraph"
             raise UnsupportedModule(f"{fact}; make one with morphs.from_torch(module, example_inputs)")

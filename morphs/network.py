@@ -9,19 +9,16 @@ from functools import cached_property
 from math import isfinite
 from operator import attrgetter
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from morphs.errors import WeightsError
 from morphs.graph.arch import ArchGraph
+from morphs.graph.node import Key
 from morphs.graph.ops import Param
+from morphs.torch_io.to_torch import to_torch, weights_from
 
-if TYPE_CHECKING:
-    from torch import nn
-
-Key = tuple[str, str]  # (owner node, parameter or buffer)
 Versions = dict[Key, int | None]
 _VERSION = attrgetter("_version")
 
@@ -103,24 +100,20 @@ class Network:
         )
 
     def to_torch(self) -> nn.Module:
-        """A plain nn.Module with its own copy of the weights; submodules bear the nodes' names."""
-        from morphs.torch_io.to_torch import to_torch
-
-        return to_torch(self)
+        """A plain nn.Module with its own copy of the weights; submodules have the nodes' names."""
+        return to_torch(self.graph, self.weights)
 
     def with_weights_from(self, module: nn.Module) -> Network:
         """A network of the same graph with copies of the parameters and buffers of a trained module.
 
         Raises WeightsError when the module doesn't have the graph's parameters.
         """
-        from morphs.torch_io.to_torch import weights_from
-
         return Network(self.graph, weights_from(self.graph, module))
 
     def nonfinite(self, versions: Versions | None = None) -> tuple[Key, ...]:
         """The tensors that hold NaN or infinity. What was found finite is looked at again only once written to.
 
-        versions: as `versions` just told them.
+        versions: as `versions` has just returned them.
         """
         known, versions = self._finite, self.versions() if versions is None else versions
         if known == versions and None not in versions.values():
@@ -137,7 +130,7 @@ class Network:
         return {}
 
     def versions(self) -> Versions:
-        """How often each tensor was written to; None for tensors of inference mode, which can't tell."""
+        """How often each tensor was written to; None for tensors of inference mode, which don't count."""
         try:
             return dict(zip(self.weights, map(_VERSION, self.weights.values()), strict=True))
         except RuntimeError:
@@ -153,7 +146,7 @@ def checked(key: Key, tensor: Tensor, param: Param) -> Tensor:
         raise WeightsError(
             f'network: node "{key[0]}": {key[1]} has shape {tuple(tensor.shape)}; the graph says {param.shape}'
         )
-    if not tensor.dtype.is_floating_point and key[1] != "num_batches_tracked":
+    if not tensor.dtype.is_floating_point and not param.counts:
         raise WeightsError(f'network: node "{key[0]}": {key[1]} is of {tensor.dtype}; give floating numbers')
     return tensor if type(tensor) is Tensor and not tensor.requires_grad else tensor.detach()
 

@@ -42,7 +42,7 @@ def parse_call(text: str) -> tuple[str, list[Any], dict[str, Any]]:
             positional.append(parse_value(part))
         elif not WORD.fullmatch(key.strip()) or key.strip() in keywords:
             raise ValueError(
-                f"{key.strip()!r} is no key, or is given twice; give each key once, in letters, digits and underscores"
+                f"{key.strip()!r} is not a key, or is given twice; give each once, in letters, digits and underscores"
             )
         else:
             keywords[key.strip()] = parse_value(value)
@@ -54,7 +54,9 @@ def parse_value(text: str, depth: int = 0) -> Any:
     text = text.strip()
     if text.startswith("["):
         if not text.endswith("]") or depth == DEEPEST:
-            raise ValueError(f"{text[:80]!r} is no list, or is nested more than {DEEPEST} deep; write [1, 2]")
+            raise ValueError(
+                f"{text[:80]!r} is not a list, or is nested more than {DEEPEST} deep; write [1, 2]"
+            )
         return [parse_value(part, depth + 1) for part in split(text[1:-1], ",")]
     if WORD.fullmatch(text) and text not in JSON_WORDS:
         return text
@@ -65,13 +67,13 @@ def parse_value(text: str, depth: int = 0) -> Any:
             f"{text[:80]!r} is neither a JSON value nor a bare word; put a text in double quotes"
         ) from None
     if isinstance(value, (dict, list)):
-        raise ValueError(f"{text[:80]!r} is no scalar; write a number, a word, true, false or null")
+        raise ValueError(f"{text[:80]!r} is not a scalar; write a number, a word, true, false or null")
     return value
 
 
 def refuse_constant(word: str) -> None:
-    """For json.loads: NaN and infinities are no JSON. Raises ValueError."""
-    raise ValueError(f"{word} is no JSON number; give a finite number")
+    """For json.loads: NaN and infinities are not JSON. Raises ValueError."""
+    raise ValueError(f"{word} is not a JSON number; give a finite number")
 
 
 def split(text: str, separator: str) -> list[str]:

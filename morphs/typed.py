@@ -5,12 +5,30 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from functools import cache
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    NewType,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-WORDS = {float: "a finite number", int: "a whole number", bool: "true or false", str: "a word"}
+Positive = NewType("Positive", float)
+WORDS = {
+    Positive: "a positive number",
+    float: "a finite number",
+    int: "a whole number",
+    bool: "true or false",
+    str: "a word",
+}
 T = TypeVar("T", bound="DataclassInstance")
 
 
@@ -29,7 +47,7 @@ def build(cls: type[T], values: Mapping[str, Any], partial: bool = False) -> T:
     types = field_types(cls)
     unknown = set(values) - set(types)
     if unknown:
-        raise TypeError(f"{', '.join(sorted(unknown))} is no field; there are {', '.join(types) or 'none'}")
+        raise TypeError(f"unknown field {', '.join(sorted(unknown))}; there are {', '.join(types) or 'none'}")
     missing = [
         f.name for f in fields(cls) if f.name not in values and not (partial and f.default is not MISSING)
     ]
@@ -49,7 +67,7 @@ def build(cls: type[T], values: Mapping[str, Any], partial: bool = False) -> T:
 
 
 def conform(value: Any, hint: Any) -> Any:
-    """`value` as a value of type `hint`; TypeError where it is none."""
+    """`value` as a value of type `hint`; TypeError where it is not."""
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         for option in args:
@@ -60,7 +78,7 @@ def conform(value: Any, hint: Any) -> Any:
     elif origin is Literal:
         if isinstance(value, str) and value in args:
             return value
-        raise TypeError(f"{_shown(value)} is none of {', '.join(map(str, args))}; choose one of them")
+        raise TypeError(f"{_shown(value)} is not one of {', '.join(map(str, args))}; choose one of them")
     elif origin is tuple and isinstance(value, (list, tuple)):
         items = cast(list[Any], value)
         each = [args[0]] * len(items) if args[-1] is Ellipsis else list(args)
@@ -70,6 +88,9 @@ def conform(value: Any, hint: Any) -> Any:
     elif hint is float and type(value) in (int, float):
         if abs(value) <= sys.float_info.max:  # neither infinite, NaN nor too large
             return float(value)
+    elif hint is Positive:
+        if (number := conform(value, float)) > 0:
+            return number
     elif hint is NoneType and value is None:
         return None
     elif type(value) is hint:

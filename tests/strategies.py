@@ -31,6 +31,11 @@ from morphs.graph.ops import (
     PActivation,
     Scale,
 )  # fmt: skip
+from morphs.testing import random_network as lively
+from morphs.testing import some_batches
+from morphs.testing import with_exact_zeros as ripe
+
+__all__ = ["graphs", "lively", "networks", "ripe", "some_batches", "vector_graphs"]
 
 MENUS = {  # small, so that every kind of choice comes up often
     "grow_kernel": {"by": ((2, 2), (2, 0), (0, 2))},
@@ -223,58 +228,9 @@ def vector_graphs(draw) -> ArchGraph:
     return ArchGraph(b.nodes)
 
 
-def lively(graph: ArchGraph, seed: int = 0, dtype: torch.dtype = torch.float64) -> morphs.Network:
-    """Weights as after training: nothing at the neutral value that would hide a mistake."""
-    g = torch.Generator().manual_seed(seed)
-    net = morphs.init(graph, seed, torch.float64)
-    weights = {}
-    for (owner, name), tensor in net.weights.items():
-        kind = graph[owner].op.kind
-        uniform = torch.rand(tensor.shape, generator=g, dtype=torch.float64)
-        if name == "a":
-            tensor = 0.1 + 0.8 * uniform
-        elif name == "running_var":
-            tensor = 0.5 + uniform
-        elif name in ("bias", "running_mean"):
-            tensor = uniform - 0.5
-        elif kind in ("batch_norm", "scale") and name == "weight":
-            tensor = 0.5 + uniform
-        elif name == "num_batches_tracked":
-            tensor = torch.tensor(7)
-        weights[owner, name] = tensor
-    return morphs.Network(graph, weights).to(dtype)
-
-
-def ripe(net: morphs.Network) -> morphs.Network:
-    """`net` as moves want it that look at weights: every a is exactly 0 or 1, and convolutions whose channels
-    admit groups have zeros between them.
-    """
-    weights = dict(net.weights)
-    for number, (owner, name) in enumerate(net.weights):
-        op, tensor = net.graph[owner].op, net.weights[owner, name]
-        if name == "a":
-            weights[owner, name] = torch.full_like(tensor, number % 2)
-        elif isinstance(op, Conv2d) and name == "weight":
-            for groups in (2, 3):
-                if op.groups == 1 and tensor.shape[0] % groups == tensor.shape[1] % groups == 0:
-                    rows, columns = (torch.arange(n) // (n // groups) for n in tensor.shape[:2])
-                    weights[owner, name] = tensor * (rows[:, None] == columns)[..., None, None]
-    return morphs.Network(net.graph, weights)
-
-
 @st.composite
 def networks(draw, blocks=BLOCKS, most: int = 3, dtype: torch.dtype = torch.float64) -> morphs.Network:
     """A network of `graphs()` (now and then of `vector_graphs()`) with `lively` weights."""
     which = draw(st.sampled_from((0, 0, 0, 0, 1)))
     graph = draw(vector_graphs()) if which else draw(graphs(blocks, most))
     return lively(graph, draw(st.integers(0, 99)), dtype)
-
-
-def some_batches(net: morphs.Network, seed: int = 1, count: int = 2, size: int = 6):
-    """Batches (inputs, targets) for the moves that look at data; a tuple of inputs where there are several."""
-    g = torch.Generator().manual_seed(seed)
-    batches = []
-    for _ in range(count):
-        xs = tuple(torch.randn(size, *net.graph.shape(n.name), generator=g) for n in net.graph.inputs)
-        batches.append((xs[0] if len(xs) == 1 else xs, torch.zeros(size, dtype=torch.int64)))
-    return batches

@@ -1,10 +1,8 @@
 """ArchGraph: an architecture as an immutable value: a directed acyclic multigraph of ops."""
 
-import re
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from heapq import heapify, heappop, heappush
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -12,33 +10,14 @@ import networkx as nx
 
 from morphs.errors import GraphError
 from morphs.graph.check import check_nodes
+from morphs.graph.codec import nodes_to_json
 from morphs.graph.edit import edited
-from morphs.graph.ops import Input, Op, Output, Param, Shape
+from morphs.graph.node import Key, Node, canonical_order
+from morphs.graph.ops import Param, Shape, Trait
+from morphs.graph.show import node_to_text
 from morphs.graph.state import Facts, State, Totals, state_of
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Node:
-    """One place in the graph: an op, the nodes it reads (slot by slot), and the owner of its parameters.
-
-    `owner` is the node itself by default. Two nodes with one owner are one module called twice.
-    """
-
-    name: str
-    op: Op
-    inputs: tuple[str, ...] = ()
-    owner: str = ""
-
-    def __post_init__(self) -> None:
-        if not self.owner:
-            object.__setattr__(self, "owner", self.name)
-
-    @property
-    def wiring(self) -> tuple[str, tuple[str, ...]]:
-        """Whose parameters it uses and what it reads."""
-        return self.owner, self.inputs
 
 
 class ArchGraph:
@@ -64,7 +43,7 @@ class ArchGraph:
     def _order(self) -> tuple[str, ...]:
         """The names in canonical order, which listing the children of a graph never asks for. Graphs wired and owned
         alike that are edits of one another share it."""
-        return tuple([node.name for node in canonical_order(tuple(self._nodes.values()))])
+        return tuple([node.name for node in canonical_order(self._nodes.values())])
 
     @cached_property
     def _ordered(self) -> tuple[Node, ...]:
@@ -107,12 +86,12 @@ class ArchGraph:
     @property
     def inputs(self) -> tuple[Node, ...]:
         """The Input nodes, in canonical order."""
-        return tuple(node for node in self if isinstance(node.op, Input))
+        return tuple(node for node in self if node.op.trait is Trait.SOURCE)
 
     @cached_property
     def output(self) -> Node:
         """The Output node."""
-        return next(node for node in self._nodes.values() if isinstance(node.op, Output))
+        return next(node for node in self._nodes.values() if node.op.trait is Trait.SINK)
 
     def shape(self, name: str) -> Shape:
         """Shape of the tensor that `name` writes, without the batch axis."""
@@ -165,7 +144,7 @@ class ArchGraph:
         return {name: tuple(found) for name, found in readers.items()}
 
     @cached_property
-    def params(self) -> Mapping[tuple[str, str], Param]:
+    def params(self) -> Mapping[Key, Param]:
         """Every parameter and buffer, keyed (owner, parameter), in canonical order."""
         return MappingProxyType(
             {
@@ -176,13 +155,13 @@ class ArchGraph:
             }
         )
 
-    def changed_params(self, before: "ArchGraph") -> dict[tuple[str, str], Param] | None:
+    def changed_params(self, before: "ArchGraph") -> dict[Key, Param] | None:
         """The parameters that aren't the very same in `before`, cheaply where this graph came of it by an edit that
         left the wiring alone; None where it didn't, or the parameters have other names or another order.
         """
         if self._order is not before._order:
             return None
-        changed: dict[tuple[str, str], Param] = {}
+        changed: dict[Key, Param] = {}
         old = before._state.facts
         for name, facts in self._state.facts.items():
             if facts is not old[name] and self._nodes[name].owner == name:
@@ -239,22 +218,16 @@ class ArchGraph:
 
     def to_json(self) -> str:
         """Canonical JSON: equal graphs give equal bytes."""
-        from morphs.graph.codec import graph_to_json
-
-        return graph_to_json(self)
+        return nodes_to_json(self)
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the canonical JSON, in hexadecimal."""
-        from morphs.graph.codec import fingerprint
-
-        return fingerprint(self)
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def text(self) -> str:
         """Short text form, one line for each node; `morphs.parse_graph` reads it back."""
-        from morphs.graph.show import graph_to_text
-
-        return graph_to_text(self)
+        return "\n".join(map(node_to_text, self))
 
     # -- editing: every edit is a new graph --------------------------------------------------------
 
@@ -281,44 +254,8 @@ class ArchGraph:
         )
 
     def fresh(self, stem: str, taken: Iterable[str] = ()) -> str:
-        """The first of stem1, stem2, … that names no node here and is not in `taken`."""
+        """The first of stem1, stem2, … that is not the name of a node here or in `taken`."""
         also, number = set(taken), 1
         while f"{stem}{number}" in self._nodes or f"{stem}{number}" in also:
             number += 1
         return f"{stem}{number}"
-
-
-def canonical_order(nodes: tuple[Node, ...]) -> list[Node]:
-    """Topological order in which, among the nodes that could come next, the first by name comes first.
-
-    (That of networkx.lexicographical_topological_sort, which is far slower.) Raises GraphError at a cycle.
-    """
-    by_name = {node.name: node for node in nodes}
-    waiting = {node.name: len(node.inputs) for node in nodes}
-    readers: dict[str, list[str]] = {}
-    for node in nodes:
-        for source in node.inputs:
-            readers.setdefault(source, []).append(node.name)
-    ready = [(natural_key(name), name) for name, count in waiting.items() if count == 0]
-    heapify(ready)
-    order: list[Node] = []
-    while ready:
-        name = heappop(ready)[1]
-        order.append(by_name[name])
-        for reader in readers.get(name, ()):
-            waiting[reader] -= 1
-            if waiting[reader] == 0:
-                heappush(ready, (natural_key(reader), reader))
-    if len(order) < len(nodes):
-        done = {node.name for node in order}
-        stuck = nx.DiGraph((s, n.name) for n in nodes if n.name not in done for s in n.inputs)
-        cycle = " -> ".join(edge[0] for edge in nx.find_cycle(stuck))
-        raise GraphError(f"graph: nodes {cycle} form a cycle; leave out one of these edges")
-    return order
-
-
-@lru_cache(maxsize=2**16)
-def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Sort key by which c2 comes before c10."""
-    parts = re.findall(r"\d+|\D+", name)
-    return (*((0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts), (2, 0, name))

@@ -1,15 +1,10 @@
 """Well-formedness: every rule an ArchGraph keeps. Errors name the node and the rule."""
 
-from __future__ import annotations
-
 import re
-from typing import TYPE_CHECKING
 
 from morphs.errors import GraphError
-from morphs.graph.ops import Input, Output
-
-if TYPE_CHECKING:  # arch imports this module
-    from morphs.graph.arch import Node
+from morphs.graph.node import Node
+from morphs.graph.ops import Trait
 
 NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)*", re.ASCII)
 
@@ -28,12 +23,12 @@ def check_nodes(nodes: tuple[Node, ...]) -> None:
     for node in nodes:
         _check_slots(node, by_name)
         _check_owner(node, by_name)
-    outputs = [node.name for node in nodes if isinstance(node.op, Output)]
+    outputs = [node.name for node in nodes if node.op.trait is Trait.SINK]
     if len(outputs) != 1:
         raise GraphError(
             f"graph: it has {len(outputs)} output nodes ({', '.join(outputs)}); leave exactly one"
         )
-    if not any(isinstance(node.op, Input) for node in nodes):
+    if not any(node.op.trait is Trait.SOURCE for node in nodes):
         raise GraphError("graph: it has no input node; add one")
     _check_reachable(by_name, outputs[0])
 
@@ -43,14 +38,14 @@ def _check_slots(node: Node, by_name: dict[str, Node]) -> None:
     if len(node.inputs) < least or (most is not None and len(node.inputs) > most):
         wanted = str(least) if most == least else f"{least} or more"
         raise GraphError(
-            f'node "{node.name}": {node.op.kind} reads {wanted} tensors, not {len(node.inputs)}; mend its inputs'
+            f'node "{node.name}": {node.op.kind} reads {wanted} tensors, not {len(node.inputs)}; fix its inputs'
         )
     for source in node.inputs:
         if source not in by_name:
             raise GraphError(
                 f'node "{node.name}": it reads {source!r:.80}, which does not exist; name a node'
             )
-        if isinstance(by_name[source].op, Output):
+        if by_name[source].op.trait is Trait.SINK:
             raise GraphError(
                 f'node "{node.name}": it reads the output node "{source}"; read its source instead'
             )

@@ -1,12 +1,12 @@
-"""Graph ⇄ canonical JSON, and its SHA-256 fingerprint. Hostile documents are refused, never executed."""
+"""Nodes ⇄ canonical JSON. Hostile documents are refused, never executed."""
 
-import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any, cast
 
-from morphs.errors import CodecError, GraphError
-from morphs.graph.arch import ArchGraph, Node
+from morphs.errors import CodecError
+from morphs.graph.node import Node
 from morphs.graph.ops import OPS, Op
 from morphs.textform import refuse_constant
 from morphs.typed import build
@@ -22,21 +22,10 @@ def canonical_json(document: object) -> str:
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
-def fingerprint(graph: ArchGraph) -> str:
-    """SHA-256 of the canonical JSON, in hexadecimal."""
-    return hashlib.sha256(graph.to_json().encode()).hexdigest()
-
-
-def graph_to_json(graph: ArchGraph) -> str:
-    """Canonical JSON of `graph`, nodes in canonical order."""
-    return canonical_json(
-        {
-            "format": FORMAT,
-            "nodes": [
-                {"name": n.name, "op": op_to_dict(n.op), "inputs": n.inputs, "owner": n.owner} for n in graph
-            ],
-        }
-    )
+def nodes_to_json(nodes: Iterable[Node]) -> str:
+    """Canonical JSON of a graph's nodes in canonical order."""
+    listed = [{"name": n.name, "op": op_to_dict(n.op), "inputs": n.inputs, "owner": n.owner} for n in nodes]
+    return canonical_json({"format": FORMAT, "nodes": listed})
 
 
 def op_to_dict(op: Op) -> dict[str, Any]:
@@ -45,40 +34,35 @@ def op_to_dict(op: Op) -> dict[str, Any]:
 
 
 def require_text(text: Any, place: str) -> None:
-    """Raise CodecError when `text` is no string."""
+    """Raise CodecError when `text` is not a string, or is too long."""
     if not isinstance(text, str):
-        raise CodecError(f"{place}: a {type(text).__name__} is no text; give a string")
-
-
-def graph_from_json(text: str) -> ArchGraph:
-    """The graph of `text`. Raises CodecError for anything that is no well-formed graph document."""
-    require_text(text, "graph")
+        raise CodecError(f"{place}: a {type(text).__name__} is not text; give a string")
     if len(text) > MAX_BYTES:
         raise CodecError(
-            f"graph: the document has {len(text)} bytes, more than {MAX_BYTES}; give a smaller one"
+            f"{place}: the text has {len(text)} bytes, more than {MAX_BYTES}; give a smaller one"
         )
+
+
+def nodes_from_json(text: str) -> list[Node]:
+    """The nodes of `text`, each well formed by itself. Raises CodecError for any other document."""
+    require_text(text, "graph")
     try:
         document: Any = json.loads(text, parse_constant=refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise CodecError(f"graph: the document is no JSON ({error}); give what to_json wrote") from None
+        raise CodecError(f"graph: the document is not JSON ({error}); give what to_json wrote") from None
     if not isinstance(document, dict) or repr(cast(dict[str, Any], document).get("format")) != str(FORMAT):
         raise CodecError(
-            f"graph: the document has not format {FORMAT}; it was written by another version; use that one"
+            f"graph: the document is not of format {FORMAT}; use the version of morphs that wrote it"
         )
     listed = cast(dict[str, Any], document).get("nodes")
     if not isinstance(listed, list) or len(cast(list[Any], listed)) > MAX_NODES:
-        raise CodecError(f"graph: nodes is no list of at most {MAX_NODES} nodes; give one")
-    try:
-        return ArchGraph(_node(entry) for entry in cast(list[Any], listed))
-    except CodecError:
-        raise
-    except (GraphError, TypeError, ValueError, KeyError, OverflowError) as error:
-        raise CodecError(f"graph: the document describes no well-formed graph: {error}") from None
+        raise CodecError(f"graph: nodes is not a list of at most {MAX_NODES} nodes; give one")
+    return [_node(entry) for entry in cast(list[Any], listed)]
 
 
 def _node(entry: Any) -> Node:
     if not isinstance(entry, dict):
-        raise CodecError("graph: a node is no JSON object; give each name, op, inputs and owner")
+        raise CodecError("graph: a node is not a JSON object; give each name, op, inputs and owner")
     known = cast(dict[str, Any], entry)
     name, inputs, owner = known.get("name"), known.get("inputs"), known.get("owner")
     if known.keys() - {"name", "op", "inputs", "owner"}:
@@ -88,7 +72,7 @@ def _node(entry: Any) -> Node:
     if not isinstance(name, str) or not isinstance(owner, str) or not isinstance(inputs, list):
         raise CodecError(f"graph: node {name!r:.80} lacks a name, an owner or inputs; give all three")
     if not all(isinstance(source, str) for source in cast(list[Any], inputs)):
-        raise CodecError(f"graph: node {name!r:.80} has an input that is no name; name nodes")
+        raise CodecError(f"graph: node {name!r:.80} has an input that is not a name; give names of nodes")
     return Node(name, op_from_dict(known.get("op"), name), tuple(cast(list[str], inputs)), owner)
 
 

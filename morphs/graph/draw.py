@@ -1,7 +1,7 @@
 """A drawing of a graph as one SVG element.
 
 Layers that only follow one another (convolution, norm, activation) are stacked into one block. The longest
-path runs straight down column 0, other branches stand beside it, skip connections run in lanes between.
+path runs straight down column 0, other branches get columns to its right, and skip connections run between the columns.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ FAMILY = {
     "conv2d": "conv", "linear": "linear", "batch_norm": "norm", "activation": "act", "p_activation": "act",
     "add": "join", "concat": "join", "multiply": "join", "input": "end", "output": "end",
 }  # fmt: skip
-# Class names bear a prefix: a <style> inside an inline SVG holds for the whole page around it.
+# Class names have a prefix: a <style> inside an inline SVG applies to the whole page around it.
 STYLE = """
 .mg{font:11px system-ui,sans-serif}
 .mg rect{fill:#fff;stroke:#c3c7d1}.mg .mg-bar{stroke:none;fill:#9aa1b1}
@@ -61,7 +61,7 @@ class Layout:
 def graph_to_svg(graph: ArchGraph) -> str:
     """A drawing, inputs on top, as one SVG element, light or dark as the reader prefers.
 
-    Each row bears a node's name, its op with the attributes that matter, and its output shape; all
+    Each row shows a node's name, its op with the attributes that matter, and its output shape; all
     attributes are in the row's tooltip.
     """
     layout = _layout(graph)

@@ -4,20 +4,15 @@ Listing the moves on a graph makes thousands of children of it, which differ in 
 those and, downstream of them, as far as shapes or depths change.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from heapq import heapify, heappop, heappush
 from math import floor
-from typing import TYPE_CHECKING
 
 from morphs.errors import ShapeError
 from morphs.graph.check import NAME
-from morphs.graph.ops import Input, Output
+from morphs.graph.node import Node
+from morphs.graph.ops import Trait
 from morphs.graph.state import Facts, State, deep, facts_of, sharing
-
-if TYPE_CHECKING:  # arch imports this module
-    from morphs.graph.arch import Node
 
 Readers = Mapping[str, tuple[tuple[str, int], ...]]  # (node, slot) of every reader of a node
 
@@ -75,14 +70,14 @@ def _sound(before: State, nodes: Mapping[str, Node], edit: Mapping[str, Node]) -
         old = before.nodes.get(name)
         if old is None and (not NAME.fullmatch(name) or len(name) > 200):
             return False
-        kinds = {type(node.op), type(old.op) if old is not None else type(node.op)}
-        if (len(kinds) > 1 or old is None) and kinds & {Input, Output}:
+        before_op = node.op if old is None else old.op
+        if (old is None or old.op.trait is not node.op.trait) and (node.op.is_end or before_op.is_end):
             return False
         least, most = node.op.arity
         if len(node.inputs) < least or (most is not None and len(node.inputs) > most):
             return False
         for source in node.inputs:
-            if source not in nodes or isinstance(nodes[source].op, Output):
+            if source not in nodes or nodes[source].op.trait is Trait.SINK:
                 return False
         family = [nodes.get(user) for user in (node.owner, *before.shared.get(name, ()))]
         if any(one is None or one.owner != node.owner or one.op != node.op for one in family):
@@ -98,7 +93,7 @@ def _all_read(
     In a graph without cycles whose only unread node is the output, a path leads from every node to it.
     """
     for name in gone & before.nodes.keys():
-        if isinstance(before.nodes[name].op, (Input, Output)):
+        if before.nodes[name].op.is_end:
             return False
         if any(reader not in edit and reader not in gone for reader, _ in readers.get(name, ())):
             return False
@@ -133,7 +128,7 @@ def _propagate(
     before: State, nodes: Mapping[str, Node], edit: Mapping[str, Node], places: Mapping[str, float],
     readers: Readers,
 ) -> tuple[dict[str, Facts], dict[str, int], frozenset[str]] | None:  # fmt: skip
-    """Facts and depths of all nodes, and for which nodes the facts were worked out anew: the changed ones and those
+    """Facts and depths of all nodes, and for which nodes the facts were computed again: the changed ones and those
     downstream of them, as far as shapes change. None where shapes don't fit.
     """
     facts, depth = dict(before.facts), dict(before.depth)

@@ -1,41 +1,19 @@
 """The op vocabulary: one frozen dataclass for each kind of layer, carrying *all* its attributes.
 
-Each op knows its shape rule, its parameters and its width trait, and nothing of torch.
-
-Shapes leave the batch axis out:  C channels, H height, W width, F features, K kernel, G groups.
+Shapes leave the batch axis out:  C channels, H height, W width, F features.
 A feature map is (C, H, W), a vector (F,); axis 0 is the width in both.
 """
 
 from dataclasses import dataclass
-from math import inf, prod
-from typing import ClassVar, Literal
+from math import prod
+from typing import ClassVar
 
 from morphs.errors import ShapeError
+from morphs.graph.layers import BatchNorm, Conv2d, Linear, Op
+from morphs.graph.layers import Layer as Layer  # for those who import the vocabulary
+from morphs.graph.layers import PaddingMode as PaddingMode
 from morphs.graph.shapes import Pair, Shape, adaptive, check_activation, check_pool, feature_map, windows
-from morphs.graph.traits import Axis, Param, Trait
-
-PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
-
-
-@dataclass(frozen=True)
-class Op:
-    """The interface of every op, with the answers of one that has no parameters and keeps its shape."""
-
-    kind: ClassVar[str]
-    arity: ClassVar[tuple[int, int | None]] = (1, 1)  # least and most inputs
-    trait: ClassVar[Trait] = Trait.INVARIANT
-
-    def shape(self, inputs: tuple[Shape, ...]) -> Shape:
-        """Output shape for these input shapes; ShapeError when they don't fit."""
-        return inputs[0]
-
-    def params(self, inputs: tuple[Shape, ...]) -> dict[str, Param]:
-        """Parameters and buffers for these input shapes, in torch's names."""
-        return {}
-
-    def macs(self, inputs: tuple[Shape, ...]) -> int:
-        """Multiply-adds for one image: those of convolutions and matrix products only, as is customary."""
-        return 0
+from morphs.graph.traits import Axis, Param, Role, Trait
 
 
 @dataclass(frozen=True)
@@ -63,118 +41,18 @@ class Output(Op):
 
 
 @dataclass(frozen=True)
-class Conv2d(Op):
-    """2-d convolution; `groups` = input channels makes it depthwise."""
-
-    kind: ClassVar[str] = "conv2d"
-    trait: ClassVar[Trait] = Trait.ABSORB
-    channels: int
-    kernel: Pair
-    stride: Pair = (1, 1)
-    padding: Pair = (0, 0)
-    padding_mode: PaddingMode = "zeros"
-    dilation: Pair = (1, 1)
-    groups: int = 1
-    bias: bool = True
-
-    def shape(self, inputs: tuple[Shape, ...]) -> Shape:
-        """(C, H, W) -> (channels, H', W')."""
-        c, h, w = feature_map(inputs[0], self.kind)
-        if min(self.channels, self.groups, *self.kernel, *self.stride, *self.dilation) < 1:
-            raise ShapeError(
-                "conv2d has a channel count, kernel, stride, dilation or groups below 1; give 1 or more"
-            )
-        if c % self.groups or self.channels % self.groups:
-            raise ShapeError(
-                f"conv2d with groups={self.groups} can't divide {c} input or {self.channels} output channels; "
-                "choose a divisor of both"
-            )
-        for size, pad in zip((h, w), self.padding, strict=True):
-            most = {"reflect": size - 1, "circular": size}.get(self.padding_mode)
-            if pad < 0 or (most is not None and pad > most):
-                raise ShapeError(f"conv2d can't pad {size} pixels by {pad} in mode {self.padding_mode}")
-        return (self.channels, *windows((h, w), self.kernel, self.stride, self.padding, self.dilation))
-
-    def params(self, inputs: tuple[Shape, ...]) -> dict[str, Param]:
-        """weight (channels, C / groups, K, K) and bias (channels,)."""
-        weight = Param(
-            (self.channels, inputs[0][0] // self.groups, *self.kernel),
-            (Axis.OUT, Axis.IN, Axis.NONE, Axis.NONE),
-        )
-        bias = {"bias": Param((self.channels,), (Axis.OUT,))} if self.bias else {}
-        return {"weight": weight, **bias}
-
-    def macs(self, inputs: tuple[Shape, ...]) -> int:
-        """Output elements times the weights each one reads."""
-        return prod(self.shape(inputs)) * (inputs[0][0] // self.groups) * prod(self.kernel)
-
-
-@dataclass(frozen=True)
-class Linear(Op):
-    """Matrix product with an optional bias, on vectors."""
-
-    kind: ClassVar[str] = "linear"
-    trait: ClassVar[Trait] = Trait.ABSORB
-    features: int
-    bias: bool = True
-
-    def shape(self, inputs: tuple[Shape, ...]) -> Shape:
-        """(F,) -> (features,)."""
-        if len(inputs[0]) != 1:
-            raise ShapeError(f"linear reads {inputs[0]}, which is no vector; put a flatten before it")
-        if self.features < 1:
-            raise ShapeError(f"linear has {self.features} features; at least 1 is needed")
-        return (self.features,)
-
-    def params(self, inputs: tuple[Shape, ...]) -> dict[str, Param]:
-        """weight (features, F) and bias (features,)."""
-        bias = {"bias": Param((self.features,), (Axis.OUT,))} if self.bias else {}
-        return {"weight": Param((self.features, inputs[0][0]), (Axis.OUT, Axis.IN)), **bias}
-
-    def macs(self, inputs: tuple[Shape, ...]) -> int:
-        """features · F."""
-        return self.features * inputs[0][0]
-
-
-@dataclass(frozen=True)
-class BatchNorm(Op):
-    """Batch norm over vectors or feature maps, torch's attributes."""
-
-    kind: ClassVar[str] = "batch_norm"
-    eps: float = 1e-5
-    momentum: float | None = 0.1
-    affine: bool = True
-    track_running_stats: bool = True
-
-    def shape(self, inputs: tuple[Shape, ...]) -> Shape:
-        """Kept."""
-        if not 0 < self.eps < inf or not (self.momentum is None or 0 <= self.momentum <= 1):
-            raise ShapeError(
-                f"batch_norm has eps {self.eps}, momentum {self.momentum}; give a positive eps, a momentum of 0 to 1"
-            )
-        return inputs[0]
-
-    def params(self, inputs: tuple[Shape, ...]) -> dict[str, Param]:
-        """γ (weight), β (bias), running mean and variance, the count of batches."""
-        trained = Param((inputs[0][0],), (Axis.OUT,))
-        buffer = Param((inputs[0][0],), (Axis.OUT,), trainable=False)
-        params = {"weight": trained, "bias": trained} if self.affine else {}
-        if self.track_running_stats:
-            params |= {
-                "running_mean": buffer,
-                "running_var": buffer,
-                "num_batches_tracked": Param((), (), trainable=False),
-            }
-        return params
-
-
-@dataclass(frozen=True)
 class Activation(Op):
     """φ, elementwise: a name of `ACTIVATIONS`, with the values of its arguments in their order."""
 
     kind: ClassVar[str] = "activation"
+    role: ClassVar[Role] = Role.ACTIVATION
     fn: str
     args: tuple[float, ...] = ()
+
+    @property
+    def phi(self) -> str:
+        """Its function."""
+        return self.fn
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """Kept."""
@@ -190,9 +68,15 @@ class PActivation(Op):
     """
 
     kind: ClassVar[str] = "p_activation"
+    role: ClassVar[Role] = Role.ACTIVATION
     fn: str
     args: tuple[float, ...] = ()
     per_channel: bool = False
+
+    @property
+    def settled(self) -> Activation:
+        """φ itself."""
+        return Activation(self.fn, self.args)
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """Kept."""
@@ -209,11 +93,12 @@ class Scale(Op):
     """Multiplication by a learned factor: one for the layer, or one for each channel."""
 
     kind: ClassVar[str] = "scale"
+    role: ClassVar[Role] = Role.FACTOR
     per_channel: bool = True
 
     def params(self, inputs: tuple[Shape, ...]) -> dict[str, Param]:
         """weight: () or (C,)."""
-        return {"weight": per_channel(inputs[0], self.per_channel)}
+        return {"weight": per_channel(inputs[0], self.per_channel, start=1.0)}
 
 
 @dataclass(frozen=True)
@@ -226,6 +111,8 @@ class Lerp(Op):
     kind: ClassVar[str] = "lerp"
     arity: ClassVar[tuple[int, int | None]] = (2, 2)
     trait: ClassVar[Trait] = Trait.TIE
+    role: ClassVar[Role] = Role.BLEND
+    keeps_range: ClassVar[bool] = True
     per_channel: bool = True
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
@@ -244,6 +131,9 @@ class MaxPool2d(Op):
     """Maximum over windows."""
 
     kind: ClassVar[str] = "max_pool2d"
+    role: ClassVar[Role] = Role.POOL
+    keeps_range: ClassVar[bool] = True
+    commutes_with_relu: ClassVar[bool] = True
     kernel: Pair
     stride: Pair
     padding: Pair = (0, 0)
@@ -262,6 +152,9 @@ class AvgPool2d(Op):
     """Mean over windows."""
 
     kind: ClassVar[str] = "avg_pool2d"
+    role: ClassVar[Role] = Role.POOL
+    keeps_range: ClassVar[bool] = True
+    pads_with_zeros: ClassVar[bool] = True
     kernel: Pair
     stride: Pair
     padding: Pair = (0, 0)
@@ -280,6 +173,7 @@ class AdaptiveAvgPool2d(Op):
     """Mean over as many windows as `size` says."""
 
     kind: ClassVar[str] = "adaptive_avg_pool2d"
+    keeps_range: ClassVar[bool] = True
     size: Pair = (1, 1)
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
@@ -292,6 +186,8 @@ class AdaptiveMaxPool2d(Op):
     """Maximum over as many windows as `size` says."""
 
     kind: ClassVar[str] = "adaptive_max_pool2d"
+    keeps_range: ClassVar[bool] = True
+    commutes_with_relu: ClassVar[bool] = True
     size: Pair = (1, 1)
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
@@ -305,6 +201,8 @@ class Flatten(Op):
 
     kind: ClassVar[str] = "flatten"
     trait: ClassVar[Trait] = Trait.FLATTEN
+    keeps_range: ClassVar[bool] = True
+    commutes: ClassVar[bool] = True
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """(C, H, W) -> (C·H·W,)."""
@@ -316,6 +214,9 @@ class Dropout(Op):
     """Dropout of single elements with probability p."""
 
     kind: ClassVar[str] = "dropout"
+    role: ClassVar[Role] = Role.DROPOUT
+    keeps_sign: ClassVar[bool] = True
+    commutes_with_relu: ClassVar[bool] = True
     p: float = 0.5
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
@@ -332,6 +233,8 @@ class Add(Op):
     kind: ClassVar[str] = "add"
     arity: ClassVar[tuple[int, int | None]] = (2, None)
     trait: ClassVar[Trait] = Trait.TIE
+    role: ClassVar[Role] = Role.SUM
+    keeps_sign: ClassVar[bool] = True
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """The common shape."""
@@ -347,13 +250,15 @@ class Multiply(Op):
     kind: ClassVar[str] = "multiply"
     arity: ClassVar[tuple[int, int | None]] = (2, None)
     trait: ClassVar[Trait] = Trait.TIE
+    role: ClassVar[Role] = Role.PRODUCT
+    keeps_sign: ClassVar[bool] = True
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """The broadcast shape."""
         rank = len(inputs[0])
         if any(len(shape) != rank for shape in inputs):
             raise ShapeError(
-                f"multiply reads {', '.join(map(str, inputs))}, which differ in rank; make them alike"
+                f"multiply reads {', '.join(map(str, inputs))}, which differ in rank; make them equal"
             )
         widest = tuple(max(axis) for axis in zip(*inputs, strict=True))
         if any(n not in (1, most) for shape in inputs for n, most in zip(shape, widest, strict=True)):
@@ -370,6 +275,9 @@ class Concat(Op):
     kind: ClassVar[str] = "concat"
     arity: ClassVar[tuple[int, int | None]] = (1, None)
     trait: ClassVar[Trait] = Trait.STACK
+    role: ClassVar[Role] = Role.CONCAT
+    keeps_range: ClassVar[bool] = True
+    commutes: ClassVar[bool] = True
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """Sum of the widths; the other axes must agree."""
@@ -380,17 +288,12 @@ class Concat(Op):
         return (sum(shape[0] for shape in inputs), *inputs[0][1:])
 
 
+def per_channel(shape: Shape, per_channel: bool, start: float = 0.0) -> Param:
+    """A learned factor: (C,) or a scalar."""
+    return Param((shape[0],), (Axis.OUT,), start=start) if per_channel else Param((), (), start=start)
+
+
 OPS: tuple[type[Op], ...] = (
     Input, Output, Conv2d, Linear, BatchNorm, Activation, PActivation, Scale, Lerp, MaxPool2d, AvgPool2d,
     AdaptiveAvgPool2d, AdaptiveMaxPool2d, Flatten, Dropout, Add, Multiply, Concat,
 )  # fmt: skip
-
-
-def per_channel(shape: Shape, per_channel: bool) -> Param:
-    """A learned factor: (C,) or a scalar."""
-    return Param((shape[0],), (Axis.OUT,)) if per_channel else Param((), ())
-
-
-def is_depthwise(op: Op, inputs: tuple[Shape, ...]) -> bool:
-    """Whether each output channel reads one input channel only."""
-    return isinstance(op, Conv2d) and op.groups == inputs[0][0] and op.groups > 1

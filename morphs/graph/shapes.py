@@ -15,7 +15,7 @@ Pair = tuple[int, int]
 def feature_map(shape: Shape, kind: str) -> tuple[int, int, int]:
     """`shape` as (C, H, W); ShapeError when it is a vector."""
     if len(shape) != 3:
-        raise ShapeError(f"{kind} reads {shape}, which is no (C, H, W) feature map")
+        raise ShapeError(f"{kind} reads {shape}, which is not a (C, H, W) feature map")
     return shape[0], shape[1], shape[2]
 
 

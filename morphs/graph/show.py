@@ -13,16 +13,11 @@ from typing import Any
 
 from morphs.errors import CodecError, GraphError
 from morphs.graph.activations import ACTIVATIONS
-from morphs.graph.arch import ArchGraph, Node
-from morphs.graph.codec import MAX_BYTES, OP_BY_KIND, require_text
-from morphs.graph.ops import Activation, AvgPool2d, MaxPool2d, Op, Pair
+from morphs.graph.codec import OP_BY_KIND
+from morphs.graph.node import Node
+from morphs.graph.ops import Op, Pair, Role
 from morphs.textform import format_call, format_value, parse_call
 from morphs.typed import build, field_types
-
-
-def graph_to_text(graph: ArchGraph) -> str:
-    """The short text form; `parse_graph` gives back an equal graph."""
-    return "\n".join(node_to_text(node) for node in graph)
 
 
 def node_to_text(node: Node) -> str:
@@ -42,24 +37,12 @@ def op_to_call(op: Op) -> tuple[str, dict[str, Any]]:
         for f in fields(op)
         if f.default is MISSING or given[f.name] != f.default
     }
-    if isinstance(op, Activation):
+    if op.phi is not None:
         del short["fn"]
-        return op.fn, short
-    if isinstance(op, (MaxPool2d, AvgPool2d)) and op.stride == op.kernel:
+        return op.phi, short
+    if op.role is Role.POOL and given["stride"] == given["kernel"]:
         del short["stride"]
     return op.kind, short
-
-
-def parse_graph(text: str) -> ArchGraph:
-    """The graph that `text` describes in the short text form; lines may also be parted by `;`.
-
-    Raises CodecError naming the line, GraphError where the graph breaks a rule.
-    """
-    require_text(text, "graph")
-    if len(text) > MAX_BYTES:
-        raise CodecError(f"graph: the text has {len(text)} bytes, more than {MAX_BYTES}; give a smaller one")
-    lines = [line.strip() for line in text.replace(";", "\n").splitlines()]
-    return ArchGraph(parse_node(line) for line in lines if line and not line.startswith("#"))
 
 
 def parse_node(line: str) -> Node:
@@ -71,7 +54,7 @@ def parse_node(line: str) -> Node:
         kind, inputs, keywords = parse_call(call)
         owner = keywords.pop("owner", "")
         if not all(isinstance(source, str) for source in [*inputs, owner]):
-            raise ValueError("an input or owner is no name; name nodes")
+            raise ValueError("an input or owner is not a name; give names of nodes")
         return Node(name.strip(), call_to_op(kind, keywords), tuple(inputs), owner)
     except GraphError:
         raise
@@ -85,7 +68,7 @@ def call_to_op(kind: str, keywords: dict[str, Any]) -> Op:
         kind, keywords = "activation", {**keywords, "fn": kind}
     if kind not in OP_BY_KIND:
         raise ValueError(
-            f"{kind} is no op; there are {', '.join([*OP_BY_KIND, *ACTIVATIONS])}; a function of your own must be "
+            f"{kind} is not an op; there are {', '.join([*OP_BY_KIND, *ACTIVATIONS])}; a function of your own must be "
             f"registered first: morphs.register_activation(name, function)"
         )
     types = field_types(OP_BY_KIND[kind])
@@ -93,7 +76,7 @@ def call_to_op(kind: str, keywords: dict[str, Any]) -> Op:
         key: [value] * 2 if types.get(key) == Pair and type(value) is int else value
         for key, value in keywords.items()
     }
-    if kind in ("max_pool2d", "avg_pool2d") and "kernel" in values:
+    if OP_BY_KIND[kind].role is Role.POOL and "kernel" in values:
         values.setdefault("stride", values["kernel"])
     return build(OP_BY_KIND[kind], values, partial=True)
 

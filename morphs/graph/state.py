@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from morphs.errors import ShapeError
-from morphs.graph.ops import Op, Param, Shape
+from morphs.graph.node import Node
+from morphs.graph.ops import Op, Param, Shape, Trait
 
-if TYPE_CHECKING:  # arch imports this module
-    from morphs.graph.arch import Node
+OWN_WIDTH = (Trait.SOURCE, Trait.ABSORB, Trait.STACK)  # of an op that writes a width of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ def facts_of(op: Op, inputs: tuple[Shape, ...]) -> Facts:
     if any(type(n) is not int for n in (*shape, *(n for param in params.values() for n in param.shape))):
         raise ShapeError(f"{op.kind} writes {shape}: sizes are whole numbers; give integers")
     weights = sum(prod(param.shape) for param in params.values() if param.trainable)
-    width = shape[0] if op.kind in ("conv2d", "linear", "concat", "input") else 0
+    width = shape[0] if op.trait in OWN_WIDTH else 0
     return Facts(shape, MappingProxyType(params), weights, op.macs(inputs), prod(shape), width)
 
 
@@ -95,7 +94,7 @@ def state_of(ordered: Iterable[Node]) -> State:
         for user in users:
             if facts[user].params != facts[owner].params:
                 raise ShapeError(
-                    f'node "{user}": it needs other parameter shapes than its owner "{owner}"; make them alike'
+                    f'node "{user}": it needs other parameter shapes than its owner "{owner}"; make them equal'
                 )
     places = {name: float(place) for place, name in enumerate(nodes)}
     return State(nodes, facts, places, depth, shared, totals, max(known.width for known in facts.values()))
@@ -104,7 +103,7 @@ def state_of(ordered: Iterable[Node]) -> State:
 def deep(node: Node, depth: Mapping[str, int]) -> int:
     """Most layers with weights on a path that ends at `node`."""
     below = max([depth[source] for source in node.inputs]) if node.inputs else 0
-    return below + (node.op.kind in ("conv2d", "linear"))
+    return below + (node.op.layer is not None)
 
 
 def sharing(nodes: Mapping[str, Node]) -> dict[str, tuple[str, ...]]:

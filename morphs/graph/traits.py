@@ -26,10 +26,31 @@ class Axis(Enum):
     NONE = "none"  # neither
 
 
+class Role(Enum):
+    """What an op is for in a network: moves list their sites by it, so that a new op of a known role joins them."""
+
+    LAYER = "layer"  # has a weight that mixes channels
+    NORM = "norm"  # normalises each channel by statistics of the batch
+    ACTIVATION = "activation"  # applies φ, elementwise, alone or blended with its argument
+    FACTOR = "factor"  # multiplies by a learned factor
+    POOL = "pool"  # makes a map smaller, by windows
+    DROPOUT = "dropout"
+    SUM = "sum"
+    BLEND = "blend"  # a learned convex combination
+    PRODUCT = "product"
+    CONCAT = "concat"
+    OTHER = "other"
+
+
 @dataclass(frozen=True)
 class Param:
-    """One parameter or buffer: its shape, the width each axis follows, whether training moves it."""
+    """One parameter or buffer: its shape, the width each axis follows, whether training moves it, and its start.
+
+    start: what every fresh number of it is; None for He-normal ones. counts: whether it holds whole numbers.
+    """
 
     shape: Shape
     axes: tuple[Axis, ...]
     trainable: bool = True
+    start: float | None = 0.0
+    counts: bool = False

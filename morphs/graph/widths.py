@@ -19,7 +19,7 @@ from math import lcm
 from types import MappingProxyType
 
 from morphs.graph.arch import ArchGraph, Node
-from morphs.graph.ops import Axis, Conv2d, Linear, Op, Trait, is_depthwise
+from morphs.graph.ops import Axis, Trait
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ _Layout = tuple[_Piece, ...]
 
 
 class _Ties:
-    """Pieces said to be equal, and what else is known of producers, while the graph is walked."""
+    """The pieces found to be equal, and what else is known of producers, while the graph is traversed."""
 
     def __init__(self) -> None:
         self.pairs: list[tuple[_Piece, _Piece]] = []
@@ -193,11 +193,10 @@ def _tie_inputs(graph: ArchGraph, node: Node, read: list[_Layout], ties: _Ties) 
 
 
 def _convolve(graph: ArchGraph, node: Node, read: _Layout, own: _Layout, ties: _Ties) -> _Layout:
-    op, shapes = node.op, graph.input_shapes(node.name)
-    groups = op.groups if isinstance(op, Conv2d) else 1
+    shapes, groups = graph.input_shapes(node.name), node.op.layer.groups if node.op.layer else 1
     if groups == 1:
         return own
-    if is_depthwise(op, shapes):
+    if node.op.depthwise(shapes):
         return _repeat(read, graph.shape(node.name)[0] // shapes[0][0])
     if len(read) == 1 and read[0].times == 1 and read[0].start == 0:
         for producer in (read[0].producer, node.name):
@@ -294,13 +293,8 @@ def resized(graph: ArchGraph, group: int, to: int) -> ArchGraph:
 
     changed: list[Node] = []
     for node in map(graph.__getitem__, widths.writers[group]):
-        op: Op = node.op
-        if isinstance(op, Conv2d) and is_depthwise(op, graph.input_shapes(node.name)):
-            changed.append(
-                replace(node, op=replace(op, channels=columns(node.name), groups=columns(node.inputs[0])))
-            )
-        elif isinstance(op, Conv2d):
-            changed.append(replace(node, op=replace(op, channels=columns(node.name))))
-        elif isinstance(op, Linear):
-            changed.append(replace(node, op=replace(op, features=columns(node.name))))
+        if node.op.layer is not None:
+            shapes = graph.input_shapes(node.name)
+            op = node.op.resized(shapes, columns(node.inputs[0]), columns(node.name))
+            changed.append(replace(node, op=op))
     return graph.update(*changed)

@@ -18,40 +18,6 @@ from morphs.moves.subnet import Subnet
 from morphs.moves.widen import Widen
 
 MOVES: tuple[type[Move], ...] = (
-    Deepen,
-    Widen,
-    GrowKernel,
-    AddSkip,
-    InsertNorm,
-    InsertActivation,
-    InsertDropout,
-    MergeGroups,
-    SplitGroups,
-    Retire,
-    Narrow,
-    RemoveLayer,
-    Subnet,
-    SqueezeExcite,
-    Reparameterise,
-    Compact,
-)
-
-__all__ = [
-    "MOVES",
-    "AddSkip",
-    "Compact",
-    "Deepen",
-    "GrowKernel",
-    "InsertActivation",
-    "InsertDropout",
-    "InsertNorm",
-    "MergeGroups",
-    "Narrow",
-    "RemoveLayer",
-    "Reparameterise",
-    "Retire",
-    "SplitGroups",
-    "SqueezeExcite",
-    "Subnet",
-    "Widen",
-]
+    Deepen, Widen, GrowKernel, AddSkip, InsertNorm, InsertActivation, InsertDropout, MergeGroups, SplitGroups, Retire,
+    Narrow, RemoveLayer, Subnet, SqueezeExcite, Reparameterise, Compact,
+)  # fmt: skip

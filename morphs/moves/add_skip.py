@@ -8,16 +8,17 @@ import torch
 from torch import Tensor
 
 from morphs.graph.arch import ArchGraph, Node
-from morphs.graph.ops import Add, Concat, Conv2d, Lerp, Linear, Op, Output, Scale, Shape
+from morphs.graph.ops import Add, Concat, Conv2d, Lerp, Linear, Op, Role, Scale, Shape, Trait
 from morphs.init import fresh
+from morphs.menus import Choices
 from morphs.move import NEW, Context, Made, Move, Options, Origin
 from morphs.moves.appended import appended
-from morphs.moves.editing import choices, require, writes_fixpoints
+from morphs.moves.editing import chosen, require, writes_fixpoints
 from morphs.network import Key, Network
 
-SOURCES = ("activation", "p_activation", "add", "max_pool2d", "avg_pool2d", "concat")
-TARGETS = ("conv2d", "linear", "batch_norm", "activation", "p_activation")
-JOINS = ("add", "lerp", "concat")
+SOURCES = (Role.ACTIVATION, Role.SUM, Role.POOL, Role.CONCAT)
+TARGETS = (Role.LAYER, Role.NORM, Role.ACTIVATION)
+JOINS = (Role.SUM, Role.BLEND, Role.CONCAT)
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class AddSkip(Move):
 
     name: ClassVar[str] = "add_skip"
     summary: ClassVar[str] = "a shortcut past one or more layers that starts without effect"
+    choices: ClassVar[Choices] = {"reach": int, "how": ..., "project": ...}
 
     source: str
     target: str
@@ -44,18 +46,18 @@ class AddSkip(Move):
     @classmethod
     def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
         """Options: reach (most weight layers to skip), how, project."""
-        reach = choices(options, "reach", (4,))[0]
+        reach = chosen(options, "reach", (4,))[0]
         ways = [
             (how, bool(project))
-            for how in choices(options, "how", ("add",))
-            for project in choices(options, "project", (False,))
+            for how in chosen(options, "how", ("add",))
+            for project in chosen(options, "project", (False,))
         ]
-        layers = frozenset(node.name for node in graph if node.op.kind in ("conv2d", "linear"))
-        sources = [node.name for node in graph if node.op.kind in SOURCES]
+        layers = frozenset(node.name for node in graph if node.op.layer is not None)
+        sources = [node.name for node in graph if node.op.role in SOURCES]
         before: dict[str, frozenset[str]] = {}  # of each node, itself included
         for target in graph:
             before[target.name] = frozenset((target.name,)).union(*(before[i] for i in target.inputs))
-            if target.op.kind not in TARGETS:
+            if target.op.role not in TARGETS:
                 continue
             for source in sources:
                 if source in before[target.name]:
@@ -67,14 +69,14 @@ class AddSkip(Move):
     def reshape(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph."""
         source, target = require(graph, self.name, self.source), require(graph, self.name, self.target)
-        if not graph.leads_to(source.name, target.name) or isinstance(target.op, Output):
+        if not graph.leads_to(source.name, target.name) or target.op.trait is Trait.SINK:
             raise self.refuse(
                 f'node "{target.name}" is not computed from "{source.name}" inside the network',
                 "choose a target that lies after the source",
             )
         bridge = self._bridge(graph)
         for reader, _ in graph.consumers(target.name):
-            if graph[reader].op.kind in JOINS and self._skips(graph, graph[reader]):
+            if graph[reader].op.role in JOINS and self._skips(graph, graph[reader]):
                 raise self.refuse(f'"{source.name}" already skips to "{target.name}"', "choose another pair")
         if self.how == "concat":
             self._appended(graph)
@@ -113,9 +115,9 @@ class AddSkip(Move):
 
     def _skips(self, graph: ArchGraph, join: Node) -> bool:
         """Whether `join` reads the source as one of these moves left it."""
-        direct = self.source in join.inputs and not isinstance(join.op, Add)
+        direct = self.source in join.inputs and join.op.role is not Role.SUM
         return direct or any(
-            graph[term].op.kind in ("scale", "conv2d", "linear") and graph[term].inputs == (self.source,)
+            graph[term].op.role in (Role.FACTOR, Role.LAYER) and graph[term].inputs == (self.source,)
             for term in join.inputs
             if term != self.target
         )
@@ -150,14 +152,17 @@ class AddSkip(Move):
             for (owner, name), origin in self._appended(parent.graph).items():
                 tensor, rows = origin.gather(parent.weights[owner, name]), origin.axes[0]
                 if rows is not None:  # of a norm, a scale or an activation: the new channels' own
-                    own = fresh(graph[owner], name, tuple(tensor.shape), context.generator).to(tensor.dtype)
+                    own = fresh(graph.params[owner, name], tuple(tensor.shape), context.generator).to(
+                        tensor.dtype
+                    )
                     tensor = torch.where(torch.from_numpy(rows < 0), own, tensor)
                 made[owner, name] = (tensor, origin)
         return made
 
     def _mixed(self, graph: ArchGraph, bridge: str, context: Context) -> Tensor:
         """Random rows, none of which makes a unit that is never positive of a source that is never negative."""
-        drawn = fresh(graph[bridge], "weight", graph.params[bridge, "weight"].shape, context.generator)
+        param = graph.params[bridge, "weight"]
+        drawn = fresh(param, param.shape, context.generator)
         if not writes_fixpoints(graph, self.source, "relu"):
             return drawn
         sums = drawn.flatten(1).sum(1).reshape(-1, *[1] * (drawn.dim() - 1))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from morphs.graph.arch import ArchGraph
-from morphs.graph.ops import Axis, Conv2d, Trait
+from morphs.graph.ops import Axis, Trait
 from morphs.move import Origin
 from morphs.moves.columns import Index
 from morphs.network import Key
@@ -13,7 +13,7 @@ def appended(graph: ArchGraph, name: str, count: int) -> dict[Key, Origin]:
     """Where the parameters of the readers of `name` come from, when `count` new columns follow its own.
 
     New columns pass through pools, norms, activations, flattening and concatenation, up to the convolutions and linear
-    layers that take them in. Raises ValueError saying where they can't go.
+    layers that take them in. Raises ValueError saying where they can't.
     """
     maps: dict[str, Index] = {
         name: np.concatenate([np.arange(graph.shape(name)[0]), np.full(count, -1)]).astype(np.int64)
@@ -33,7 +33,7 @@ def appended(graph: ArchGraph, name: str, count: int) -> dict[Key, Origin]:
             raise ValueError(f'it is tied to other channels at node "{node.name}"')
         if params and graph.is_shared(node.name):
             raise ValueError(f'node "{node.name}", which reads it, shares its parameters')
-        if isinstance(node.op, Conv2d) and node.op.groups > 1:
+        if node.op.layer is not None and node.op.layer.groups > 1:
             raise ValueError(f'the convolution "{node.name}", which reads it, has groups')
         axis = Axis.IN if trait is Trait.ABSORB else Axis.OUT
         for parameter, param in params.items():

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from morphs.graph.arch import ArchGraph
-from morphs.graph.ops import Axis, is_depthwise
+from morphs.graph.ops import Axis
 from morphs.graph.widths import Widths, channel_groups
 from morphs.move import Index, Move
 from morphs.moves.editing import require
@@ -59,7 +59,7 @@ def following(graph: ArchGraph, widths: Widths, number: int) -> Iterator[tuple[K
 
 def depthwise(graph: ArchGraph, owner: str) -> bool:
     """Whether `owner` is a depthwise convolution, which reads one channel to each that it writes."""
-    return is_depthwise(graph[owner].op, graph.input_shapes(owner))
+    return graph[owner].op.depthwise(graph.input_shapes(owner))
 
 
 def spans(graph: ArchGraph, widths: Widths, owner: str, axis: Axis) -> list[tuple[int, int, int]]:
@@ -67,7 +67,7 @@ def spans(graph: ArchGraph, widths: Widths, owner: str, axis: Axis) -> list[tupl
     node = graph[owner]
     where = owner if axis is Axis.OUT else node.inputs[0]
     found = [(s.group, widths.groups[s.group].width, s.times) for s in widths.spans[where]]
-    groups = getattr(node.op, "groups", 1)
+    groups = node.op.layer.groups if node.op.layer else 1
     if axis is Axis.IN and groups > 1 and len(found) == 1:
         number, width, times = found[0]
         return [(number, width // groups, times)]

@@ -10,14 +10,16 @@ import torch
 from morphs.errors import DriftExceeded, NeedsData, ShapeError
 from morphs.graph.activations import ACTIVATIONS
 from morphs.graph.arch import ArchGraph, Node
-from morphs.graph.ops import Activation, Conv2d, Dropout, Flatten, Linear, Op, Pair
+from morphs.graph.ops import Activation, Conv2d, Layer, Linear, Pair, Role, Trait
+from morphs.menus import Choices
 from morphs.move import NEW, Context, Made, Move, Options, Preserves
 from morphs.moves.compact_fit import fit
 from morphs.moves.compact_rows import deviation, read_rows
 from morphs.moves.deepen import Deepen
-from morphs.moves.editing import choices, owners, pair, require
+from morphs.moves.editing import chosen, layer_at, layers, pair
 from morphs.network import Network
 from morphs.solve.compact import Aim, AllDropped, ErrorTooSmall
+from morphs.typed import Positive
 
 How = Literal["alg1", "alg2", "alg3", "random", "norm", "contribution"]
 
@@ -45,13 +47,13 @@ class Compact(Move):
       by N·D₂ as in equation 9; equation 3's N would only rescale λ. With a bias, columns of A and O are centred and
       the bias takes their means; without one they aren't, since nothing could give the means back.
     * β needs no bounds in Algorithms 1, 2 (§2.3.1: it stays in [0, 1]); in Algorithm 3 it may leave them, and does.
-    * "while i < max_itr or ‖β‖₀ < c" would never end; it is read as "until β stands still", with λ raised along a
+    * "while i < max_itr or ‖β‖₀ < c" would never end; it is read as "until β no longer changes", with λ raised along a
       path until ‖β‖₀ ≤ c where a width is asked for.
     * C = A₁ diag(β) in §2.5 has no matching shapes (it is the formula of He, Zhang and Sun, whose β sits on a layer's
       *inputs*). The minimiser of equation 1 is W_i / β_i; it undoes β, so Algorithm 2 keeps the neurons of
       Algorithm 1 and differs by the scale of W_new1 alone.
     * Algorithm 3 returns W_new2 without β. Here β is folded into it; with `refit` (default) the kept rows are
-      fitted anew instead, which undoes the Lasso's shrinking. Algorithms 1 and 2 always refit, as printed.
+      fitted again instead, which undoes the Lasso's shrinking. Algorithms 1 and 2 always refit, as printed.
     * AᵀA may be singular (collinear or dead neurons, fewer rows than columns): `ridge`, relative to the columns' mean
       square, or with ridge=0 the solution of least norm. Constant neurons are dropped first.
 
@@ -67,6 +69,10 @@ class Compact(Move):
 
     name: ClassVar[str] = "compact"
     summary: ClassVar[str] = "insert a layer fitted to data, with the neurons that a sparse regression keeps"
+    choices: ClassVar[Choices] = {
+        "how": ..., "activation": ..., "kernels": Pair, "keep": float, "ratio": Positive, "min_channels": int,
+        "rows": ...,
+    }  # fmt: skip
 
     node: str
     channels: int
@@ -96,41 +102,40 @@ class Compact(Move):
     @classmethod
     def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
         """Options: how, activation, kernels, keep, ratio (of channels to the wider side of L₂), min_channels, rows."""
-        least = choices(options, "min_channels", (4,))[0]
-        rows = choices(options, "rows", (4096,))[0]
-        for node in owners(graph, "conv2d", "linear"):
-            width = max(graph.shape(node.name)[0], _entry(graph, node)[1][0])
-            linear = isinstance(node.op, Linear)
-            kernels = [pair(k) for k in choices(options, "kernels", ((3, 3),))]
-            if linear:
-                kernels = [None, *(kernels if _entry(graph, node)[0] != node.inputs[0] else ())]
+        least = chosen(options, "min_channels", (4,))[0]
+        rows = chosen(options, "rows", (4096,))[0]
+        for name, op in layers(graph):
+            entry, shape = _entry(graph, name)
+            width = max(op.width, shape[0])
+            kernels = [pair(k) for k in chosen(options, "kernels", ((3, 3),))]
+            if not op.convolution:
+                kernels = [None, *(kernels if entry != graph[name].inputs[0] else ())]
             for kernel in kernels:
-                for how in choices(options, "how", ("alg3",)):
-                    for activation in choices(options, "activation", ("relu",)):
-                        for ratio in choices(options, "ratio", (2,)):
-                            for keep in choices(options, "keep", (0.5,)):
+                for how in chosen(options, "how", ("alg3",)):
+                    for activation in chosen(options, "activation", ("relu",)):
+                        for ratio in chosen(options, "ratio", (2,)):
+                            for keep in chosen(options, "keep", (0.5,)):
                                 channels = max(least, int(ratio * width))
                                 yield cls(
-                                    node.name, channels, how, float(keep), kernel=kernel, activation=activation,
+                                    name, channels, how, float(keep), kernel=kernel, activation=activation,
                                     rows=rows,
                                 )  # fmt: skip
 
     def netmorph(self, graph: ArchGraph, channels: int | None = None) -> Deepen:
-        """The paper's rival at the same site: the exact factoring with `channels` (NetMorph-Oracle's is the width that
-        was kept), or with all of them (NetMorph-Redundant). Raises IllegalMove across a flatten.
+        """The paper's baseline at the same site: the exact factoring with `channels` (NetMorph-Oracle's is the width
+        that was kept), or with all of them (NetMorph-Redundant). Raises IllegalMove across a flatten.
         """
-        node = require(graph, self.name, self.node)
-        kernel = self._kernel(node.op) or (1, 1)
-        if isinstance(node.op, Linear) and self.kernel is not None:
+        op = layer_at(self, graph, self.node)
+        kernel = self._kernel(op) or (1, 1)
+        if not op.convolution and self.kernel is not None:
             raise self.refuse("no factoring reaches across a flatten", "leave out kernel")
-        then = node.op.kernel if isinstance(node.op, Conv2d) else (1, 1)
-        return Deepen(self.node, "netmorph", channels or self.channels, kernel, then, self.activation)
+        return Deepen(self.node, "netmorph", channels or self.channels, kernel, op.kernel, self.activation)
 
     # -- the graph -------------------------------------------------------------------------------------
 
     def reshape(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph: exact with `keep`; with `penalty` or `error`, the widest that the data may lead to."""
-        self._check(require(graph, self.name, self.node), graph)
+        self._check(graph)
         return self._inserted(graph, self._width() or self.channels)
 
     def settle(self, parent: ArchGraph, graph: ArchGraph, made: Made) -> ArchGraph:
@@ -139,10 +144,9 @@ class Compact(Move):
         return self._inserted(parent, kept)
 
     def _inserted(self, graph: ArchGraph, width: int) -> ArchGraph:
-        node = graph[self.node]
         new, phi = self._names(graph)
         source, _ = self._source(graph)
-        op = self._op(node.op, width)
+        op = self._op(layer_at(self, graph, self.node), width)
         act = Node(phi, Activation(self.activation), (new,))
         first = graph[self.node]
         while source not in first.inputs:  # across a flatten: the first node after it reads φ instead
@@ -153,13 +157,13 @@ class Compact(Move):
             raise self.refuse(str(error), "choose another kernel") from None
 
     def _names(self, graph: ArchGraph) -> tuple[str, str]:
-        conv = self._kernel(graph[self.node].op) is not None
+        conv = self._kernel(layer_at(self, graph, self.node)) is not None
         return graph.fresh("conv" if conv else "fc"), graph.fresh("act")
 
-    def _kernel(self, op: Op) -> Pair | None:
-        return (self.kernel or (3, 3)) if isinstance(op, Conv2d) else self.kernel
+    def _kernel(self, op: Layer) -> Pair | None:
+        return (self.kernel or (3, 3)) if op.convolution else self.kernel
 
-    def _op(self, op: Op, width: int) -> Conv2d | Linear:
+    def _op(self, op: Layer, width: int) -> Layer:
         kernel = self._kernel(op)
         if kernel is None:
             return Linear(width)
@@ -168,24 +172,19 @@ class Compact(Move):
     def _source(self, graph: ArchGraph) -> tuple[str, tuple[int, ...]]:
         """What the new layer reads, and its shape."""
         node = graph[self.node]
-        if isinstance(node.op, Linear) and self.kernel is not None:
-            return _entry(graph, node)
+        if not node.op.convolution and self.kernel is not None:
+            return _entry(graph, self.node)
         return node.inputs[0], graph.shape(node.inputs[0])
 
     def _width(self) -> int | None:
         return None if self.keep is None else max(1, round(self.keep * self.channels))
 
-    def _check(self, node: Node, graph: ArchGraph) -> None:
-        """Raise IllegalMove for a site or a setting that makes no sense."""
-        op = node.op
-        if not isinstance(op, (Conv2d, Linear)):
-            raise self.refuse(f'node "{node.name}" has the op {op.kind}', "choose a conv2d or linear")
-        if graph.is_shared(node.name):
-            raise self.refuse(f'node "{node.name}" shares its parameters', "choose a layer that is used once")
-        if isinstance(op, Conv2d) and op.groups != 1:
-            raise self.refuse(
-                f'node "{node.name}" has {op.groups} groups', "choose a convolution without groups"
-            )
+    def _check(self, graph: ArchGraph) -> None:
+        """Raise IllegalMove for an impossible site or setting."""
+        op = layer_at(self, graph, self.node)
+        if op.groups != 1:
+            fact = f'node "{self.node}" has {op.groups} groups'
+            raise self.refuse(fact, "choose a convolution without groups")
         if self.activation not in ACTIVATIONS:
             raise self.refuse(
                 f"activation {self.activation} is unknown", f"choose one of {', '.join(ACTIVATIONS)}"
@@ -193,8 +192,8 @@ class Compact(Move):
         kernel = self._kernel(op)
         if kernel is not None and any(k < 1 or k % 2 == 0 for k in kernel):
             raise self.refuse(f"kernel {kernel} does not keep the size", "use odd kernels")
-        if isinstance(op, Linear) and kernel is not None and len(_entry(graph, node)[1]) != 3:
-            fact = f'node "{node.name}" reads no flatten that it alone reads'
+        if not op.convolution and kernel is not None and len(_entry(graph, self.node)[1]) != 3:
+            fact = f'node "{self.node}" does not read a flatten that nothing else reads'
             raise self.refuse(fact, "leave out kernel")
         self._check_settings()
 
@@ -218,16 +217,16 @@ class Compact(Move):
         }
         for field, (value, holds, remedy) in ranges.items():
             if not holds:
-                raise self.refuse(f"{field}={value} makes no sense", f"give {remedy}")
+                raise self.refuse(f"{field}={value} is out of range", f"give {remedy}")
 
     # -- the weights -----------------------------------------------------------------------------------
 
     def fill(self, parent: Network, graph: ArchGraph, context: Context) -> Made:
         """W_new1 with its zero bias, and W_new2 with L₂'s bias."""
         source, shape = self._source(parent.graph)
-        after = parent.graph[self.node].op
+        after = layer_at(self, parent.graph, self.node)
         op = self._op(after, self.channels)
-        size = (self.channels, shape[0], *(op.kernel if isinstance(op, Conv2d) else ()))
+        size = (self.channels, shape[0], *(op.kernel if op.convolution else ()))
         first = torch.randn(size, generator=context.generator, dtype=torch.float64)
         first *= deviation(self.activation, prod(size[1:]))
         try:
@@ -247,8 +246,9 @@ class Compact(Move):
         context.notes.update(fitted.notes)
         new, _ = self._names(parent.graph)
         kept = len(fitted.first)
-        taps = after.kernel if isinstance(after, Conv2d) else ()
-        second = fitted.second.T.reshape(-1, *((kept, *taps) if taps else fitted.second.T.shape[1:]))
+        second = fitted.second.T
+        if after.convolution:
+            second = second.reshape(-1, kept, *after.kernel)
         made = {
             (new, "weight"): fitted.first,
             (new, "bias"): torch.zeros(kept),
@@ -284,11 +284,14 @@ class Compact(Move):
         raise DriftExceeded(f"{fact}; keep={share} ({high} of {self.channels} channels) would do")
 
 
-def _entry(graph: ArchGraph, node: Node) -> tuple[str, tuple[int, ...]]:
-    """What a new layer before `node` could read, and its shape: before the flatten, where `node` alone reads one."""
-    source = node.inputs[0]
-    while isinstance(graph[source].op, (Flatten, Dropout)) and len(graph.consumers(source)) == 1:
-        if isinstance(graph[source].op, Flatten):
-            return graph[source].inputs[0], graph.shape(graph[source].inputs[0])
-        source = graph[source].inputs[0]
-    return node.inputs[0], graph.shape(node.inputs[0])
+def _entry(graph: ArchGraph, name: str) -> tuple[str, tuple[int, ...]]:
+    """What a new layer before `name` could read, and its shape: before the flatten, where `name` alone reads one."""
+    source = read = graph[name].inputs[0]
+    while len(graph.consumers(source)) == 1:
+        op, before = graph[source].op, graph[source].inputs
+        if op.trait is Trait.FLATTEN:
+            return before[0], graph.shape(before[0])
+        if op.role is not Role.DROPOUT:
+            break
+        source = before[0]
+    return read, graph.shape(read)

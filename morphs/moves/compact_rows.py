@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from morphs.errors import NeedsData
-from morphs.graph.ops import Conv2d, Linear
+from morphs.graph.ops import Layer
 from morphs.move import Context
 from morphs.moves.insert_norm import truncated
 from morphs.network import Network
@@ -33,9 +33,9 @@ class Rows:
 
     images: tuple[tuple[Tensor, ...], ...]
     before: Callable[..., Tensor]
-    new: Conv2d | Linear
+    new: Layer
     phi: nn.Module
-    after: Conv2d | Linear
+    after: Layer
     weight: Tensor
     bias: Tensor | None
     positions: int
@@ -50,9 +50,9 @@ class Rows:
 
     def forward(self, maps: Tensor, weight: Tensor) -> Tensor:
         """O_new of A₁ for W_new1 `weight`, without a bias."""
-        if isinstance(self.new, Linear):
+        if not self.new.convolution:
             return maps @ weight.T
-        return nn.functional.conv2d(maps, weight, padding=self.new.padding)
+        return nn.functional.conv2d(maps, weight, padding=self.new.convolution.padding)
 
     def spread(self, weight: Tensor) -> tuple[Tensor, int]:
         """Covariance [D, D] of O_new for W_new1 `weight`, and the number of rows it is of."""
@@ -76,7 +76,7 @@ class Rows:
             for a, o in self._regression(maps, weight, generator):
                 if not bool(torch.isfinite(o).all() & torch.isfinite(a).all()):
                     raise NeedsData(
-                        "the activations hold NaN or infinity; give finite inputs, or mend the parent"
+                        "the activations hold NaN or infinity; give finite inputs, or fix the parent"
                     )
                 some = Moments.of(a.double(), o.double())
                 total = some if total is None else total + some
@@ -87,26 +87,27 @@ class Rows:
         self, maps: Tensor, weight: Tensor, generator: torch.Generator
     ) -> Iterator[tuple[Tensor, Tensor]]:
         active = self.phi(self.forward(maps, weight))
-        if isinstance(self.after, Linear):
+        after = self.after.convolution
+        if after is None:
             out = nn.functional.linear(maps.flatten(1), self.weight, self.bias)
             yield active.flatten(1), out
             return
-        height, width = self.after.shape((tuple(maps.shape[1:]),))[1:]
+        height, width = after.shape((tuple(maps.shape[1:]),))[1:]
         positions = draw_positions(len(maps), height * width, self.positions, generator)
-        columns = active.shape[1] * self.after.kernel[0] * self.after.kernel[1]
+        columns = active.shape[1] * after.kernel[0] * after.kernel[1]
         step = max(1, WIDEST // (columns * positions.shape[1]))
         for start in range(0, len(maps), step):
             part, at = maps[start : start + step], positions[start : start + step]
-            old = patches(part, self.after, at, width) @ self.weight.flatten(1).T
+            old = patches(part, after, at, width) @ self.weight.flatten(1).T
             old = old if self.bias is None else old + self.bias
-            yield patches(active[start : start + step], self.after, at, width), old
+            yield patches(active[start : start + step], after, at, width), old
 
 
 def read_rows(
     parent: Network,
     source: str,
     node: str,
-    new: Conv2d | Linear,
+    new: Layer,
     activation: str,
     most: int,
     positions: int,
@@ -114,15 +115,15 @@ def read_rows(
 ) -> Rows:
     """As many images as `most` rows need, from the batches; `source` writes what the new layer reads, `node` is L₂.
 
-    Raises NeedsData when no data was given, or it ran dry before the second image, or its inputs aren't
+    Raises NeedsData when no data was given, or it ended before the second image, or its inputs aren't
     finite or are all the same.
     """
     if context.batches is None:
         raise NeedsData("the fit needs data and none was given; pass batches=")
-    after = parent.graph[node].op
-    assert isinstance(after, (Conv2d, Linear))
+    after = parent.graph[node].op.layer
+    assert after is not None
     shape = parent.graph.shape(node)
-    places = min(positions, shape[1] * shape[2]) if isinstance(after, Conv2d) else 1
+    places = min(positions, shape[1] * shape[2]) if after.convolution else 1
     part = truncated(parent, source)
     read = [place for place, given in enumerate(parent.graph.inputs) if given.name in part.graph]
     dtype = torch.float64 if parent.dtype == torch.float64 else torch.float32

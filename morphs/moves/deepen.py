@@ -10,22 +10,25 @@ import torch
 from morphs.errors import NeedsData, NoFactoring, ShapeError
 from morphs.graph.activations import ACTIVATIONS, PRELU
 from morphs.graph.arch import ArchGraph, Node
-from morphs.graph.ops import Activation, Conv2d, Input, Linear, Op, Output, Pair
+from morphs.graph.ops import Activation, Conv2d, Layer, Linear, Op, Pair, Role, Trait
+from morphs.menus import Choices
 from morphs.move import NEW, Context, Made, Move, Options, Preserves
 from morphs.moves.editing import (
     absorbed,
-    choices,
+    chosen,
     feeds_output,
     insert_after,
+    layer_at,
+    layers,
     neutral_activation,
-    owners,
     pair,
     require,
     writes_fixpoints,
-)
+)  # fmt: skip
 from morphs.moves.insert_norm import InsertNorm, calibrated
 from morphs.network import Network
 from morphs.solve.factor import factor, least_sure_channels
+from morphs.typed import Positive
 
 DENSE: tuple[Any, ...] = (None,)
 
@@ -52,12 +55,16 @@ class Deepen(Move):
     Padding: zeros cropped between two padded convolutions would make a factoring wrong at the border, so F1
     gets all the padding of the composite kernel, p + d(K1 + K2 − 1 − K)/2, and F2 none; then it is exact
     everywhere. The stride stays with F2, except along an axis where F2 has a single tap. F1's bias starts at 0, so
-    that G's stays as it is. F1 and F2 have one standard deviation; `child.notes` tells it divided by G's, `spread`,
+    that G's stays as it is. F1 and F2 have one standard deviation; `child.notes` holds it divided by G's, `spread`,
     and the relative error of their product, `residual`.
     """
 
     name: ClassVar[str] = "deepen"
     summary: ClassVar[str] = "insert a layer: identity, or an exact factoring of one layer into two"
+    choices: ClassVar[Choices] = {
+        "how": ..., "activation": ..., "norm": ..., "kernels": Pair, "groups": int | Literal["depthwise"] | None,
+        "factors": tuple[Pair, Pair], "ratio": Positive, "min_channels": int,
+    }  # fmt: skip
 
     node: str
     how: Literal["identity", "netmorph"] = "identity"
@@ -79,10 +86,10 @@ class Deepen(Move):
         """Options: how, activation, norm, kernels and groups (identity; "depthwise" for as many as channels),
         factors (pairs of kernels), ratio (of widths), min_channels.
         """
-        for how in choices(options, "how", ("identity", "netmorph")):
+        for how in chosen(options, "how", ("identity", "netmorph")):
             list_sites = cls._identity_candidates if how == "identity" else cls._factor_candidates
             for activation, norm in product(
-                choices(options, "activation", ("relu",)), choices(options, "norm", (False,))
+                chosen(options, "activation", ("relu",)), chosen(options, "norm", (False,))
             ):
                 for move in list_sites(graph, options):
                     yield replace(move, activation=activation, norm=norm)
@@ -90,10 +97,10 @@ class Deepen(Move):
     @classmethod
     def _identity_candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
         for node in graph:
-            if node.op.kind in ("activation", "p_activation"):
+            if node.op.role is Role.ACTIVATION:
                 width, *spatial = graph.shape(node.name)
-                kernels = choices(options, "kernels", ((3, 3),)) if spatial else ((1, 1),)
-                parts = choices(options, "groups", DENSE) if spatial else DENSE
+                kernels = chosen(options, "kernels", ((3, 3),)) if spatial else ((1, 1),)
+                parts = chosen(options, "groups", DENSE) if spatial else DENSE
                 for kernel, groups in product(kernels, parts):
                     yield cls(
                         node.name, kernel=pair(kernel), groups=width if groups == "depthwise" else groups
@@ -101,28 +108,27 @@ class Deepen(Move):
 
     @classmethod
     def _factor_candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
-        for node in owners(graph, "conv2d", "linear"):
-            outs, ins = graph.shape(node.name)[0], graph.input_shapes(node.name)[0][0]
-            kernel, groups = _filters(node.op)
+        for name, op in layers(graph):
+            outs, ins = graph.shape(name)[0], graph.input_shapes(name)[0][0]
             pairs = (
-                choices(options, "factors", (((3, 3), (1, 1)), ((1, 1), (3, 3)), ((3, 3), (3, 3))))
-                if isinstance(node.op, Conv2d)
+                chosen(options, "factors", (((3, 3), (1, 1)), ((1, 1), (3, 3)), ((3, 3), (3, 3))))
+                if op.convolution
                 else (((1, 1), (1, 1)),)
             )
-            least = choices(options, "min_channels", (4,))[0]
-            for ratio in choices(options, "ratio", (1, 2)):
+            least = chosen(options, "min_channels", (4,))[0]
+            for ratio in chosen(options, "ratio", (1, 2)):
                 for first, then in ((pair(one), pair(two)) for one, two in pairs):
-                    covers = all(a >= k for a, k in zip(first, kernel, strict=True))
+                    covers = all(a >= k for a, k in zip(first, op.kernel, strict=True))
                     channels = max(least, int(ratio * (outs if covers else ins)))
-                    yield cls(node.name, "netmorph", -(-channels // groups) * groups, first, then)
+                    yield cls(name, "netmorph", -(-channels // op.groups) * op.groups, first, then)
 
     def offer(self, graph: ArchGraph) -> ArchGraph:
         """Not listed: factorings that exist for some weights only."""
         child = self.reshape(graph)
         if self.how == "netmorph" and self.channels is not None:
-            op = graph[self.node].op
+            op = layer_at(self, graph, self.node)
             sure = least_sure_channels(*self._parts(graph, op), self.kernel, self.then)
-            if self.channels // _filters(op)[1] < sure:
+            if self.channels // op.groups < sure:
                 raise self.refuse(
                     f'node "{self.node}" has no sure factoring into kernels {self.kernel} and {self.then} by way of '
                     f"{self.channels} channels",
@@ -134,7 +140,7 @@ class Deepen(Move):
         """The child's graph."""
         node = require(graph, self.name, self.node)
         neutral_activation(self.name, self.activation, self.per_channel)
-        if isinstance(node.op, Output):
+        if node.op.trait is Trait.SINK:
             raise self.refuse(f'node "{self.node}" is the output', "choose the layer it reads")
         try:
             child = self._without_norm(graph)
@@ -162,7 +168,7 @@ class Deepen(Move):
                 f'node "{node.name}" writes {shape}, of which no identity has kernel {self.kernel}',
                 "use odd kernels, and 1 on vectors",
             )
-        if isinstance(node.op, Input) or feeds_output(graph, node.name):
+        if node.op.trait is Trait.SOURCE or feeds_output(graph, node.name):
             raise self.refuse(f'node "{node.name}" is an end of the network', "choose a node inside")
         groups = 1 if self.groups is None else self.groups
         if groups < 1 or (groups > 1 and (len(shape) == 1 or shape[0] % groups)):
@@ -193,39 +199,33 @@ class Deepen(Move):
         return insert_after(graph, node.name, Node(name, op, (node.name,)), Node(phi, act, (name,)))
 
     def _factored(self, graph: ArchGraph, node: Node) -> ArchGraph:
-        op = node.op
-        if not isinstance(op, (Conv2d, Linear)):
-            raise self.refuse(f'node "{node.name}" has the op {op.kind}', "choose a conv2d or linear")
-        if graph.is_shared(node.name):
-            raise self.refuse(f'node "{node.name}" shares its parameters', "choose a layer that is used once")
+        layer = layer_at(self, graph, node.name)
         if self.groups is not None:
             raise self.refuse(
-                f'a factoring of "{node.name}" has its groups, {_filters(op)[1]}', "leave out groups"
+                f'a factoring of "{node.name}" has its groups, {layer.groups}', "leave out groups"
             )
-        if isinstance(op, Linear) and (self.kernel != (1, 1) or self.then != (1, 1)):
+        if layer.convolution is None and (self.kernel != (1, 1) or self.then != (1, 1)):
             raise self.refuse(f'node "{node.name}" is linear', "leave out kernel and then")
-        at = self._place(graph, op) if isinstance(op, Conv2d) else (0, 0)
+        at = self._place(graph, layer.convolution) if layer.convolution else (0, 0)
         if self.channels is None or self.channels < 1:
-            enough = least_sure_channels(*self._parts(graph, op), self.kernel, self.then)
+            enough = least_sure_channels(*self._parts(graph, layer), self.kernel, self.then)
             raise self.refuse(
                 f'the width between the factors of "{node.name}" is not given',
-                f"set channels; {enough * _filters(op)[1]} are enough for any weights",
+                f"set channels; {enough * layer.groups} are enough for any weights",
             )
         name, phi = self._names(graph)
-        if isinstance(op, Linear):
-            first: Op = Linear(self.channels, op.bias and not self.norm)
-            second: Op = op
-        else:
-            first, second = self._convolutions(op, self.channels, at)
+        first: Op = Linear(self.channels, layer.bias and not self.norm)
+        second: Op = layer
+        if layer.convolution is not None:
+            first, second = self._convolutions(layer.convolution, self.channels, at)
         act = neutral_activation(self.name, self.activation, self.per_channel)
         return graph.update(
             Node(name, first, node.inputs), Node(phi, act, (name,)), replace(node, op=second, inputs=(phi,))
         )
 
-    def _parts(self, graph: ArchGraph, op: Op) -> tuple[int, int, Pair]:
+    def _parts(self, graph: ArchGraph, op: Layer) -> tuple[int, int, Pair]:
         """Output and input channels of one group of the layer, and its kernel."""
-        kernel, groups = _filters(op)
-        return graph.shape(self.node)[0] // groups, graph.input_shapes(self.node)[0][0] // groups, kernel
+        return op.width // op.groups, graph.input_shapes(self.node)[0][0] // op.groups, op.kernel
 
     def _place(self, graph: ArchGraph, op: Conv2d) -> Pair:
         """Where G sits in the composite kernel: in its middle, or nearest to it where the output keeps its size."""
@@ -300,14 +300,12 @@ class Deepen(Move):
         return weight
 
     def _factors(self, parent: Network, name: str, context: Context) -> dict[str, torch.Tensor]:
-        op, weight = parent.graph[self.node].op, parent.weights[self.node, "weight"].double()
+        op, weight = layer_at(self, parent.graph, self.node), parent.weights[self.node, "weight"].double()
         filters = weight if weight.dim() == 4 else weight[:, :, None, None]
-        at = self._place(parent.graph, op) if isinstance(op, Conv2d) else None
+        at = self._place(parent.graph, op.convolution) if op.convolution else None
         assert self.channels is not None
         try:
-            found = factor(
-                filters, self.channels, self.kernel, self.then, context.generator, _filters(op)[1], at
-            )
+            found = factor(filters, self.channels, self.kernel, self.then, context.generator, op.groups, at)
         except NoFactoring as error:
             raise NoFactoring(f'{self.name}: node "{self.node}": {error}') from None
         context.notes.update(spread=found.spread, residual=found.residual)
@@ -315,8 +313,3 @@ class Deepen(Move):
             node: (part if weight.dim() == 4 else part[:, :, 0, 0]).contiguous()
             for node, part in ((name, found.first), (self.node, found.second))
         }
-
-
-def _filters(op: Op) -> tuple[Pair, int]:
-    """Kernel and groups of a layer."""
-    return (op.kernel, op.groups) if isinstance(op, Conv2d) else ((1, 1), 1)

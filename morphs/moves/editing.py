@@ -7,17 +7,43 @@ from typing import Any
 from morphs.errors import IllegalMove
 from morphs.graph.activations import ACTIVATIONS, PRELU, known_activations
 from morphs.graph.arch import ArchGraph, Node
-from morphs.graph.ops import Activation, Input, Output, PActivation, Pair
-from morphs.move import Options
+from morphs.graph.ops import Conv2d, Layer, PActivation, Pair, Role, Trait
+from morphs.move import Move, Options
 
 
 def require(graph: ArchGraph, move: str, name: str) -> Node:
     """Node `name`; IllegalMove naming the nodes there are when it does not exist."""
     if name not in graph:
-        near = [node.name for node in graph if not isinstance(node.op, (Input, Output))]
+        near = [node.name for node in graph if not node.op.is_end]
         listed = ", ".join(near[:12]) + (", …" if len(near) > 12 else "")
         raise IllegalMove(f'{move}: there is no node "{name}"; choose one of {listed}')
     return graph[name]
+
+
+def inside(move: Move, graph: ArchGraph, name: str) -> Node:
+    """Node `name`; IllegalMove where it does not exist or is an end of the network."""
+    node = require(graph, move.name, name)
+    if node.op.is_end:
+        raise move.refuse(f'node "{name}" is an {node.op.kind}', "choose a layer inside the network")
+    return node
+
+
+def layer_at(move: Move, graph: ArchGraph, name: str) -> Layer:
+    """The layer at node `name`, which no other node shares; else IllegalMove."""
+    op = require(graph, move.name, name).op
+    if op.layer is None:
+        raise move.refuse(f'node "{name}" has the op {op.kind}', "choose a conv2d or linear")
+    if graph.is_shared(name):
+        raise move.refuse(f'node "{name}" shares its parameters', "choose a layer that is used once")
+    return op.layer
+
+
+def convolution_at(move: Move, graph: ArchGraph, name: str) -> Conv2d:
+    """The convolution at node `name`; else IllegalMove."""
+    op = require(graph, move.name, name).op
+    if op.convolution is None:
+        raise move.refuse(f'node "{name}" has the op {op.kind}', "choose a conv2d")
+    return op.convolution
 
 
 def insert_after(graph: ArchGraph, name: str, *chain: Node) -> ArchGraph:
@@ -39,7 +65,7 @@ def neutral_activation(move: str, fn: str, per_channel: bool) -> PActivation:
     return PActivation("relu" if fn == PRELU else fn, per_channel=per_channel)
 
 
-def choices(options: Options, key: str, default: tuple[Any, ...]) -> tuple[Any, ...]:
+def chosen(options: Options, key: str, default: tuple[Any, ...]) -> tuple[Any, ...]:
     """The menu's values for `key`, or the default ones."""
     return tuple(options.get(key, default))
 
@@ -52,21 +78,30 @@ def pair(value: Iterable[int]) -> Pair:
 
 def feeds_output(graph: ArchGraph, name: str) -> bool:
     """Whether the network's output is `name` itself, without anything in between."""
-    return all(isinstance(graph[reader].op, Output) for reader, _ in graph.consumers(name))
+    return all(graph[reader].op.trait is Trait.SINK for reader, _ in graph.consumers(name))
 
 
-def owners(graph: ArchGraph, *kinds: str) -> Iterator[Node]:
-    """The nodes of these kinds that own their parameters: one for each module, also where it is called twice."""
-    return (node for node in graph if node.op.kind in kinds and node.owner == node.name)
+def owners(graph: ArchGraph) -> Iterator[Node]:
+    """The nodes that own their parameters: one for each module, also where it is called twice."""
+    return (node for node in graph if node.owner == node.name)
 
 
-ABSORBED_BY = {"relu": ("relu6",)}  # besides itself, which an idempotent φ is absorbed by
-KEEP_INTERVAL = frozenset((
-    "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "flatten", "concat", "lerp",
-))  # fmt: skip
-KEEP_NONNEGATIVE = KEEP_INTERVAL | {"dropout", "add", "multiply"}
-COMMUTE = frozenset(("flatten", "concat"))  # with any φ
-COMMUTE_WITH_RELU = COMMUTE | {"max_pool2d", "adaptive_max_pool2d", "dropout"}  # and with ReLU6
+def layers(graph: ArchGraph) -> Iterator[tuple[str, Layer]]:
+    """Each layer that owns its parameters, with its node's name."""
+    return ((node.name, node.op.layer) for node in owners(graph) if node.op.layer is not None)
+
+
+def convolutions(graph: ArchGraph) -> Iterator[tuple[str, Conv2d]]:
+    """Each convolution that owns its parameters, with its node's name."""
+    return ((node.name, node.op.convolution) for node in owners(graph) if node.op.convolution is not None)
+
+
+def read_by(graph: ArchGraph, name: str, *roles: Role) -> str | None:
+    """The first reader of `name` whose op has one of these roles, if any."""
+    return next((reader for reader, _ in graph.consumers(name) if graph[reader].op.role in roles), None)
+
+
+ABSORBED_BY = {"relu": ("relu6",)}  # apart from itself, which an idempotent φ is absorbed by
 
 
 def absorbed(graph: ArchGraph, name: str, fn: str) -> bool:
@@ -75,12 +110,13 @@ def absorbed(graph: ArchGraph, name: str, fn: str) -> bool:
 
     The a of its P-activation would then have no gradient: where φ(x) isn't x, the φ that follows passes none on.
     """
-    commute = COMMUTE_WITH_RELU if fn in ("relu", "relu6") else COMMUTE
+    relu = fn in ("relu", "relu6")
     readers = [graph[reader] for reader, _ in graph.consumers(name)]
     return all(
-        reader.op.fn in (fn, *ABSORBED_BY.get(fn, ()))
-        if isinstance(reader.op, Activation)
-        else reader.op.kind in commute and absorbed(graph, reader.name, fn)
+        reader.op.phi in (fn, *ABSORBED_BY.get(fn, ()))
+        if reader.op.phi is not None
+        else (reader.op.commutes or (relu and reader.op.commutes_with_relu))
+        and absorbed(graph, reader.name, fn)
         for reader in readers
     )
 
@@ -90,15 +126,15 @@ def writes_fixpoints(graph: ArchGraph, name: str, fn: str) -> bool:
 
     φ is continuous, so that what it leaves as it is is an interval: means and maxima stay within.
     """
-    kinds = KEEP_NONNEGATIVE if fn == "relu" else KEEP_INTERVAL
-    if not ACTIVATIONS[fn].zero_at_zero:
-        kinds -= {"avg_pool2d"}  # it averages zeros of its padding
     keeps: dict[str, bool] = {}
     for node in graph:
-        if isinstance(node.op, Activation):
-            keeps[node.name] = _within_fixpoints(node.op.fn, fn)
+        op = node.op
+        if op.phi is not None:
+            keeps[node.name] = _within_fixpoints(op.phi, fn)
         else:
-            keeps[node.name] = node.op.kind in kinds and all(keeps[source] for source in node.inputs)
+            stays = op.keeps_range and (ACTIVATIONS[fn].zero_at_zero or not op.pads_with_zeros)
+            stays = stays or (fn == "relu" and op.keeps_sign)
+            keeps[node.name] = stays and all(keeps[source] for source in node.inputs)
         if node.name == name:
             break
     return keeps[name]

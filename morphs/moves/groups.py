@@ -14,9 +14,8 @@ from torch import Tensor
 
 from morphs.errors import ShapeError
 from morphs.graph.arch import ArchGraph
-from morphs.graph.ops import Conv2d
 from morphs.move import Context, Made, Move, Options, Origin
-from morphs.moves.editing import owners, require, with_op
+from morphs.moves.editing import convolution_at, convolutions, with_op
 from morphs.network import Network
 
 
@@ -33,15 +32,14 @@ class MergeGroups(Move):
     @classmethod
     def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
         """Every grouped convolution, with every divisor of its groups."""
-        for node in owners(graph, "conv2d"):
-            assert isinstance(node.op, Conv2d)
-            for groups in _divisors(node.op.groups):
-                if groups < node.op.groups:
-                    yield cls(node.name, groups)
+        for name, op in convolutions(graph):
+            for groups in _divisors(op.groups):
+                if groups < op.groups:
+                    yield cls(name, groups)
 
     def reshape(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph."""
-        op = _convolution(self, graph, self.node)
+        op = convolution_at(self, graph, self.node)
         if not 1 <= self.groups < op.groups or op.groups % self.groups:
             fewer = [str(d) for d in _divisors(op.groups) if d < op.groups]
             raise self.refuse(
@@ -52,13 +50,13 @@ class MergeGroups(Move):
 
     def fill(self, parent: Network, graph: ArchGraph, context: Context) -> Made:
         """The old blocks along the diagonal of larger ones."""
-        return _regrouped(parent, self.node, self.groups)
+        return _regrouped(self, parent, self.node, self.groups)
 
 
 @dataclass(frozen=True)
 class SplitGroups(Move):
-    """Give the convolution `node` more `groups`, a multiple of those it has, where every weight that would go is
-    exactly zero.
+    """Give the convolution `node` more `groups`, a multiple of those it has, where every weight that would be
+    removed is exactly zero.
     """
 
     name: ClassVar[str] = "split_groups"
@@ -70,15 +68,14 @@ class SplitGroups(Move):
     @classmethod
     def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
         """Every convolution, with every number of groups that divides its channels."""
-        for node in owners(graph, "conv2d"):
-            assert isinstance(node.op, Conv2d)
-            for groups in _divisors(gcd(node.op.channels, graph.input_shapes(node.name)[0][0])):
-                if groups > node.op.groups and groups % node.op.groups == 0:
-                    yield cls(node.name, groups)
+        for name, op in convolutions(graph):
+            for groups in _divisors(gcd(op.channels, graph.input_shapes(name)[0][0])):
+                if groups > op.groups and groups % op.groups == 0:
+                    yield cls(name, groups)
 
     def reshape(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph."""
-        op = _convolution(self, graph, self.node)
+        op = convolution_at(self, graph, self.node)
         if self.groups <= op.groups or self.groups % op.groups:
             raise self.refuse(
                 f'node "{self.node}" has {op.groups} groups, which don\'t split into {self.groups}',
@@ -91,10 +88,9 @@ class SplitGroups(Move):
 
     def check_weights(self, network: Network) -> None:
         """Every weight between the new groups must be zero."""
-        node = network.graph[self.node]
-        assert isinstance(node.op, Conv2d)
-        weight = network.weights[node.owner, "weight"]
-        if any(bool(part.any()) for part in _between(weight, node.op.groups, self.groups)):
+        op = convolution_at(self, network.graph, self.node)
+        weight = network.weights[network.graph[self.node].owner, "weight"]
+        if any(bool(part.any()) for part in _between(weight, op.groups, self.groups)):
             raise self.refuse(
                 f'node "{self.node}" has weights between the {self.groups} groups that are not 0',
                 "choose fewer groups, or set them to 0",
@@ -102,23 +98,16 @@ class SplitGroups(Move):
 
     def fill(self, parent: Network, graph: ArchGraph, context: Context) -> Made:
         """The blocks that stay."""
-        return _regrouped(parent, self.node, self.groups)
+        return _regrouped(self, parent, self.node, self.groups)
 
 
 def _divisors(number: int) -> list[int]:
     return [d for d in range(1, number + 1) if number % d == 0]
 
 
-def _convolution(move: Move, graph: ArchGraph, name: str) -> Conv2d:
-    op = require(graph, move.name, name).op
-    if not isinstance(op, Conv2d):
-        raise move.refuse(f'node "{name}" has the op {op.kind}', "choose a conv2d")
-    return op
-
-
 def _between(weight: Tensor, before: int, after: int) -> Iterator[Tensor]:
-    """The parts of `weight` that go when `before` groups become `after`; of each group one row first, which tells
-    most often.
+    """The parts of `weight` that are removed when `before` groups become `after`; of each group one row first, which
+    decides most often.
     """
     rows, share = len(weight) // after, weight.shape[1]
     width = share * before // after
@@ -129,17 +118,16 @@ def _between(weight: Tensor, before: int, after: int) -> Iterator[Tensor]:
             yield from (some[:, :start], some[:, start + width :])
 
 
-def _regrouped(parent: Network, name: str, groups: int) -> Made:
+def _regrouped(move: Move, parent: Network, name: str, groups: int) -> Made:
     """The weight of convolution `name` for another number of groups: kept where both have it, else zero."""
-    node = parent.graph[name]
-    assert isinstance(node.op, Conv2d)
-    weight = parent.weights[node.owner, "weight"]
+    key = (parent.graph[name].owner, "weight")
+    weight, before = parent.weights[key], convolution_at(move, parent.graph, name).groups
     outs, share = weight.shape[:2]  # share = I/G
-    ins = share * node.op.groups
+    ins = share * before
     rows = np.arange(outs)[:, None]
     inputs = rows // (outs // groups) * (ins // groups) + np.arange(ins // groups)  # that each output reads
-    columns = inputs - rows // (outs // node.op.groups) * share  # where the parent keeps their weights
+    columns = inputs - rows // (outs // before) * share  # where the parent keeps their weights
     there = (columns >= 0) & (columns < share)
     entries = np.arange(weight.numel()).reshape(weight.shape)[rows, columns.clip(0, share - 1)]
-    origin = Origin((node.owner, "weight"), (), np.where(there[..., None, None], entries, -1))
-    return {(node.owner, "weight"): (origin.gather(weight), origin)}
+    origin = Origin(key, (), np.where(there[..., None, None], entries, -1))
+    return {key: (origin.gather(weight), origin)}

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from morphs.errors import ShapeError
 from morphs.graph.arch import ArchGraph
-from morphs.graph.ops import Conv2d, Pair
+from morphs.graph.ops import Pair
+from morphs.menus import Choices
 from morphs.move import Context, Made, Move, Options, Origin
-from morphs.moves.editing import choices, owners, require, with_op
+from morphs.moves.editing import chosen, convolution_at, convolutions, with_op
 from morphs.network import Network
 
 PORTION = 2**18  # bytes set to zero at a time, still in the cache when the filters are written there
@@ -27,6 +28,7 @@ class GrowKernel(Move):
 
     name: ClassVar[str] = "grow_kernel"
     summary: ClassVar[str] = "a larger convolution kernel, new taps zero"
+    choices: ClassVar[Choices] = {"by": Pair, "max_kernel": int}
 
     node: str
     to: Pair
@@ -34,19 +36,16 @@ class GrowKernel(Move):
     @classmethod
     def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
         """Options: by (pairs to add to height and width), max_kernel."""
-        most = choices(options, "max_kernel", (7,))[0]
-        for node in owners(graph, "conv2d"):
-            assert isinstance(node.op, Conv2d)
-            for grow in choices(options, "by", ((2, 2),)):
-                to = (node.op.kernel[0] + grow[0], node.op.kernel[1] + grow[1])
+        most = chosen(options, "max_kernel", (7,))[0]
+        for name, op in convolutions(graph):
+            for grow in chosen(options, "by", ((2, 2),)):
+                to = (op.kernel[0] + grow[0], op.kernel[1] + grow[1])
                 if max(to) <= most:
-                    yield cls(node.name, to)
+                    yield cls(name, to)
 
     def reshape(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph."""
-        op = require(graph, self.name, self.node).op
-        if not isinstance(op, Conv2d):
-            raise self.refuse(f'node "{self.node}" has the op {op.kind}', "choose a conv2d")
+        op = convolution_at(self, graph, self.node)
         more = tuple(new - old for new, old in zip(self.to, op.kernel, strict=True))
         if min(more) < 0 or max(more) == 0 or any(m % 2 for m in more):
             raise self.refuse(

@@ -8,17 +8,19 @@ import torch
 
 from morphs.graph.activations import ACTIVATIONS
 from morphs.graph.arch import ArchGraph, Node
-from morphs.graph.ops import Activation, Input, Output, PActivation
+from morphs.graph.ops import Role
+from morphs.menus import Choices
 from morphs.move import NEW, Context, Made, Move, Options
 from morphs.moves.editing import (
     absorbed,
-    choices,
+    chosen,
     feeds_output,
     insert_after,
+    inside,
     neutral_activation,
-    require,
+    read_by,
     writes_fixpoints,
-)
+)  # fmt: skip
 from morphs.network import Network
 
 
@@ -30,6 +32,7 @@ class InsertActivation(Move):
 
     name: ClassVar[str] = "insert_activation"
     summary: ClassVar[str] = "a P-activation that starts as the identity"
+    choices: ClassVar[Choices] = {"activation": ...}
 
     node: str
     activation: str = "relu"
@@ -39,34 +42,31 @@ class InsertActivation(Move):
     def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
         """After every convolution, linear layer, norm and sum. Options: activation."""
         for node in graph:
-            if node.op.kind in ("conv2d", "linear", "batch_norm", "add"):
-                for activation in choices(options, "activation", ("relu",)):
+            if node.op.role in (Role.LAYER, Role.NORM, Role.SUM):
+                for activation in chosen(options, "activation", ("relu",)):
                     yield cls(node.name, activation)
 
     def offer(self, graph: ArchGraph) -> ArchGraph:
-        """Not listed: on the network's output, and beside another non-linearity."""
+        """Not listed: on the network's output, and next to another non-linearity."""
         child = self.reshape(graph)
         if feeds_output(graph, self.node):
             raise self.refuse(f'node "{self.node}" feeds the output', "choose a layer inside the network")
-        for reader, _ in graph.consumers(self.node):
-            if isinstance(graph[reader].op, (Activation, PActivation)):
-                raise self.refuse(
-                    f'node "{self.node}" has the non-linearity "{reader}" already', "choose another layer"
-                )
+        reader = read_by(graph, self.node, Role.ACTIVATION)
+        if reader is not None:
+            fact = f'node "{self.node}" has the non-linearity "{reader}" already'
+            raise self.refuse(fact, "choose another layer")
         return child
 
     def reshape(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph."""
-        node = require(graph, self.name, self.node)
+        node = inside(self, graph, self.node)
         act = neutral_activation(self.name, self.activation, self.per_channel)
-        if isinstance(node.op, (Input, Output)):
-            raise self.refuse(f'node "{self.node}" is an {node.op.kind}', "choose a layer inside the network")
         idempotent = ACTIVATIONS[act.fn].idempotent
         if idempotent and (
             writes_fixpoints(graph, node.name, act.fn) or absorbed(graph, node.name, act.fn)
-        ):  # the gradient of a would be zero for ever
+        ):  # the gradient of a would always be zero
             raise self.refuse(
-                f'node "{self.node}" is beside a {act.fn} already, so that a could never learn',
+                f'node "{self.node}" is next to a {act.fn} already, so a could never learn',
                 "choose another node or function",
             )
         return insert_after(graph, node.name, Node(graph.fresh("act"), act, (node.name,)))

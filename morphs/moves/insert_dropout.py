@@ -1,13 +1,14 @@
-"""InsertDropout: regularisation for a network that has outgrown its data (Dropout, Srivastava et al. 2014)."""
+"""InsertDropout: regularisation for a network that overfits (Dropout, Srivastava et al. 2014)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from morphs.graph.arch import ArchGraph, Node
-from morphs.graph.ops import Dropout, Output
+from morphs.graph.ops import Dropout, Role, Trait
+from morphs.menus import Choices
 from morphs.move import Context, Made, Move, Options, Preserves
-from morphs.moves.editing import choices, feeds_output, insert_after, require
+from morphs.moves.editing import chosen, feeds_output, insert_after, require
 from morphs.network import Network
 
 
@@ -17,6 +18,7 @@ class InsertDropout(Move):
 
     name: ClassVar[str] = "insert_dropout"
     summary: ClassVar[str] = "dropout, which does nothing in eval mode"
+    choices: ClassVar[Choices] = {"p": ...}
 
     node: str
     p: float = 0.5
@@ -30,8 +32,8 @@ class InsertDropout(Move):
     def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
         """After every non-linearity. Options: p."""
         for node in graph:
-            if node.op.kind in ("activation", "p_activation"):
-                for p in choices(options, "p", (0.2,)):
+            if node.op.role is Role.ACTIVATION:
+                for p in chosen(options, "p", (0.2,)):
                     yield cls(node.name, p)
 
     def offer(self, graph: ArchGraph) -> ArchGraph:
@@ -44,7 +46,7 @@ class InsertDropout(Move):
     def reshape(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph."""
         node = require(graph, self.name, self.node)
-        if isinstance(node.op, Output):
+        if node.op.trait is Trait.SINK:
             raise self.refuse(f'node "{self.node}" is the output', "choose the layer it reads")
         if not 0 < self.p < 1:
             raise self.refuse(
@@ -52,8 +54,8 @@ class InsertDropout(Move):
                 "choose 0 < p < 1",
             )
         beside = (node.op, *(graph[reader].op for reader, _ in graph.consumers(node.name)))
-        if any(isinstance(op, Dropout) for op in beside):
-            raise self.refuse(f'node "{self.node}" is beside a dropout already', "choose another node")
+        if any(op.role is Role.DROPOUT for op in beside):
+            raise self.refuse(f'node "{self.node}" is next to a dropout already', "choose another node")
         return insert_after(graph, node.name, Node(graph.fresh("drop"), Dropout(self.p), (node.name,)))
 
     def fill(self, parent: Network, graph: ArchGraph, context: Context) -> Made:

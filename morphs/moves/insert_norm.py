@@ -9,10 +9,12 @@ from torch import Tensor
 
 from morphs.errors import NeedsData
 from morphs.graph.arch import ArchGraph, Node
-from morphs.graph.ops import BatchNorm, Input, Output
+from morphs.graph.ops import BatchNorm, Output, Role
 from morphs.move import NEW, Context, Made, Move, Options, Preserves
-from morphs.moves.editing import feeds_output, insert_after, require
+from morphs.moves.editing import feeds_output, insert_after, inside, read_by, require
 from morphs.network import Network
+
+NORM = BatchNorm()  # what is inserted
 
 
 @dataclass(frozen=True)
@@ -37,27 +39,24 @@ class InsertNorm(Move):
     @classmethod
     def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
         """After every convolution or linear layer."""
-        return (cls(node.name) for node in graph if node.op.kind in ("conv2d", "linear"))
+        return (cls(node.name) for node in graph if node.op.layer is not None)
 
     def offer(self, graph: ArchGraph) -> ArchGraph:
         """Not listed: a norm of the network's output, and a second norm of one layer."""
         require(graph, self.name, self.node)
         if feeds_output(graph, self.node):
             raise self.refuse(f'node "{self.node}" feeds the output', "choose a layer inside the network")
-        for reader, _ in graph.consumers(self.node):
-            if isinstance(graph[reader].op, BatchNorm):
-                raise self.refuse(
-                    f'node "{self.node}" is normalised by "{reader}" already', "choose another layer"
-                )
+        reader = read_by(graph, self.node, Role.NORM)
+        if reader is not None:
+            fact = f'node "{self.node}" is normalised by "{reader}" already'
+            raise self.refuse(fact, "choose another layer")
         return self.reshape(graph)
 
     def reshape(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph."""
-        node = require(graph, self.name, self.node)
-        if isinstance(node.op, (Input, Output)):
-            raise self.refuse(f'node "{self.node}" is an {node.op.kind}', "choose a layer inside the network")
+        node = inside(self, graph, self.node)
         norm = graph.fresh("norm")
-        return insert_after(graph, node.name, Node(norm, BatchNorm(), (node.name,)))
+        return insert_after(graph, node.name, Node(norm, NORM, (node.name,)))
 
     def fill(self, parent: Network, graph: ArchGraph, context: Context) -> Made:
         """The four vectors, from one pass over the batches in eval mode and float64."""
@@ -71,10 +70,8 @@ def calibrated(parent: Network, node: str, graph: ArchGraph, context: Context) -
     """The tensors of the norm that `graph` has after `node` of `parent`. Raises NeedsData without saying where."""
     norm = parent.graph.fresh("norm")
     mean, variance, count = _statistics(parent, node, context)
-    op = graph[norm].op
-    assert isinstance(op, BatchNorm)
     values = {
-        "weight": torch.sqrt(variance + op.eps),
+        "weight": torch.sqrt(variance + NORM.eps),
         "bias": mean.clone(),  # tensors of one network don't share memory
         "running_mean": mean,
         "running_var": variance,

@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from morphs.graph.arch import ArchGraph
-from morphs.graph.ops import Axis, BatchNorm, Conv2d, Linear, is_depthwise
+from morphs.graph.ops import Axis, Role
 from morphs.graph.widths import channel_groups, resized
+from morphs.menus import Choices
 from morphs.move import Context, Made, Move, Options, Origin, Preserves
 from morphs.moves.columns import ColumnMaps, following, free_group, in_blocks, spans
-from morphs.moves.editing import choices
+from morphs.moves.editing import chosen
 from morphs.network import Network
+from morphs.typed import Positive
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,13 @@ class Narrow(Move):
 
     how="norm" drops the channels whose ‖incoming‖·‖outgoing‖ is least, over all layers that write and read them;
     a product, since a ReLU lets scale move from the one to the other. Where batch norms follow, γ stands for the
-    incoming weights, whose scale they take away (arXiv 1708.06519). how="random" drops by chance. The weights that
+    incoming weights, whose scale they cancel (arXiv 1708.06519). how="random" drops by chance. The weights that
     stay are kept as they are.
     """
 
     name: ClassVar[str] = "narrow"
     summary: ClassVar[str] = "fewer channels, those of least norm dropped"
+    choices: ClassVar[Choices] = {"how": ..., "factor": Positive}
 
     node: str
     to: int
@@ -45,8 +48,8 @@ class Narrow(Move):
         free = widths.free()
         for number, group in enumerate(widths.groups):
             node = free.get(number, group.producers[0])
-            for factor in choices(options, "factor", (0.5, 0.75)):
-                for how in choices(options, "how", ("norm",)):
+            for factor in chosen(options, "factor", (0.5, 0.75)):
+                for how in chosen(options, "how", ("norm",)):
                     yield cls(node, int(group.width * factor) // group.blocks * group.blocks, how)
 
     def reshape(self, graph: ArchGraph) -> ArchGraph:
@@ -59,13 +62,13 @@ class Narrow(Move):
         if not 0 < self.to < group.width or self.to % group.blocks:
             multiple = f" that {group.blocks} divides" if group.blocks > 1 else ""
             raise self.refuse(
-                f'{self.to} is no narrower width for node "{self.node}"',
+                f'{self.to} is not a narrower width for node "{self.node}"',
                 f"give a number from 1 to {group.width - 1}{multiple}",
             )
         return number
 
     def fill(self, parent: Network, graph: ArchGraph, context: Context) -> Made:
-        """Every tensor with an axis that follows the group, without the columns that go."""
+        """Every tensor with an axis that follows the group, without the columns that are removed."""
         widths = channel_groups(parent.graph)
         number = self._group(parent.graph)
         group = widths.groups[number]
@@ -94,13 +97,13 @@ def _norms(network: Network, number: int) -> Tensor:
     incoming, outgoing, gamma = (torch.zeros(part, dtype=torch.float64) for _ in range(3))
     for (owner, name), param in graph.params.items():
         op = graph[owner].op
-        if name != "weight" or not isinstance(op, (Conv2d, Linear, BatchNorm)):
+        if name != "weight" or op.role not in (Role.LAYER, Role.NORM):
             continue
         squares = network.weights[owner, name].double().square()
         for place, axis in enumerate(param.axes):
-            if axis is Axis.NONE or (axis is Axis.IN and is_depthwise(op, graph.input_shapes(owner))):
+            if axis is Axis.NONE or (axis is Axis.IN and op.depthwise(graph.input_shapes(owner))):
                 continue
-            total = gamma if isinstance(op, BatchNorm) else incoming if axis is Axis.OUT else outgoing
+            total = gamma if op.role is Role.NORM else incoming if axis is Axis.OUT else outgoing
             column = squares.transpose(0, place).reshape(squares.shape[place], -1).sum(1)
             for group, width, times in spans(graph, widths, owner, axis):
                 if group == number:

@@ -1,26 +1,30 @@
-"""RemoveLayer: a layer or a block goes, for searches that also shrink (LEMONADE, arXiv 1804.09081)."""
+"""RemoveLayer: remove a layer or a block, for searches that also shrink (LEMONADE, arXiv 1804.09081)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Literal, Self, cast
 
 from morphs.graph.arch import ArchGraph, Node
-from morphs.graph.ops import Input, Output
+from morphs.graph.ops import OPS, Role, Trait
+from morphs.menus import Choices
 from morphs.move import Context, Made, Move, Options, Preserves
-from morphs.moves.editing import choices, require
+from morphs.moves.editing import chosen, require
 from morphs.network import Network
+
+KIND = cast(Any, Literal)[tuple(op.kind for op in OPS)]
 
 
 @dataclass(frozen=True)
 class RemoveLayer(Move):
-    """Let what reads `node` read `instead`, from which `node` is computed; remove all that nobody needs any more.
+    """Let what reads `node` read `instead`, from which `node` is computed; remove what is then unused.
 
-    With a convolution and what it reads, the layer goes; with a sum and one of its terms, the branches that are the
-    other terms. Both nodes write the same shape.
+    With a convolution and what it reads, the layer is removed; with a sum and one of its terms, the branches that
+    are the other terms. Both nodes write the same shape.
     """
 
     name: ClassVar[str] = "remove_layer"
-    summary: ClassVar[str] = "a layer, or a residual block's branch, goes"
+    summary: ClassVar[str] = "remove a layer, or a residual block's branch"
+    choices: ClassVar[Choices] = {"kinds": KIND}
 
     node: str
     instead: str
@@ -35,7 +39,7 @@ class RemoveLayer(Move):
         """Every sum with each of its terms, and every convolution and linear layer with its batch norm, if one
         follows. Options: kinds (of the op to remove).
         """
-        kinds = choices(options, "kinds", ("add", "conv2d", "linear"))
+        kinds = chosen(options, "kinds", ("add", "conv2d", "linear"))
         for node in graph:
             if node.op.kind in kinds:
                 end = _with_norm(graph, node)
@@ -45,9 +49,9 @@ class RemoveLayer(Move):
     def reshape(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph."""
         node, instead = require(graph, self.name, self.node), require(graph, self.name, self.instead)
-        if isinstance(node.op, (Input, Output)) or instead.name not in graph.ancestors(node.name):
+        if node.op.is_end or instead.name not in graph.ancestors(node.name):
             raise self.refuse(
-                f'node "{node.name}" is no layer that is computed from "{instead.name}"',
+                f'node "{node.name}" is not a layer that is computed from "{instead.name}"',
                 "choose a layer, and a node before it",
             )
         shapes = graph.shape(node.name), graph.shape(instead.name)
@@ -61,12 +65,12 @@ class RemoveLayer(Move):
             if reader.inputs.count(instead.name) > graph[reader.name].inputs.count(instead.name) > 0:
                 raise self.refuse(
                     f'"{reader.name}" would read "{instead.name}" twice',
-                    f'remove "{reader.name}" in its place',
+                    f'remove "{reader.name}" instead',
                 )
         return graph.update(*rewired, removed=self._unneeded(graph, rewired))
 
     def _unneeded(self, graph: ArchGraph, rewired: tuple[Node, ...]) -> frozenset[str]:
-        """The nodes from which no path leads to the output any more; IllegalMove where one must stay."""
+        """The nodes from which no path leads to the output now; IllegalMove where one must stay."""
         after = {**{node.name: node for node in graph}, **{node.name: node for node in rewired}}
         live: set[str] = set()
         stack = [graph.output.name]
@@ -76,11 +80,11 @@ class RemoveLayer(Move):
                 live.add(name)
                 stack.extend(after[name].inputs)
         for node in graph:
-            if node.name not in live and isinstance(node.op, Input):
+            if node.name not in live and node.op.trait is Trait.SOURCE:
                 raise self.refuse(f'the input "{node.name}" would no longer be read', "choose another layer")
             if node.name in live and node.owner not in live:
                 raise self.refuse(
-                    f'"{node.owner}" would go and shares its parameters with "{node.name}", which stays',
+                    f'"{node.owner}" would be removed and shares its parameters with "{node.name}", which stays',
                     "choose another layer",
                 )
         return frozenset(after) - live
@@ -91,8 +95,8 @@ class RemoveLayer(Move):
 
 
 def _with_norm(graph: ArchGraph, node: Node) -> str:
-    """The batch norm that alone reads `node`, which is of no use without it; else `node` itself."""
+    """The batch norm that alone reads `node`, which is useless without it; else `node` itself."""
     readers = graph.consumers(node.name)
-    if len(readers) == 1 and graph[readers[0][0]].op.kind == "batch_norm":
+    if len(readers) == 1 and graph[readers[0][0]].op.role is Role.NORM:
         return readers[0][0]
     return node.name

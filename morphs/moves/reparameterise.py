@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from morphs.graph.arch import ArchGraph, Node
-from morphs.graph.ops import BatchNorm, Conv2d, Linear, Op, PaddingMode, Pair
+from morphs.graph.ops import OPS, Conv2d, Layer, Op, PaddingMode, Pair, Role
 from morphs.move import NEW, Context, Made, Move, Options, Preserves
 from morphs.moves.editing import owners, require
 from morphs.network import Network
 from morphs.solve.compose import bias_through, composite
 
 How = Literal["norm", "scale", "pair"]
-HOW: dict[str, How] = {"batch_norm": "norm", "scale": "scale", "conv2d": "pair", "linear": "pair"}
+HOW: dict[Role, How] = {Role.NORM: "norm", Role.FACTOR: "scale", Role.LAYER: "pair"}
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Reparameterise(Move):
     how="pair": a second convolution or linear layer. The composite kernel spans both; strides multiply. Between two
     padded convolutions the padding would crop what the second reads, so the second pads nothing, or only along axes
     where the first is one pixel wide, unpadded, of stride 1, and (with zeros) without bias. It costs more where the
-    middle was narrow: limits tell.
+    middle was narrow; limits refuse that.
     """
 
     name: ClassVar[str] = "reparameterise"
@@ -45,28 +45,29 @@ class Reparameterise(Move):
     @classmethod
     def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
         """Every norm and factor, and every convolution or linear layer that reads another."""
-        for node in owners(graph, *HOW):
-            if HOW[node.op.kind] != "pair" or graph[node.inputs[0]].op.kind == node.op.kind:
-                yield cls(node.name, HOW[node.op.kind])
+        for node in owners(graph):
+            how = HOW.get(node.op.role)
+            if how is not None and (how != "pair" or graph[node.inputs[0]].op.kind == node.op.kind):
+                yield cls(node.name, how)
 
     def reshape(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph."""
-        node, first = self._nodes(graph)
-        rewired = graph.rewired(node.name, first.name)
-        return graph.update(*rewired, replace(first, op=self._merged(first.op, node)), removed=(node.name,))
+        node, first, op = self._nodes(graph)
+        rewired = graph.rewired(node.name, first)
+        merged = replace(graph[first], op=self._merged(op, node.op))
+        return graph.update(*rewired, merged, removed=(node.name,))
 
-    def _nodes(self, graph: ArchGraph) -> tuple[Node, Node]:
-        """`node` and the layer that it is merged into; IllegalMove where they can't be."""
+    def _nodes(self, graph: ArchGraph) -> tuple[Node, str, Layer]:
+        """`node`, and name and op of the layer that it is merged into; IllegalMove where they can't be."""
         node = require(graph, self.name, self.node)
-        if HOW.get(node.op.kind) != self.how:
-            fitting = " or ".join(kind for kind, how in HOW.items() if how == self.how)
+        if HOW.get(node.op.role) != self.how:
+            fitting = " or ".join(op.kind for op in OPS if HOW.get(op.role) == self.how)
             raise self.refuse(
                 f'node "{self.node}" has the op {node.op.kind}', f"choose a {fitting} for how={self.how}"
             )
         first = graph[node.inputs[0]]
-        if not isinstance(first.op, (Conv2d, Linear)) or (
-            self.how == "pair" and first.op.kind != node.op.kind
-        ):
+        layer = first.op.layer
+        if layer is None or (self.how == "pair" and layer.kind != node.op.kind):
             raise self.refuse(
                 f'node "{self.node}" reads "{first.name}", which has the op {first.op.kind}',
                 "choose one that reads a layer to merge into",
@@ -81,23 +82,19 @@ class Reparameterise(Move):
                 raise self.refuse(
                     f'node "{one.name}" shares its parameters', "choose layers that are used once"
                 )
-        return node, first
+        return node, first.name, layer
 
-    def _merged(self, first: Op, node: Node) -> Conv2d | Linear:
+    def _merged(self, first: Layer, second: Op) -> Layer:
         """The op of both."""
-        assert isinstance(first, (Conv2d, Linear))
-        match node.op:
-            case BatchNorm() if not node.op.track_running_stats:
+        if second.norm is not None:
+            if not second.norm.track_running_stats:
                 raise self.refuse(f'node "{self.node}" has no running statistics', "choose a norm that has")
-            case BatchNorm():
-                return replace(first, bias=True)
-            case Linear() as second:
-                return replace(second, bias=first.bias or second.bias)
-            case Conv2d() as second:
-                assert isinstance(first, Conv2d)
-                return self._convolution(first, second)
-            case _:
-                return first
+            return replace(first, bias=True)
+        if first.convolution and second.convolution:
+            return self._convolution(first.convolution, second.convolution)
+        if second.layer is not None:
+            return replace(second.layer, bias=first.bias or second.layer.bias)
+        return first
 
     def _convolution(self, first: Conv2d, second: Conv2d) -> Conv2d:
         for axis, padding in enumerate(second.padding):
@@ -126,21 +123,20 @@ class Reparameterise(Move):
 
     def fill(self, parent: Network, graph: ArchGraph, context: Context) -> Made:
         """Weight and bias of the merged layer, computed in float64."""
-        node, first = self._nodes(parent.graph)
+        node, first, op = self._nodes(parent.graph)
         one, two = (
-            {n: t.double() for (o, n), t in parent.weights.items() if o == x.name} for x in (first, node)
+            {n: t.double() for (o, n), t in parent.weights.items() if o == x} for x in (first, node.name)
         )
-        made = _paired(first.op, node.op, one, two) if self.how == "pair" else _scaled(node.op, one, two)
-        return {
-            (first.name, name): (tensor.to(parent.dtype).contiguous(), NEW) for name, tensor in made.items()
-        }
+        second = node.op.layer
+        made = _scaled(node.op, one, two) if second is None else _paired(op, second, one, two)
+        return {(first, name): (tensor.to(parent.dtype).contiguous(), NEW) for name, tensor in made.items()}
 
 
 def _scaled(op: Op, layer: dict[str, Tensor], norm: dict[str, Tensor]) -> dict[str, Tensor]:
     """The layer's weight and bias times a factor; for a norm γ/√(σ² + ε), with its mean and β in the bias."""
     weight = layer["weight"]
-    if isinstance(op, BatchNorm):
-        factor = torch.rsqrt(norm["running_var"] + op.eps) * norm.get("weight", torch.ones(()))
+    if op.norm is not None:
+        factor = torch.rsqrt(norm["running_var"] + op.norm.eps) * norm.get("weight", torch.ones(()))
         bias = (layer.get("bias", torch.zeros(())) - norm["running_mean"]) * factor + norm.get(
             "bias", torch.zeros(())
         )
@@ -151,17 +147,17 @@ def _scaled(op: Op, layer: dict[str, Tensor], norm: dict[str, Tensor]) -> dict[s
     return {"weight": weight * factor.reshape(-1, *[1] * (weight.dim() - 1)), **made}
 
 
-def _paired(first: Op, second: Op, one: dict[str, Tensor], two: dict[str, Tensor]) -> dict[str, Tensor]:
+def _paired(first: Layer, second: Layer, one: dict[str, Tensor], two: dict[str, Tensor]) -> dict[str, Tensor]:
     """Weight and bias of `second` after `first`."""
-    if isinstance(first, Conv2d) and isinstance(second, Conv2d):
-        rows, columns = _axes(first, second)
+    if first.convolution and second.convolution:
+        rows, columns = _axes(first.convolution, second.convolution)
         steps = ((rows.first, rows.second), (columns.first, columns.second))
         made = {"weight": composite(one["weight"], two["weight"], (first.groups, second.groups), steps)}
     else:
         made = {"weight": two["weight"] @ one["weight"]}
     bias = two.get("bias")
     if "bias" in one:
-        through = bias_through(one["bias"], two["weight"], getattr(second, "groups", 1))
+        through = bias_through(one["bias"], two["weight"], second.groups)
         bias = through if bias is None else through + bias
     return made if bias is None else {**made, "bias": bias}
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
 
 from morphs.graph.arch import ArchGraph
-from morphs.graph.ops import Activation, PActivation
 from morphs.move import Context, Made, Move, Options
 from morphs.moves.editing import owners, require
 from morphs.network import Network
@@ -22,7 +21,9 @@ class Retire(Move):
     """
 
     name: ClassVar[str] = "retire"
-    summary: ClassVar[str] = "a P-activation whose a is exactly 0 becomes φ; one whose a is exactly 1 goes"
+    summary: ClassVar[str] = (
+        "a P-activation whose a is exactly 0 becomes φ; one whose a is exactly 1 is removed"
+    )
 
     node: str
     becomes: Literal["activation", "identity"] = "activation"
@@ -30,19 +31,20 @@ class Retire(Move):
     @classmethod
     def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
         """Every P-activation, both ways."""
-        for node in owners(graph, "p_activation"):
-            yield cls(node.name, "activation")
-            yield cls(node.name, "identity")
+        for node in owners(graph):
+            if node.op.settled is not None:
+                yield cls(node.name, "activation")
+                yield cls(node.name, "identity")
 
     def reshape(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph."""
         node = require(graph, self.name, self.node)
-        op = node.op
-        if not isinstance(op, PActivation):
-            raise self.refuse(f'node "{self.node}" has the op {op.kind}', "choose a p_activation")
+        plain = node.op.settled
+        if plain is None:
+            raise self.refuse(f'node "{self.node}" has the op {node.op.kind}', "choose a p_activation")
         if self.becomes == "activation":
             users = graph.users(node.owner)
-            return graph.update(*(replace(graph[user], op=Activation(op.fn, op.args)) for user in users))
+            return graph.update(*(replace(graph[user], op=plain) for user in users))
         if graph.is_shared(node.name):
             raise self.refuse(f'node "{self.node}" shares its parameters', "choose one that is used once")
         return graph.update(*graph.rewired(node.name, node.inputs[0]), removed=(node.name,))
@@ -64,5 +66,5 @@ class Retire(Move):
         raise self.refuse(f'node "{self.node}" has {fact}', remedy)
 
     def fill(self, parent: Network, graph: ArchGraph, context: Context) -> Made:
-        """No tensor changes; a goes."""
+        """No tensor changes; a is dropped."""
         return {}

@@ -9,11 +9,15 @@ from torch import Tensor
 
 from morphs.graph.activations import ACTIVATIONS, known_activations
 from morphs.graph.arch import ArchGraph, Node
-from morphs.graph.ops import Activation, AdaptiveAvgPool2d, Conv2d, Input, Multiply, Output, Scale
+from morphs.graph.ops import Activation, AdaptiveAvgPool2d, Conv2d, Multiply, Role, Scale
 from morphs.init import he_normal
+from morphs.menus import Choices
 from morphs.move import NEW, Context, Made, Move, Options, Origin
-from morphs.moves.editing import choices, require, writes_fixpoints
+from morphs.moves.editing import chosen, inside, read_by, writes_fixpoints
 from morphs.network import Network
+from morphs.typed import Positive
+
+SITES = (Role.NORM, Role.ACTIVATION, Role.SUM, Role.CONCAT)
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class SqueezeExcite(Move):
 
     name: ClassVar[str] = "squeeze_excite"
     summary: ClassVar[str] = "a gate for each channel, computed from the means of all, that starts at one"
+    choices: ClassVar[Choices] = {"ratio": Positive, "min_channels": int, "activation": ...}
 
     node: str
     channels: int
@@ -41,27 +46,25 @@ class SqueezeExcite(Move):
         """After every norm, non-linearity, sum and concatenation of feature maps. Options: ratio (of the width to
         `channels`), min_channels, activation.
         """
-        least = choices(options, "min_channels", (4,))[0]
+        least = chosen(options, "min_channels", (4,))[0]
         for node in graph:
-            kinds = ("batch_norm", "activation", "p_activation", "add", "concat")
-            if node.op.kind in kinds and len(graph.shape(node.name)) == 3:
-                for ratio in choices(options, "ratio", (4,)):
-                    for activation in choices(options, "activation", ("silu",)):
+            if node.op.role in SITES and len(graph.shape(node.name)) == 3:
+                for ratio in chosen(options, "ratio", (4,)):
+                    for activation in chosen(options, "activation", ("silu",)):
                         yield cls(node.name, max(least, int(graph.shape(node.name)[0] // ratio)), activation)
 
     def offer(self, graph: ArchGraph) -> ArchGraph:
         """Not listed: a map that has a gate already."""
         child = self.reshape(graph)
-        for reader, _ in graph.consumers(self.node):
-            if isinstance(graph[reader].op, Multiply):
-                raise self.refuse(f'node "{self.node}" is gated by "{reader}" already', "choose another node")
+        reader = read_by(graph, self.node, Role.PRODUCT)
+        if reader is not None:
+            raise self.refuse(f'node "{self.node}" is gated by "{reader}" already', "choose another node")
         return child
 
     def reshape(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph."""
-        node, shape = require(graph, self.name, self.node), graph.shape(self.node)
-        if isinstance(node.op, (Input, Output)):
-            raise self.refuse(f'node "{self.node}" is an {node.op.kind}', "choose a layer inside the network")
+        node = inside(self, graph, self.node)
+        shape = graph.shape(node.name)
         if len(shape) != 3 or shape[1:] == (1, 1):
             raise self.refuse(f'node "{self.node}" writes {shape}', "choose a feature map of several pixels")
         if self.channels < 1:

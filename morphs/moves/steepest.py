@@ -42,7 +42,7 @@ def steepest_rows(child: Network, made: Made, context: Context) -> Rows:
     units. `context.notes` gets ‖∂L/∂W₂‖ of the rows found, `gradient`, and of the random ones, `gradient_at_random`.
 
     Raises NeedsData when there is no data, or neither a loss nor targets that say which; when the data leaves all
-    gradients zero the rows are none.
+    gradients zero it returns no rows.
     """
     ascent = _Ascent.of(child, made, context)
     best = ascent.scaled(ascent.random)

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from morphs.errors import NoFactoring, ShapeError
 from morphs.graph.arch import ArchGraph, Node
-from morphs.graph.ops import Add, Conv2d, Linear
+from morphs.graph.ops import Add, Layer
+from morphs.menus import Choices
 from morphs.move import NEW, Context, Made, Move, Options
-from morphs.moves.editing import choices, neutral_activation, owners, require
-from morphs.moves.templates import TEMPLATES, Paths, groups_of, kernel_of, path_layers, read_template
+from morphs.moves.editing import chosen, layer_at, layers, neutral_activation
+from morphs.moves.templates import TEMPLATES, Paths, path_layers, read_template
 from morphs.network import Network
 from morphs.solve.sequence import surely_holds
 from morphs.solve.split import factor_sum, fitting
@@ -37,6 +38,7 @@ class Subnet(Move):
 
     name: ClassVar[str] = "subnet"
     summary: ClassVar[str] = "one layer becomes a sum of sequences of layers, by a template or one's own text"
+    choices: ClassVar[Choices] = {"template": ..., "activation": ...}
 
     node: str
     template: str = "bottleneck"
@@ -46,17 +48,16 @@ class Subnet(Move):
     @classmethod
     def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
         """Every convolution and linear layer. Options: template (names or texts), activation."""
-        for node in owners(graph, "conv2d", "linear"):
-            for template in choices(options, "template", tuple(TEMPLATES)):
-                for activation in choices(options, "activation", ("relu",)):
-                    yield cls(node.name, template, activation)
+        for name, _ in layers(graph):
+            for template in chosen(options, "template", tuple(TEMPLATES)):
+                for activation in chosen(options, "activation", ("relu",)):
+                    yield cls(name, template, activation)
 
     def offer(self, graph: ArchGraph) -> ArchGraph:
         """Not listed: subnets that can be factored for some weights only."""
         child = self.reshape(graph)
-        op = graph[self.node].op
-        assert isinstance(op, (Conv2d, Linear))
-        kernel, groups = kernel_of(op), groups_of(op)
+        op = layer_at(self, graph, self.node)
+        kernel, groups = op.kernel, op.groups
         outs, ins = graph.shape(self.node)[0] // groups, graph.input_shapes(self.node)[0][0] // groups
         paths = self._per_group(op)
         if not any(path and surely_holds(outs, ins, kernel, path) for path in paths):
@@ -69,12 +70,7 @@ class Subnet(Move):
 
     def reshape(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph."""
-        node = require(graph, self.name, self.node)
-        op = node.op
-        if not isinstance(op, (Conv2d, Linear)):
-            raise self.refuse(f'node "{node.name}" has the op {op.kind}', "choose a conv2d or linear")
-        if graph.is_shared(node.name):
-            raise self.refuse(f'node "{node.name}" shares its parameters', "choose a layer that is used once")
+        op, node = layer_at(self, graph, self.node), graph[self.node]
         neutral_activation(self.name, self.activation, self.per_channel)
         paths = self._paths(op)
         if not all(paths) and graph.shape(node.name) != graph.input_shapes(node.name)[0]:
@@ -90,25 +86,23 @@ class Subnet(Move):
         except ValueError as error:
             raise self.refuse(f'node "{node.name}": {error}', "choose another template") from None
 
-    def _paths(self, op: Conv2d | Linear) -> Paths:
+    def _paths(self, op: Layer) -> Paths:
         """The template's paths, checked against what they replace."""
-        outs = op.channels if isinstance(op, Conv2d) else op.features
-        kernel = kernel_of(op)
         try:
-            paths = read_template(self.template, kernel, outs, groups_of(op))
+            paths = read_template(self.template, op.kernel, op.width, op.groups)
             for path in paths:
-                fitting([k for k, _ in path], kernel)
+                fitting([k for k, _ in path], op.kernel)
         except ValueError as error:
-            raise self.refuse(str(error), f"name one of {', '.join(TEMPLATES)}, or mend the text") from None
+            raise self.refuse(str(error), f"name one of {', '.join(TEMPLATES)}, or fix the text") from None
         except NoFactoring as error:
             raise self.refuse(str(error), "choose another template") from None
-        if len(paths) == len(paths[0]) == 1 and paths[0][0][0] == kernel:
+        if len(paths) == len(paths[0]) == 1 and paths[0][0][0] == op.kernel:
             raise self.refuse(
                 f'node "{self.node}" is template "{self.template}" already', "choose another template"
             )
         return paths
 
-    def _rebuilt(self, graph: ArchGraph, node: Node, paths: list[list[Conv2d | Linear]]) -> ArchGraph:
+    def _rebuilt(self, graph: ArchGraph, node: Node, paths: list[list[Layer]]) -> ArchGraph:
         changed: list[Node] = []
         ends: list[str] = []
         for path, names in zip(paths, self._names(graph, [len(path) for path in paths]), strict=True):
@@ -128,7 +122,7 @@ class Subnet(Move):
 
     def _names(self, graph: ArchGraph, lengths: list[int]) -> list[list[tuple[str, str]]]:
         """For each layer of each path its name and that of the activation after it, if any."""
-        stem = "conv" if isinstance(graph[self.node].op, Conv2d) else "fc"
+        stem = "conv" if graph[self.node].op.convolution else "fc"
         last = max(place for place, length in enumerate(lengths) if length)
         taken: set[str] = set()
 
@@ -145,24 +139,22 @@ class Subnet(Move):
             named.append(path)
         return named
 
-    def _per_group(self, op: Conv2d | Linear) -> Paths:
+    def _per_group(self, op: Layer) -> Paths:
         """The paths of one of the convolution's groups."""
-        groups = groups_of(op)
         return tuple(
-            tuple((kernel, channels // groups) for kernel, channels in path) for path in self._paths(op)
+            tuple((kernel, channels // op.groups) for kernel, channels in path) for path in self._paths(op)
         )
 
     def fill(self, parent: Network, graph: ArchGraph, context: Context) -> Made:
         """The filters of every path, each group of the convolution by itself; biases 0, a = 1."""
-        op = parent.graph[self.node].op
-        assert isinstance(op, (Conv2d, Linear))
+        op = layer_at(self, parent.graph, self.node)
         weight = parent.weights[self.node, "weight"].double()
         filters = weight if weight.dim() == 4 else weight[:, :, None, None]
         paths = self._per_group(op)
         try:
             solved = [
                 [tensor for path in factor_sum(part, paths, context.generator) for tensor in path]
-                for part in filters.chunk(groups_of(op))
+                for part in filters.chunk(op.groups)
             ]
         except NoFactoring as error:
             raise NoFactoring(f'{self.name}: node "{self.node}": {error}') from None

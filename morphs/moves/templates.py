@@ -1,8 +1,8 @@
 """Templates of subnets: a text in the paper's notation (Table 1), such as `(K:4C)(1:C)`.
 
-A layer is `(kernel:channels)`. Layers in a row are a path; paths, parted by `+`, read one tensor and are added; `()` is
-the identity. A kernel is a number, `1x7`, or `K`, that of the replaced layer. Channels are a number, or a multiple of
-C, the output channels of the replaced layer: `C`, `4C`, `C/2`. A path's last layer may leave them out: they are C.
+A layer is `(kernel:channels)`. Layers in a row are a path; paths, separated by `+`, read one tensor and are added; `()`
+is the identity. A kernel is a number, `1x7`, or `K`, that of the replaced layer. Channels are a number, or a multiple
+of C, the output channels of the replaced layer: `C`, `4C`, `C/2`. A path's last layer may leave them out: they are C.
 """
 
 import re
@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from morphs.graph.ops import Conv2d, Linear, Pair
+from morphs.graph.ops import Layer, Linear, Pair
 from morphs.solve.sequence import Stage, composite
 
 TEMPLATES: Mapping[str, str] = MappingProxyType(
     {
         "mlpconv": "(K:C)(1:C)(1:C)",  # Network in Network, arXiv 1312.4400
-        # GoogLeNet, arXiv 1409.4842; a max pool is no convolution, so G's own kernel takes its path's place
+        # GoogLeNet, arXiv 1409.4842; a max pool is not a convolution, so G's own kernel replaces it
         "inception": "(1:C) + (1:C/2)(3:C) + (1:C/4)(5:C) + (K:C)(1:C)",
         "bottleneck": "(K:4C)(1:C)",  # the paper's, Tables 1 and 2: four times as wide, and back by 1×1
         "residual": "() + (K:C)(K:C)",  # ResNet, arXiv 1512.03385
@@ -50,7 +50,9 @@ def _read_path(text: str, kernel: Pair, outs: int, multiple: int) -> tuple[Stage
     while at < len(text):
         found = LAYER.match(text, at)
         if found is None:
-            raise ValueError(f"template part {text[at:]!r:.40} is no layer such as (3:64), (K:4C) or (1:C/2)")
+            raise ValueError(
+                f"template part {text[at:]!r:.40} is not a layer such as (3:64), (K:4C) or (1:C/2)"
+            )
         stages.append(_read_layer(found, kernel, outs, multiple))
         at = found.end() + len(text[found.end() :]) - len(text[found.end() :].lstrip())
     if not stages:
@@ -78,17 +80,18 @@ def _read_layer(found: re.Match[str], kernel: Pair, outs: int, multiple: int) ->
     return taps, channels
 
 
-def path_layers(op: Conv2d | Linear, path: tuple[Stage, ...]) -> list[Conv2d | Linear]:
-    """The ops of a path in place of `op`, which compute it exactly at borders too, given the right filters.
+def path_layers(layer: Layer, path: tuple[Stage, ...]) -> list[Layer]:
+    """The ops of a path in place of `layer`, which compute it exactly at borders too, given the right filters.
 
     All the padding that the path's composite kernel needs, p + d(ΣK − (L − 1) − K)/2, goes to the first layer; the
     stride to the last layer that is larger than 1×1. Raises ValueError where there are no such layers.
     """
     kernels = [kernel for kernel, _ in path]
-    if isinstance(op, Linear):
+    op = layer.convolution
+    if op is None:
         if any(kernel != (1, 1) for kernel in kernels):
             raise ValueError(f"a linear layer has no kernel {max(kernels)}")
-        return [replace(op, features=channels) for _, channels in path]
+        return [Linear(channels, layer.bias) for _, channels in path]
     whole = composite(kernels)
     height, width = (
         p + d * (new - old) // 2
@@ -99,19 +102,9 @@ def path_layers(op: Conv2d | Linear, path: tuple[Stage, ...]) -> list[Conv2d | L
             f"kernel {op.kernel} with padding {op.padding} leaves borders that a path of kernel {whole} keeps"
         )
     ends = [max((j for j, kernel in enumerate(kernels) if kernel[axis] > 1), default=0) for axis in (0, 1)]
-    layers: list[Conv2d | Linear] = []
+    layers: list[Layer] = []
     for place, (kernel, channels) in enumerate(path):
         high, wide = (stride if end == place else 1 for stride, end in zip(op.stride, ends, strict=True))
-        layer = replace(op, channels=channels, kernel=kernel, stride=(high, wide), padding=(height, width))
-        layers.append(layer if place == 0 else replace(layer, padding=(0, 0), padding_mode="zeros"))
+        one = replace(op, channels=channels, kernel=kernel, stride=(high, wide), padding=(height, width))
+        layers.append(one if place == 0 else replace(one, padding=(0, 0), padding_mode="zeros"))
     return layers
-
-
-def kernel_of(op: Conv2d | Linear) -> Pair:
-    """Its kernel; 1×1 of a linear layer."""
-    return op.kernel if isinstance(op, Conv2d) else (1, 1)
-
-
-def groups_of(op: Conv2d | Linear) -> int:
-    """Its groups; 1 of a linear layer."""
-    return op.groups if isinstance(op, Conv2d) else 1

@@ -9,15 +9,17 @@ import torch
 from torch import Tensor
 
 from morphs.errors import NeedsData
-from morphs.graph.arch import ArchGraph, Node
-from morphs.graph.ops import Axis
+from morphs.graph.arch import ArchGraph
+from morphs.graph.ops import Axis, Param
 from morphs.graph.widths import Widths, channel_groups, resized
 from morphs.init import fresh
+from morphs.menus import Choices
 from morphs.move import Context, Index, Made, Move, Options, Origin
 from morphs.moves.columns import NEW_UNIT, ColumnMaps, depthwise, following, free_group, in_blocks, spans
-from morphs.moves.editing import choices
+from morphs.moves.editing import chosen
 from morphs.moves.steepest import steepest_rows
 from morphs.network import Network
+from morphs.typed import Positive
 
 Share = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -39,6 +41,7 @@ class Widen(Move):
 
     name: ClassVar[str] = "widen"
     summary: ClassVar[str] = "more channels, in every layer that must have the same number"
+    choices: ClassVar[Choices] = {"how": ..., "factor": Positive}
 
     node: str
     to: int
@@ -53,9 +56,9 @@ class Widen(Move):
         free = widths.free()
         for number, group in enumerate(widths.groups):
             node = free.get(number, group.producers[0])
-            for factor in choices(options, "factor", (1.5, 2)):
+            for factor in chosen(options, "factor", (1.5, 2)):
                 to = max(round(group.width * factor / group.blocks), group.width // group.blocks + 1)
-                for how in choices(options, "how", ("replicate", "zero")):
+                for how in chosen(options, "how", ("replicate", "zero")):
                     yield cls(node, to * group.blocks, how)
 
     def reshape(self, graph: ArchGraph) -> ArchGraph:
@@ -69,7 +72,7 @@ class Widen(Move):
         if self.to <= group.width or self.to % group.blocks:
             multiple = f" and divisible by {group.blocks}" if group.blocks > 1 else ""
             raise self.refuse(
-                f'{self.to} is no wider width for node "{self.node}"',
+                f'{self.to} is not a wider width for node "{self.node}"',
                 f"give a number above {group.width}{multiple}",
             )
         return number
@@ -91,7 +94,7 @@ class Widen(Move):
                 _split(before, widths, owner, axes, number, shares, tensor)
                 maps = [origin(owner, axis) for axis in axes]
             elif Axis.OUT in axes:
-                _renew(graph[owner], name, tensor, maps[axes.index(Axis.OUT)], context.generator)
+                _renew(graph.params[owner, name], tensor, maps[axes.index(Axis.OUT)], context.generator)
             made[owner, name] = (tensor, Origin((owner, name), tuple(maps)))
         if self.how == "gradient":
             self._steepen(
@@ -132,13 +135,13 @@ class Widen(Move):
         return in_blocks(source, part, blocks), shares, in_blocks(kept, part, blocks)
 
 
-def _renew(node: Node, name: str, tensor: Tensor, index: Index | None, generator: torch.Generator) -> None:
+def _renew(param: Param, tensor: Tensor, index: Index | None, generator: torch.Generator) -> None:
     """Write fresh values where a new unit's own parameters are: the rows of `tensor` that have no source."""
     rows = np.flatnonzero(index < 0) if index is not None else ()
     if len(rows):
         shape = (len(rows), *tensor.shape[1:])
         exact = torch.promote_types(tensor.dtype, torch.float32)  # 16 bits are too few to draw in
-        tensor[torch.from_numpy(rows)] = fresh(node, name, shape, generator, exact).to(tensor)
+        tensor[torch.from_numpy(rows)] = fresh(param, shape, generator, exact).to(tensor)
 
 
 def split_shares(source: Index, generator: torch.Generator) -> Share:

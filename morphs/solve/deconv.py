@@ -23,7 +23,7 @@ CHOLESKY_LIMIT = (
 )
 REFINED = 20.0  # condition beyond which a solution is refined; below, its error is some 1e-14 of it already
 SVD_LIMIT = 640  # unknowns and equations: larger systems aren't worth a singular value decomposition
-POWER_STEPS, POWER_COLUMNS = 2, 4  # tell a condition within a factor of 2
+POWER_STEPS, POWER_COLUMNS = 2, 4  # estimate a condition within a factor of 2
 RANK = 1e-10  # relative: singular values below it count as zero
 
 

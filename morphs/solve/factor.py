@@ -116,7 +116,7 @@ def _solve(
 ) -> tuple[Tensor, Tensor, float, float] | None:
     """F1, F2, their spread and the residual of the first attempt that is exact and well conditioned.
 
-    Of a small system whose factors came out wide, the narrowest of up to DRAWS attempts. flops: what alternation may
+    For a small system with factors of uneven size, the narrowest of up to DRAWS attempts. flops: what alternation may
     cost.
     """
     found: list[tuple[Tensor, Tensor, float, float]] = []
@@ -189,7 +189,7 @@ def _alternate(equation: Equation, generator: torch.Generator, flops: float) -> 
     last = not any(ends(equation.kernel, equation.one, equation.two))  # nothing else would be tried
     sweeps = min(SWEEPS, int((10 if last else 1) * flops / _sweep_flops(equation)))
     if (1, 1) in (equation.one, equation.two) or sweeps < 4 * LOOK:
-        return  # the ends tell already, or it would cost too much
+        return  # the ends decide already, or it would cost too much
     for _ in range(_draws(equation)):
         first = noise((equation.channels, equation.goal.shape[1], *equation.one), generator)
         found = _in_turn(equation, first, sweeps, 4.0 if last else 1.5)

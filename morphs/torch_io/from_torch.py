@@ -40,7 +40,7 @@ def from_torch(module: nn.Module, example_inputs: Tensor | Sequence[Tensor]) -> 
     """
     if not isinstance(module, nn.Module) or isinstance(module, torch.jit.ScriptModule):  # pyright: ignore
         raise UnsupportedModule(
-            f"from_torch: a {type(module).__name__} is no module of Python code; give the nn.Module itself"
+            f"from_torch: a {type(module).__name__} is not a Python module; give the nn.Module itself"
         )
     module = getattr(module, "_orig_mod", module)  # of torch.compile
     try:
@@ -60,7 +60,7 @@ def from_torch(module: nn.Module, example_inputs: Tensor | Sequence[Tensor]) -> 
         if bad := network.nonfinite():
             node, name = bad[0]
             raise WeightsError(
-                f'from_torch: tensor {name} of node "{node}" holds NaN or infinity; mend the module first'
+                f'from_torch: tensor {name} of node "{node}" holds NaN or infinity; fix the module first'
             )
         _compare(module, network, examples)
     return network

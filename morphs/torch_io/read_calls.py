@@ -1,7 +1,7 @@
 """What torch functions and tensor methods mean in the op vocabulary.
 
 Each reader has the signature of the function it reads (so that Python binds the arguments), takes `Ref` for
-tensors, and describes the result as `Made`; nothing is built here. B batch, C channels, H height, W width.
+tensors, and describes the result as `OpChain`; nothing is built here. B batch, C channels, H height, W width.
 """
 
 import math
@@ -16,51 +16,51 @@ import torch.nn.functional as F
 from morphs.graph import ops
 from morphs.graph.activations import ACTIVATIONS
 from morphs.graph.ops import Pair
-from morphs.torch_io.reading import BATCH, Made, Memory, Ref, Refused, only, pair, tensor
+from morphs.torch_io.reading import BATCH, Memory, OpChain, Ref, Refused, only, pair, tensor
 
 # -- elementwise ---------------------------------------------------------------------------------------
 
 
-def _act(fn: str, args: tuple[float, ...], input: Ref, inplace: bool) -> Made:
+def _act(fn: str, args: tuple[float, ...], input: Ref, inplace: bool) -> OpChain:
     usual = tuple(default for _, default in ACTIVATIONS[fn].args)
     given = tuple(float(value) for value in args)
     op = ops.Activation(fn, () if given == usual else given)
-    return Made((op,), (tensor(input),), Memory.SAME if inplace else Memory.NEW)
+    return OpChain((op,), (tensor(input),), Memory.SAME if inplace else Memory.NEW)
 
 
-def activation(fn: str) -> Callable[..., Made]:
+def activation(fn: str) -> Callable[..., OpChain]:
     """The reader of a φ without arguments."""
 
-    def read(input: Ref, inplace: bool = False) -> Made:
+    def read(input: Ref, inplace: bool = False) -> OpChain:
         return _act(fn, (), input, inplace)
 
     return read
 
 
-def leaky_relu(input: Ref, negative_slope: float = 0.01, inplace: bool = False) -> Made:
+def leaky_relu(input: Ref, negative_slope: float = 0.01, inplace: bool = False) -> OpChain:
     """Leaky ReLU."""
     return _act("leaky_relu", (negative_slope,), input, inplace)
 
 
-def elu(input: Ref, alpha: float = 1.0, inplace: bool = False) -> Made:
+def elu(input: Ref, alpha: float = 1.0, inplace: bool = False) -> OpChain:
     """ELU."""
     return _act("elu", (alpha,), input, inplace)
 
 
-def gelu(input: Ref, approximate: str = "none") -> Made:
+def gelu(input: Ref, approximate: str = "none") -> OpChain:
     """GELU, the exact one."""
     only("approximate", approximate, "none")
     return _act("gelu", (), input, False)
 
 
-def softplus(input: Ref, beta: float = 1, threshold: float = 20) -> Made:
+def softplus(input: Ref, beta: float = 1, threshold: float = 20) -> OpChain:
     """Softplus with torch's own beta and threshold."""
     only("beta", beta, 1)
     only("threshold", threshold, 20)
     return _act("softplus", (), input, False)
 
 
-def hardtanh(input: Ref, min_val: float = -1, max_val: float = 1, inplace: bool = False) -> Made:
+def hardtanh(input: Ref, min_val: float = -1, max_val: float = 1, inplace: bool = False) -> OpChain:
     """Hardtanh from 0 to 6, which is ReLU6."""
     if (min_val, max_val) != (0, 6):
         raise Refused(
@@ -69,25 +69,25 @@ def hardtanh(input: Ref, min_val: float = -1, max_val: float = 1, inplace: bool 
     return _act("relu6", (), input, inplace)
 
 
-def dropout(input: Ref, p: float = 0.5, training: bool = True, inplace: bool = False) -> Made:
+def dropout(input: Ref, p: float = 0.5, training: bool = True, inplace: bool = False) -> OpChain:
     """Dropout that follows the module's training flag. The trace runs in eval mode, so `training` is then False."""
     if training:
         raise Refused("it drops out in eval mode too; use nn.Dropout, or pass training=self.training")
-    return Made((ops.Dropout(float(p)),), (tensor(input),), Memory.SAME if inplace else Memory.VIEW)
+    return OpChain((ops.Dropout(float(p)),), (tensor(input),), Memory.SAME if inplace else Memory.VIEW)
 
 
-def add(input: Any, other: Any, alpha: float = 1, inplace: bool = False) -> Made:
+def add(input: Any, other: Any, alpha: float = 1, inplace: bool = False) -> OpChain:
     """Sum of two tensors of one shape; 0 + x, with which Python's sum begins, is x."""
     only("alpha", alpha, 1)
     terms = [term for term in (input, other) if not (isinstance(term, (int, float)) and term == 0)]
     if len(terms) == 1 and not inplace:
-        return Made((), (tensor(terms[0]),))
-    return Made((ops.Add(),), (tensor(input), tensor(other)), Memory.SAME if inplace else Memory.NEW)
+        return OpChain((), (tensor(terms[0]),))
+    return OpChain((ops.Add(),), (tensor(input), tensor(other)), Memory.SAME if inplace else Memory.NEW)
 
 
-def multiply(input: Any, other: Any, inplace: bool = False) -> Made:
+def multiply(input: Any, other: Any, inplace: bool = False) -> OpChain:
     """Product of two tensors."""
-    return Made((ops.Multiply(),), (tensor(input), tensor(other)), Memory.SAME if inplace else Memory.NEW)
+    return OpChain((ops.Multiply(),), (tensor(input), tensor(other)), Memory.SAME if inplace else Memory.NEW)
 
 
 # -- windows -------------------------------------------------------------------------------------------
@@ -96,19 +96,19 @@ def multiply(input: Any, other: Any, inplace: bool = False) -> Made:
 def max_pool2d(
     input: Ref, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
     ceil_mode: bool = False, return_indices: bool = False,
-) -> Made:  # fmt: skip
+) -> OpChain:  # fmt: skip
     """Maximum over windows."""
     only("return_indices", return_indices, False)
     op = ops.MaxPool2d(
         pair(kernel_size), pair(stride or kernel_size), pair(padding), pair(dilation), bool(ceil_mode)
     )
-    return Made((op,), (tensor(input),))
+    return OpChain((op,), (tensor(input),))
 
 
 def avg_pool2d(
     input: Ref, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
     count_include_pad: bool = True, divisor_override: int | None = None,
-) -> Made:  # fmt: skip
+) -> OpChain:  # fmt: skip
     """Mean over windows."""
     only("divisor_override", divisor_override, None)
     op = ops.AvgPool2d(
@@ -118,18 +118,18 @@ def avg_pool2d(
         bool(ceil_mode),
         bool(count_include_pad),
     )
-    return Made((op,), (tensor(input),))
+    return OpChain((op,), (tensor(input),))
 
 
-def adaptive_avg_pool2d(input: Ref, output_size: Any) -> Made:
+def adaptive_avg_pool2d(input: Ref, output_size: Any) -> OpChain:
     """Mean over as many windows as `output_size` says; None keeps an axis."""
-    return Made((ops.AdaptiveAvgPool2d(_adaptive(tensor(input), output_size)),), (input,))
+    return OpChain((ops.AdaptiveAvgPool2d(_adaptive(tensor(input), output_size)),), (input,))
 
 
-def adaptive_max_pool2d(input: Ref, output_size: Any, return_indices: bool = False) -> Made:
+def adaptive_max_pool2d(input: Ref, output_size: Any, return_indices: bool = False) -> OpChain:
     """Maximum over as many windows as `output_size` says; None keeps an axis."""
     only("return_indices", return_indices, False)
-    return Made((ops.AdaptiveMaxPool2d(_adaptive(tensor(input), output_size)),), (input,))
+    return OpChain((ops.AdaptiveMaxPool2d(_adaptive(tensor(input), output_size)),), (input,))
 
 
 def _adaptive(input: Ref, size: Any) -> Pair:
@@ -138,7 +138,7 @@ def _adaptive(input: Ref, size: Any) -> Pair:
     return pair([own if n is None else n for n, own in zip(wanted, spatial, strict=True)])
 
 
-def mean(input: Ref, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Made:
+def mean(input: Ref, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> OpChain:
     """Mean over H and W, as global average pooling."""
     only("dtype", dtype, None)
     rank = 1 + len(tensor(input).shape)
@@ -146,23 +146,23 @@ def mean(input: Ref, dim: Any = None, keepdim: bool = False, dtype: Any = None) 
     if rank != 4 or any(axis is None for axis in axes) or {int(axis) % rank for axis in axes} != {2, 3}:
         raise Refused(f"a mean over dim={dim} is not in the vocabulary; take it over (2, 3) of a feature map")
     pooled = ops.AdaptiveAvgPool2d((1, 1))
-    return Made((pooled,) if keepdim else (pooled, ops.Flatten()), (input,), stem="mean")
+    return OpChain((pooled,) if keepdim else (pooled, ops.Flatten()), (input,), stem="mean")
 
 
 # -- shapes --------------------------------------------------------------------------------------------
 
 
-def flatten(input: Ref, start_dim: int = 0, end_dim: int = -1) -> Made:
+def flatten(input: Ref, start_dim: int = 0, end_dim: int = -1) -> OpChain:
     """Everything but the batch axis in one."""
     rank = 1 + len(tensor(input).shape)
     if (start_dim % rank, end_dim % rank) != (1, rank - 1):
         raise Refused(
             f"flattening dims {start_dim} to {end_dim} is not in the vocabulary; flatten all but the batch: dim 1 to -1"
         )
-    return Made((ops.Flatten(),), (input,), Memory.VIEW)
+    return OpChain((ops.Flatten(),), (input,), Memory.VIEW)
 
 
-def view(input: Ref, *shape: Any) -> Made:
+def view(input: Ref, *shape: Any) -> OpChain:
     """A view or reshape that flattens all but the batch axis, or keeps the shape."""
     sizes = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
     own = tensor(input).shape
@@ -170,9 +170,9 @@ def view(input: Ref, *shape: Any) -> Made:
         known = math.prod(n for n in sizes[1:] if n != -1)
         rest = tuple(math.prod(own) // max(1, known) if n == -1 else n for n in sizes[1:])
         if rest == own:
-            return Made((), (input,), Memory.VIEW)
+            return OpChain((), (input,), Memory.VIEW)
         if rest == (math.prod(own),):
-            return Made((ops.Flatten(),), (input,), Memory.VIEW)
+            return OpChain((ops.Flatten(),), (input,), Memory.VIEW)
     text = ", ".join(map(str, sizes))
     raise Refused(
         f"reshaping (B, {', '.join(map(str, own))}) to ({text}) is not in the vocabulary; "
@@ -180,22 +180,22 @@ def view(input: Ref, *shape: Any) -> Made:
     )
 
 
-def cat(tensors: Any, dim: int = 0) -> Made:
+def cat(tensors: Any, dim: int = 0) -> OpChain:
     """Tensors one after the other along C."""
     refs = tuple(tensor(ref) for ref in tensors)
     if not refs or dim % (1 + len(refs[0].shape)) != 1:
         raise Refused(f"concatenation along dim={dim} is not in the vocabulary; only dim=1 is")
-    return Made((ops.Concat(),), refs)
+    return OpChain((ops.Concat(),), refs)
 
 
-def contiguous(input: Ref, memory_format: Any = None) -> Made:
+def contiguous(input: Ref, memory_format: Any = None) -> OpChain:
     """The same numbers."""
-    return Made((), (tensor(input),), Memory.VIEW)
+    return OpChain((), (tensor(input),), Memory.VIEW)
 
 
-def clone(input: Ref, memory_format: Any = None) -> Made:
+def clone(input: Ref, memory_format: Any = None) -> OpChain:
     """The same numbers in memory of their own."""
-    return Made((), (tensor(input),))
+    return OpChain((), (tensor(input),))
 
 
 def size(input: Ref, dim: int | None = None) -> Any:

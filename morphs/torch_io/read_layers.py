@@ -15,7 +15,7 @@ from morphs.graph import ops
 from morphs.graph.ops import Op, Pair, Shape
 from morphs.torch_io import read_calls as calls
 from morphs.torch_io.layers import ACTIVATION_MODULES, Lerp, PActivation, RegisteredActivation, Scale
-from morphs.torch_io.reading import Made, Memory, Ref, Refused, pair
+from morphs.torch_io.reading import Memory, OpChain, Ref, Refused, pair
 from morphs.torch_io.reading import tensor as readable
 
 
@@ -93,7 +93,7 @@ WITH_TENSORS: Mapping[type[nn.Module], Callable[[Any], Op]] = {
     RegisteredActivation: lambda module: ops.Activation(module.activation_name),
 }
 
-_OWN_ARGUMENTS: Mapping[type[nn.Module], Callable[..., Made]] = {
+_OWN_ARGUMENTS: Mapping[type[nn.Module], Callable[..., OpChain]] = {
     nn.LeakyReLU: calls.leaky_relu,
     nn.ELU: calls.elu,
     nn.GELU: calls.gelu,
@@ -101,7 +101,7 @@ _OWN_ARGUMENTS: Mapping[type[nn.Module], Callable[..., Made]] = {
 }
 
 # read as the function of the same name, with the module's attributes
-AS_CALLS: Mapping[type[nn.Module], Callable[..., Made]] = {
+AS_CALLS: Mapping[type[nn.Module], Callable[..., OpChain]] = {
     **{cls: _OWN_ARGUMENTS.get(cls) or calls.activation(fn) for fn, cls in ACTIVATION_MODULES.items()},
     nn.Hardtanh: calls.hardtanh,
     nn.MaxPool2d: calls.max_pool2d,
@@ -110,11 +110,11 @@ AS_CALLS: Mapping[type[nn.Module], Callable[..., Made]] = {
     nn.AdaptiveMaxPool2d: calls.adaptive_max_pool2d,
     nn.Flatten: calls.flatten,
     nn.Dropout: calls.dropout,
-    nn.Identity: lambda input: Made((), (input,), Memory.SAME),
+    nn.Identity: lambda input: OpChain((), (input,), Memory.SAME),
 }
 
 REMEDIES: Mapping[str, str] = {
-    "SyncBatchNorm": "put nn.BatchNorm2d in its place",
+    "SyncBatchNorm": "use nn.BatchNorm2d instead",
     "Softmax": "leave it to the loss",
     "LogSoftmax": "leave it to the loss",
     "Dropout2d": "use nn.Dropout",
@@ -135,7 +135,7 @@ def layer_class(module: nn.Module) -> type[nn.Module] | None:
     return None
 
 
-def read_layer(module: nn.Module, input: Ref, *others: Ref) -> Made:
+def read_layer(module: nn.Module, input: Ref, *others: Ref) -> OpChain:
     """What `module` does with `input`, and the `others`. Raises Refused for what the vocabulary lacks."""
     cls = layer_class(module)
     if cls is None:
@@ -144,7 +144,7 @@ def read_layer(module: nn.Module, input: Ref, *others: Ref) -> Made:
     if len(others) != (cls is Lerp):
         raise Refused(f"it is called with {1 + len(others)} arguments; call it with one tensor")
     if cls in WITH_TENSORS:
-        return Made((WITH_TENSORS[cls](module),), tuple(readable(ref) for ref in (input, *others)))
+        return OpChain((WITH_TENSORS[cls](module),), tuple(readable(ref) for ref in (input, *others)))
     reader = AS_CALLS[cls]
     wanted = [name for name in inspect.signature(reader).parameters if name != "input"]
     given = {name: getattr(module, name) for name in wanted if hasattr(module, name)}

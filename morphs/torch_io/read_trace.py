@@ -10,12 +10,13 @@ from torch.fx.node import map_aggregate
 
 from morphs.errors import GraphError, UnsupportedModule
 from morphs.graph import ops
-from morphs.graph.arch import ArchGraph, Node, natural_key
+from morphs.graph.arch import ArchGraph
+from morphs.graph.node import Node, natural_key
 from morphs.graph.ops import Op, Shape
 from morphs.network import Key, Network
 from morphs.torch_io.read_calls import ARITHMETIC, CALLS
 from morphs.torch_io.read_layers import read_layer, read_tensors
-from morphs.torch_io.reading import Made, Memory, Ref, Refused
+from morphs.torch_io.reading import Memory, OpChain, Ref, Refused
 from morphs.torch_io.trace import Trace, legal_name, node_name, place, writes_in_place
 
 
@@ -124,7 +125,9 @@ class _TraceReader:
                 if known
                 else f"it can't be read with these arguments ({error}); leave out the unusual ones"
             ) from None
-        return self._emit(value, self.trace.scopes.get(node.name, "")) if isinstance(value, Made) else value
+        return (
+            self._emit(value, self.trace.scopes.get(node.name, "")) if isinstance(value, OpChain) else value
+        )
 
     def _operand(self, value: Any) -> Any:
         if not isinstance(value, FxNode):
@@ -150,7 +153,7 @@ class _TraceReader:
 
     # -- building --------------------------------------------------------------------------------------
 
-    def _emit(self, made: Made, scope: str, layer: Layer | None = None) -> Ref:
+    def _emit(self, made: OpChain, scope: str, layer: Layer | None = None) -> Ref:
         """Add the nodes of `made`, and say which tensor the program now holds them in."""
         first = made.reads[0]
         name, shape = first.name, first.shape
@@ -241,7 +244,7 @@ class _TraceReader:
         return Network(ArchGraph(owned), weights)
 
     def _refuse_ties(self, owners: Any) -> None:
-        """Two modules with one parameter would be torn apart by a copy."""
+        """Two modules with one parameter would become two by a copy."""
         seen: dict[int, str] = {}
         for owner in owners:
             layer = self.layers[owner]

@@ -44,7 +44,7 @@ class Memory(Enum):
 
 
 @dataclass(frozen=True)
-class Made:
+class OpChain:
     """What a call comes to: a chain of ops (none: it passes its input on), the first of which reads `reads`."""
 
     ops: tuple[Op, ...]
@@ -78,5 +78,5 @@ def pair(value: Any) -> Pair:
     try:
         first, second = (operator.index(v) for v in (values * 2 if len(values) == 1 else values))
     except (TypeError, ValueError):
-        raise Refused(f"{value!r} is no pair of whole numbers; give one or two") from None
+        raise Refused(f"{value!r} is not a pair of whole numbers; give one or two") from None
     return first, second

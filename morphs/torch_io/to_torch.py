@@ -1,6 +1,7 @@
 """Network → nn.Module, and back after training."""
 
 import operator
+from collections.abc import Mapping
 from keyword import kwlist
 from typing import Any
 
@@ -11,8 +12,8 @@ from torch.fx import Node as FxNode
 
 from morphs.errors import WeightsError
 from morphs.graph import ops
-from morphs.graph.arch import ArchGraph, Node
-from morphs.network import Key, Network
+from morphs.graph.arch import ArchGraph
+from morphs.graph.node import Key, Node
 from morphs.torch_io.layers import ACTIVATION_MODULES, Lerp, PActivation, Scale, build_layer, layer
 
 _RESERVED = frozenset(dir(GraphModule(nn.Module(), Graph()))) | frozenset((*kwlist, "self"))
@@ -47,19 +48,18 @@ def _safe(part: str, reserved: frozenset[str]) -> str:
     return f"node_{part}" if part in reserved or part.startswith("node_") else part
 
 
-def to_torch(network: Network) -> nn.Module:
-    """A torch.fx.GraphModule (an ordinary nn.Module) that computes `network`, on copies of its weights.
+def to_torch(graph: ArchGraph, weights: Mapping[Key, Tensor]) -> nn.Module:
+    """A torch.fx.GraphModule (an ordinary nn.Module) that computes `graph`, on copies of `weights`.
 
     It reads one positional tensor for each Input node, in canonical order. torch.compile and torch.export
     accept it. All its parameters require gradients: a Network doesn't know which were frozen, so set
     requires_grad=False again on those.
     """
-    graph = network.graph
     modules: dict[str, nn.Module] = {}
     trace = Graph()
     values: dict[str, FxNode] = {}
     for node in graph:  # placeholders come first in an fx graph
-        if isinstance(node.op, ops.Input):
+        if node.op.trait is ops.Trait.SOURCE:
             values[node.name] = trace.placeholder(node.name.replace(".", "_"))
     for node in graph:
         if node.name not in values:
@@ -68,7 +68,7 @@ def to_torch(network: Network) -> nn.Module:
     module = GraphModule(modules, trace, class_name="MorphedNetwork")
     state = {
         f"{module_path(owner)}.{name}": tensor.clone(memory_format=torch.contiguous_format)
-        for (owner, name), tensor in network.weights.items()
+        for (owner, name), tensor in weights.items()
     }
     module.load_state_dict(state, strict=True, assign=True)
     return module.train()

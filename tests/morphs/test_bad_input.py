@@ -38,12 +38,12 @@ CALLS = (  # every move, on a node that is not there
 )  # fmt: skip
 SITES = {
     **dict.fromkeys(CALLS, 'there is no node "nowhere"; choose one of b, c'),
-    "widen(node=c, to=0)": '0 is no wider width for node "c"; give a number above 4',
-    "widen(node=q, to=17)": '17 is no wider width for node "q"; give a number above 12 and divisible by 4',
+    "widen(node=c, to=0)": '0 is not a wider width for node "c"; give a number above 4',
+    "widen(node=q, to=17)": '17 is not a wider width for node "q"; give a number above 12 and divisible by 4',
     "widen(node=l, to=9)": 'node "l" feeds the output, whose width is fixed at 5; choose one of c, q, w',
     "widen(node=e, to=9)": 'node "e" has the width of the input "x", which is fixed at 3; choose one of c, q, w',
-    "narrow(node=q, to=6)": '6 is no narrower width for node "q"; give a number from 1 to 11 that 4 divides',
-    "narrow(node=c, to=0)": '0 is no narrower width for node "c"; give a number from 1 to 3',
+    "narrow(node=q, to=6)": '6 is not a narrower width for node "q"; give a number from 1 to 11 that 4 divides',
+    "narrow(node=c, to=0)": '0 is not a narrower width for node "c"; give a number from 1 to 3',
     "narrow(node=l, to=2)": 'node "l" feeds the output, whose width is fixed at 5; choose one of',
     "grow_kernel(node=c, to=[4, 4])": "has kernel (3, 3), which can't grow to (4, 4) evenly on both sides; choose a",
     "grow_kernel(node=c, to=[5, 4])": "has kernel (3, 3), which can't grow to (5, 4) evenly on both sides; choose a",
@@ -53,7 +53,7 @@ SITES = {
     "subnet(node=s)": 'node "s" shares its parameters; choose a layer that is used once',
     "compact(node=s, channels=4, keep=0.5)": 'node "s" shares its parameters; choose a layer that is used once',
     "add_skip(source=x, target=r, how=concat)": 'node "s", which reads it, shares its parameters; use how=add or',
-    "remove_layer(node=s, instead=r)": '"s" would go and shares its parameters with "u", which stays; choose another',
+    "remove_layer(node=s, instead=r)": '"s" would be removed and shares its parameters with "u", which stays',
     "split_groups(node=s, groups=2)": 'node "s" has weights between the 2 groups that are not 0; choose fewer',
     "merge_groups(node=w, groups=3)": "node \"w\" has 4 groups, which don't merge to 3; choose one of 1, 2",
     "squeeze_excite(node=r, channels=0)": 'a gate of 0 channels after "r" is too narrow; set channels to 1 or more',
@@ -113,7 +113,7 @@ def test_weights_that_are_not_finite(move, value):
     weights = {**NET.weights, ("q", "weight"): NET.weights["q", "weight"].clone()}
     weights["q", "weight"][0, 0] = value
     broken = morphs.Network(NET.graph, weights)
-    text = 'tensor weight of node "q" holds NaN or infinity; mend the parent first'
+    text = 'tensor weight of node "q" holds NaN or infinity; fix the parent first'
     for measure in (True, False):
         refused(WeightsError, text, broken, move, measure=measure)
 
@@ -164,14 +164,14 @@ def test_data_that_says_nothing():
         move="compact(node=l, channels=4, keep=0.5)", batches=[(same, Y)],
     )  # fmt: skip
     draws = torch.randn(8, 3, 6, 6, generator=torch.Generator().manual_seed(0))
-    fact = "targets reach from 90 to 90, and the network tells 5 classes apart; give targets from 0 to 4, or pass loss="
+    fact = "targets reach from 90 to 90, and the network has 5 classes"
     refused(NeedsData, fact, move="widen(node=c, to=6, how=gradient)", batches=[(draws, Y + 90)])
 
 
 @pytest.mark.parametrize("seed", ["a", None, 1.0, -1, 2**64])
 def test_a_seed_that_is_none(seed):
     refused(
-        ParseError, f"apply: seed {seed!r} is no seed; give a whole number from 0 to 2**63 - 1", seed=seed
+        ParseError, f"apply: seed {seed!r} is not a seed; give a whole number from 0 to 2**63 - 1", seed=seed
     )
 
 
@@ -181,7 +181,7 @@ def test_a_width_that_no_memory_holds():
 
 @pytest.mark.parametrize("error", [LimitsError, ValueError])
 def test_a_limit_that_is_no_number(error):
-    with pytest.raises(error, match="limit params='10' is no number; give a positive number"):
+    with pytest.raises(error, match="limit params='10' is not a number; give a positive number"):
         morphs.Limits(params="10")
     with pytest.raises(error, match="limit params=0 is below 1, so no network fits; give a positive number"):
         morphs.Limits(params=0)
@@ -194,15 +194,15 @@ def test_limits_that_are_none():
 
 
 OTHERS = {
-    "init, a text": (lambda: morphs.init(NET.graph, seed="a"), WeightsError, "init: seed 'a' is no seed; give a whole"),
-    "init, below 0": (lambda: morphs.init(NET.graph, seed=-1), WeightsError, "init: seed -1 is no seed; give a whole"),
+    "init, a text": (lambda: morphs.init(NET.graph, seed="a"), WeightsError, "init: seed 'a' is not a seed"),
+    "init, below 0": (lambda: morphs.init(NET.graph, seed=-1), WeightsError, "init: seed -1 is not a seed"),
     "activation": (
-        lambda: morphs.register_activation(5, torch.sin), ActivationError, "register_activation: 5: it is no name; give"
+        lambda: morphs.register_activation(5, torch.sin), ActivationError, "register_activation: 5: "
     ),
-    "chain": (lambda: list(morphs.apply_chain(NET, None)), ParseError, "apply_chain: None is no chain; give a list of"),
-    "parse": (lambda: morphs.parse(5), ParseError, "parse: a int is no text; give one such as widen(node=c3, to=96)"),
-    "graph": (lambda: morphs.parse_graph(5), CodecError, "graph: a int is no text; give a string"),
-    "json": (lambda: morphs.graph_from_json(None), CodecError, "graph: a NoneType is no text; give a string"),
+    "chain": (lambda: list(morphs.apply_chain(NET, None)), ParseError, "apply_chain: None is not a chain"),
+    "parse": (lambda: morphs.parse(5), ParseError, "parse: a int is not text; give one such as widen(node=c3, to=96)"),
+    "graph": (lambda: morphs.parse_graph(5), CodecError, "graph: a int is not text; give a string"),
+    "json": (lambda: morphs.graph_from_json(None), CodecError, "graph: a NoneType is not text; give a string"),
 }  # fmt: skip
 
 
@@ -258,13 +258,16 @@ def test_too_little_data_for_an_inserted_norm_is_told_at_a_node_of_the_parent(mo
 
 
 VALUES = {  # moves made in Python, where nothing else checks a field's type
-    "a misspelt choice": (morphs.Widen("c", 6, "zeros"), "widen: how: 'zeros' is none of replicate, zero"),
+    "a misspelt choice": (morphs.Widen("c", 6, "zeros"), "widen: how: 'zeros'"),
     "a float width": (morphs.Widen("c", 6.0), "widen: to: 6.0 is not a whole number"),
     "a text": (morphs.Narrow("c", "2"), "narrow: to: '2' is not a whole number"),
     "a number for two": (morphs.GrowKernel("c", 5), "grow_kernel: to: 5 is not a list of 2, such as [3, 3]"),
     "three for two": (morphs.GrowKernel("c", (5, 5, 5)), "grow_kernel: to: (5, 5, 5) has not 2 values"),
-    "a class": (morphs.Widen, "apply: <class 'morphs.moves.widen.Widen'> is no move; give a value such as"),
-    "none": (None, "apply: None is no move; give a value such as morphs.Widen(node, to), or its text"),
+    "a class": (
+        morphs.Widen,
+        "apply: <class 'morphs.moves.widen.Widen'> is not a move; give a value such as",
+    ),
+    "none": (None, "apply: None is not a move; give a value such as morphs.Widen(node, to), or its text"),
 }
 
 
@@ -282,7 +285,7 @@ def test_lists_serve_as_pairs():
 
 def test_a_torch_module_is_no_network():
     with pytest.raises(
-        UnsupportedModule, match=r"is no Network; make one with morphs\.from_torch\(module, exam"
+        UnsupportedModule, match=r"is not a Network; make one with morphs\.from_torch\(module, exam"
     ):
         morphs.apply(NET.to_torch(), "widen(node=c, to=6)")
 

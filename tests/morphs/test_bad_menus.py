@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 from strategies import lively
 
 import morphs
 from morphs.errors import LimitsError, MorphError, ParseError, UnsupportedModule
-from morphs.menus import CHOICES
+from morphs.typed import Positive
 from search_spaces import Space
 
 GRAPH = morphs.parse_graph("""
@@ -19,22 +20,22 @@ GRAPH = morphs.parse_graph("""
 """)
 NET = lively(GRAPH)
 REFUSED = {
-    "a word for a list": (morphs.Widen, {"how": "zero"}, "widen: choice how: 'zero' is no list of values; write ('ze"),
-    "a number for a list": (morphs.Widen, {"factor": 2}, "widen: choice factor: 2 is no list of values; write (2,)"),
-    "a misspelt value": (morphs.Widen, {"how": ("zeros",)}, "how: 'zeros' is none of replicate, zero, gradient; cho"),
-    "a misspelt choice": (morphs.Widen, {"factors": (2,)}, "has no choice 'factors'; choose from how, factor"),
-    "no choices": (morphs.Retire, {"how": ("x",)}, "retire: its menu has no choice 'how'; leave out options, it has"),
-    "an empty list": (morphs.AddSkip, {"reach": ()}, "choice reach: it has no values; give one or more, or leave"),
-    "no way to add": (morphs.AddSkip, {"how": ("sum",)}, "add_skip: choice how: 'sum' is none of add, convex, conc"),
-    "a text for a number": (morphs.Narrow, {"factor": ("a",)}, "choice factor: 'a' is not a finite number; give one"),
-    "NaN": (morphs.Widen, {"factor": (float("nan"),)}, "choice factor: nan is not a finite number; give one"),
-    "zero": (morphs.SqueezeExcite, {"ratio": (4, 0)}, "choice ratio: 0.0 is not positive; give positive numbers"),
-    "half a pair": (morphs.GrowKernel, {"by": ((2,),)}, "choice by: (2,) has not 2 values; give 2"),
-    "one pair of two": (morphs.Deepen, {"factors": ((3, 3),)}, "factors: 3 is not a list of 2, such as [3, 3]; give"),
-    "a word for groups": (morphs.Deepen, {"groups": ("all",)}, "'all' is not a whole number or depthwise; give one"),
-    "a number for yes": (morphs.Deepen, {"norm": (1,)}, "deepen: choice norm: 1 is not true or false; give one"),
-    "no kind of op": (morphs.RemoveLayer, {"kinds": ("conv",)}, "choice kinds: 'conv' is none of input, output, conv"),
-    "a list": (morphs.Widen, [("how", ("zero",))], "widen: options is of type list; give a mapping such as"),
+    "a word for a list": (morphs.Widen, {"how": "zero"}, "widen: choice how: 'zero'"),
+    "a number for a list": (morphs.Widen, {"factor": 2}, "widen: choice factor: 2"),
+    "a misspelt value": (morphs.Widen, {"how": ("zeros",)}, "how: 'zeros'"),
+    "a misspelt choice": (morphs.Widen, {"factors": (2,)}, "'factors'; choose from how, factor"),
+    "no choices": (morphs.Retire, {"how": ("x",)}, "retire: its menu has no choice 'how'"),
+    "an empty list": (morphs.AddSkip, {"reach": ()}, "add_skip: choice reach:"),
+    "no way to add": (morphs.AddSkip, {"how": ("sum",)}, "add_skip: choice how: 'sum'"),
+    "a text for a number": (morphs.Narrow, {"factor": ("a",)}, "choice factor: 'a'"),
+    "NaN": (morphs.Widen, {"factor": (float("nan"),)}, "choice factor: nan"),
+    "zero": (morphs.SqueezeExcite, {"ratio": (4, 0)}, "squeeze_excite: choice ratio: 0 "),
+    "half a pair": (morphs.GrowKernel, {"by": ((2,),)}, "choice by: (2,)"),
+    "one pair of two": (morphs.Deepen, {"factors": ((3, 3),)}, "choice factors: 3 "),
+    "a word for groups": (morphs.Deepen, {"groups": ("all",)}, "choice groups: 'all'"),
+    "a number for yes": (morphs.Deepen, {"norm": (1,)}, "deepen: choice norm: 1 "),
+    "no kind of op": (morphs.RemoveLayer, {"kinds": ("conv",)}, "choice kinds: 'conv'"),
+    "a list": (morphs.Widen, [("how", ("zero",))], "widen: options is of type list"),
 }  # fmt: skip
 ODD = (0, -1, 1.5, "relu", "no such word", True, None, (3, 3), (-1, -1), ((3, 3), (1, 1)), [2, 2], {}, 10**30)
 
@@ -72,13 +73,12 @@ def test_a_menu_that_is_none(case, listing):
 def test_the_choices_are_those_that_a_move_looks_up(move):
     asked = Asked()
     list(move.candidates(GRAPH, asked))
-    assert asked.keys_seen == set(CHOICES[move.name])
-    assert set(CHOICES) == {kind.name for kind in morphs.MOVES}
+    assert asked.keys_seen == set(move.choices)
 
 
 @pytest.mark.parametrize("move", morphs.MOVES, ids=lambda move: move.name)
 def test_any_value_of_a_choice_is_refused_or_leads_to_moves_whose_fields_are_right(move):
-    for key in CHOICES[move.name]:
+    for key in move.choices:
         for value in ODD:
             try:
                 sites = list(move.sites(GRAPH, options={key: (value,)}))
@@ -96,16 +96,30 @@ def test_values_come_in_any_iterable_that_is_read_once():
     assert {site.to for site in morphs.GrowKernel.sites(NET, options={"by": [[2, 0]]})} == {(5, 3)}
 
 
-def test_a_move_of_ones_own_has_the_choices_it_likes():
-    @dataclass(frozen=True)
-    class Own(morphs.Widen):
-        """Not in the registry."""
+@dataclass(frozen=True)
+class Own(morphs.Widen):
+    """A move from outside, with a menu of its own."""
 
-        name = "own"
+    name = "own"
+    choices: ClassVar = {**morphs.Widen.choices, "mine": object, "size": Positive}
 
-    assert list(Own.sites(NET, options={"factor": (2,), "mine": (object(),)}))
-    with pytest.raises(ParseError, match="own: choice how: 'zeros' is none of"):
-        Own.sites(NET, options={"how": ("zeros",)})
+
+@dataclass(frozen=True)
+class Plain(morphs.Retire):
+    """A move from outside that declares nothing of its own."""
+
+    name = "plain"
+
+
+def test_a_move_from_outside_declares_its_choices_the_same_way():
+    mine = object()
+    assert list(Own.sites(NET, options={"factor": (2,), "mine": (mine,), "size": (1,)}))
+    bad = {"how": ("zeros",), "mine": (1,), "size": (0,), "yours": (1,)}
+    for key, values in bad.items():
+        with pytest.raises(ParseError, match=f"own: .*{key}"):
+            Own.sites(NET, options={key: values})
+    with pytest.raises(ParseError, match=r"plain: .*'how'"):
+        Plain.sites(NET, options={"how": ("zero",)})
 
 
 @pytest.mark.parametrize("move", morphs.MOVES, ids=lambda move: move.name)

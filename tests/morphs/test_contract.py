@@ -1,7 +1,5 @@
 """The contract: what holds of every move in the registry, on every network that Hypothesis finds."""
 
-import dataclasses
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,6 +7,7 @@ from hypothesis import strategies as st
 from strategies import MENUS, networks, ripe, some_batches
 
 import morphs
+from morphs import testing
 from morphs.drift import BOUND32, BOUND64, allowance
 from morphs.move import Preserves
 
@@ -22,78 +21,41 @@ def grown(move: type[morphs.Move], net: morphs.Network) -> morphs.Network:
     return net if move.check_weights is morphs.Move.check_weights else ripe(net)
 
 
+def drawn(move: type[morphs.Move], data, **kinds) -> tuple[morphs.Network, morphs.Move] | None:
+    """A network and a site of the move on it, if it has one."""
+    net = grown(move, data.draw(networks(**kinds)))
+    sites = sites_of(move, net)
+    return (net, data.draw(st.sampled_from(sites))) if sites else None
+
+
 @pytest.mark.parametrize("move", morphs.MOVES, ids=lambda move: move.name)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 @given(data=st.data())
 def test_a_move_makes_the_child_it_declares(move, dtype, data):
-    net = grown(move, data.draw(networks(dtype=dtype)))
-    sites = sites_of(move, net)
-    if not sites:
+    found = drawn(move, data, dtype=dtype)
+    if found is None:
         return
-    site = data.draw(st.sampled_from(sites))
-    seed = data.draw(st.integers(0, 9))
-    before = net.digest, {key: tensor.clone() for key, tensor in net.weights.items()}
-    child = morphs.apply(net, site, seed=seed, batches=some_batches(net))
-
+    net, site = found
+    child = testing.check_child(net, site, data.draw(st.integers(0, 9)))
     assert child.network.graph == site.reshape(net.graph), "listing and applying disagree"
-    module = child.network.to_torch().eval()
-    probe = [torch.randn(2, *net.graph.shape(n.name), dtype=dtype) for n in net.graph.inputs]
-    assert module(*probe).shape == net.to_torch().eval()(*probe).shape
-
+    assert list(child.network.weights) == list(child.network.graph.params)
     if dtype == torch.float64 and site.preserves is not Preserves.APPROXIMATE:
         assert child.drift.eval <= 1e-10
         assert site.preserves is not Preserves.EXACT or child.drift.train <= 1e-10
     assert all(t.dtype == dtype for t in child.network.weights.values() if t.is_floating_point())
 
-    object.__delattr__(net, "digest") if "digest" in net.__dict__ else None  # it is cached
-    assert net.digest == before[0], "the parent was written to"
-    assert all(torch.equal(net.weights[key], tensor) for key, tensor in before[1].items())
-    again = morphs.apply(net, str(site), seed=seed, batches=some_batches(net), measure=False)
-    assert again.network.digest == child.network.digest
-
-
-@pytest.mark.parametrize("move", morphs.MOVES, ids=lambda move: move.name)
-@given(net=networks())
-def test_every_site_reads_back_from_its_text_and_its_json(move, net):
-    for site in sites_of(move, grown(move, net))[:20]:
-        assert morphs.parse(str(site)) == site
-        assert morphs.parse(site.to_json()) == site
-        assert hash(morphs.parse(str(site))) == hash(site)
-
 
 @pytest.mark.parametrize("move", morphs.MOVES, ids=lambda move: move.name)
 @given(net=networks(), params=st.sampled_from((None, 200)))
-def test_every_candidate_is_a_site_or_refused_with_a_reason(move, net, params):
-    net = grown(move, net)
-    menu, limits = MENUS.get(move.name, {}), morphs.Limits(params=params)
-    sites = list(move.sites(net, limits, menu))
-    refused = list(move.refused(net, limits, menu))
-    judged = [*sites, *(refusal.move for refusal in refused)]
-    assert set(judged) == set(move.candidates(net.graph, menu))
-    assert len(set(judged)) == len(judged)
-    for refusal in refused:
-        assert refusal.reason.startswith(f"{move.name}: ")
-        assert "; " in refusal.reason
-        assert "\n" not in refusal.reason
+def test_every_candidate_is_a_site_that_reads_back_or_refused_with_a_reason(move, net, params):
+    limits = morphs.Limits(params=params)
+    for site in testing.check_listing(move, grown(move, net), limits, MENUS.get(move.name))[:20]:
+        testing.check_text(site)
 
 
 @pytest.mark.parametrize("move", morphs.MOVES, ids=lambda move: move.name)
-@given(data=st.data())
-def test_origins_say_where_each_number_came_from(move, data):
-    net = grown(move, data.draw(networks(most=2)))
-    sites = sites_of(move, net)
-    if not sites:
-        return
-    child = morphs.apply(net, data.draw(st.sampled_from(sites)), batches=some_batches(net), measure=False)
-    assert child.origin.keys() == child.network.weights.keys()
-    assert list(child.network.weights) == list(child.network.graph.params)
-    for key, origin in child.origin.items():
-        if origin.source is None:
-            continue
-        carried = origin.gather(net.weights[origin.source])
-        assert carried.shape == child.network.weights[key].shape
-        if origin.entries is None and not any(index is not None for index in origin.axes):
-            assert torch.equal(carried, child.network.weights[key])
+def test_every_move_passes_the_public_contract(move):
+    testing.check_move(move, options=MENUS.get(move.name), seeds=(3,))
 
 
 def draw_site(data, net: morphs.Network) -> morphs.Move | None:
@@ -132,11 +94,3 @@ def test_chains_of_moves_stay_exact(data):
     text = "; ".join(str(site) for site in chain)
     replayed = [child.network for child in morphs.apply_chain(net, text, batches=batches, measure=False)]
     assert not chain or replayed[-1].digest == last.digest
-
-
-@pytest.mark.parametrize("move", morphs.MOVES, ids=lambda move: move.name)
-def test_moves_are_frozen_values_that_say_what_they_are(move):
-    assert dataclasses.is_dataclass(move)
-    assert move.summary
-    assert move.__dataclass_params__.frozen
-    assert move.__doc__

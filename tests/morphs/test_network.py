@@ -117,11 +117,11 @@ def test_a_damaged_folder_is_one_error_or_loads(data, tmp_path_factory):
 
 
 def test_what_is_missing_or_foreign_is_said(tmp_path):
-    with pytest.raises(CodecError, match="holds no saved network"):
+    with pytest.raises(CodecError, match=r"load: .* is not a saved network"):
         morphs.load(tmp_path / "nowhere")
     morphs.save(net(), tmp_path)
     (tmp_path / "weights.safetensors").unlink()
-    with pytest.raises(CodecError, match="holds no saved network"):
+    with pytest.raises(CodecError, match=r"load: .* is not a saved network"):
         morphs.load(tmp_path)
     (tmp_path / "weights.safetensors").write_bytes(b"\x80\x04pickle")
     with pytest.raises(WeightsError, match="is damaged"):

@@ -119,7 +119,7 @@ def test_joins_follow_torchs_broadcasting(sizes):
         (ops.Input((2, 2)), None, r"neither \(F,\) nor \(C, H, W\)"),
         (ops.Linear(3), (2, 2, 2), "flatten"),
         (ops.Linear(0), (2,), "at least 1"),
-        (ops.Conv2d(2, (3, 3)), (2,), r"no \(C, H, W\) feature map"),
+        (ops.Conv2d(2, (3, 3)), (2,), r"a \(C, H, W\) feature map"),
         (ops.Conv2d(2, (5, 5)), (2, 3, 3), "doesn't fit"),
         (ops.Conv2d(3, (1, 1), groups=2), (2, 3, 3), "groups=2"),
         (ops.Conv2d(3, (1, 1), padding=(3, 0), padding_mode="reflect"), (2, 3, 3), "can't pad 3 pixels by 3"),

@@ -153,13 +153,13 @@ def test_removing_an_added_block_is_exact():
 
 REFUSED = {
     "narrow(node=o, to=2)": 'narrow: node "o" feeds the output, whose width is fixed at 3; choose one of c, l',
-    "narrow(node=l, to=6)": 'narrow: 6 is no narrower width for node "l"; give a number from 1 to 5',
-    "narrow(node=l, to=0)": 'narrow: 0 is no narrower width for node "l"',
-    "narrow(node=l, to=-2)": 'narrow: -2 is no narrower width for node "l"',
+    "narrow(node=l, to=6)": 'narrow: 6 is not a narrower width for node "l"; give a number from 1 to 5',
+    "narrow(node=l, to=0)": 'narrow: 0 is not a narrower width for node "l"',
+    "narrow(node=l, to=-2)": 'narrow: -2 is not a narrower width for node "l"',
     "remove_layer(node=c, instead=x)": 'remove_layer: "c" writes (4, 6, 6) and "x" (3, 6, 6); choose nodes',
-    "remove_layer(node=r, instead=a)": 'remove_layer: node "r" is no layer that is computed from "a"; choose a layer',
-    "remove_layer(node=out, instead=o)": 'remove_layer: node "out" is no layer that is computed from "o"',
-    "remove_layer(node=t, instead=r)": 'remove_layer: "a" would read "r" twice; remove "a" in its place',
+    "remove_layer(node=r, instead=a)": 'remove_layer: node "r" is not a layer that is computed from "a"',
+    "remove_layer(node=out, instead=o)": 'remove_layer: node "out" is not a layer that is computed from "o"',
+    "remove_layer(node=t, instead=r)": 'remove_layer: "a" would read "r" twice; remove "a" instead',
     "remove_layer(node=z, instead=r)": 'remove_layer: there is no node "z"; choose one of c, n',
 }
 
@@ -186,6 +186,8 @@ def test_inputs_and_shared_modules_stay_whole():
         out = output(g)
     """)
     )
-    with pytest.raises(IllegalMove, match='"h" would go and shares its parameters with "g", which stays'):
+    with pytest.raises(
+        IllegalMove, match='"h" would be removed and shares its parameters with "g", which stays'
+    ):
         morphs.apply(tied, "remove_layer(node=h, instead=x)")
     assert morphs.apply(tied, "remove_layer(node=g, instead=r)").drift is not None

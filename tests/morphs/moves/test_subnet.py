@@ -145,7 +145,7 @@ def test_every_layer_and_template_is_a_site_or_refused():
 REFUSED = {
     "subnet(node=r)": 'subnet: node "r" has the op activation; choose a conv2d or linear',
     "subnet(node=e, activation=swoosh)": "subnet: activation swoosh is unknown; choose one of",
-    "subnet(node=e, template=swoosh)": "subnet: template part 'swoosh' is no layer such as (3:64), (K:4C) or (1:C/2);",
+    "subnet(node=e, template=swoosh)": "subnet: template part 'swoosh' is not a layer",
     'subnet(node=e, template="(3:64)(1:7)")': "subnet: template path '(3:64)(1:7)' does not end with the 8 channels",
     'subnet(node=e, template="(3:0)(1)")': "subnet: template layer (3:0) has a kernel or channels below 1; name one",
     'subnet(node=e, template="(1:C/0)(1)")': "subnet: template layer (1:C/0) has a kernel or channels below 1; name",

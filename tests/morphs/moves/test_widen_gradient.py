@@ -182,7 +182,7 @@ SQUARES = (
 REFUSED = {
     "none": (None, None, 'widen: node "h": the gradient of the loss is taken on data and none was given; pass batch'),
     "empty": ([], None, "none was given"),
-    "no loss": ([(torch.randn(4, 8), torch.randn(4, 1))], None, "have no loss of their own; pass loss="),
+    "no loss": ([(torch.randn(4, 8), torch.randn(4, 1))], None, "have no default loss; pass loss="),
     "uneven": ([(torch.randn(4, 8), torch.zeros(3).long())], None, 'node "h": batch 0 holds 4 inputs and 3 targets'),
     "not finite": (
         [(torch.randn(4, 8), torch.full((4, 1), torch.inf))], nn.functional.mse_loss, "the loss holds NaN or infinity",

@@ -66,14 +66,14 @@ def test_what_it_saved_can_grow_on_with_data(home: Path) -> None:
 
 WRONG: dict[tuple[str, ...], str] = {
     ("nowhere", "widen(node=a, to=3)"): "neither a folder with a saved network nor",
-    (".", "widen(node=a, to=3)"): "holds no saved network",
+    (".", "widen(node=a, to=3)"): "is not a saved network",
     ("mine:net", "widen(node=layer0, to=6)"): "say what one is with --input",
     ("mine:number", "widen(node=layer0, to=6)"): "returned a int",
     ("mine:absent", "widen(node=layer0, to=6)"): "has no absent",
     ("missing:net", "widen(node=layer0, to=6)"): "no module missing",
     ("mine:with_example",): "missing argument",
     ("mine:with_example", "wilden(node=c)"): "there is no move wilden",
-    ("mine:with_example", "widen(node=layer0, to=2)"): "no wider width",
+    ("mine:with_example", "widen(node=layer0, to=2)"): "wider width",
     ("mine:with_example", "widen(node=layer3, to=20)"): "feeds the output",
 }
 

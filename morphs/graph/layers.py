@@ -1,0 +1,245 @@
+"""What an op is, and the ops that moves rewrite by their attributes: convolution, linear layer, batch norm.
+
+Each op knows its shape rule, its parameters, its width trait and the facts that moves rely on, and nothing of torch.
+Moves ask for these facts and never for the class, so that a new op joins by declaring them.
+
+Shapes leave the batch axis out:  C channels, H height, W width, F features, K kernel, G groups.
+A feature map is (C, H, W), a vector (F,); axis 0 is the width in both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import inf, prod
+from typing import ClassVar, Literal
+
+from morphs.errors import ShapeError
+from morphs.graph.shapes import Pair, Shape, feature_map, windows
+from morphs.graph.traits import Axis, Param, Role, Trait
+
+PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
+
+
+@dataclass(frozen=True)
+class Op:
+    """The interface of every op, with the answers of one that has no parameters, keeps its shape and promises nothing.
+
+    The facts are about what it computes:  range  whether all it writes lies between the least and the largest number
+    that it reads;  sign  whether it writes nothing negative where it reads nothing negative (as `range` implies).
+    """
+
+    kind: ClassVar[str]
+    arity: ClassVar[tuple[int, int | None]] = (1, 1)  # least and most inputs
+    trait: ClassVar[Trait] = Trait.INVARIANT
+    role: ClassVar[Role] = Role.OTHER
+    keeps_range: ClassVar[bool] = False
+    keeps_sign: ClassVar[bool] = False
+    pads_with_zeros: ClassVar[bool] = False  # zeros besides what it reads may enter what it writes
+    commutes: ClassVar[bool] = False  # with any elementwise φ: it moves numbers and changes none
+    commutes_with_relu: ClassVar[bool] = False  # and with ReLU6
+
+    @property
+    def is_end(self) -> bool:
+        """Whether it is an end of the network: what it reads, or what it returns."""
+        return self.trait in (Trait.SOURCE, Trait.SINK)
+
+    @property
+    def layer(self) -> Layer | None:
+        """Itself, where it is a layer: an op with a weight [width, inputs / groups, *kernel] and perhaps a bias."""
+        return None
+
+    @property
+    def convolution(self) -> Conv2d | None:
+        """Itself, where it is a layer that slides a kernel over a map."""
+        return None
+
+    @property
+    def norm(self) -> BatchNorm | None:
+        """Itself, where it is a norm whose statistics can be fixed."""
+        return None
+
+    @property
+    def phi(self) -> str | None:
+        """The activation function that it is, without anything learned."""
+        return None
+
+    @property
+    def settled(self) -> Op | None:
+        """The op without parameters that it is where each learned a is 0; at 1 it is then the identity."""
+        return None
+
+    def depthwise(self, inputs: tuple[Shape, ...]) -> bool:
+        """Whether it is a layer each of whose output channels reads one input channel only."""
+        return False
+
+    def resized(self, inputs: tuple[Shape, ...], reads: int, writes: int) -> Op:
+        """The op where it reads and writes these widths instead of those for `inputs`."""
+        return self
+
+    def shape(self, inputs: tuple[Shape, ...]) -> Shape:
+        """Output shape for these input shapes; ShapeError when they don't fit."""
+        return inputs[0]
+
+    def params(self, inputs: tuple[Shape, ...]) -> dict[str, Param]:
+        """Parameters and buffers for these input shapes, in torch's names."""
+        return {}
+
+    def macs(self, inputs: tuple[Shape, ...]) -> int:
+        """Multiply-adds for one image: those of convolutions and matrix products only, as is customary."""
+        return 0
+
+
+@dataclass(frozen=True)
+class Conv2d(Op):
+    """2-d convolution; `groups` = input channels makes it depthwise."""
+
+    kind: ClassVar[str] = "conv2d"
+    trait: ClassVar[Trait] = Trait.ABSORB
+    role: ClassVar[Role] = Role.LAYER
+    channels: int
+    kernel: Pair
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    padding_mode: PaddingMode = "zeros"
+    dilation: Pair = (1, 1)
+    groups: int = 1
+    bias: bool = True
+
+    @property
+    def width(self) -> int:
+        """Output channels."""
+        return self.channels
+
+    @property
+    def layer(self) -> Layer:
+        """Itself."""
+        return self
+
+    @property
+    def convolution(self) -> Conv2d:
+        """Itself."""
+        return self
+
+    def depthwise(self, inputs: tuple[Shape, ...]) -> bool:
+        """Whether there are as many groups as input channels."""
+        return self.groups == inputs[0][0] and self.groups > 1
+
+    def resized(self, inputs: tuple[Shape, ...], reads: int, writes: int) -> Conv2d:
+        """With other output channels; a depthwise one has as many groups as it reads channels."""
+        return replace(self, channels=writes, groups=reads if self.depthwise(inputs) else self.groups)
+
+    def shape(self, inputs: tuple[Shape, ...]) -> Shape:
+        """(C, H, W) -> (channels, H', W')."""
+        c, h, w = feature_map(inputs[0], self.kind)
+        if min(self.channels, self.groups, *self.kernel, *self.stride, *self.dilation) < 1:
+            raise ShapeError(
+                "conv2d has a channel count, kernel, stride, dilation or groups below 1; give 1 or more"
+            )
+        if c % self.groups or self.channels % self.groups:
+            raise ShapeError(
+                f"conv2d with groups={self.groups} can't divide {c} input or {self.channels} output channels; "
+                "choose a divisor of both"
+            )
+        for size, pad in zip((h, w), self.padding, strict=True):
+            most = {"reflect": size - 1, "circular": size}.get(self.padding_mode)
+            if pad < 0 or (most is not None and pad > most):
+                raise ShapeError(f"conv2d can't pad {size} pixels by {pad} in mode {self.padding_mode}")
+        return (self.channels, *windows((h, w), self.kernel, self.stride, self.padding, self.dilation))
+
+    def params(self, inputs: tuple[Shape, ...]) -> dict[str, Param]:
+        """weight (channels, C / groups, K, K) and bias (channels,)."""
+        weight = Param(
+            (self.channels, inputs[0][0] // self.groups, *self.kernel),
+            (Axis.OUT, Axis.IN, Axis.NONE, Axis.NONE),
+            start=None,
+        )
+        bias = {"bias": Param((self.channels,), (Axis.OUT,))} if self.bias else {}
+        return {"weight": weight, **bias}
+
+    def macs(self, inputs: tuple[Shape, ...]) -> int:
+        """Output elements times the weights each one reads."""
+        return prod(self.shape(inputs)) * (inputs[0][0] // self.groups) * prod(self.kernel)
+
+
+@dataclass(frozen=True)
+class Linear(Op):
+    """Matrix product with an optional bias, on vectors."""
+
+    kind: ClassVar[str] = "linear"
+    trait: ClassVar[Trait] = Trait.ABSORB
+    role: ClassVar[Role] = Role.LAYER
+    kernel: ClassVar[Pair] = (1, 1)  # as a convolution of a map of one pixel
+    groups: ClassVar[int] = 1
+    features: int
+    bias: bool = True
+
+    @property
+    def width(self) -> int:
+        """Output features."""
+        return self.features
+
+    @property
+    def layer(self) -> Layer:
+        """Itself."""
+        return self
+
+    def resized(self, inputs: tuple[Shape, ...], reads: int, writes: int) -> Linear:
+        """With other features."""
+        return replace(self, features=writes)
+
+    def shape(self, inputs: tuple[Shape, ...]) -> Shape:
+        """(F,) -> (features,)."""
+        if len(inputs[0]) != 1:
+            raise ShapeError(f"linear reads {inputs[0]}, which is not a vector; put a flatten before it")
+        if self.features < 1:
+            raise ShapeError(f"linear has {self.features} features; at least 1 is needed")
+        return (self.features,)
+
+    def params(self, inputs: tuple[Shape, ...]) -> dict[str, Param]:
+        """weight (features, F) and bias (features,)."""
+        bias = {"bias": Param((self.features,), (Axis.OUT,))} if self.bias else {}
+        return {"weight": Param((self.features, inputs[0][0]), (Axis.OUT, Axis.IN), start=None), **bias}
+
+    def macs(self, inputs: tuple[Shape, ...]) -> int:
+        """features · F."""
+        return self.features * inputs[0][0]
+
+
+@dataclass(frozen=True)
+class BatchNorm(Op):
+    """Batch norm over vectors or feature maps, torch's attributes."""
+
+    kind: ClassVar[str] = "batch_norm"
+    role: ClassVar[Role] = Role.NORM
+    eps: float = 1e-5
+    momentum: float | None = 0.1
+    affine: bool = True
+    track_running_stats: bool = True
+
+    @property
+    def norm(self) -> BatchNorm:
+        """Itself."""
+        return self
+
+    def shape(self, inputs: tuple[Shape, ...]) -> Shape:
+        """Kept."""
+        if not 0 < self.eps < inf or not (self.momentum is None or 0 <= self.momentum <= 1):
+            raise ShapeError(
+                f"batch_norm has eps {self.eps}, momentum {self.momentum}; give a positive eps, a momentum of 0 to 1"
+            )
+        return inputs[0]
+
+    def params(self, inputs: tuple[Shape, ...]) -> dict[str, Param]:
+        """γ (weight), β (bias), running mean and variance, the count of batches."""
+        one = Param((inputs[0][0],), (Axis.OUT,), start=1.0)
+        params = {"weight": one, "bias": replace(one, start=0.0)} if self.affine else {}
+        if self.track_running_stats:
+            params |= {
+                "running_mean": replace(one, start=0.0, trainable=False),
+                "running_var": replace(one, trainable=False),
+                "num_batches_tracked": Param((), (), trainable=False, counts=True),
+            }
+        return params
+
+
+Layer = Conv2d | Linear
