@@ -93,7 +93,7 @@ def check(run: Path, progress: OnProgress | None = None) -> Checked:
     fact = "no ended trial refers to it; the next driver removes it"
     found += [Finding("checkpoint", (), digest, "unnamed", fact) for digest in unnamed]
     size = sum(store.size_bytes(digest) for digest in sound)
-    return Checked(str(run), len(view.trials), len(sound), size, _settled(run, found))
+    return Checked(str(run), len(view.trials), len(sound), size, _recheck_missing(run, found))
 
 
 def made_by(records: Iterable[TrialRecord]) -> dict[str, tuple[str, tuple[str, ...]]]:
@@ -126,8 +126,11 @@ def look(store: Store, digest: str, what: str, trials: tuple[str, ...], view: Le
     return None
 
 
-def _settled(run: Path, found: Sequence[Finding]) -> tuple[Finding, ...]:
-    """Return `found`; what a driver has since removed on purpose is marked "removed", and pauses among it left out."""
+def _recheck_missing(run: Path, found: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Return `found`, where missing checkpoints that a driver has since removed on purpose are marked "removed".
+
+    Pauses that it has removed are left out.
+    """
     if not any(finding.state == "missing" for finding in found):
         return tuple(found)
     view, _, pauses = examine(run)

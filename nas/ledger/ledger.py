@@ -222,11 +222,11 @@ class Ledger:
 
         After a crash a recorded checkpoint may still exist; that is not damage, and dropping it again removes it.
         """
-        gone, view = sorted(digests), self.view()
-        told = [digest for digest in gone if digest in view.checkpoints and digest not in view.dropped]
+        removed, view = sorted(digests), self.view()
+        told = [digest for digest in removed if digest in view.checkpoints and digest not in view.dropped]
         if told:
             self.note(DROPPED + note, sorted({*self.notes.get(DROPPED + note, ()), *told}))
-        for digest in gone:
+        for digest in removed:
             with suppress(OSError):  # tried again at the next call
                 self.store.remove(digest)
 

@@ -44,7 +44,7 @@ def _examined(run: Path, study: Study) -> tuple[LedgerView, tuple[str, ...], Map
     faults: list[str] = []
     edits = edits_of(study, read_config(run))
     if edits and not any(set(edits) <= set(known) for known in notes_of(study).get(FORCED, ())):
-        faults.append(f"config.json was changed after the run was made ({'; '.join(edits)})")
+        faults.append(f"config.json was changed after the run was created ({'; '.join(edits)})")
     for entry in study.entries():
         try:
             record = record_of(entry)

@@ -113,7 +113,7 @@ def checked_url(url: str) -> str:
         raise UserError(f"ledger: this is not the URL of a database; {remedy}") from None
     if (
         len(url) > MAX_URL or not url.isprintable() or "{" in url or "}" in url
-    ):  # Optuna fills in what is in braces
+    ):  # Optuna would fill in the braces
         raise UserError(f"ledger: the URL is too long, or has braces or unprintable characters; {remedy}")
     if parts.password is not None:
         raise UserError(

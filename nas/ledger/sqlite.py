@@ -23,8 +23,8 @@ _ATTRIBUTES = (
 )
 # Errors of an intact file whose cause lies outside it, by primary result code, each with a remedy.
 _PASSING = {
-    sqlite3.SQLITE_BUSY: "another program holds it; close that program",
-    sqlite3.SQLITE_LOCKED: "another program holds it; close that program",
+    sqlite3.SQLITE_BUSY: "another program has locked it; close that program",
+    sqlite3.SQLITE_LOCKED: "another program has locked it; close that program",
     sqlite3.SQLITE_FULL: "the disk is full; free space and resume",
     sqlite3.SQLITE_IOERR: "the disk fails or is full; free space and resume",
     sqlite3.SQLITE_CANTOPEN: "it can't be opened; check the permissions of the folder",
