@@ -1,6 +1,6 @@
-"""The search in other people's loops: a policy one step at a time, and samplers built on that.
+"""The search inside another program's loop: a policy called one step at a time, and samplers built on it.
 
-`nas.adapters.optuna_sampler` and `nas.adapters.ray_searcher` import their libraries, this doesn't.
+Only `nas.adapters.optuna_sampler` and `nas.adapters.ray_searcher` import Optuna and Ray.
 """
 
 from nas.adapters.climb import Candidate, Climb, hill_climb

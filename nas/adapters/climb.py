@@ -1,4 +1,4 @@
-"""A search without an engine: what to train next, given what came of the trials so far."""
+"""A search without the engine: choose what to train next from the results of the trials so far."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network to train and score, in plain values: `moves` on what the trial `parent` left, giving `graph`.
+    """A network to train and score, as plain values: the result of trial `parent`, changed by `moves` into `graph`.
 
-    key, parent: places in the search, generation.slot. moves: text; '' trains the parent on, or, where there is no
-    parent, the fresh seed network. graph: canonical JSON. seed: for everything random about this trial.
-    parent_weights: what the parent's trial reported as its weights, a digest of `nas.ledger.Store`. memo: JSON that
-    the policy reads again from later views.
+    key, parent: places in the search, as generation.slot. moves: text; '' trains the parent further or, without a
+    parent, the fresh seed network. graph: canonical JSON. seed: for all randomness of this trial. parent_weights: the
+    digest in `nas.ledger.Store` that the parent's trial reported. memo: JSON that the policy reads back from later
+    views.
     """
 
     key: str
@@ -43,7 +43,7 @@ class Candidate:
     memo: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """The candidate as JSON values, for `candidate_from`."""
+        """Return the candidate as JSON values; `candidate_from` restores it."""
         return asdict(self)
 
     def network(
@@ -52,7 +52,7 @@ class Candidate:
         batches: Iterable[tuple[Tensor, Tensor]] | None = None,
         loss: Loss | None = None,
     ) -> Network:
-        """The network to train: the parent's from `store`, with the moves applied and checked.
+        """Return the network to train: the parent's from `store`, with the moves applied and checked.
 
         batches, loss: for moves that look at data, as in `morphs.apply`. Raises MorphError, RunError.
         """
@@ -74,10 +74,12 @@ def candidate_from(document: Mapping[str, Any]) -> Candidate:
 class Climb:
     """A policy bound to a space. generations: how many to propose; None: as long as a move is legal.
 
-    Pure: the same trials and seed give the same candidate. What a policy or its sampler keeps with its proposals (TPE's
-    choices, the climbs of a local search) comes back to it. Refused by a UserError are trials that train a part of
-    their allotment (rungs), since how long a trial trains is for the user's own loop to say, and the loss as criterion,
-    since a trial reports one score: at once where the policy has such a setting, else once it proposes such a trial.
+    Pure: the same trials and seed give the same candidate. What a policy or its sampler stores with its proposals
+    (TPE's choices, the climbs of a local search) is handed back to it.
+
+    Raises UserError for rungs, since the user's own loop decides how long a trial trains, and for the loss as
+    criterion, since a trial reports one score: at construction if the policy has such a setting, else when it
+    proposes such a trial.
     """
 
     space: Space
@@ -95,12 +97,12 @@ class Climb:
             select = getattr(part, "select", "accuracy")
             if select != "accuracy":
                 fact = f"climb: {type(part).__name__} selects by {select}, but a trial here reports one score"
-                raise UserError(f'{fact}; make it with select="accuracy" and report what is to grow')
+                raise UserError(f'{fact}; create it with select="accuracy" and report a score to maximize')
 
     def next(self, view: LedgerView) -> Candidate | None:
-        """What to train next. None: wait for a trial in training to end or, where there is none, the search is over.
+        """Return what to train next. None: wait for a running trial to end or, if none is running, the search is over.
 
-        Raises UserError where the policy proposes a part of a training.
+        Raises UserError if the policy proposes only a part of a training.
         """
         if not view.trials:
             return self._candidate(0, 0, None, "", self.space.seed.to_json(), None, {})
@@ -120,7 +122,7 @@ class Climb:
         return self._candidate(*place, first.parent, first.moves, first.graph, weights, first.memo)
 
     def best(self, view: LedgerView) -> TrialRecord | None:
-        """The best trial so far, if one has ended well."""
+        """Return the best trial so far; None before one is complete."""
         return self.policy.incumbent(view) if view.complete else None
 
     def _candidate(
@@ -134,13 +136,13 @@ class Climb:
 def hill_climb(
     space: Space, children: int = 3, moves_per_child: int = 2, seed: int = 0, generations: int | None = None
 ) -> Climb:
-    """Hill climbing in `space` (NASH, arXiv 1711.04528), as `nas search` does it."""
+    """Return hill climbing in `space` (NASH, arXiv 1711.04528), as in `nas search`."""
     sampler = Uniform(SpaceMoves(space, space.limits or Limits()))
     return Climb(space, HillClimb(sampler, children, moves_per_child), seed, generations)
 
 
 def running(candidate: Candidate, number: int) -> TrialRecord:
-    """The record of a trial in training."""
+    """Return the record of a running trial."""
     generation, _, slot = candidate.key.partition(".")
     job = Job(
         kind=_kind(candidate.parent, candidate.moves), generation=int(generation), slot=int(slot),
@@ -151,9 +153,9 @@ def running(candidate: Candidate, number: int) -> TrialRecord:
 
 
 def complete(record: TrialRecord, score: float, weights: str) -> TrialRecord:
-    """The same trial, ended with a score (higher is better) and the digest of its trained weights.
+    """Return the trial completed with a score (higher is better) and the digest of its trained weights.
 
-    Raises ValueError for what is no finite number or no digest.
+    Raises ValueError if the score is not finite or the digest is not valid.
     """
     graph = morphs.graph_from_json(record.job.graph)
     spent = morphs.cost(graph)
@@ -162,18 +164,17 @@ def complete(record: TrialRecord, score: float, weights: str) -> TrialRecord:
 
 
 def failed(record: TrialRecord, reason: str = "") -> TrialRecord:
-    """The same trial, ended without a result."""
+    """Return the trial ended without a result."""
     return replace(record, state=State.FAILED, reason=reason, finished=0.0)
 
 
 def view(records: Iterable[TrialRecord]) -> LedgerView:
-    """What a policy decides from."""
+    """Return the view that a policy decides from."""
     return view_of(records)
 
 
 def _no_rungs(name: str) -> str:
-    fact = f"climb: {name} trains in rungs, which a loop of one's own doesn't perform"
-    return f"{fact}; use one that trains each trial at once (rungs=1), or nas search --rungs"
+    return f"climb: {name} trains in rungs, which a custom loop does not support; use rungs=1, or nas search --rungs"
 
 
 def _kind(parent: str | None, moves: str) -> Kind:

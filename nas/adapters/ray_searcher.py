@@ -1,4 +1,4 @@
-"""The search as a Searcher for Ray Tune, for experiments of one's own.
+"""The search as a Searcher for Ray Tune, for an experiment of your own.
 
     searcher = HillClimbSearcher(hill_climb(digits((1, 8, 8), 10), generations=3), metric="accuracy")
     tuner = Tuner(trainable, tune_config=TuneConfig(search_alg=searcher, num_samples=-1, reuse_actors=True))
@@ -8,7 +8,7 @@
         ...                                             # train it, score it
         report({"accuracy": accuracy, "weights": store.put(network)})
 
-runs/examples/ray_tune_searcher.py is a whole script.
+runs/examples/ray_tune_searcher.py is a complete script.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ CANDIDATE, WEIGHTS = "candidate", "weights"
 
 
 class HillClimbSearcher(Searcher):
-    """Suggests each trial's architecture under config["candidate"], given what came of the experiment's others.
+    """Suggests each trial's architecture, in config["candidate"], from the results of the experiment's other trials.
 
-    Trials wait where the search must know how those in training end. Each trial reports, at its end, `metric` and
-    "weights", the digest under which its trained network lies in a `nas.ledger.Store`. Nothing is kept: an
-    experiment that was killed begins anew, or `told` is given what is known of it. (`nas search --executor ray`
-    has a ledger for that.) mode: "max" or "min".
+    Trials wait while the search depends on the results of running ones. Each trial reports, at its end, `metric` and
+    "weights", the digest of its trained network in a `nas.ledger.Store`. Nothing is stored: an experiment that was
+    killed starts over, or continues from the view in `told`. (`nas search --executor ray` has a ledger for that.)
+    mode: "max" or "min".
     """
 
     def __init__(self, climb: Climb, metric: str, mode: str = "max", told: LedgerView | None = None) -> None:
@@ -41,15 +41,15 @@ class HillClimbSearcher(Searcher):
 
     @property
     def view(self) -> LedgerView:
-        """The experiment as the policy sees it."""
+        """Return the experiment as the policy sees it."""
         return view([*self._told, *self._running.values()])
 
     def best(self) -> TrialRecord | None:
-        """The search's best trial so far: of the last generation, which trained longest."""
+        """Return the best trial so far, of the last generation, which trained longest; None before one is complete."""
         return self.climb.best(self.view)
 
     def suggest(self, trial_id: str) -> Any:
-        """The next candidate; None while that depends on trials in training."""
+        """Return the next candidate; None while it depends on running trials."""
         candidate = self.climb.next(self.view)
         if candidate is None:
             return None if self._running else Searcher.FINISHED
@@ -57,25 +57,25 @@ class HillClimbSearcher(Searcher):
         return {CANDIDATE: candidate.to_dict()}
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-        """Take in what came of a trial."""
+        """Record the result of a trial."""
         record = self._running.pop(trial_id, None)
         if record is None:
             return
-        said: Mapping[str, Any] = result or {}
-        score, weights = said.get(str(self._metric)), said.get(WEIGHTS)
+        reported: Mapping[str, Any] = result or {}
+        score, weights = reported.get(str(self._metric)), reported.get(WEIGHTS)
         if error or score is None or weights is None:
-            self._told.append(failed(record, "it reported no score or no weights"))
+            self._told.append(failed(record, "the trial reported no score or no weights"))
         else:
             sign = 1.0 if self._mode == "max" else -1.0
             self._told.append(complete(record, sign * float(score), str(weights)))
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: see `told`."""
+        """Do nothing: see `told`."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: see `told`."""
+        """Do nothing: see `told`."""
 
 
 def candidate_of(config: Mapping[str, Any]) -> Candidate:
-    """The candidate in a trial's configuration."""
+    """Return the candidate in a trial's configuration."""
     return candidate_from(config[CANDIDATE])

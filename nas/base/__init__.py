@@ -1,1 +1,1 @@
-"""What every part of the engine uses: errors, text, seeds, the machine, a user's own code."""
+"""Helpers for all parts of the engine: errors, text, seeds, the machine, the user's own code."""

@@ -1,19 +1,19 @@
 """Every exception of the engine, in one tree.
 
     NasError
-    ├── UserError              wrong input: the command line prints its one line and exits with code 2
-    │   ├── DataError          a data set is missing, unreadable or nonsense
+    ├── UserError              wrong input; the command line prints the message and exits with code 2
+    │   ├── DataError          a data set is missing, unreadable or invalid
     │   └── RunError           a bad run folder, a locked run, a changed configuration
-    │       └── LedgerDamaged  the record of a run or one of its checkpoints is not what was written
+    │       └── LedgerDamaged  the ledger or a checkpoint differs from what was written
     ├── TrainingFailed         a child diverged (NaN, Inf)
-    └── Refused                what was asked for would not come to the same bits here
+    └── Refused                the request would not reproduce the same bits on this machine
 
 Every message is one line: fact, place, remedy.
 """
 
 
 class NasError(Exception):
-    """Root of everything the engine raises on purpose."""
+    """Base class of all errors that the engine raises."""
 
 
 class UserError(NasError):
@@ -21,7 +21,7 @@ class UserError(NasError):
 
 
 class DataError(UserError):
-    """A data set is missing, unreadable or nonsense."""
+    """A data set is missing, unreadable or invalid."""
 
 
 class RunError(UserError):
@@ -29,7 +29,7 @@ class RunError(UserError):
 
 
 class LedgerDamaged(RunError):
-    """The record of a run, or one of its checkpoints, is not what was written."""
+    """The ledger of a run, or one of its checkpoints, differs from what was written."""
 
 
 class TrainingFailed(NasError):
@@ -37,4 +37,4 @@ class TrainingFailed(NasError):
 
 
 class Refused(NasError):
-    """What was asked for would not come to the same bits here."""
+    """The request would not reproduce the same bits on this machine."""

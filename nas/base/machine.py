@@ -1,4 +1,4 @@
-"""What a run's numbers depend on beside its settings: the kind of machine, and how many threads compute."""
+"""The machine that a run's numbers depend on, and the number of threads that torch computes with."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 def machine() -> dict[str, str | int]:
-    """Processor, its instruction set as torch uses it, cores and system."""
+    """Return the processor, the instruction set that torch uses, the cores, the system and the accelerator."""
     import torch
 
     return {
@@ -23,7 +23,7 @@ def machine() -> dict[str, str | int]:
 
 @contextmanager
 def threads(count: int) -> Generator[None]:
-    """Torch computes with `count` threads inside, whatever the environment says: its sums depend on that."""
+    """Run torch with `count` threads inside the block, whatever the environment says: its sums depend on it."""
     import torch
 
     before = torch.get_num_threads()

@@ -1,8 +1,8 @@
-"""Numbers as people read them."""
+"""Formatting of numbers and text for people."""
 
 
 def span(seconds: float) -> str:
-    """A time: 4.2s, 42s, 2:31, 1:02:31."""
+    """Format a duration: 4.2s, 42s, 2:31, 1:02:31."""
     seconds = max(0.0, seconds)
     if seconds < 9.95:
         return f"{seconds:.1f}s"
@@ -15,23 +15,23 @@ def span(seconds: float) -> str:
 
 
 def percent(share: float | None, digits: int = 2) -> str:
-    """A share of one as 97.31 %; a dash for none."""
+    """Format a fraction as a percentage, 97.31 %; a dash for None."""
     return "–" if share is None else f"{100 * share:.{digits}f} %"
 
 
 def count(number: float | None) -> str:
-    """A whole number with separators: 12,345; a dash for none."""
+    """Format a number, rounded, with separators: 12,345; a dash for None."""
     return "–" if number is None else f"{round(number):,}"
 
 
 def plural(number: int, noun: str) -> str:
-    """1 child, 2 children, 3 trials."""
+    """Format a number with its noun: 1 child, 2 children, 3 trials."""
     many = {"child": "children", "loss": "losses"}.get(noun, f"{noun}s")
     return f"{count(number)} {noun if number == 1 else many}"
 
 
 def size(bytes_: int) -> str:
-    """Bytes in the unit that fits: 812 B, 3.4 MB, 1.2 GB (decimal units)."""
+    """Format bytes in the unit that fits: 812 B, 3.4 MB, 1.2 GB (decimal units)."""
     value = float(bytes_)
     for unit in ("B", "kB", "MB", "GB"):
         if value < 999.5:
@@ -41,17 +41,17 @@ def size(bytes_: int) -> str:
 
 
 def clip(text: str, width: int) -> str:
-    """`text` in at most `width` characters, the end replaced by an ellipsis where it is longer."""
+    """Shorten `text` to at most `width` characters; an ellipsis replaces the end of a longer text."""
     return text if len(text) <= width else text[: max(0, width - 1)] + "…"
 
 
 def one_line(text: str) -> str:
-    """`text` in one line; of a traceback only what went wrong."""
+    """Return `text` on one line; a traceback is reduced to its last line."""
     head, found, trace = text.partition("Traceback (most recent call last):")
     last = trace.strip().splitlines()[-1:] if found else []
     return " ".join(" ".join([head, *last]).split())
 
 
 def cost_text(objective: str, value: float) -> str:
-    """What a network costs, with its unit."""
+    """Format the cost of a network with its unit."""
     return f"{1000 * value:.3f} ms" if objective == "latency" else f"{count(value)} {objective}"

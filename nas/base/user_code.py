@@ -1,4 +1,4 @@
-"""Code of the user's, named on a command line as `package.module:function`. Never named by a file of a run."""
+"""The user's own code, named as `package.module:function` on a command line, never by a file of a run."""
 
 from __future__ import annotations
 
@@ -13,43 +13,42 @@ from nas.base.text import clip, one_line
 
 
 def call_named(spec: str, option: str, kind: type[UserError]) -> object:
-    """What the function returns, called without arguments.
+    """Call the named function without arguments and return its result.
 
-    option: what named it, for the error. Raises `kind` for all that can go wrong, with the place in the user's file.
+    option: the option that named it, for the error message. Raises `kind` for any failure, with the place in the
+    user's file.
     """
     function = resolve_named(spec, option, kind)
     try:
         return function()
     except Exception as error:
-        raise kind(f"{spec} failed ({where_raised(error)}); it is called without arguments") from error
+        raise kind(f"{spec} failed when called without arguments ({where_raised(error)}); fix it") from error
 
 
 def resolve_named(spec: str, option: str, kind: type[UserError]) -> Any:
-    """The function or class itself. Raises `kind` when it isn't there or its module can't be imported."""
+    """Return the named function or class. Raises `kind` if it does not exist or its module can't be imported."""
     module_name, _, function_name = spec.partition(":")
     if os.getcwd() not in sys.path and "" not in sys.path:
-        # An installed command does not see the current folder. Last, so that it hides nothing; it stays, so
-        # that spawned processes, which inherit the path, can import the same module.
+        # An installed command does not have the current folder on its path. It is appended last, so that it hides
+        # nothing, and stays, so that spawned processes, which inherit the path, can import the same module.
         sys.path.append(os.getcwd())
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
             fact = f"no module {error.name} for {option} {spec}"
-            raise kind(f"{fact}; run from the folder that holds it, or install it") from error
+            raise kind(f"{fact}; run from the folder that contains it, or install it") from error
         raise kind(f"{spec} cannot be imported ({where_raised(error)}); install what it needs") from error
     except Exception as error:
-        raise kind(f"{spec} cannot be imported ({where_raised(error)}); repair the module") from error
+        raise kind(f"{spec} cannot be imported ({where_raised(error)}); fix the module") from error
     function = getattr(module, function_name, None)
     if not callable(function):
-        raise kind(
-            f"module {module_name} has no {function_name} that can be called; name it as package.module:name"
-        )
+        raise kind(f"module {module_name} has no callable {function_name!r}; name one as package.module:name")
     return function
 
 
 def where_raised(error: Exception) -> str:
-    """An error in one line, with the file and line that raised it."""
+    """Describe an error on one line, with the file and line that raised it."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     said = clip(one_line(str(error)), 200) or type(error).__name__
     return f"{type(error).__name__}: {said}, {frame.filename}:{frame.lineno}"

@@ -1,7 +1,7 @@
 """Whole batches: indexing, augmentation and normalisation without per-image Python.
 
-Crop and flip are one gather of uint8 pixels from the whole split, the normalisation is one multiply-add.
-All draws are made on the CPU from the generator passed in, so the batches do not depend on the device.
+Crop and flip are one gather of uint8 pixels from the whole split; normalisation is one multiply-add.
+All random draws use the CPU generator passed in, so the batches do not depend on the device.
 Legend: N images, C channels, H height, W width, B batch.
 """
 
@@ -32,23 +32,23 @@ def train_batches(
     memory_format: torch.memory_format = torch.channels_last,
     skip: int = 0,
 ) -> Iterator[Batch]:
-    """Endless shuffled batches (x [B, C, H, W] of `dtype`, y int64 [B]) on `device`.
+    """Yield shuffled batches (x [B, C, H, W] of `dtype`, y int64 [B]) on `device` without end.
 
-    Every batch is full: a batch that reaches the end of an epoch goes on with the next, so over k epochs
-    each image comes exactly k times. Two numbers are drawn from `generator` at the call and none later: its
-    state then decides all batches, whatever the device and the number of readers.
+    Every batch is full: a batch that reaches the end of an epoch continues with the next epoch, so over k epochs
+    each image occurs exactly k times. Two numbers are drawn from `generator` at the call and none later, so its
+    state at the call decides all batches, whatever the device and the number of readers.
 
     generator: on the CPU.
     mean, std: per channel, of images scaled to [0, 1].
-    skip:      begin after so many batches; costs their random draws, a few microseconds each.
-    Raises ValueError for arguments that fit no split, DataError (while iterating) for an unreadable image.
+    skip:      number of batches to skip; costs their random draws, a few microseconds each.
+    Raises ValueError for arguments that do not fit the split, DataError (while iterating) for an unreadable image.
     """
     _check(split, batch_size, mean, std)
     if generator.device.type != "cpu":
-        raise ValueError("train_batches draws on the CPU: pass a generator of the CPU")
+        raise ValueError(f"train_batches: generator is on {generator.device}; pass a CPU generator")
     if augment.crop < 0 or augment.crop >= min(split.shape[1:]):
         raise ValueError(
-            f"crop={augment.crop} reflects more than an image of {split.shape[1:]} has; use less"
+            f"train_batches: crop={augment.crop} is not in 0 … {min(split.shape[1:]) - 1}; use a smaller crop"
         )
     order, draws = _child_generator(generator), _child_generator(generator)
     indices = _shuffled(len(split), batch_size, order)
@@ -71,7 +71,7 @@ def eval_batches(
     dtype: torch.dtype = torch.float32,
     memory_format: torch.memory_format = torch.channels_last,
 ) -> Iterator[Batch]:
-    """The split once, in order, not augmented; the last batch may be smaller. Else as `train_batches`."""
+    """Yield the split once, in order, not augmented; the last batch may be smaller. Otherwise as `train_batches`."""
     _check(split, batch_size, mean, std)
     indices = iter(torch.arange(len(split)).split(batch_size))
     target, none = torch.device(device), Augment(flip=False, crop=0)
@@ -84,10 +84,10 @@ def eval_batches(
 
 def _check(split: ImageSplit, batch_size: int, mean: Sequence[float], std: Sequence[float]) -> None:
     if batch_size < 1 or len(split) < 1:
-        raise ValueError(f"batches of {batch_size} from {len(split)} images; both must be at least 1")
+        raise ValueError(f"batch_size={batch_size} for {len(split)} images; both must be at least 1")
     if not len(mean) == len(std) == split.shape[0]:
         raise ValueError(
-            f"mean has {len(mean)} and std {len(std)} channels, the images have {split.shape[0]}"
+            f"mean has {len(mean)} channels and std {len(std)}, the images have {split.shape[0]}; pass one per channel"
         )
 
 
@@ -115,7 +115,7 @@ def _gathered(
 
 
 def _crop_and_flip(pixels: Tensor, chosen: Tensor, augment: Augment, draws: torch.Generator) -> Tensor:
-    """uint8 [B, H, W, C]: the chosen (int64 [B]) of `pixels` (uint8 [N, H, W, C]), augmented."""
+    """Return the `chosen` images (int64 [B]) of `pixels` (uint8 [N, H, W, C]), augmented, as uint8 [B, H, W, C]."""
     drawn = _drawn(augment, len(chosen), draws)
     if drawn is None:
         return pixels.index_select(0, chosen)
@@ -132,7 +132,7 @@ def _crop_and_flip(pixels: Tensor, chosen: Tensor, augment: Augment, draws: torc
 
 
 def _drawn(augment: Augment, count: int, draws: torch.Generator) -> tuple[Tensor, Tensor | None] | None:
-    """What a batch of `count` images draws: how far each is shifted [2, B, 1], and whether it is mirrored [B, 1]."""
+    """Draw the augmentation of `count` images: each one's shift [2, B, 1] and whether it is mirrored [B, 1]."""
     if not augment.crop and not augment.flip:
         return None
     shift = torch.randint(-augment.crop, augment.crop + 1, (2, count, 1), generator=draws)
@@ -140,7 +140,7 @@ def _drawn(augment: Augment, count: int, draws: torch.Generator) -> tuple[Tensor
 
 
 def _reflect(position: Tensor, size: int) -> Tensor:
-    """Positions outside 0 … size - 1 mirrored at the border pixel, as torch's padding mode "reflect" does."""
+    """Mirror positions outside 0 … size - 1 at the border pixel, as torch's padding mode "reflect" does."""
     return (size - 1) - ((size - 1) - position.abs()).abs()
 
 
@@ -165,7 +165,7 @@ def _normalised(
 
 
 class _BatchReader(Dataset[Tensor | DataError]):
-    """Reads whole batches, in the worker processes where there are any; an error travels back as a value."""
+    """Reads whole batches, in the worker processes if there are any; an error is returned as a value."""
 
     def __init__(self, split: StreamSplit) -> None:
         self._split = split
@@ -202,7 +202,7 @@ def _streamed(
         batch_sampler=cast(Any, _lists(indices)),
         num_workers=split.workers,
         collate_fn=_as_is,
-        generator=torch.Generator(),  # else the loader draws a seed for its workers from the global one
+        generator=torch.Generator(),  # otherwise the loader draws its workers' seed from the global generator
         multiprocessing_context="spawn" if split.workers else None,
     )
     for where, images in loader:

@@ -1,4 +1,4 @@
-"""From what people have (arrays, tensors, PIL images) to uint8 pixels and int64 labels, or one clear line.
+"""Conversion of arrays, tensors and PIL images to uint8 pixels and int64 labels, with a clear error on failure.
 
 Legend: N images, C channels, H height, W width.
 """
@@ -18,16 +18,16 @@ _CHANNELS = (1, 2, 3, 4)
 
 
 def to_pixels(value: Any, where: str) -> Tensor:
-    """uint8 [N, H, W, C], contiguous and a copy of its own.
+    """Convert images to uint8 [N, H, W, C], a contiguous copy. Raises DataError.
 
-    value: array or tensor [N, H, W], [N, C, H, W] or [N, H, W, C] (the latter when only the last axis can
-           be a channel axis: 1 to 4 long); integers 0–255, floats 0–1 (rounded to 1/255) or booleans.
-    where: how to name the array in an error.
+    value: array or tensor [N, H, W], [N, C, H, W] or [N, H, W, C] (the last only if no other axis but the last
+           can be the channel axis: 1 to 4 long); integers 0–255, floats 0–1 (rounded to 1/255) or booleans.
+    where: name of the array in an error.
     """
     array = _array(value, where)
     if array.ndim not in (3, 4) or 0 in array.shape:
         raise DataError(
-            f"{where}: images have shape {list(array.shape)}; return [N, C, H, W] or [N, H, W], nothing empty"
+            f"{where}: images have shape {list(array.shape)}; return a non-empty [N, C, H, W] or [N, H, W]"
         )
     if array.ndim == 3:
         array = array[..., None]
@@ -37,10 +37,10 @@ def to_pixels(value: Any, where: str) -> Tensor:
 
 
 def to_labels(value: Any, count: int, where: str) -> Tensor:
-    """int64 [count], a copy of its own, all of them in 0 … count - 1 (as a class has at least one image)."""
+    """Convert labels to int64 [count], a copy. Raises DataError unless they are non-negative integers."""
     array = _array(value, where)
     if array.dtype.kind not in "iu":
-        raise DataError(f"{where}: labels are {array.dtype}; return integers 0 … K-1, one for each image")
+        raise DataError(f"{where}: labels have type {array.dtype}; return integers 0 … K-1, one per image")
     if array.shape != (count,):
         raise DataError(
             f"{where}: labels have shape {list(array.shape)} for {count} images; return shape [{count}]"
@@ -51,7 +51,7 @@ def to_labels(value: Any, count: int, where: str) -> Tensor:
 
 
 def item_image(value: Any, where: str) -> Tensor:
-    """One image as uint8 [H, W, C]: a PIL image, or an array or tensor [C, H, W], [H, W, C] or [H, W]."""
+    """Convert one PIL image, or array or tensor [C, H, W], [H, W, C] or [H, W], to uint8 [H, W, C]."""
     if isinstance(value, Image):
         picture = _array(value if value.mode in ("L", "RGB") else value.convert("RGB"), where)
         value = picture.transpose(2, 0, 1) if picture.ndim == 3 else picture
@@ -59,7 +59,7 @@ def item_image(value: Any, where: str) -> Tensor:
 
 
 def item_label(value: Any, where: str) -> int:
-    """One label, a whole number >= 0."""
+    """Convert one label to an integer >= 0. Raises DataError."""
     array = _array(value, where)
     if array.dtype.kind not in "iu" or array.size != 1 or int(array.reshape(())) < 0:
         raise DataError(f"{where}: label {value!r:.60} is not a class number; number the classes 0 … K-1")
@@ -79,7 +79,7 @@ def _array(value: Any, where: str) -> np.ndarray[Any, np.dtype[Any]]:
         ) from error
     if array.dtype.kind not in "biuf":
         raise DataError(
-            f"{where}: {type(value).__name__} of {array.dtype} holds no numbers; return arrays of numbers"
+            f"{where}: {type(value).__name__} of type {array.dtype} is not numeric; return arrays of numbers"
         )
     return array
 
@@ -90,11 +90,11 @@ def _bytes(array: np.ndarray[Any, np.dtype[Any]], where: str) -> np.ndarray[Any,
     if array.dtype.kind == "b":
         return array * np.uint8(255)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise DataError(f"{where}: images hold NaN or infinity; remove them or fill them in")
+        raise DataError(f"{where}: images contain NaN or infinity; remove or replace those values")
     low, high, top = array.min(), array.max(), 1 if array.dtype.kind == "f" else 255
     if low < 0 or high > top:
         raise DataError(
-            f"{where}: {array.dtype} images reach from {low:.6g} to {high:.6g}; "
+            f"{where}: {array.dtype} images range from {low:.6g} to {high:.6g}; "
             "return floats in [0, 1] or integers in [0, 255], not normalised"
         )
     return np.rint(array * 255.0) if top == 1 else array

@@ -2,8 +2,8 @@
 
 The function takes no argument and returns (train, test) or (train, val, test). Each part is a pair
 (images, labels) of arrays (see `nas.data.convert`), which is held in memory, or a map-style torch Dataset of
-(image, label) items, which is streamed. Only a name from the command line may come here: importing
-it runs its code.
+(image, label) items, which is streamed. Only names from the command line may be passed here, since importing
+a module runs its code.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SPOT_CHECKS = 16
 
 @dataclass(frozen=True)
 class CustomParts:
-    """What the function returned, checked."""
+    """The checked return value of the function."""
 
     train: ImageSplit
     val: ImageSplit | None
@@ -34,7 +34,7 @@ class CustomParts:
 
 
 def call(spec: str) -> CustomParts:
-    """Import and call; DataError for all that can go wrong, with the place in the user's file."""
+    """Import and call the function. Raises DataError for any failure, with the place in the user's file."""
     returned = call_named(spec, "--data", DataError)
     if not isinstance(returned, (tuple, list)) or len(cast(Any, returned)) not in (2, 3):
         raise DataError(
@@ -82,7 +82,7 @@ def _stream(items: Items, where: str) -> StreamSplit:
     c, h, w = _item(items, 0, where)[0]
     labels = _listed_labels(items, where)
     if labels is None:
-        # No list of labels to trust: stratified splits need them, so every item is read once.
+        # There is no reliable list of labels. Stratified splits need one, so every item is read once.
         labels = torch.tensor([_item(items, index, where)[1] for index in range(count)], dtype=torch.int64)
     return StreamSplit(items, torch.arange(count), labels, (c, h, w), where)
 
@@ -94,14 +94,14 @@ def _item(items: Items, index: int, where: str) -> tuple[tuple[int, int, int], i
         raise
     except Exception as error:
         raise DataError(
-            f"{where}: item {index} cannot be read as (image, label) ({where_raised(error)}); repair it"
+            f"{where}: item {index} cannot be read as (image, label) ({where_raised(error)}); fix the data set"
         ) from error
     h, w, c = item_image(image, f"{where}: item {index}").shape
     return (c, h, w), item_label(label, f"{where}: item {index}")
 
 
 def _listed_labels(items: Items, where: str) -> Tensor | None:
-    """The data set's own list of labels, if it has one and a sample of the items agrees with it."""
+    """Return the data set's own list of labels, if it has one and a sample of its items agrees with it."""
     listed = getattr(items, "targets", getattr(items, "labels", None))
     try:
         labels = to_labels(listed, len(items), where)

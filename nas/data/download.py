@@ -1,4 +1,4 @@
-"""Fetching published files: bounded waiting, MD5 checked, moved into place only when complete."""
+"""Downloads of published files, with timeouts and MD5 checks; a file is moved into place only when complete."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from rich.progress import Progress
 
 from nas.data.types import one_line
 
-ANSWER_SECONDS = 4.0  # all mirrors together have this long to answer at all
-STALL_SECONDS = 10.0  # a transfer that brings nothing for this long has failed
+ANSWER_SECONDS = 4.0  # time limit for the first answer of any mirror
+STALL_SECONDS = 10.0  # a transfer without data for this long has failed
 _FAILURES = (OSError, http.client.HTTPException, ValueError, EOFError, zlib.error, tarfile.TarError)
 
 
 class DownloadError(Exception):
-    """No mirror answered, or what came was incomplete; the message is the reason alone, on one line."""
+    """No mirror answered, or the download was incomplete; the message is only the reason, on one line."""
 
 
 @dataclass(frozen=True)
 class Remote:
-    """One published file: where it is served (mirrors in order of preference), its name and MD5.
+    """One published file: its URLs (mirrors in order of preference), name and MD5.
 
-    members: names inside it, if it is a .tar.gz, and where they belong under the data root; a file of another
-             kind (plain, or .gz, which is unpacked) has one pair.
+    members: pairs of a name inside a .tar.gz and its path under the data root; any other file (plain, or .gz,
+             which is unpacked) has one pair.
     """
 
     urls: tuple[str, ...]
@@ -50,10 +50,10 @@ class Remote:
 
 
 def fetch(remotes: Sequence[Remote], root: Path) -> None:
-    """Bring the members of all remotes under `root`; files already there are left alone.
+    """Download the members of all remotes to `root`; existing files are left unchanged.
 
-    Raises DownloadError: within ANSWER_SECONDS if no mirror answers. Whatever happens, no incomplete
-    file and no temporary folder stays behind.
+    Raises DownloadError, within ANSWER_SECONDS if no mirror answers. No incomplete file and no temporary folder
+    is ever left behind.
     """
     first = _first_to_answer(remotes[0].urls)
     existed = root.exists()
@@ -77,7 +77,7 @@ def fetch(remotes: Sequence[Remote], root: Path) -> None:
 
 def _open(url: str, timeout: float) -> http.client.HTTPResponse:
     request = urllib.request.Request(url, headers={"User-Agent": "morph-nas"})
-    # An opener of its own: the one behind urlopen keeps the proxy settings of its first use for ever.
+    # A new opener for each request: the one behind urlopen keeps the proxy settings of its first use.
     try:
         return urllib.request.build_opener().open(request, timeout=timeout)
     except urllib.error.HTTPError as error:
@@ -86,7 +86,7 @@ def _open(url: str, timeout: float) -> http.client.HTTPResponse:
 
 
 def _first_to_answer(urls: Sequence[str]) -> int:
-    """Which mirror answers first. Asked in threads, as looking up a host's name knows no timeout."""
+    """Return the position of the mirror that answers first. Uses threads, since a DNS lookup has no timeout."""
     answers: queue.SimpleQueue[tuple[int, Exception | None]] = queue.SimpleQueue()
 
     def ask(position: int, url: str) -> None:
@@ -112,24 +112,24 @@ def _first_to_answer(urls: Sequence[str]) -> int:
 
 
 def _download(remote: Remote, first: int, folder: Path) -> Path:
-    """The file, its MD5 checked, in `folder`; the mirror at position `first` is tried first."""
+    """Download the file into `folder` and check its MD5; the mirror at position `first` is tried first."""
     target = folder / remote.name
     first %= len(remote.urls)
     urls = (remote.urls[first], *remote.urls[:first], *remote.urls[first + 1 :])
-    failure: Exception = ValueError("no mirror known")
+    failure: Exception = ValueError(f"{remote.name} has no mirror")
     for url in urls:
         try:
             found = _transfer(url, target)
             if found == remote.md5:
                 return target
-            failure = ValueError(f"{url} gave a file with MD5 {found} instead of {remote.md5}")
+            failure = ValueError(f"{url} returned a file with MD5 {found} instead of {remote.md5}")
         except _FAILURES as error:
             failure = error
     raise failure
 
 
 def _transfer(url: str, target: Path) -> str:
-    """Write what `url` gives to `target`; its MD5. Shows a bar on a terminal."""
+    """Download `url` to `target` and return its MD5. Shows a progress bar on a terminal."""
     md5 = hashlib.md5(usedforsecurity=False)
     bar = Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
     with _open(url, STALL_SECONDS) as answer, target.open("wb") as file, bar:
@@ -142,14 +142,14 @@ def _transfer(url: str, target: Path) -> str:
 
 
 def _unpack(remote: Remote, archive: Path) -> list[tuple[Path, str]]:
-    """[(unpacked file, its place under the root)]. Only named members are read: no path comes from a tar."""
+    """Return [(unpacked file, its path under the root)]. Only named members are read: no path is taken from a tar."""
     if archive.name.endswith(".tar.gz"):
         with tarfile.open(archive) as tar:
             unpacked: list[tuple[Path, str]] = []
             for number, (member, place) in enumerate(remote.members):
                 source = tar.extractfile(tar.getmember(member)) if member in tar.getnames() else None
                 if source is None:
-                    raise ValueError(f"{archive.name} holds no {member}")
+                    raise ValueError(f"{archive.name} does not contain {member}")
                 path = archive.with_name(f"{number}.part")
                 with path.open("wb") as out:
                     shutil.copyfileobj(source, out)

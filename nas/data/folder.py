@@ -1,11 +1,11 @@
 """`imagefolder:PATH`: one folder of images per class, streamed.
 
-Either PATH/train/CLASS/*, with val/ (or valid/) and test/ beside it if there are any, or PATH/CLASS/*.
-Parts that are not there are held out of the training images: the test split by a constant seed, the
-validation split by the run's.
+Either PATH/train/CLASS/*, optionally with val/ (or valid/) and test/ beside train/, or PATH/CLASS/*.
+Missing parts are held out of the training images: the test split with a constant seed, the validation
+split with the run's seed.
 
-`imagefolder:PATH?size=N` fixes the image size to N x N; without it, the size is the images' own where it is
-one and at most 256, else 64 x 64. Images of other sizes are scaled and cropped at the centre.
+`imagefolder:PATH?size=N` sets the image size to N x N. Without it, images keep their size if all have the same
+and it is at most 256; otherwise the size is 64 x 64. Images of another size are scaled and cropped at the centre.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from nas.base.errors import DataError
 from nas.data.types import StreamSplit, one_line
 
 SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
-LOOKED_AT = 2048  # image headers read to settle size and channels
+LOOKED_AT = 2048  # image headers read to choose size and channels
 LARGEST_OWN_SIZE, COMMON_SIZE = 256, 64
 _VAL_NAMES = ("val", "valid", "validation")
 
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Map-style data set of (uint8 [C, H, W], label); knows its own files and no others."""
+    """Map-style data set of (uint8 [C, H, W], label) that refers to its own files only."""
 
     files: tuple[str, ...]
     labels: Tensor
@@ -58,14 +58,14 @@ class ImageFiles:
         return torch.from_numpy(pixels).permute(2, 0, 1), int(self.labels[index])
 
     def fingerprint(self, indices: Tensor) -> str:
-        """Names (class folder and file) and sizes in bytes of the chosen files."""
+        """Return a SHA-256 of the chosen files' names (class folder and file) and sizes in bytes."""
         chosen = [(os.sep.join(Path(self.files[i]).parts[-2:]), self.sizes[i]) for i in indices.tolist()]
         return hashlib.sha256(repr(chosen).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class FolderParts:
-    """What is there: the training part, the others if they have folders of their own, and the class names."""
+    """The parts of a folder: train, val and test if they have their own folders, and the class names."""
 
     train: StreamSplit
     val: StreamSplit | None
@@ -74,13 +74,16 @@ class FolderParts:
 
 
 def open_folder(argument: str) -> FolderParts:
-    """Raises DataError: no such folder, no classes, an empty class, an unreadable image, an unknown class."""
+    """Open PATH or PATH?size=N.
+
+    Raises DataError: no such folder, no classes, an empty class, an unreadable image, an unknown class.
+    """
     match = re.fullmatch(r"(?s)(.*?)(?:\?size=(\d+))?", argument)
     assert match is not None
     path = Path(os.path.expanduser(match[1]))
     size = int(match[2]) if match[2] else None
     if size is not None and not 1 <= size <= 4096:
-        raise DataError(f"imagefolder: size={size} is not a size; use 1 … 4096")
+        raise DataError(f"imagefolder: size={size} is out of range; use 1 … 4096")
     if not match[1] or not path.is_dir():
         raise DataError(
             f"imagefolder: no folder {match[1] or '(empty path)'}; use imagefolder:PATH with an existing PATH"
@@ -90,7 +93,7 @@ def open_folder(argument: str) -> FolderParts:
     if len(classes) < 2:
         raise DataError(
             f"imagefolder: {top} has {len(classes)} class folders; "
-            "put the images of each class in a folder of its own"
+            "put each class into its own folder, at least two"
         )
     listed = _list(top, classes)
     shape = _common_shape(listed[0], size)
@@ -108,7 +111,7 @@ def open_folder(argument: str) -> FolderParts:
 
 
 def own_files(split: StreamSplit) -> StreamSplit:
-    """The same split over a list of its own files, so that no other split can be reached from it."""
+    """Return the same split with a list of only its own files, so that it does not lead to another split's."""
     items = split.items
     if not isinstance(items, ImageFiles):
         return split
@@ -137,7 +140,7 @@ def _folders(top: Path) -> list[str]:
 def _list(top: Path, classes: tuple[str, ...]) -> _Listed:
     if unknown := sorted(set(_folders(top)) - set(classes)):
         raise DataError(
-            f"imagefolder: {top} has class {unknown[0]}, which training lacks; remove or rename it"
+            f"imagefolder: {top} has class {unknown[0]}, which is not in the training part; remove or rename it"
         )
     files, labels, sizes = list[str](), list[int](), list[int]()
     for label, name in enumerate(classes):
@@ -150,7 +153,7 @@ def _list(top: Path, classes: tuple[str, ...]) -> _Listed:
                     labels.append(label)
                     sizes.append(_size_in_bytes(files[-1]))
         if len(files) == before and (top / name).is_dir():
-            raise DataError(f"imagefolder: {top / name} holds no image; add images or remove the folder")
+            raise DataError(f"imagefolder: {top / name} contains no images; add images or remove the folder")
     return files, labels, sizes
 
 
@@ -190,7 +193,7 @@ def _split(listed: _Listed, shape: tuple[int, int, int], name: str) -> StreamSpl
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Pillow clips 16-bit grey at 255 when it converts; scale it instead."""
+    """Scale 16-bit grey images to 8 bits; Pillow's own conversion would clip them at 255."""
     if image.mode.startswith("I;16"):
         deep: Any = np.asarray(image)
         return Image.fromarray((deep >> 8).astype(np.uint8))
@@ -198,4 +201,4 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _unreadable(file: str, error: Exception) -> DataError:
-    return DataError(f"imagefolder: image {file} cannot be read ({one_line(error)}); repair or remove it")
+    return DataError(f"imagefolder: image {file} cannot be read ({one_line(error)}); replace or remove it")

@@ -1,8 +1,8 @@
-"""From the text after `--data` to splits.
+"""Loading of the splits that the text after `--data` names.
 
-What is fixed by what: the test split is the published one, the one the user gave, or (digits; a folder
-without test/) held out by a constant seed, so that it is the same in all runs; the validation split, unless
-the user gave one, is held out of the rest by the run's seed. Both are stratified.
+The test split is the published one, the user's, or (digits; a folder without test/) held out with a constant
+seed, so that it is the same in all runs. The validation split is the user's, or held out of the rest with the
+run's seed. Both are stratified.
 """
 
 from __future__ import annotations
@@ -36,29 +36,29 @@ DATASETS = MappingProxyType(
     }
 )
 
-TEST_SEED = 0  # not the run's seed: test splits that are held out here are the same in all runs
+TEST_SEED = 0  # not the run's seed: held-out test splits are the same in all runs
 TEST_FRACTION = 0.25
 
 
 def default_root() -> Path:
-    """$NAS_DATA, or ~/.cache/nas/data."""
+    """Return $NAS_DATA, or ~/.cache/nas/data if that is not set."""
     return Path(os.path.expanduser(os.environ.get("NAS_DATA") or "~/.cache/nas/data"))
 
 
 def load_search_data(
     spec: str, root: Path | None, seed: int, val_fraction: float = VAL_FRACTION
 ) -> SearchData:
-    """Training and validation split of a data set, and nothing else of it.
+    """Load the training and validation split of a data set, and nothing else of it.
 
     spec:         a key of DATASETS, with PATH or package.module:function filled in.
-    root:         the folder of the published sets, laid out as torchvision does; None is `default_root()`.
-    seed:         draws the validation split where the set has none of its own.
-    val_fraction: share of each class that becomes validation data, between 0 and 1.
-    Raises DataError: one line with fact, place and remedy. Nothing on disk is changed by a failure.
+    root:         the folder of the published sets, in torchvision's layout; None is `default_root()`.
+    seed:         draws the validation split if the set does not have one.
+    val_fraction: fraction of each class that becomes validation data, between 0 and 1.
+    Raises DataError: one line with fact, place and remedy. A failure changes nothing on disk.
     """
     if not 0 < val_fraction < 1:
         raise DataError(
-            f"validation fraction {val_fraction} is not between 0 and 1; use for instance {VAL_FRACTION}"
+            f"validation fraction {val_fraction} is not between 0 and 1; use {VAL_FRACTION}, for example"
         )
     rest, given_val, classes, augment = _search_parts(spec, _root(root))
     check_labels(rest, rest, len(classes), spec)
@@ -77,9 +77,9 @@ def load_search_data(
 
 
 def load_test_split(spec: str, root: Path | None, seed: int) -> ImageSplit:
-    """The test split, for the final step of a run; `seed` is the run's and, so far, changes nothing.
+    """Load the test split, for the final step of a run. `seed` is the run's; it has no effect yet.
 
-    Arguments and errors as `load_search_data`.
+    Arguments and errors as in `load_search_data`.
     """
     del seed
     kind, argument = _kind(spec)
@@ -94,7 +94,7 @@ def load_test_split(spec: str, root: Path | None, seed: int) -> ImageSplit:
 
 
 def runs_code(spec: str) -> bool:
-    """Whether loading this data set runs code of the user's."""
+    """Return whether loading this data set runs the user's code."""
     return ":" in spec and not spec.startswith("imagefolder:")
 
 
@@ -102,7 +102,7 @@ _Parts = tuple[ImageSplit, ImageSplit | None, tuple[str, ...], Augment]
 
 
 def _search_parts(spec: str, root: Path) -> _Parts:
-    """(train, or train and validation together; validation if it is given; class names; augmentation)."""
+    """Return (train, or train and validation together; validation if given; class names; augmentation)."""
     kind, argument = _kind(spec)
     if kind == "digits":
         return (
@@ -120,7 +120,7 @@ def _search_parts(spec: str, root: Path) -> _Parts:
     if kind == "function":
         given = custom.call(spec)
         check_labels(given.train, given.test, len(given.classes), f"{spec}: test")
-        # What the images show is unknown here: no augmentation could be called harmless.
+        # The content of the images is unknown, so no augmentation is known to be harmless.
         return given.train, given.val, given.classes, Augment(flip=False, crop=0)
     found = _standard(kind)
     return found.load("train", root), None, found.classes(root), found.augment
@@ -142,7 +142,7 @@ def _root(root: Path | None) -> Path:
 
 
 def _kind(spec: str) -> tuple[str, str]:
-    """("digits" or a published set's name or "imagefolder" or "function", the rest of the spec)."""
+    """Split `spec` into ("digits", a published set's name, "imagefolder" or "function"; the rest)."""
     if spec == "digits" or any(spec == known.name for known in STANDARD):
         return spec, ""
     head, colon, rest = spec.partition(":")
@@ -152,7 +152,7 @@ def _kind(spec: str) -> tuple[str, str]:
         return "function", rest
     simple = [name for name in DATASETS if ":" not in name]
     if spec and os.path.isdir(os.path.expanduser(spec)):
-        hint = f"for the images in that folder write imagefolder:{spec}"
+        hint = f"to use the images in that folder, write imagefolder:{spec}"
     elif near := difflib.get_close_matches(head.lower(), [*simple, "imagefolder"], n=2):
         hint = (
             "did you mean " + " or ".join("imagefolder:PATH" if n == "imagefolder" else n for n in near) + "?"
@@ -164,15 +164,15 @@ def _kind(spec: str) -> tuple[str, str]:
 
 def _digits() -> Split:
     table = _digits_table()
-    # Grey levels are 0 … 16.
+    # The file's grey levels are 0 … 16.
     pixels = np.rint(table[:, :-1].reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
     return Split.of_pixels(torch.from_numpy(pixels), torch.from_numpy(table[:, -1].astype(np.int64)))
 
 
 def _digits_table() -> np.ndarray:
-    """scikit-learn's images and labels, [1797, 64 + 1].
+    """Return scikit-learn's images and labels, [1797, 64 + 1].
 
-    Its file is read without importing it: the import takes two seconds, in the driver and again in each worker.
+    The file is read without importing scikit-learn, which takes two seconds in the driver and in each worker.
     """
     package = find_spec("sklearn")
     assert package is not None
@@ -180,7 +180,7 @@ def _digits_table() -> np.ndarray:
     file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
     if file.exists():
         return np.loadtxt(file, delimiter=",")
-    from sklearn.datasets import load_digits  # a scikit-learn that keeps it elsewhere
+    from sklearn.datasets import load_digits  # this version of scikit-learn has the file elsewhere
 
     held: Any = load_digits()
     return np.column_stack([held.data, held.target])

@@ -12,19 +12,19 @@ from nas.base.errors import DataError
 from nas.data.types import ImageSplit, Split
 
 VAL_FRACTION = 0.1
-SAMPLE = 512  # images of a streamed split that are read for its statistics and digest
+SAMPLE = 512  # number of images of a streamed split read for its statistics and digest
 
 
 def generator_for(seed: int, purpose: str) -> torch.Generator:
-    """A generator of its own for each (seed, purpose)."""
+    """Return a generator seeded by (seed, purpose)."""
     digest = hashlib.sha256(f"nas.data/{purpose}/{seed}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
 def stratified(labels: Tensor, fraction: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """(kept, held out): ascending positions, int64; each class gives `fraction` of its images, rounded.
+    """Return (kept, held out) as ascending int64 positions, with `fraction` of each class, rounded, held out.
 
-    A class with two images or more is on both sides; a class with one image stays on the kept side.
+    A class with at least two images is on both sides; a class with one image is kept.
     """
     kept: list[Tensor] = []
     held: list[Tensor] = []
@@ -39,38 +39,38 @@ def stratified(labels: Tensor, fraction: float, generator: torch.Generator) -> t
 
 
 def hold_out(split: ImageSplit, fraction: float, seed: int, purpose: str) -> tuple[ImageSplit, ImageSplit]:
-    """(rest, held out) of a split; `purpose` says what for ("validation", "test") and seeds the draw."""
+    """Split into (rest, held out); `purpose` ("validation", "test") is part of the draw's seed. Raises DataError."""
     kept, held = stratified(split.labels, fraction, generator_for(seed, purpose))
     if len(held) == 0:
-        raise DataError(f"no class has two images, so none can be held out for {purpose}; add images")
+        raise DataError(f"no class has two images, so no image can be held out for {purpose}; add images")
     return split.subset(kept), split.subset(held)
 
 
 def check_labels(train: ImageSplit, other: ImageSplit, classes: int, where: str) -> None:
-    """Every class has a training image, and no other split has a class or a shape that training lacks."""
+    """Raise DataError unless every class has a training image and `other` has the same classes and shape."""
     if len(other) == 0:
         raise DataError(f"{where} is empty; add images")
     present = torch.zeros(classes, dtype=torch.bool)
     present[train.labels] = True
     if classes < 2:
-        raise DataError(f"{where}: there is one class only; a classifier needs two")
+        raise DataError(f"{where}: there is only one class; a classifier needs at least two")
     if not bool(present.all()):
         absent = int((~present).nonzero()[0])
         raise DataError(
-            f"{where}: class {absent} of 0 … {classes - 1} has no training image; number classes without gaps"
+            f"{where}: class {absent} of 0 … {classes - 1} has no training image; number the classes without gaps"
         )
     if int(other.labels.max()) >= classes:
         raise DataError(
-            f"{where}: label {int(other.labels.max())} does not occur in training (0 … {classes - 1})"
+            f"{where}: label {int(other.labels.max())} is not a training class (0 … {classes - 1}); fix the labels"
         )
     if other.shape != train.shape:
         raise DataError(
-            f"{where}: images are {list(other.shape)}, training images {list(train.shape)}; make them alike"
+            f"{where}: images are {list(other.shape)}, training images {list(train.shape)}; use one shape for all"
         )
 
 
 def sample(split: ImageSplit) -> Split:
-    """The split itself when it is in memory, else an even sample of at most SAMPLE images."""
+    """Return the split itself if it is in memory, else an even sample of at most SAMPLE images."""
     if isinstance(split, Split):
         return split
     positions = torch.linspace(0, len(split) - 1, min(SAMPLE, len(split)), dtype=torch.float64).round().long()
@@ -99,7 +99,7 @@ def mean_std(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def digest(train: tuple[ImageSplit, Split], val: tuple[ImageSplit, Split], classes: tuple[str, ...]) -> str:
-    """SHA-256 over images, labels and class names; each split comes with its `sample`."""
+    """Return the SHA-256 of images, labels and class names; each split is passed with its `sample`."""
     sha = hashlib.sha256(repr(classes).encode())
     for split, seen in (train, val):
         sha.update(repr((len(split), split.shape)).encode())

@@ -1,4 +1,4 @@
-"""The published sets, read from the files and folders that torchvision uses (and without importing it: 2 s).
+"""The published data sets, in torchvision's files and folders, read without importing it (2 s).
 
 A search opens the files of the training part only.
 """
@@ -24,11 +24,11 @@ TEN = tuple(str(digit) for digit in range(10))
 class StandardSet:
     """One published set.
 
-    folder:      under the data root.
-    train, test: file names with their MD5 (None where only packed files have a published one).
-    read:        files of a part, in their order -> Split; raises for what is not in the format.
-    names:       class names, or the file that holds them, its MD5 and the key.
-    remotes:     where it can be downloaded.
+    folder:      path under the data root.
+    train, test: file names with their MD5 (None if only the compressed file has a published MD5).
+    read:        files of a part, in order -> Split; raises an error for another format.
+    names:       class names, or the file that contains them, its MD5 and the key.
+    remotes:     the downloads.
     """
 
     name: str
@@ -42,7 +42,7 @@ class StandardSet:
     remotes: Callable[[], tuple[Remote, ...]]
 
     def load(self, part: str, root: Path) -> Split:
-        """The "train" or "test" part, downloaded first if not under `root`. DataError: absent or damaged."""
+        """Load the "train" or "test" part, downloading it if needed. Raises DataError if it is absent or damaged."""
         self._make_sure(root)
         files = self.train if part == "train" else self.test
         md5 = dict(files)
@@ -81,13 +81,13 @@ class StandardSet:
         except DownloadError as error:
             raise DataError(
                 f"{self.name}: no file {absent[0]} in {folder}, and downloading failed ({error}); "
-                f"put what {archives} holds there, or name the root of {Path(self.folder, absent[0])} "
-                "with --data-root or NAS_DATA"
+                f"put the contents of {archives} there, or name the folder that contains "
+                f"{Path(self.folder, absent[0])} with --data-root or NAS_DATA"
             ) from error
 
 
 def damaged(name: str, place: Path, reason: str) -> str:
-    """The message for files that are there and wrong."""
+    """Return the message for files that exist but are wrong."""
     why = " ".join(reason.split())
     return f"{name}: {place} is damaged ({why}); remove it and run again, or put a good copy there"
 
@@ -97,7 +97,7 @@ def _present(path: Path) -> bool:
 
 
 def _contents(name: str, path: Path, md5: str | None) -> bytes:
-    """The file's bytes (packed, if only the .gz is there). One with an MD5 is safe to unpickle after this."""
+    """Read the file (the compressed one if only the .gz exists). A file with an MD5 is then safe to unpickle."""
     path = path if path.is_file() else path.with_name(path.name + ".gz")
     try:
         contents = path.read_bytes()
@@ -139,7 +139,7 @@ def _svhn_remotes() -> tuple[Remote, ...]:
 
 
 def _torchvision() -> Any:
-    # Imported for its tables of addresses alone, and only when something has to be downloaded.
+    # Imported only for its tables of URLs, and only if something has to be downloaded.
     from torchvision import datasets
 
     return datasets

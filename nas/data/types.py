@@ -27,7 +27,7 @@ class Augment:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """A split in memory: `images` uint8 [N, C, H, W], best in channels-last memory; `labels` int64 [N]."""
+    """A split in memory: `images` uint8 [N, C, H, W], preferably channels-last; `labels` int64 [N]."""
 
     images: Tensor
     labels: Tensor
@@ -51,21 +51,21 @@ class Split:
 
     @property
     def pixels(self) -> Tensor:
-        """The images as contiguous uint8 [N, H, W, C]; a view when `images` is in channels-last memory."""
+        """The images as contiguous uint8 [N, H, W, C]; a view if `images` is in channels-last memory."""
         return self.images.permute(0, 2, 3, 1).contiguous()
 
     def subset(self, indices: Tensor) -> Split:
-        """A copy of the chosen images (int64 [M]), sharing no memory with this split."""
+        """Return a copy of the images at `indices` (int64 [M]); it shares no memory with this split."""
         return Split.of_pixels(self.pixels.index_select(0, indices), self.labels.index_select(0, indices))
 
     @staticmethod
     def of_pixels(pixels: Tensor, labels: Tensor) -> Split:
-        """The split whose images are `pixels`, uint8 [N, H, W, C]."""
+        """Return the split whose images are `pixels`, uint8 [N, H, W, C]."""
         return Split(pixels.permute(0, 3, 1, 2), labels)
 
 
 class Items(Protocol):
-    """What a streamed split reads from: a map-style data set of (image, label) pairs."""
+    """The source of a streamed split: a map-style data set of (image, label) pairs."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> Any: ...
@@ -73,10 +73,10 @@ class Items(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class StreamSplit:
-    """A split read from disk, or from a torch Dataset, as it is needed; used as `Split` is.
+    """A split read from disk or from a torch Dataset on demand, with the interface of `Split`.
 
-    items:   where images come from; item i must always be the same image (augmentation happens later).
-    indices: int64 [N], which items belong to this split.
+    items:   source of the images; item i must always be the same image (augmentation happens later).
+    indices: int64 [N], the items that belong to this split.
     labels:  int64 [N].
     shape:   (C, H, W) of every image.
     name:    for error messages.
@@ -94,11 +94,11 @@ class StreamSplit:
         return int(self.labels.shape[0])
 
     def subset(self, indices: Tensor) -> StreamSplit:
-        """The chosen images (int64 [M], positions in this split)."""
+        """Return the split of the images at `indices` (int64 [M], positions in this split)."""
         return replace(self, indices=self.indices[indices], labels=self.labels[indices])
 
     def read(self, positions: Sequence[int]) -> Tensor:
-        """The images at these positions of the split, uint8 [B, H, W, C]; DataError names a bad one."""
+        """Read the images at these positions, uint8 [B, H, W, C]. Raises DataError, which names the bad item."""
         images = [self._read_one(position) for position in positions]
         return torch.stack(images)
 
@@ -110,7 +110,7 @@ class StreamSplit:
         except DataError:
             raise
         except Exception as error:
-            raise DataError(f"{where} cannot be read ({one_line(error)}); repair the data set") from error
+            raise DataError(f"{where} cannot be read ({one_line(error)}); fix the data set") from error
         if not isinstance(item, (tuple, list)) or len(item) != 2:
             raise DataError(f"{where} is not a pair (image, label); make the data set return pairs")
         image = item_image(item[0], where)
@@ -122,7 +122,7 @@ class StreamSplit:
         expected = int(self.labels[position])
         if (found := item_label(item[1], where)) != expected:
             raise DataError(
-                f"{where} has label {found}, listed as {expected}; make the data set's labels constant"
+                f"{where} has label {found}, earlier {expected}; make the data set return constant labels"
             )
         return image
 
@@ -132,11 +132,11 @@ ImageSplit = Split | StreamSplit
 
 @dataclass(frozen=True, eq=False)
 class SearchData:
-    """All that a search can reach: no test split, and nothing that leads to one.
+    """All the data that a search can access: no test split, and nothing that leads to one.
 
     mean, std: per channel, of the training images scaled to [0, 1] (of an even sample for a streamed split).
-    digest:    SHA-256 over training and validation images, labels and class names. For a streamed split over
-               its labels, its files' names and sizes, and the pixels of an even sample.
+    digest:    SHA-256 of training and validation images, labels and class names; for a streamed split, of its
+               labels, its files' names and sizes, and the pixels of an even sample.
     """
 
     name: str
@@ -155,6 +155,6 @@ class SearchData:
 
 
 def one_line(error: BaseException) -> str:
-    """The error's message on one line, at most 200 characters; its type where it has no message."""
+    """Return the error's message on one line, at most 200 characters, or its type if it has no message."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 200 else text[:197] + "..."

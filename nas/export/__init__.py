@@ -1,4 +1,4 @@
-"""Export: a found network as a folder that needs torch alone, with a model card."""
+"""Export of a found network as a folder that needs only torch, with a model card."""
 
 from nas.export.card import Ancestor, ModelCard, Score
 from nas.export.trial import export_trial

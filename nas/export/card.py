@@ -1,4 +1,4 @@
-"""The model card: what a network is, how it was found, how good it is and on which split that was measured."""
+"""The model card: what a network is, how it was found, and its scores with the split each was measured on."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from morphs import ArchGraph, cost
 from nas.export.templates import render
 
 SPLITS: Mapping[str, str] = {
-    "test": "test split, read once, after the search had ended",
-    "val": "validation split; the search chose by it, so it flatters",
+    "test": "test split, read once, after the search ended",
+    "val": "validation split; the search selected by it, so it is optimistic",
     "train": "training split",
 }
 
@@ -25,13 +25,13 @@ class Score:
 
     @property
     def text(self) -> str:
-        """The value as people write it."""
+        """The value, formatted."""
         return f"{100 * self.value:.2f} %" if self.metric == "accuracy" else f"{self.value:.4f}"
 
 
 @dataclass(frozen=True)
 class Ancestor:
-    """One step of the lineage, the seed first and the exported network last.
+    """One step of the lineage, which begins with the seed and ends with the exported network.
 
     trial: "generation.slot". kind: "seed", "parent", "child" or "final". moves: their text, "" for none.
     """
@@ -45,11 +45,11 @@ class Ancestor:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What is known of a network beyond its graph and weights.
+    """Everything known about a network besides its graph and weights.
 
-    name: a title. dataset: its name. classes: their names, one for each output.
+    name: a title. dataset: its name. classes: class names, one for each output.
     mean, std: per input channel, of images scaled to [0, 1].
-    command: the one that made the network. versions: of python, torch and so on.
+    command: the command that created the network. versions: of python, torch and so on.
     """
 
     name: str
@@ -64,7 +64,7 @@ class ModelCard:
 
 
 def card_text(card: ModelCard, graph: ArchGraph) -> str:
-    """README.md for `graph`, in Markdown."""
+    """Return README.md for `graph`, in Markdown."""
     order = {split: rank for rank, split in enumerate(SPLITS)}
     scores = sorted(card.scores, key=lambda score: (order.get(score.split, len(order)), score.metric))
     values = {

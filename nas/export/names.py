@@ -12,10 +12,10 @@ RESERVED = frozenset(dir(nn.Module())) | {"self"}
 
 
 def attribute_names(graph: ArchGraph) -> dict[str, str]:
-    """An attribute of an nn.Module for each owner of a layer: its own name wherever Python and torch allow.
+    """Return an nn.Module attribute for each owner of a layer: its own name if Python and torch allow that.
 
-    Dots become underscores; a word that Python or nn.Module uses gets one at its end. Names are unique and
-    never start with an underscore (two would be mangled by the class).
+    Dots become underscores; a name that Python or nn.Module uses gets a trailing underscore. Names are unique and
+    never start with an underscore (Python would mangle a name that starts with two).
     """
     owners = dict.fromkeys(node.owner for node in graph)
     wanted = {owner: _safe(owner) for owner in owners}
@@ -42,20 +42,20 @@ def _numbered(stem: str) -> Iterator[str]:
 
 
 def variable_names(graph: ArchGraph) -> dict[str, str]:
-    """A local variable for what each node writes, reused as soon as nobody reads it any more.
+    """Return a local variable for each node's output, reused as soon as no later node reads it.
 
-    A node writes over its first input that it is the last to read, so that a chain is `x = …` throughout
-    and a branch gets a letter of its own; memory is released as early as it can be.
+    A node overwrites the first input that it is the last to read, so a chain is `x = …` throughout and a branch
+    gets another letter; memory is released as early as possible.
     """
     last = {source: node.name for node in graph for source in node.inputs}
     variables: dict[str, str] = {}
     free: list[str] = []
     fresh = _letters()
     for node in graph:
-        dying = list(dict.fromkeys(variables[source] for source in node.inputs if last[source] == node.name))
-        variable = dying[0] if dying else free.pop(0) if free else next(fresh)
+        unused = list(dict.fromkeys(variables[source] for source in node.inputs if last[source] == node.name))
+        variable = unused[0] if unused else free.pop(0) if free else next(fresh)
         variables[node.name] = variable
-        free.extend(name for name in dying if name != variable)
+        free.extend(name for name in unused if name != variable)
     return variables
 
 

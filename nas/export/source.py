@@ -1,4 +1,4 @@
-"""A network as source code: model.py, printed from the layer table of `morphs.torch_io.layers`."""
+"""A network as source code: model.py, generated from the layer table of `morphs.torch_io.layers`."""
 
 import inspect
 from collections.abc import Sequence
@@ -19,8 +19,10 @@ POSITIONAL = frozenset({"in_channels", "out_channels", "in_features", "out_featu
 
 
 def model_source(graph: ArchGraph, card: ModelCard) -> str:
-    """model.py for `graph` (one input, a vector of class scores as output); it imports torch and the
-    standard library alone, and reads the weights under the names of `attribute_names`."""
+    """Return model.py for `graph` (one input, a vector of class scores as output).
+
+    It imports only torch and the standard library, and reads the weights by the names of `attribute_names`.
+    """
     costs = cost(graph)
     values = {
         "fingerprint": graph.fingerprint,
@@ -38,7 +40,7 @@ def model_source(graph: ArchGraph, card: ModelCard) -> str:
 
 
 def _own_classes(graph: ArchGraph) -> list[type[nn.Module]]:
-    """The module classes in use that torch does not have, by name."""
+    """Return the module classes in use that torch does not have, sorted by name."""
     used = {made[0] for node in graph if (made := _made(graph, node)) is not None}
     return sorted((cls for cls in used if not _is_torch(cls)), key=lambda cls: cls.__name__)
 
@@ -55,7 +57,7 @@ def _made(graph: ArchGraph, node: Node) -> Layer | None:
 
 
 def _layer_lines(graph: ArchGraph) -> list[str]:
-    """`self.name = nn.Layer(…)` for each layer that owns itself, in canonical order."""
+    """Return `self.name = nn.Layer(…)` for each owner of a layer, in canonical order."""
     attributes = attribute_names(graph)
     lines: list[str] = []
     for owner in dict.fromkeys(node.owner for node in graph):
@@ -67,7 +69,7 @@ def _layer_lines(graph: ArchGraph) -> list[str]:
 
 
 def _call(made: Layer) -> tuple[str, list[str]]:
-    """The constructor and its arguments as text; those at the constructor's own defaults are left out."""
+    """Return the constructor and its arguments as text, without those at the constructor's defaults."""
     cls, given = made
     signature = inspect.signature(cls)
     arguments: list[str] = []
@@ -86,7 +88,7 @@ def _call(made: Layer) -> tuple[str, list[str]]:
 
 
 def _shortened(value: Any) -> Any:
-    """(3, 3) as 3, which torch's layers take for the same."""
+    """Shorten (3, 3) to 3, which means the same to torch's layers."""
     if isinstance(value, tuple) and len(cast(tuple[Any, ...], value)) == 2 and value[0] == value[1]:
         return value[0]
     return value
@@ -96,7 +98,7 @@ def _shortened(value: Any) -> Any:
 
 
 def _forward_lines(graph: ArchGraph) -> list[str]:
-    """One assignment for each node; a comment says the shape where it changes or paths meet."""
+    """Return one assignment for each node, with a comment for the shape where it changes or paths join."""
     attributes, variables = attribute_names(graph), variable_names(graph)
     lines: list[str] = []
     for node in graph:
@@ -142,7 +144,7 @@ def _commented(code: list[str], comment: str) -> list[str]:
 
 
 def _wrapped(head: str, arguments: Sequence[str], indent: int = 8) -> list[str]:
-    """A call as a formatter would break it, in lines that still lack `indent` spaces."""
+    """Break a call into lines as a formatter would; the lines are not yet indented by `indent` spaces."""
     inside = ", ".join(arguments)
     if indent + len(f"{head}({inside})") <= WIDTH or not arguments:
         return [f"{head}({inside})"]
@@ -152,7 +154,7 @@ def _wrapped(head: str, arguments: Sequence[str], indent: int = 8) -> list[str]:
 
 
 def _tuple(name: str, values: Sequence[Any]) -> str:
-    """`NAME = (…)`, one value on a line where they don't fit on one."""
+    """Return `NAME = (…)`, with one value on each line if they don't fit on one."""
     items = [_literal(value) for value in values]
     inside = f"{items[0]}," if len(items) == 1 else ", ".join(items)
     line = f"{name} = ({inside})"
@@ -162,7 +164,7 @@ def _tuple(name: str, values: Sequence[Any]) -> str:
 
 
 def _literal(value: Any) -> str:
-    """A Python literal, strings in double quotes where that needs no escape."""
+    """Return a Python literal, with strings in double quotes where that needs no escape."""
     if isinstance(value, float) and not isfinite(value):
         return f'float("{value}")'
     text = repr(value)

@@ -6,7 +6,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
 def render(template: str, values: dict[str, Any]) -> str:
-    """The text of a template file of this package; an undefined name in it is an error."""
+    """Render a template file of this package; an undefined name in it is an error."""
     environment = Environment(
         loader=PackageLoader("nas.export", "."),
         undefined=StrictUndefined,
@@ -20,13 +20,13 @@ def render(template: str, values: dict[str, Any]) -> str:
 
 
 def plain(text: object) -> str:
-    """Text on one line, with what Markdown and HTML would read as markup made harmless."""
+    """Return the text on one line, with the characters of Markdown and HTML markup escaped."""
     line = " ".join(str(text).split())
     return "".join(f"\\{letter}" if letter in "\\`*_[]<>|#&~" else letter for letter in line)
 
 
 def code(text: object) -> str:
-    """Text as inline code on one line, whatever backticks it holds."""
+    """Return the text as inline code on one line, whatever backticks it contains."""
     line = " ".join(str(text).split())
     runs = "".join(letter if letter == "`" else " " for letter in line).split()
     fence = "`" * (1 + max(map(len, runs), default=0))

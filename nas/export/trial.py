@@ -1,4 +1,4 @@
-"""Exporting a trial of a run."""
+"""Export of a trial of a run."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from nas.ledger import LedgerView, Result, Store, TrialRecord, read, read_config
 
 
 class DataFacts(BaseModel):
-    """What a run's config.json keeps of its data set."""
+    """The data set as described in a run's config.json."""
 
     name: str
     classes: tuple[str, ...]
@@ -22,7 +22,7 @@ class DataFacts(BaseModel):
 
 
 class RunFacts(BaseModel):
-    """What an export needs of what a run's driver wrote about it."""
+    """The part of a run's config.json that an export needs."""
 
     command: str
     data: DataFacts
@@ -31,13 +31,13 @@ class RunFacts(BaseModel):
 def export_trial(run: Path, trial: str | None, to: Path) -> Path:
     """Export one trial of the run in folder `run` to the folder `to`, and return `to`.
 
-    trial: "generation.slot"; None for the final network, or the best one so far where none is complete.
-    Nothing of the run is locked or changed. Raises UserError for a trial that isn't there or isn't complete,
-    RunError or LedgerDamaged where the run can't be read, and what `export` raises.
+    trial: "generation.slot"; None for the final network or, if that is not complete, the best one so far.
+    The run is neither locked nor changed. Raises UserError for a trial that does not exist or is not complete,
+    RunError or LedgerDamaged if the run can't be read, and what `export` raises.
     """
     check_target(to)
     view = read(run)
-    record, result = _chosen(view, trial)
+    record, result = _chosen(run, view, trial)
     described = read_config(run)
     facts = _facts(run, described.config)
     network = Store(run / "checkpoints").get(result.weights)
@@ -56,9 +56,9 @@ def export_trial(run: Path, trial: str | None, to: Path) -> Path:
     return to
 
 
-def _chosen(view: LedgerView, trial: str | None) -> tuple[TrialRecord, Result]:
+def _chosen(run: Path, view: LedgerView, trial: str | None) -> tuple[TrialRecord, Result]:
     if not view.complete:
-        raise UserError("export: the run has no complete trial yet; let it run on (nas resume)")
+        raise UserError(f"export: {run} has no complete trial yet; continue it with: nas resume {run}")
     complete = {record.key: record for record in view.complete}
     record = view.best if trial is None else complete.get(trial)
     if record is None or record.result is None:
@@ -75,7 +75,7 @@ def _listed(keys: list[str]) -> str:
 
 
 def _lineage(view: LedgerView, record: TrialRecord) -> tuple[Ancestor, ...]:
-    """From the seed network to `record`."""
+    """Return the steps from the seed network to `record`."""
     by_key = {other.key: other for other in view.trials}
     steps: list[Ancestor] = []
     key: str | None = record.key
@@ -93,7 +93,7 @@ def _lineage(view: LedgerView, record: TrialRecord) -> tuple[Ancestor, ...]:
 
 
 def _scores(scores: Mapping[str, float]) -> tuple[Score, ...]:
-    """`val_accuracy` and its like, taken apart."""
+    """Split names such as `val_accuracy` into split and metric."""
     parts = ((name.partition("_"), value) for name, value in scores.items())
     return tuple(Score(split, metric, value) for (split, _, metric), value in parts if metric)
 

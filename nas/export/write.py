@@ -1,4 +1,4 @@
-"""Writing an exported network: three files that appear together."""
+"""Writing of an exported network: three files that appear together."""
 
 import os
 import secrets
@@ -20,12 +20,12 @@ from nas.export.source import model_source
 def export(network: Network, to: Path, card: ModelCard) -> tuple[Path, ...]:
     """Write `network` as model.py, weights.safetensors (float32) and README.md into the folder `to`.
 
-    model.py is plain PyTorch and imports torch alone; in evaluation mode it computes, bit for bit, what
-    `network.to(torch.float32).to_torch()` does. `to` is made if need be; an existing one must be empty. The
-    files are staged in a hidden folder first: a crash leaves no half-written export under its name.
+    model.py is plain PyTorch and needs only torch; in evaluation mode it computes, bit for bit, what
+    `network.to(torch.float32).to_torch()` does. `to` is created if needed; an existing folder must be empty. The
+    files are staged in a hidden folder first, so a crash leaves no half-written export at `to`.
 
-    Returns the files' paths. Raises UserError where `to` is in use or can't be written, and where card and
-    network don't fit together.
+    Returns the files' paths. Raises UserError if `to` is in use or can't be written, or if card and network do
+    not match.
     """
     _check_fit(network.graph, card)
     contents = {
@@ -41,7 +41,7 @@ def export(network: Network, to: Path, card: ModelCard) -> tuple[Path, ...]:
 
 
 def check_target(to: Path) -> None:
-    """Raise UserError unless `to` is an empty folder or nothing yet."""
+    """Raise UserError unless `to` is an empty folder or does not exist."""
     if to.is_dir():
         there = sorted(entry.name for entry in to.iterdir())
         if there:
@@ -50,11 +50,11 @@ def check_target(to: Path) -> None:
                 f"export: {to} is not empty ({', '.join(there[:3])}{more}); name a new or an empty folder"
             )
     elif to.exists() or to.is_symlink():
-        raise UserError(f"export: {to} is no folder; name a new or an empty folder")
+        raise UserError(f"export: {to} is not a folder; name a new or an empty folder")
 
 
 def state(network: Network) -> dict[str, Tensor]:
-    """The state_dict of the exported module: float32 copies under its attributes' names."""
+    """Return the state_dict of the exported module: float32 copies under its attribute names."""
     names = attribute_names(network.graph)
     return {
         f"{names[owner]}.{parameter}": tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -67,8 +67,8 @@ def _check_fit(graph: ArchGraph, card: ModelCard) -> None:
         fn = getattr(node.op, "fn", None)
         if fn in REGISTERED:
             raise UserError(
-                f'export: node "{node.name}" uses the activation {fn}, a registered function, whose code model.py '
-                "would lack; keep the network with morphs.save, or use network.to_torch() where it is registered"
+                f'export: node "{node.name}" uses the registered activation {fn}, whose code model.py would not '
+                "contain; save the network with morphs.save, or use network.to_torch() where it is registered"
             )
     if len(graph.inputs) != 1:
         names = ", ".join(node.name for node in graph.inputs)
@@ -78,12 +78,12 @@ def _check_fit(graph: ArchGraph, card: ModelCard) -> None:
     channels, output = graph.shape(graph.inputs[0].name)[0], graph.shape(graph.output.name)
     if output != (len(card.classes),):
         raise UserError(
-            f"export: the network writes {list(output)} for an image, the model card names {len(card.classes)} "
+            f"export: the network returns {list(output)} for an image, the model card has {len(card.classes)} "
             "classes; give one name for each output"
         )
     if len(card.mean) != channels or len(card.std) != channels or not all(card.std):
         raise UserError(
-            f"export: the model card has mean {card.mean} and std {card.std}, the input {channels} channels; "
+            f"export: the model card has mean {card.mean} and std {card.std}, the input has {channels} channels; "
             "give one mean and one positive std for each channel"
         )
 
@@ -92,7 +92,7 @@ def _write(contents: dict[str, bytes], to: Path) -> tuple[Path, ...]:
     check_target(to)
     existed = to.is_dir()
     to.parent.mkdir(parents=True, exist_ok=True)
-    # An existing folder is filled, not replaced: it may be a mount point, or where the user stands.
+    # An existing folder is filled, not replaced: it may be a mount point or the current folder.
     stage = (to if existed else to.parent) / f".export-{secrets.token_hex(6)}"
     stage.mkdir()
     try:

@@ -1,1 +1,1 @@
-"""Runs seen from outside: their status, their integrity, and the repair of lost checkpoints."""
+"""Inspection of run folders: status, integrity checks, and the repair of lost checkpoints."""

@@ -1,4 +1,4 @@
-"""Who drives a run, seen from outside: the holder of its kernel lock, or of its lease. Reads only."""
+"""The driver of a run: the process that holds its kernel lock or its lease. Only reads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOCK = "lock"
 
 @dataclass(frozen=True)
 class Driver:
-    """Who drives a run, in words. until, silent: of a lease, as in `nas.inspect.status.RunStatus`."""
+    """The driver of a run. name: a description. until, silent: of a lease, as in `nas.inspect.status.RunStatus`."""
 
     name: str
     until: str | None = None
@@ -27,9 +27,9 @@ class Driver:
 
 
 def driver_of(run: Path, first: Look | None = None) -> Driver | None:
-    """Who drives the run now, or None. Where that is a lease's holder elsewhere, seconds are spent on a sign of life.
+    """Return the driver of the run, or None. If a lease is held on another host, wait seconds for its next heartbeat.
 
-    first: a look at the lease, where there was one already. Raises RunError where the ledger's place can't be used.
+    first: an earlier look at the lease, if there was one. Raises RunError if the ledger's database can't be used.
     """
     first = first or lease_of(run)
     here = holder_of_lock(run)
@@ -43,7 +43,7 @@ def driver_of(run: Path, first: Look | None = None) -> Driver | None:
 
 
 def lease_of(run: Path) -> Look | None:
-    """A look at the lease of a run whose ledger is shared, for `driver_of`. Raises RunError."""
+    """Read the lease of a run whose ledger is shared, for `driver_of`; None if there is none. Raises RunError."""
     place = place_of(run)
     if not isinstance(place, Shared):
         return None
@@ -53,7 +53,7 @@ def lease_of(run: Path) -> Look | None:
 
 
 def holder_of_lock(run: Path) -> str | None:
-    """The process that holds the kernel lock of this folder, in words; None where none does."""
+    """Describe the process that holds the kernel lock of this folder; None if no process does."""
     try:
         descriptor = os.open(run / LOCK, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -65,5 +65,5 @@ def holder_of_lock(run: Path) -> str | None:
     except OSError:
         return None
     finally:
-        os.close(descriptor)  # frees the lock, had we got it
+        os.close(descriptor)  # also releases the lock if it was acquired
     return None

@@ -1,4 +1,4 @@
-"""`nas fsck`: whether a run is what was written, hash by hash. Reads only; a driver may be at work."""
+"""`nas fsck`: check all of a run against its hashes. Only reads; a driver may be running."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from nas.ledger.shared import is_run
 
 PAUSE = "pause"
 FindingState = Literal["damaged", "missing", "removed", "unnamed", "repaired"]
-OnProgress = Callable[[int, int], None]  # (checkpoints looked at, of how many)
+OnProgress = Callable[[int, int], None]  # (checkpoints checked, total)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not simply there and sound.
+    """One part of a run that is not present and intact.
 
-    what: "configuration", "ledger", "weights" or "momentum"; "pause", of a training that may go on from it;
-    "checkpoint" where that is not known. trials: the keys of those that made it. digest: of a checkpoint. state:
-    damaged and missing are damage, but of a pause, before which there is another one or the training's beginning;
-    removed on purpose (--keep) and named by no trial are none. fact: in words.
+    what: "configuration", "ledger", "weights" or "momentum"; "pause" for a checkpoint from which a training may
+    continue; "checkpoint" if its use is not known. trials: the keys of the trials that made it. digest: of a
+    checkpoint. state: "damaged" and "missing" count as damage, except for a pause, since an earlier pause or the start
+    of the training replaces it; "removed" (on purpose, --keep) and "unnamed" (no trial refers to it) do not. fact: a
+    description.
     """
 
     what: str
@@ -35,13 +36,13 @@ class Finding:
 
     @property
     def damage(self) -> bool:
-        """Whether something is lost."""
+        """Whether data is lost."""
         return self.state in ("damaged", "missing") and self.what != PAUSE
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What was looked at, and what was found. trials: in the ledger. sound, sound_bytes: intact checkpoints."""
+    """The result of a check. trials: number in the ledger. sound, sound_bytes: intact checkpoints."""
 
     run: str
     trials: int
@@ -51,23 +52,23 @@ class Checked:
 
     @property
     def clean(self) -> bool:
-        """Whether nothing is lost."""
+        """Whether no data is lost."""
         return not any(finding.damage for finding in self.findings)
 
     @property
     def readable(self) -> bool:
-        """Whether the record is whole, which nothing can make again."""
+        """Whether the configuration and the ledger are intact; these can't be repaired."""
         return not any(finding.what in ("configuration", "ledger") for finding in self.findings)
 
     def to_json(self) -> str:
-        """One JSON object."""
+        """Return one JSON object."""
         return json.dumps({"clean": self.clean, **asdict(self)}, indent=2)
 
 
 def check(run: Path, progress: OnProgress | None = None) -> Checked:
-    """Compare all of a run with its hashes: every trial with its seal, every checkpoint with its manifest and its name.
+    """Check all of a run against its hashes: every trial's seal, every checkpoint's manifest and name.
 
-    Raises RunError where the ledger can't be read for want of space or permission.
+    Raises RunError if the ledger can't be read for lack of space or permission.
     """
     store = Store(run / "checkpoints")
     what = "configuration"
@@ -89,14 +90,14 @@ def check(run: Path, progress: OnProgress | None = None) -> Checked:
         if progress is not None:
             progress(looked, len(makers))
     unnamed = [digest for digest in store.digests() if digest not in makers]
-    fact = "no ended trial names it; the next driver removes it"
+    fact = "no ended trial refers to it; the next driver removes it"
     found += [Finding("checkpoint", (), digest, "unnamed", fact) for digest in unnamed]
     size = sum(store.size_bytes(digest) for digest in sound)
-    return Checked(str(run), len(view.trials), len(sound), size, _settled(run, found))
+    return Checked(str(run), len(view.trials), len(sound), size, _recheck_missing(run, found))
 
 
 def made_by(records: Iterable[TrialRecord]) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """For each checkpoint that complete trials name, what it is and the keys of the trials that made it."""
+    """Return, for each checkpoint of complete trials, what it is and the keys of the trials that made it."""
     makers: dict[str, tuple[str, tuple[str, ...]]] = {}
     for record in records:
         assert record.result is not None
@@ -108,25 +109,28 @@ def made_by(records: Iterable[TrialRecord]) -> dict[str, tuple[str, tuple[str, .
 
 
 def look(store: Store, digest: str, what: str, trials: tuple[str, ...], view: LedgerView) -> Finding | None:
-    """What is wrong with one checkpoint; None where it is intact."""
+    """Return what is wrong with one checkpoint; None if it is intact."""
     if not store.path(digest).is_dir():
         if digest in view.dropped:
-            fact = "removed to bound the disk (--keep); its trial can make it again"
+            fact = "removed to save disk space (--keep); its trial can make it again"
             return Finding(what, trials, digest, "removed", fact)
         return Finding(what, trials, digest, "missing", f"it is not in {store.folder}")
     try:
         network = store.get(digest)
-    except RunError as error:  # missing where a driver has removed it just now
+    except RunError as error:  # missing if a driver has just removed it
         state = "damaged" if store.path(digest).is_dir() else "missing"
         return Finding(what, trials, digest, state, str(error))
     result = view.trial(trials[0]).result
     if result is not None and network.graph.fingerprint != result.fingerprint:
-        return Finding(what, trials, digest, "damaged", "it holds another architecture than its trial")
+        return Finding(what, trials, digest, "damaged", "its architecture differs from its trial's")
     return None
 
 
-def _settled(run: Path, found: Sequence[Finding]) -> tuple[Finding, ...]:
-    """`found`, where what a driver has removed on purpose in the meantime is said to be so, or left out if a pause."""
+def _recheck_missing(run: Path, found: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Return `found`, where missing checkpoints that a driver has since removed on purpose are marked "removed".
+
+    Pauses that it has removed are left out.
+    """
     if not any(finding.state == "missing" for finding in found):
         return tuple(found)
     view, _, pauses = examine(run)

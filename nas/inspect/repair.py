@@ -1,4 +1,4 @@
-"""`nas fsck --repair`: lost checkpoints made again, by the moves and the training that made them, to the same hash."""
+"""`nas fsck --repair`: make lost checkpoints again, with the same moves and training, to the same hash."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nas.ledger import Ledger, LedgerView, Store, TrialRecord
 from nas.ledger.files import temporary_name
 from nas.run.lifecycle import changes_since, describe, load_data, stored_config
 
-OnProgress = Callable[[int, int], None]  # (trials trained again, of how many)
+OnProgress = Callable[[int, int], None]  # (trials trained again, total)
 
 
 def repair(
@@ -34,12 +34,11 @@ def repair(
     progress: OnProgress,
     place: Mapping[str, Any] = MappingProxyType({}),
 ) -> Checked:
-    """Make what `found` says is lost again, and the checkpoints of `trials`; what a second look at the run finds.
+    """Make the checkpoints again that `found` lists as lost, and those of `trials`; return the second check's result.
 
-    A child whose parent is gone as well needs that first, and so on; such parents are not kept. The ledger can't be
-    made again. data, place: see `lifecycle.resume`. Raises RunError when a driver has the run, UserError for an unknown
-    trial, Refused where versions, machine or data are not those that the run was made with: other bits would come
-    out.
+    If a child's parent is lost too, the parent is made first, and so on; such parents are not stored. The ledger can't
+    be repaired. data, place: see `lifecycle.resume`. Raises RunError if a driver has the run, UserError for an unknown
+    trial, Refused if versions, machine or data differ from those of the run, since the bits would differ.
     """
     with Ledger.open(run, force=True) as ledger:
         view = ledger.view()
@@ -52,42 +51,42 @@ def repair(
         _check_bits(ledger, config, held)
         scratch = Store(
             temporary_name(ledger.store.path("0" * 64))
-        )  # swept by the next opening, if we are killed
+        )  # if this process is killed, the next opening deletes it
         try:
             site = site_of(config, _Both(ledger.store, scratch))
-            outcome = _remade(view, sorted(wanted), ledger.store, scratch, site, held, progress)
+            outcome = _remake(view, sorted(wanted), ledger.store, scratch, site, held, progress)
         finally:
             shutil.rmtree(scratch.folder, ignore_errors=True)
-    return _told(found, check(run), outcome)
+    return _merged(found, check(run), outcome)
 
 
 @dataclass(frozen=True)
 class _Both:
-    """The run's store, and behind it what has been made again on the way."""
+    """The run's store, backed by the checkpoints that were made again during the repair."""
 
     store: Store
     scratch: Store
 
     def get(self, digest: str) -> Network:
-        """From the store where it is intact there."""
+        """Return the network from the store if it is intact there, else from the scratch store."""
         return self.store.get(digest) if _intact(self.store, digest) else self.scratch.get(digest)
 
     def put(self, network: Network) -> str:
-        """Aside."""
+        """Put the network into the scratch store."""
         return self.scratch.put(network)
 
 
 def _check_bits(ledger: Ledger, config: RunConfig, data: SearchData) -> None:
-    """Raise Refused unless this process computes the bits that the run's processes did, as far as can be told."""
+    """Raise Refused unless this process, as far as is known, computes the same bits as the run's processes."""
     before, now = ledger.original, describe(config, data, "")
     changes = [*ledger.edits, *changes_since(before, now, ledger.config.versions)]
     if changes and tuple(changes) not in ledger.notes.forced:
         raise Refused(
-            f"fsck --repair: {ledger.run}: {'; '.join(changes)}: other bits would come out; repair it where it was made"
+            f"fsck --repair: {ledger.run}: {'; '.join(changes)}: the bits would differ; repair it where it was made"
         )
 
 
-def _remade(
+def _remake(
     view: LedgerView,
     wanted: Sequence[str],
     store: Store,
@@ -96,11 +95,11 @@ def _remade(
     data: SearchData,
     progress: OnProgress,
 ) -> dict[str, str | None]:
-    """Put what is wanted into the store, if it can be made; for each of these why not, or None."""
+    """Make the wanted checkpoints and put them into the store; return, for each, why that failed, or None."""
     makers: dict[str, TrialRecord] = {}
     for record in sorted(
         view.complete, key=lambda record: record.number
-    ):  # the first: later ones may pass it on
+    ):  # the first maker counts: later trials may reuse its checkpoint
         assert record.result is not None
         for digest in (record.result.weights, record.result.momentum):
             makers.setdefault(digest, record) if digest else None
@@ -121,7 +120,7 @@ def _remade(
 def _order(
     wanted: Iterable[str], makers: Mapping[str, TrialRecord], there: Callable[[str], bool]
 ) -> list[TrialRecord]:
-    """The trials to perform again for `wanted`, parents first."""
+    """Return the trials to perform again for `wanted`, parents first."""
     order: list[TrialRecord] = []
     seen: set[str] = set()
     stack = [(makers[digest], False) for digest in sorted(wanted)]
@@ -138,13 +137,13 @@ def _order(
 
 
 def _make(record: TrialRecord, site: TaskContext, data: SearchData, scratch: Store) -> str | None:
-    """Perform a trial again and put what comes of it aside; why that is not what it was, or None."""
+    """Perform a trial again and put its networks into `scratch`; return why they differ or failed, or None."""
     assert record.result is not None
     try:
         weights, momentum = networks(record.job, site, data)
         digests = weights.digest, None if momentum is None else momentum.digest
         if digests != (record.result.weights, record.result.momentum):
-            return f"trial {record.key} came to other bits ({digests[0][:12]}) when it was trained again"
+            return f"training trial {record.key} again gave other bits ({digests[0][:12]})"
         for network in (weights, momentum):
             if network is not None:
                 scratch.put(network)
@@ -154,7 +153,7 @@ def _make(record: TrialRecord, site: TaskContext, data: SearchData, scratch: Sto
 
 
 def _restore(digest: str, store: Store, scratch: Store) -> str | None:
-    """Move a checkpoint that was made again to its place, over what is left there."""
+    """Put a checkpoint that was made again into the store, replacing its remains; return why that failed, or None."""
     try:
         network = scratch.get(digest)
         if not _intact(store, digest):
@@ -173,8 +172,8 @@ def _intact(store: Store, digest: str) -> bool:
     return True
 
 
-def _told(before: Checked, after: Checked, outcome: Mapping[str, str | None]) -> Checked:
-    """What is found after a repair, with what came of it."""
+def _merged(before: Checked, after: Checked, outcome: Mapping[str, str | None]) -> Checked:
+    """Return the check after a repair, with the outcome of the repair in its findings."""
     reasons = {digest: reason for digest, reason in outcome.items() if reason is not None}
     left = [
         replace(finding, fact=f"{finding.fact}; not repaired: {reasons[finding.digest]}")
@@ -182,9 +181,9 @@ def _told(before: Checked, after: Checked, outcome: Mapping[str, str | None]) ->
         else finding
         for finding in after.findings
     ]
-    mended = [
+    repaired = [
         replace(finding, state="repaired", fact="made again, to the same hash")
         for finding in before.findings
         if finding.digest in outcome and finding.digest not in reasons
     ]
-    return replace(after, findings=(*mended, *left))
+    return replace(after, findings=(*repaired, *left))

@@ -1,4 +1,4 @@
-"""Run folders seen from outside: which there are, and how each stands. Reads only."""
+"""The list of run folders and the status of each. Only reads."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ CONFIG = "config.json"
 
 @dataclass(frozen=True)
 class RunStatus:
-    """How a run stands. Times in seconds, accuracies as shares of one; None is not known, or not yet.
+    """The status of a run. Times in seconds, accuracies as fractions; None: not known, or not yet.
 
-    state: running (a driver holds the lock, or elsewhere the lease of a shared database), finished, stopped, silent
-    (the lease is held elsewhere without a sign of life: nobody here can know), or damaged. driver: that holder,
-    "process 1 on host since" its local time. until: the local time before which no other can take its lease over;
-    None for a lock. generation: the last with a complete trial, 0 the seed's. overhead: share of wall time in which
-    nothing trained or was evaluated. next: the command that goes on. front: of a search for accuracy and a cost.
-    keep: which checkpoints stay (--keep); checkpoints, checkpoint_bytes: those that are there; removed: those that
-    were removed to bound the disk.
+    state: running (a driver holds the lock, or on another host the lease of a shared database), finished, stopped,
+    silent (the lease is held on another host, without a heartbeat: its driver may be alive or not), or damaged. driver:
+    the holder, "process 1 on host since" its local time. until: the local time before which nobody else can take its
+    lease; None for a lock. generation: the last with a complete trial; 0 is the seed's. overhead: fraction of wall time
+    in which nothing was trained or evaluated. next: the command to continue with. front: of a search for accuracy and a
+    cost. keep: which checkpoints are kept (--keep). checkpoints, checkpoint_bytes: those that exist. removed: the
+    number removed to save disk space.
     """
 
     run: str
@@ -72,35 +72,35 @@ class RunStatus:
     until: str | None = None
 
     def to_json(self) -> str:
-        """One JSON object, its keys in the order of the fields."""
+        """Return one JSON object with its keys in the order of the fields."""
         return json.dumps(asdict(self), indent=2, allow_nan=False)
 
 
 def find_run(name: str) -> Path:
-    """The run folder at the path `name`, or of that name below ./runs.
+    """Return the run folder at the path `name`, or of that name in ./runs.
 
-    Raises RunError when there is none, or what is there is no run.
+    Raises RunError if there is none, or if it is not a run.
     """
     try:
         places = (Path(name).expanduser(), RUNS / name) if name else ()
         found = [place for place in places if (place / CONFIG).exists() or is_run(place)]
         others = [place for place in places if place.exists()]
-    except (OSError, RuntimeError, ValueError):  # too long a name, no such user's home, a NUL
+    except (OSError, RuntimeError, ValueError):  # name too long, unknown user's home, NUL character
         found, others = [], []
     if found:
         return found[0]
     if others and others[0].is_dir():
-        raise RunError(f"{others[0]} is no run folder, it has no {CONFIG}; nas runs lists those below {RUNS}")
+        raise RunError(f"{others[0]} is not a run folder, it has no {CONFIG}; list the runs with: nas runs")
     if others:
         raise RunError(f"{others[0]} is a file; name the folder of a run")
     names = [run.name for run in run_folders(RUNS)]
     near = difflib.get_close_matches(Path(name).name, names, 1)
-    hint = f"did you mean {near[0]}?" if near else f"nas runs lists those below {RUNS}"
-    raise RunError(f'there is no run "{clip(name, 80)}", neither here nor in {RUNS}; {hint}')
+    hint = f"did you mean {near[0]}?" if near else "list the runs with: nas runs"
+    raise RunError(f'run "{clip(name, 80)}" does not exist, neither here nor in {RUNS}; {hint}')
 
 
 def run_folders(folder: Path) -> list[Path]:
-    """The run folders directly in `folder`, newest first. Raises UserError when it can't be read."""
+    """Return the run folders directly in `folder`, newest first. Raises UserError if it can't be read."""
     if not folder.exists():
         return []
     try:
@@ -108,25 +108,25 @@ def run_folders(folder: Path) -> list[Path]:
         dated = [(config.stat().st_mtime_ns, config.parent) for config in configs]
     except OSError as error:
         raise UserError(
-            f"{folder} can't be listed ({error.strerror}); name the folder that holds the runs"
+            f"{folder} can't be listed ({error.strerror}); name the folder that contains the runs"
         ) from None
     return [entry for _, entry in sorted(dated, reverse=True)]
 
 
 def disk_bytes(run: Path) -> int:
-    """Bytes of all files below the run folder."""
+    """Return the total size of all files in the run folder, in bytes."""
     total = 0
     for folder, _, files in os.walk(run):
         for name in files:
             try:
                 total += os.lstat(os.path.join(folder, name)).st_size
-            except OSError:  # a driver at work has just taken it away
+            except OSError:  # a running driver has just removed it
                 continue
     return total
 
 
 def _checkpoints(run: Path) -> list[Path]:
-    """The folders of the checkpoints, those that are being written left out."""
+    """Return the folders of the checkpoints, without those that are being written."""
     try:
         return [entry for entry in (run / "checkpoints").iterdir() if not entry.name.startswith(".")]
     except OSError:
@@ -134,7 +134,7 @@ def _checkpoints(run: Path) -> list[Path]:
 
 
 def run_status(run: Path, first: Look | None = None) -> RunStatus:
-    """How the run in the folder `run` stands. Raises RunError, LedgerDamaged among them, when it can't be read.
+    """Return the status of the run in the folder `run`. Raises RunError or LedgerDamaged if it can't be read.
 
     first: as for `driver_of`.
     """
@@ -144,21 +144,21 @@ def run_status(run: Path, first: Look | None = None) -> RunStatus:
 
 
 def statuses(runs: Sequence[Path]) -> list[RunStatus]:
-    """How each run stands; one that can't be read stands as damaged, with the problem in words.
+    """Return the status of each run; one that can't be read is "damaged", with a description of the problem.
 
-    All leases are looked at first, so that the time for signs of life passes once.
+    All leases are read first, so that the wait for heartbeats is spent only once.
     """
     looks: list[Look | None] = []
     for run in runs:
         try:
             looks.append(lease_of(run))
         except UserError:
-            looks.append(None)  # it is said below
+            looks.append(None)  # status_or_problem reports the error below
     return [status_or_problem(run, first) for run, first in zip(runs, looks, strict=True)]
 
 
 def status_or_problem(run: Path, first: Look | None = None) -> RunStatus:
-    """As `run_status`, but a run that can't be read stands as damaged, with the problem in words."""
+    """As `run_status`, but a run that can't be read is "damaged", with a description of the problem."""
     try:
         return run_status(run, first)
     except UserError as error:
@@ -175,19 +175,19 @@ def _status(run: Path, described: Mapping[str, Any], view: LedgerView, driver: D
     best = view.best
     result = best.result if best is not None else None
     if driver is not None and driver.silent and view.final is not None:
-        driver = None  # it died at the very end, or freed nothing
+        driver = None  # it died after the final training, before it released the lease
     state = "finished" if view.final is not None else "stopped"
     if driver is not None:
         state = "silent" if driver.silent else "running"
     kept = _checkpoints(run)
     missing = len(view.missing(entry.name for entry in kept))
     policy = _text(config.get("policy")) or ""
-    going_on = f"nas resume {run}" + (f" --policy {policy}" if ":" in policy else "")
+    resume = f"nas resume {run}" + (f" --policy {policy}" if ":" in policy else "")
     following = {
         "running": f"nas status {run}",
         "finished": f"nas export {run} --to DIR",
-        "stopped": going_on,
-        "silent": going_on,
+        "stopped": resume,
+        "silent": resume,
     }
     if missing and driver is None:
         following[state] = f"nas fsck {run} --repair"
@@ -219,17 +219,15 @@ def _status(run: Path, described: Mapping[str, Any], view: LedgerView, driver: D
         digest=view.digest if view.trials else None,
         driver=None if driver is None else driver.name,
         command=_text(described.get("command")),
-        problem=_lacking(missing, len(view.checkpoints)) if missing else None,
+        problem=_missing_text(missing, len(view.checkpoints)) if missing else None,
         next=following[state],
         front=front_of_run(view, config),
         until=None if driver is None else driver.until,
     )
 
 
-def _lacking(missing: int, all_told: int) -> str:
-    return (
-        f"{missing} of {all_told} checkpoints are not in this folder: lost, or never in this copy of the run"
-    )
+def _missing_text(missing: int, total: int) -> str:
+    return f"{missing} of {total} checkpoints are not in this folder: lost, or never in this copy of the run"
 
 
 def _text(value: object) -> str | None:

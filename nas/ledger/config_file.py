@@ -1,4 +1,4 @@
-"""RUN/config.json: the configuration a run was made with, and the versions that made it."""
+"""RUN/config.json: the configuration with which a run was created, and the versions that created it."""
 
 import json
 import platform
@@ -32,9 +32,9 @@ PACKAGES = ("morph-nas", "torch", "numpy", "networkx", "optuna", "sqlalchemy", "
 
 @dataclass(frozen=True)
 class ConfigFile:
-    """config: as given to `Ledger.create`. versions: of Python and of the packages that decide outcomes.
+    """config: as given to `Ledger.create`. versions: of Python and of the packages that affect results.
 
-    run: a name that no other run has, which its ledger has as well; None: made by a version that gave none.
+    run: a name that no other run has, also stored in its ledger; None: written by a version without such names.
     """
 
     config: Mapping[str, Any]
@@ -43,12 +43,15 @@ class ConfigFile:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the configuration; versions are left out."""
+        """SHA-256 of the configuration, without the versions."""
         return sha256(canonical_json(dict(self.config)))
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], within: str = "") -> tuple[str, ...]:
-    """What differs between two configurations, in words: "train.lr was 0.1 and is 0.2"."""
+    """Describe the differences between two configurations: "train.lr was 0.1 and is 0.2".
+
+    Forced runs store these texts and compare them later, so the wording is part of the format.
+    """
     found: list[str] = []
     for name in sorted(before.keys() | now.keys()):
         old, new = before.get(name), now.get(name)
@@ -61,7 +64,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], within: str =
 
 
 def current_versions() -> dict[str, str]:
-    """The versions this process runs, that of our own code by its content: an installation may be a working tree."""
+    """Return the versions in this process; the engine's own is a hash, since it may be run from a working tree."""
     found = {"python": platform.python_version(), "machine": platform.machine(), "sources": sources()}
     for package in PACKAGES:
         try:
@@ -72,9 +75,9 @@ def current_versions() -> dict[str, str]:
 
 
 def sources(root: Path = Path(__file__).parents[2]) -> str:
-    """The beginning of a SHA-256 of the code below `root` that decides what a search comes to: DECIDING, file by file.
+    """Return the start of a SHA-256 of the code below `root` that decides a search's results: DECIDING, file by file.
 
-    Raises FileNotFoundError when one of these places is not there: a file was renamed, and its new name not listed.
+    Raises FileNotFoundError if a listed path does not exist: a file was renamed and its new name is not listed.
     """
     hashes: dict[str, str] = {}
     for place in (root / name for name in DECIDING):
@@ -84,7 +87,7 @@ def sources(root: Path = Path(__file__).parents[2]) -> str:
 
 
 def write_config(run: Path, config: Mapping[str, Any]) -> ConfigFile:
-    """Write RUN/config.json, whole or not at all. Raises UserError for a configuration that is no JSON."""
+    """Write RUN/config.json atomically. Raises UserError for a configuration that is not JSON."""
     made = ConfigFile(dict(config), current_versions(), secrets.token_hex(16))
     document = {"format": FORMAT, "config": made.config, "versions": made.versions, "run": made.run}
     try:
@@ -94,19 +97,21 @@ def write_config(run: Path, config: Mapping[str, Any]) -> ConfigFile:
             f"configuration: it is not JSON ({error}); use text, numbers, lists and mappings"
         ) from None
     if len(text) > MAX_CONFIG_BYTES or parse_json(text) != document:
-        raise UserError("configuration: it doesn't read back as itself; use text keys, lists and no tuples")
+        raise UserError(
+            f"configuration: it has over {MAX_CONFIG_BYTES} bytes, or JSON changes it; use text keys and lists only"
+        )
     atomic_write(run / FILE, text.encode())
     return made
 
 
 def read_config(run: Path) -> ConfigFile:
-    """The configuration of a run. Raises RunError when it can't be read."""
+    """Read the configuration of a run. Raises RunError if it can't be read."""
     path = run / FILE
     remedy = "restore it from a copy or start a new run"
     try:
         document = parse_json(read_bounded(path, MAX_CONFIG_BYTES))
     except FileNotFoundError:
-        raise RunError(f"{run} is no run: {FILE} is missing; give the folder of a run") from None
+        raise RunError(f"{run} is not a run: {FILE} is missing; give the folder of a run") from None
     except (OSError, ValueError) as error:
         raise RunError(f"{path} can't be read ({error}); {remedy}") from None
     known = cast(dict[str, Any], document) if isinstance(document, dict) else {}
@@ -114,7 +119,7 @@ def read_config(run: Path) -> ConfigFile:
     versions: Any = known.get("versions")
     name: Any = known.get("run")
     if known.get("format") != FORMAT or not isinstance(config, dict) or not isinstance(versions, dict):
-        raise RunError(f"{path} is no configuration of format {FORMAT}; {remedy}")
+        raise RunError(f"{path} is not a configuration of format {FORMAT}; {remedy}")
     if name is not None and not (isinstance(name, str) and re.fullmatch("[0-9a-f]{32}", name)):
-        raise RunError(f'{path}: "run" is no name of a run; {remedy}')  # it becomes a folder's name
+        raise RunError(f'{path}: "run" is not the name of a run; {remedy}')  # it becomes a folder's name
     return ConfigFile(cast(dict[str, Any], config), cast(dict[str, str], versions), name)

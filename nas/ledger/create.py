@@ -1,4 +1,4 @@
-"""How a run's ledger comes to be, whole or not at all, and what its one writer needs."""
+"""Atomic creation of a run's ledger, and the lease that its only writer needs."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from nas.ledger.lease import Lease
 
 FORMAT = 2  # 1: a job kept its training plan, the order of completions and the memo in one mapping
-LEDGER = "ledger"  # the study's attribute that makes it a ledger: format, and the digest of the configuration
-IDENTITY = "run"  # the study's attribute that holds the run's own name, as config.json does
-ORIGINAL = "config"  # the study's attribute that holds the configuration the run was made with
+LEDGER = "ledger"  # the study's attribute for the format and the digest of the configuration
+IDENTITY = "run"  # the study's attribute for the run's name, which config.json has too
+ORIGINAL = "config"  # the study's attribute for the configuration with which the run was created
 
 
 def make(run: Path, config: ConfigFile, url: str | None) -> None:
-    """Make the ledger of a new run: a database under a temporary name, or a study of a shared one that nothing points
-    to yet. The run exists once that has its own name, or is pointed to. Raises RunError.
+    """Create the ledger of a new run. Raises RunError.
+
+    It is built as a database under a temporary name, or as a study in a shared database. The run exists once the
+    database is renamed, or once the run's folder points to the study.
     """
     import morphs
 
@@ -50,12 +52,12 @@ def make(run: Path, config: ConfigFile, url: str | None) -> None:
             f"{run} can't be written ({error.strerror}); free space or choose another folder"
         ) from None
     finally:
-        with suppress(OSError):  # what can't be removed either does no harm
+        with suppress(OSError):  # a leftover temporary file does no harm
             temporary.unlink()
 
 
 def leased(place: Place, lock: Path) -> Lease | None:
-    """The right to write there, which a file needs none for beside its lock. Raises RunError."""
+    """Acquire the lease of a shared database; None for a file, where the lock is enough. Raises RunError."""
     if not isinstance(place, Shared):
         return None
     from nas.ledger.lease import Lease

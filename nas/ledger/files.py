@@ -1,4 +1,4 @@
-"""Canonical JSON, bounded reading, and writing that survives a crash at any instant."""
+"""Canonical JSON, reading with a size limit, and writes that survive a crash at any instant."""
 
 import hashlib
 import json
@@ -15,26 +15,26 @@ MAX_ATTRIBUTE_BYTES = 32 * 2**20
 
 
 def canonical_json(document: object) -> str:
-    """JSON with sorted keys and no spaces: equal documents give equal bytes.
+    """Return JSON with sorted keys and no spaces: equal documents give equal bytes.
 
-    Raises ValueError for NaN, infinities and cycles, TypeError for what JSON has no word for.
+    Raises ValueError for NaN, infinities and cycles, TypeError for values that JSON can't represent.
     """
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def sha256(text: str) -> str:
-    """SHA-256 of a text's UTF-8 bytes, in hexadecimal."""
+    """Return the SHA-256 of a text's UTF-8 bytes, in hexadecimal."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal; the file is never held in memory as a whole."""
+    """Return the SHA-256 of a file's bytes, in hexadecimal, without loading the whole file into memory."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The document of a JSON text. Raises ValueError for anything that is none, NaN and deep nesting included."""
+    """Parse a JSON text. Raises ValueError for invalid JSON, for NaN and for nesting that is too deep."""
     try:
         return json.loads(text, parse_constant=_no_constant)
     except RecursionError:
@@ -42,11 +42,11 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def _no_constant(word: str) -> float:
-    raise ValueError(f"{word} is no JSON number")
+    raise ValueError(f"{word} is not a JSON number")
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
-    """The bytes of a file of at most `limit` bytes. Raises OSError, and ValueError for a longer file."""
+    """Read a file of at most `limit` bytes. Raises OSError, and ValueError for a longer file."""
     with path.open("rb") as file:
         data = file.read(limit + 1)
     if len(data) > limit:
@@ -55,14 +55,14 @@ def read_bounded(path: Path, limit: int) -> bytes:
 
 
 def temporary_name(target: Path) -> Path:
-    """A fresh hidden name beside `target`; what lies under such a name never counts."""
+    """Return a new hidden name beside `target`; files with such names are always ignored."""
     return target.with_name(f".tmp-{target.name[:16]}-{os.getpid()}-{secrets.token_hex(4)}")
 
 
 def atomic_write(path: Path, data: bytes) -> None:
-    """Put `data` under `path`: after a crash at any instant the old bytes or the new ones are there, never a mix.
+    """Write `data` to `path` atomically: after a crash at any instant it has the old bytes or the new, never a mix.
 
-    Raises RunError when the folder can't be written.
+    Raises RunError if the folder can't be written.
     """
     temporary = temporary_name(path)
     try:
@@ -73,7 +73,7 @@ def atomic_write(path: Path, data: bytes) -> None:
         temporary.replace(path)
         fsync_folder(path.parent)
     except OSError as error:
-        with suppress(OSError):  # what can't be removed either does no harm
+        with suppress(OSError):  # a leftover temporary file does no harm
             temporary.unlink()
         raise RunError(
             f"{path} can't be written ({error.strerror}); free space or choose another folder"

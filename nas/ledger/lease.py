@@ -1,9 +1,9 @@
-"""One driver to a run whose ledger lies in a shared database, wherever copies of its folder are: a lease.
+"""A lease: only one driver for a run in a shared database, wherever copies of its folder are.
 
-Each holder counts its row up every few seconds. Another driver that sees it stand still for as long as `patience`,
-by its own clock, takes it over; so hosts need no common time. What makes that safe is the fence: each transaction of
-the holder counts the row up as well, just before it ends, and is undone where the row is another's by now. A
-driver that was stopped for an hour and wakes up again can write nothing.
+The holder increments a counter in its row every few seconds, its heartbeat. Another driver that sees no heartbeat for
+`patience` seconds, by its own clock, takes the lease over; so hosts need no common time. The fence makes that safe:
+each transaction of the holder also increments the counter, just before its commit, and is rolled back if the row has
+another holder by then. So a driver that was stopped for an hour can't write anything when it continues.
 """
 
 from __future__ import annotations
@@ -27,9 +27,7 @@ from nas.ledger.lock import in_words
 from nas.ledger.shared import Shared, explain
 
 BEAT_SECONDS = 5.0
-PATIENCE_SECONDS = (
-    30.0  # how long a holder may be silent: longer than a database's pause, shorter than a coffee
-)
+PATIENCE_SECONDS = 30.0  # how long a holder may be silent: longer than the usual pauses of a database
 FREE = ""
 LEASES = Table(
     "nas_leases",
@@ -41,12 +39,15 @@ LEASES = Table(
 
 
 class Lease:
-    """The right to write one study. Taken when made; raises RunError, with the holder's name, when another has it."""
+    """The right to write to one study, acquired on construction. Raises RunError, with the holder's name, if held."""
 
     def __init__(
         self, place: Shared, lock: Path, beat: float = BEAT_SECONDS, patience: float = PATIENCE_SECONDS
     ) -> None:
-        """lock: the file of the run's kernel lock, which this process holds: so whoever held it before is dead."""
+        """lock: the file of the run's kernel lock, which this process holds: so its previous holder is dead.
+
+        beat: seconds between heartbeats. patience: seconds without one after which the lease is taken over.
+        """
         self.place = place
         self._lock = kernel_lock(lock)
         self._name = json.dumps({**_here(lock), "token": os.urandom(8).hex()})
@@ -54,7 +55,7 @@ class Lease:
         self._engine = create_engine(place.url, **place.engine_settings())
         with suppress(
             SQLAlchemyError
-        ):  # another makes it at this moment; whatever else is wrong comes out below
+        ):  # another driver may be creating it; any other error appears again below
             LEASES.create(self._engine, checkfirst=True)
         try:
             self._take(beat, patience)
@@ -64,11 +65,11 @@ class Lease:
         self._thread.start()
 
     def fence(self, engine: Engine) -> None:
-        """Have each transaction of `engine` end only while the lease is ours."""
+        """Let each transaction of `engine` commit only while this process holds the lease."""
         event.listen(engine, "commit", self._renew)
 
     def close(self) -> None:
-        """Free the lease; again does nothing."""
+        """Release the lease. Further calls do nothing."""
         if self._ended.is_set():
             return
         self._ended.set()
@@ -82,8 +83,8 @@ class Lease:
         found = connection.execute(LEASES.update().where(ours).values(beat=LEASES.c.beat + 1))
         if found.rowcount != 1:
             raise RunError(
-                f"{self.place}: another driver took it over, since this one gave no sign of life for long; what it "
-                "told is kept, leave the run to the other"
+                f"{self.place}: another driver took it over, since this one sent no heartbeat for too long; its "
+                "results are kept, leave the run to the other driver"
             )
 
     def _keep(self, beat: float) -> None:
@@ -92,7 +93,7 @@ class Lease:
                 with self._engine.begin() as connection:
                     self._renew(connection)
             except SQLAlchemyError:
-                continue  # it is tried again, and where it matters the fence says so
+                continue  # tried again at the next beat; if the lease is lost, the fence raises the error
             except RunError:
                 return
 
@@ -115,7 +116,7 @@ class Lease:
         return row_of(self._engine, self.place)
 
     def _swap(self, seen: tuple[str, int] | None) -> bool:
-        """Put our name in the place of what was seen, if that is still there."""
+        """Make this process the holder if the row is still as `seen`; return whether that succeeded."""
         try:
             with self._engine.begin() as connection:
                 if seen is None:
@@ -131,7 +132,7 @@ class Lease:
 
 
 def row_of(engine: Engine, place: Shared) -> tuple[str, int] | None:
-    """(holder, beat) of the lease; None where nobody ever held it."""
+    """Return (holder, beat) of the lease; None if it was never held."""
     query = select(LEASES.c.holder, LEASES.c.beat).where(LEASES.c.study == place.study)
     with engine.connect() as connection:
         row = connection.execute(query).first()
@@ -139,13 +140,13 @@ def row_of(engine: Engine, place: Shared) -> tuple[str, int] | None:
 
 
 def _here(lock: Path) -> Mapping[str, Any]:
-    """Who we are. lock: which one we hold beside the lease."""
+    """Describe this process. lock: the kernel lock that it holds besides the lease."""
     since = clock(time.time())
     return {"pid": os.getpid(), "host": socket.gethostname(), "since": since, "lock": kernel_lock(lock)}
 
 
 def kernel_lock(lock: Path) -> str:
-    """Which lock of which start of which kernel a file is; "" where that can't be told."""
+    """Identify a lock file by the boot of the kernel, the device and the inode; "" if that is not known."""
     with suppress(OSError):
         kernel = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         file = lock.stat()
@@ -154,12 +155,12 @@ def kernel_lock(lock: Path) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Seconds since the epoch as the time of day here."""
+    """Format seconds since the epoch as local date and time."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 def lock_of(holder: str) -> str | None:
-    """The kernel lock that a holder of the lease had when it took it; None where it doesn't say."""
+    """Return the kernel lock that a holder had when it took the lease; None if it is not recorded."""
     try:
         return str(json.loads(holder)["lock"] or "") or None
     except (ValueError, KeyError, TypeError, RecursionError):

@@ -1,4 +1,4 @@
-"""Who drives a run whose ledger lies in a shared database, for one that only looks: nothing is written."""
+"""The holder of the lease of a run in a shared database, for processes that only read."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from nas.ledger.lease import (
 from nas.ledger.lock import in_words
 from nas.ledger.shared import Shared, explain
 
-WATCH_SECONDS = 2 * BEAT_SECONDS + 1  # how long a sign of life is waited for
+WATCH_SECONDS = 2 * BEAT_SECONDS + 1  # how long to wait for a heartbeat
 
 
 @dataclass(frozen=True)
 class Look:
-    """What a lease said at one moment. at: by this process's clock."""
+    """The row of a lease at one moment. at: by this process's clock."""
 
     holder: str
     beat: int
@@ -36,8 +36,8 @@ class Look:
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lease, in words. until: the local time before which nobody can take it over; None where there was no
-    sign of life.
+    """The holder of a lease. name: a description. until: the local time before which nobody else can take the lease;
+    None if there was no heartbeat.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Holder:
 
 
 def look(place: Shared) -> Look | None:
-    """The lease as it is now; None where nobody holds it. Raises RunError."""
+    """Read the lease; None if nobody holds it. Raises RunError."""
     try:
         engine = create_engine(place.url, **place.engine_settings())
         row = row_of(engine, place) if inspect(engine).has_table(LEASES.name) else None
@@ -55,10 +55,10 @@ def look(place: Shared) -> Look | None:
 
 
 def watched(place: Shared, lock: Path, first: Look | None) -> Holder | None:
-    """Who holds the lease, once it has given a sign of life, or none in `WATCH_SECONDS` from the look `first` on.
+    """Return the holder of the lease after its next heartbeat, or after `WATCH_SECONDS` from `first` without one.
 
-    lock: the file of the run's kernel lock, which was free after `first`: a holder that had it is dead.
-    Raises RunError.
+    lock: the file of the run's kernel lock, which was free after `first`: so a holder that had it is dead, and the
+    result is None. Raises RunError.
     """
     now = first
     while first is not None and now is not None and lock_of(now.holder) != kernel_lock(lock):

@@ -1,15 +1,15 @@
-"""The ledger of a run: its only writer, under a lock.
+"""The ledger of a run, with a single writer that holds a lock.
 
     RUN/config.json      the configuration and the versions
-        ledger.db        an Optuna study (SQLite), or ledger.json: which study of which shared database
+        ledger.db        an Optuna study (SQLite), or ledger.json: the study in a shared database
         lock             held by the driver
         checkpoints/     the store
 
-A long trial pauses now and then: checkpoint durable → progress written; it then goes on from there.
-
 Order of a trial: ask (the trial and its job appear in one transaction) → run → checkpoint durable → result
-written → told. A process may die between any two of these: a trial without a result is handed back to be
-run again, one with a result whose checkpoint is intact is told on opening.
+written → told. A process may die between any two of these: on opening, a trial without a result is returned to be
+run again; a trial with a result and an intact checkpoint is told.
+
+A long trial pauses from time to time: checkpoint durable → progress written. It can then continue from there.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ if TYPE_CHECKING:
 
 LOCK, CHECKPOINTS = "lock", "checkpoints"
 MAX_REASON = 20_000
-PAUSES = 2  # of a running trial that are kept: the newest, and the one before it in case that is damaged
+PAUSES = 2  # pauses kept of a running trial: the latest, and the one before in case the latest is damaged
 
 
 class Ledger:
-    """The durable record of a run. Made by `create` or `open`; a context manager.
+    """The durable record of a run. Created by `create` or `open`; a context manager.
 
-    store: the run's checkpoints. config: what the run was made with. Every method raises RunError when the
-    disk refuses and LedgerDamaged when the record is not what was written.
+    store: the run's checkpoints. config: the run's configuration. Every method raises RunError if the disk fails and
+    LedgerDamaged if the record differs from what was written.
     """
 
     def __init__(
@@ -76,30 +76,30 @@ class Ledger:
 
     @classmethod
     def create(cls, run: Path, config: Mapping[str, Any], url: str | None = None) -> Self:
-        """A new run in the folder `run`, which is made if need be.
+        """Create a run in the folder `run`, which is created if needed.
 
-        url: of a shared database that holds the trials; None: a file in the folder does. A crash leaves a run or a
-        folder that `create` takes again. Raises RunError when there is a run.
+        url: of a shared database for the trials; None: they are stored in a file in the folder. A crash leaves either a
+        run or a folder that `create` accepts again. Raises RunError if the folder already has a run.
         """
         try:
             run.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunError(f"{run} can't be made ({error.strerror}); choose another folder") from None
+            raise RunError(f"{run} can't be created ({error.strerror}); choose another folder") from None
         lock = Lock(run / LOCK)
         with _closing_on_error(lock):
             if is_run(run):
-                raise RunError(f"{run} is a run already; resume it or choose another folder")
+                raise RunError(f"{run} is already a run; resume it or choose another folder")
             made = write_config(run, config)
             make(run, made, url)
             return cls._opened(run, lock, made)
 
     @classmethod
     def open(cls, run: Path, *, force: bool = False) -> Self:
-        """The run in the folder `run`, to go on with it.
+        """Open the run in the folder `run`, to continue it.
 
-        Tells what was decided but not told yet; see `interrupted` for what has to run again.
-        force: take a configuration that was edited after the run was made. Raises RunError when `run` is no
-        run, is in use, or its configuration changed.
+        Tells the trials that have a result but were not told yet; see `interrupted` for those that must run again.
+        force: accept a configuration that was edited after the run was created. Raises RunError if `run` is not a run,
+        is in use, or its configuration changed.
         """
         config = _check_folder(run)
         lock = Lock(run / LOCK)
@@ -109,7 +109,7 @@ class Ledger:
     @classmethod
     def _opened(cls, run: Path, lock: Lock, config: ConfigFile, *, force: bool = False) -> Self:
         place = place_of(run)
-        if isinstance(place, Shared):  # nothing is written into a database that is not the run's
+        if isinstance(place, Shared):  # check first, so that nothing is written to another run's database
             study = open_study(place, sqlite.READ)
             with closing(study):
                 _check_study(run, config, study)
@@ -121,34 +121,34 @@ class Ledger:
             edits = edits_of(study, config)
             if edits and not force:
                 raise RunError(
-                    f"{run}: config.json was changed after the run was made ({'; '.join(edits)}); restore it or start "
-                    f"a new run"
+                    f"{run}: config.json was changed after the run was created ({'; '.join(edits)}); restore it or "
+                    f"start a new run"
                 )
             ledger = cls(run, lock, config, study, lease)
             ledger._recover()
         return ledger
 
     def view(self) -> LedgerView:
-        """What the ledger holds now."""
+        """Return what the ledger contains now."""
         return view_of(self._records.values(), self.notes)
 
     @property
     def original(self) -> Mapping[str, Any]:
-        """The configuration the run was made with, whatever config.json says now, where the ledger has it."""
+        """The configuration with which the run was created, if the ledger has it, else that of config.json."""
         return _original_of(self._study) or self.config.config
 
     @property
     def edits(self) -> tuple[str, ...]:
-        """What was changed in config.json after the run was made, in words."""
+        """Descriptions of what was changed in config.json after the run was created."""
         return edits_of(self._study, self.config)
 
     @property
     def notes(self) -> Notes:
-        """What `note` wrote, by this process or an earlier one."""
+        """What `note` wrote, in this process or an earlier one."""
         return self._notes
 
     def note(self, name: Note, value: Any) -> None:
-        """Keep a JSON value about the run as a whole, such as its wall time. Durable when this returns."""
+        """Store a JSON value about the run as a whole, such as its wall time. Durable when this returns."""
         self._annotate(name, value)
 
     def _annotate(self, name: str, value: Any) -> None:
@@ -157,14 +157,16 @@ class Ledger:
         self._notes = notes
 
     def interrupted(self) -> tuple[tuple[int, Job], ...]:
-        """(number, job) of the trials that a former process left running, to be run again, in order of place."""
+        """Return (number, job) of the trials that an earlier process left running, in order of place, to run again."""
         left = [self._records[number] for number in self._interrupted if self._records[number].running]
         return tuple((record.number, record.job) for record in view_of(left).trials)
 
     def ask(self, job: Job) -> int:
-        """Start a trial: its number. Durable when this returns. Raises RunError when its place is taken."""
+        """Start a trial and return its number. Durable when this returns. Raises RunError if its place is taken."""
         if any(record.key == job.key for record in self._records.values()):
-            raise RunError(f"ask: trial {job.key} is in the ledger of {self.run}; ask for another slot")
+            raise RunError(
+                f"ask: trial {job.key} is already in the ledger of {self.run}; ask for another slot"
+            )
         try:
             attributes = job_attributes(job)
         except (ValueError, TypeError) as error:
@@ -177,7 +179,7 @@ class Ledger:
     def tell(self, number: int, result: Result) -> None:
         """End a running trial with its result. Durable when this returns.
 
-        Raises RunError when the trial isn't running or the checkpoint isn't in the store: it goes there first.
+        Raises RunError if the trial is not running, or if its checkpoint has not been put into the store.
         """
         record = self._running(number, "tell")
         if not self.store.has(result.weights):
@@ -188,16 +190,16 @@ class Ledger:
         self._finish(record, result)
 
     def fail(self, number: int, reason: str) -> None:
-        """End a running trial without a result and keep the reason (its first 20 000 characters)."""
+        """End a running trial without a result and store the reason (its first 20 000 characters)."""
         record = self._running(number, "fail")
         self._study.write(number, REASON, seal(REASON, record.key, reason[:MAX_REASON]))
         self._study.fail(number)
         self._reread(number)
 
     def advance(self, number: int, reached: Reached) -> None:
-        """Keep how far a running trial has come. Durable when this returns.
+        """Store the progress of a running trial. Durable when this returns.
 
-        Raises RunError when the trial isn't running or a checkpoint isn't in the store: they go there first.
+        Raises RunError if the trial is not running, or if a checkpoint has not been put into the store.
         """
         record = self._running(number, "advance")
         for digest in (reached.weights, reached.momentum):
@@ -210,33 +212,33 @@ class Ledger:
         self._reached[number] = kept
 
     def reached(self, number: int) -> Reached | None:
-        """How far a running trial has come: the last of its pauses whose checkpoints are intact."""
+        """Return the last pause of a running trial whose checkpoints are intact; None if there is none."""
         for pause in self._reached.get(number, ()):
             if self._intact(pause.weights) and self._intact(pause.momentum):
                 return pause
         return None
 
     def pauses(self) -> frozenset[str]:
-        """Digests of the checkpoints that running trials may go on from."""
+        """Return the digests of the checkpoints from which running trials may continue."""
         running = (number for number, record in self._records.items() if record.running)
         kept = (pause for number in running for pause in self._reached.get(number, ()))
         return frozenset(digest for pause in kept for digest in (pause.weights, pause.momentum))
 
     def drop(self, digests: Iterable[str], note: str) -> None:
-        """Remove checkpoints on purpose, those of told trials recorded as removed first, under the note `note`.
+        """Remove checkpoints on purpose; those of told trials are first recorded as removed, in the note `note`.
 
-        A crash leaves them recorded and there, or gone: neither is damage, and dropping them again removes them.
+        After a crash a recorded checkpoint may still exist; that is not damage, and dropping it again removes it.
         """
-        gone, view = sorted(digests), self.view()
-        told = [digest for digest in gone if digest in view.checkpoints and digest not in view.dropped]
+        removed, view = sorted(digests), self.view()
+        told = [digest for digest in removed if digest in view.checkpoints and digest not in view.dropped]
         if told:
             self._annotate(DROPPED + note, sorted({*self.notes.dropped.get(note, ()), *told}))
-        for digest in gone:
-            with suppress(OSError):  # it is tried again with the next ones
+        for digest in removed:
+            with suppress(OSError):  # tried again at the next call
                 self.store.remove(digest)
 
     def close(self) -> None:
-        """Free the lock; again does nothing."""
+        """Release the lock. Further calls do nothing."""
         self._study.close()
         if self._lease is not None:
             self._lease.close()
@@ -260,10 +262,10 @@ class Ledger:
         record = self._records.get(number)
         if record is None:
             raise RunError(
-                f"{verb}: the ledger of {self.run} has no trial number {number}; use one that ask gave"
+                f"{verb}: the ledger of {self.run} has no trial number {number}; use one that ask returned"
             )
         if not record.running:
-            raise RunError(f"{verb}: trial {record.key} is {record.state} already; a trial ends once")
+            raise RunError(f"{verb}: trial {record.key} is already {record.state}; a trial ends only once")
         return record
 
     def _finish(self, record: TrialRecord, result: Result) -> None:
@@ -272,14 +274,14 @@ class Ledger:
         self._reread(record.number)
 
     def _reread(self, number: int) -> None:
-        """Take one trial as the database has it: memory never says more than the disk."""
+        """Read one trial from the database again, so that memory is never ahead of the disk."""
         with guarded(self._study.place):
             record = record_of(self._study.entry(number))
         if record is not None:
             self._records[number] = record
 
     def _recover(self) -> None:
-        """Bring what a dead process left into order."""
+        """Load the trials and finish what a dead process left unfinished."""
         entries = self._study.entries()
         with guarded(self._study.place):
             self._records = {record.number: record for record in records_of(entries)}
@@ -292,7 +294,7 @@ class Ledger:
 
     def _recover_running(self, entry: Entry) -> None:
         record = self._records.get(entry.number)
-        if record is None:  # it died between asking and writing the job
+        if record is None:  # the process died between asking and writing the job
             self._study.fail(entry.number)
             return
         self._reached[entry.number] = _pauses(entry, record.job)
@@ -313,7 +315,7 @@ class Ledger:
 
 
 def _pauses(entry: Entry, job: Job) -> tuple[Reached, ...]:
-    """How far an interrupted trial had come; nowhere, where that is damaged: from its start it ends as well."""
+    """Return the pauses of an interrupted trial; none if they are damaged: it can also run again from its start."""
     try:
         return stored_reached(entry, job)
     except (ValueError, TypeError, RecursionError):
@@ -321,13 +323,13 @@ def _pauses(entry: Entry, job: Job) -> tuple[Reached, ...]:
 
 
 def notes_of(study: Study) -> Notes:
-    """The notes of a run. Raises LedgerDamaged where one is not what a driver writes."""
+    """Return the notes among a study's attributes."""
     with guarded(study.place):
         return notes_from(study.attributes)
 
 
 def open_study(place: Place, mode: str, lease: Lease | None = None) -> Study:
-    """The study of a checked database. Raises RunError or LedgerDamaged."""
+    """Check a database and open its study. Raises RunError or LedgerDamaged."""
     if not isinstance(place, Shared):  # a server checks its own
         with guarded(place):
             sqlite.check(place, mode)
@@ -346,15 +348,20 @@ def _closing_on_error(resource: Lock | Study | Lease | None) -> Generator[None]:
 
 def _check_folder(run: Path) -> ConfigFile:
     if not run.is_dir():
-        raise RunError(f"{run} is no run: there is no such folder; give the folder of a run")
+        raise RunError(f"{run} is not a run: there is no such folder; give the folder of a run")
     config = read_config(run)
     if not is_run(run):
-        raise RunError(f"{run} is no run: {DATABASE} is missing; restore it from a copy or start a new run")
+        raise RunError(
+            f"{run} is not a run: {DATABASE} is missing; restore it from a copy or start a new run"
+        )
     return config
 
 
 def edits_of(study: Study, config: ConfigFile) -> tuple[str, ...]:
-    """How config.json differs from what a run was made with, in words."""
+    """Describe how config.json differs from the configuration with which the run was created.
+
+    Forced runs store these texts and compare them later, so the wording is part of the format.
+    """
     if study.attributes[LEDGER]["config"] == config.digest:
         return ()
     original = _original_of(study)
@@ -364,7 +371,7 @@ def edits_of(study: Study, config: ConfigFile) -> tuple[str, ...]:
 
 
 def _original_of(study: Study) -> Mapping[str, Any] | None:
-    """The configuration a run was made with; None in a ledger of an older version, or where it was tampered with."""
+    """Return the configuration with which a run was created; None if an old ledger lacks it or it was tampered with."""
     original: Any = study.attributes.get(ORIGINAL)
     if (
         not isinstance(original, dict)
@@ -375,10 +382,10 @@ def _original_of(study: Study) -> Mapping[str, Any] | None:
 
 
 def _check_study(run: Path, config: ConfigFile, study: Study) -> None:
-    """Check that a study is a ledger of ours, and of this run."""
+    """Check that a study is a ledger, and that of this run."""
     place, known = study.place, study.attributes.get(LEDGER)
     if not isinstance(known, dict) or set(known) != {"format", "config"}:  # pyright: ignore[reportUnknownArgumentType]
-        raise LedgerDamaged(sqlite.damage(place, "it is the study of another program"))
+        raise LedgerDamaged(sqlite.damage(place, "the study belongs to another program"))
     if known["format"] not in (1, FORMAT):
         raise RunError(
             f"{place} has format {known['format']!r:.20}, not {FORMAT}; use the version that wrote it"
@@ -386,7 +393,7 @@ def _check_study(run: Path, config: ConfigFile, study: Study) -> None:
     if study.attributes.get(IDENTITY) != config.run:
         named = POINTER if isinstance(place, Shared) else DATABASE
         raise RunError(
-            f"{run} and {place} belong to two runs; restore config.json and {named} from one copy of the run"
+            f"{run} and {place} belong to different runs; restore config.json and {named} from one copy of the run"
         )
 
 

@@ -1,4 +1,4 @@
-"""One driver to a run: a kernel lock, which a dead process can't keep."""
+"""The lock that allows only one driver for a run: a kernel lock, which a dead process can't hold."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from nas.base.errors import RunError
 
 PATIENCE_SECONDS = 0.5
 KILLED_HOLDER_SECONDS = (
-    10.0  # what the kernel may need to bury a killed holder: much memory, or a machine that is busy
+    10.0  # the kernel may need that long to remove a killed holder with much memory, or on a busy machine
 )
-_SIGKILL, _EXITING = 0x100, 0x4  # bits of the signals that wait for a process, and of its flags
+_SIGKILL, _EXITING = 0x100, 0x4  # bits of a process's pending signals and of its flags
 
 
 class Lock:
-    """An exclusive flock on a file, which names its holder for the error that others get, and on the file's folder.
+    """An exclusive flock on a file, which names its holder for other processes' errors, and on the file's folder.
 
-    A file can be removed by somebody who takes it for stale, and the next driver would lock a new one: the folder is
-    locked as well, where its file system can do that. The kernel frees both with the process, however that ends. A
-    forked child (a loader's worker) lets go of its copies at once, so that an orphan can't keep the run.
+    If somebody removes the file as stale, the next driver would lock a new one. So the folder is locked as well, if
+    its file system supports that. The kernel releases both when the process ends, in whatever way. A forked child (a
+    loader's worker) closes its copies at once, so that an orphan can't hold the run.
     """
 
     def __init__(self, path: Path) -> None:
-        """Take the lock. Raises RunError, with the holder's name, when another process has it."""
+        """Acquire the lock. Raises RunError with the holder's name if another process has it."""
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
@@ -59,12 +59,12 @@ class Lock:
         alive: weakref.ref[Lock] = weakref.ref(self)
         os.register_at_fork(after_in_child=lambda: _drop(alive))
         name = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        with suppress(OSError):  # on a full disk it holds all the same, without a name
+        with suppress(OSError):  # on a full disk the lock works too, without a name
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, json.dumps(name).encode(), 0)
 
     def close(self) -> None:
-        """Free the lock; again does nothing."""
+        """Release the lock. Further calls do nothing."""
         if self._descriptor is not None:
             with suppress(OSError):
                 os.ftruncate(self._descriptor, 0)
@@ -79,7 +79,7 @@ class Lock:
 
 
 def _take_folder(folder: Path, named: int) -> int | None:
-    """Take the lock on a folder; None on a file system that has none for folders. Raises BlockingIOError."""
+    """Lock a folder; None if its file system can't lock folders. Raises BlockingIOError if it is held."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
@@ -102,8 +102,8 @@ def _drop(alive: weakref.ref[Lock]) -> None:
 
 
 def _take(descriptor: int, named: int) -> None:
-    """Take a lock, waiting a moment for a holder to end, and longer for one that is dying. named: the file that names
-    it.
+    """Acquire a lock, waiting briefly for its holder to end, and longer for a killed one. named: the file that names
+    the holder. Raises BlockingIOError.
     """
     begin = time.monotonic()
     while True:
@@ -117,7 +117,7 @@ def _take(descriptor: int, named: int) -> None:
 
 
 def _dying(descriptor: int) -> bool:
-    """Whether the holder was killed already, as far as this system tells (/proc)."""
+    """Return whether /proc shows that the holder has been killed or is ending."""
     try:
         name: Any = json.loads(os.pread(descriptor, 4096, 0))
         process = Path(f"/proc/{int(name['pid'])}")
@@ -132,13 +132,13 @@ def _dying(descriptor: int) -> bool:
         killed = any(int(signals, 16) & _SIGKILL for signals in waiting)
         return state in "ZX" or bool(int(flags) & _EXITING) or killed
     except (FileNotFoundError, ProcessLookupError):
-        return True  # it ended while we looked
+        return True  # it ended during this check
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 
 def in_words(holder: str | bytes) -> str:
-    """Who wrote its name into a lock file or a lease; it may be just about to, or anybody may have."""
+    """Describe the holder of a lock file or lease; "another process" if the text is not, or not yet, a holder's."""
     try:
         name: Any = json.loads(holder)
         place, since = (

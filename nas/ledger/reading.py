@@ -1,4 +1,4 @@
-"""Reading a run beside its driver: no lock taken, no file made or changed in it."""
+"""Reading of a run while its driver may be running: without a lock, and without changing its files."""
 
 import shutil
 import sqlite3
@@ -22,18 +22,18 @@ T = TypeVar("T")
 
 
 def read(run: Path) -> LedgerView:
-    """What the ledger of `run` holds, whether a driver is writing, ended or was killed in the middle.
+    """Read the ledger of `run`, whether its driver is writing, has ended or was killed.
 
-    Raises RunError when `run` is no run, LedgerDamaged when its record is not what was written.
+    Raises RunError if `run` is not a run, LedgerDamaged if its record differs from what was written.
     """
     return _opened(run, lambda study: view_of(records_of(study.entries()), notes_of(study)))
 
 
 def examine(run: Path) -> tuple[LedgerView, tuple[str, ...], Mapping[str, str]]:
-    """As `read`, but a trial that can't be read is left out, and said to be among the facts that come second. Third:
-    the digests of the checkpoints that running trials may go on from, each with its trial's key.
+    """Return (view, faults, pauses): as `read`, but a trial that can't be read is left out and described in `faults`.
 
-    Raises RunError, LedgerDamaged among them, where nothing can be read.
+    pauses: the digests of the checkpoints from which running trials may continue, each with its trial's key. Raises
+    RunError or LedgerDamaged if nothing can be read.
     """
     return _opened(run, lambda study: _examined(run, study))
 
@@ -44,7 +44,7 @@ def _examined(run: Path, study: Study) -> tuple[LedgerView, tuple[str, ...], Map
     faults: list[str] = []
     edits = edits_of(study, read_config(run))
     if edits and not any(set(edits) <= set(known) for known in notes_of(study).forced):
-        faults.append(f"config.json was changed after the run was made ({'; '.join(edits)})")
+        faults.append(f"config.json was changed after the run was created ({'; '.join(edits)})")
     for entry in study.entries():
         try:
             record = record_of(entry)
@@ -65,13 +65,15 @@ def _examined(run: Path, study: Study) -> tuple[LedgerView, tuple[str, ...], Map
 
 
 def _opened(run: Path, what: Callable[[Study], T]) -> T:
-    """`what` of the run's study, opened without changing a byte of the run."""
+    """Return `what` of the run's study, which is opened without changing the run."""
     read_config(run)
     path = place_of(run)
     if isinstance(path, Shared):
         return _read(run, path, sqlite.READ, what)
     if not path.is_file():
-        raise RunError(f"{run} is no run: {DATABASE} is missing; restore it from a copy or start a new run")
+        raise RunError(
+            f"{run} is not a run: {DATABASE} is missing; restore it from a copy or start a new run"
+        )
     if not _rolls_back(path):
         return _read(run, path, sqlite.READ, what)
     with tempfile.TemporaryDirectory(prefix="ledger-") as folder:
@@ -89,7 +91,7 @@ def _read(run: Path, place: Place, mode: str, what: Callable[[Study], T]) -> T:
 
 
 def _rolls_back(path: Path) -> bool:
-    """Whether a dead driver left a transaction to roll back, which can't be done without writing."""
+    """Return whether a dead driver left a transaction to roll back, which needs write access."""
     with guarded(path):
         connection = sqlite.connect(path, sqlite.READ)
         try:
@@ -104,7 +106,7 @@ def _rolls_back(path: Path) -> bool:
 
 
 def _copy(path: Path, folder: Path) -> Path:
-    """A copy of the database and its journal, taken while neither changed."""
+    """Copy the database and its journal at a time when neither changes."""
     files = (path, path.with_name(path.name + "-journal"))
     for _ in range(TRIES):
         before = [_stamp(file) for file in files]
@@ -115,7 +117,7 @@ def _copy(path: Path, folder: Path) -> Path:
                 shutil.copyfile(file, copy)
         if before == [_stamp(file) for file in files]:
             return folder / path.name
-    raise RunError(f"{path} changes while it is read; try again")
+    raise RunError(f"{path} changed during each of {TRIES} attempts to read it; try again")
 
 
 def _stamp(file: Path) -> tuple[int, int, int] | None:

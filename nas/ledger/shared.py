@@ -1,6 +1,6 @@
-"""A ledger in a database that a team shares, in place of a file in the run's folder.
+"""A ledger in a database that a team shares, instead of a file in the run's folder.
 
-RUN/ledger.json      which database, and which study in it: the run exists once that is there
+RUN/ledger.json      names the database and the study in it; the run exists once this file does
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _DRIVERS = {
     "mysql": ("mysqldb", "pymysql", "mysqlconnector"),
     "mariadb": ("mysqldb", "pymysql", "mariadbconnector"),
 }
-# Others say which files of this machine the database's library reads, or hands to a server that asks for them.
+# Other options select local files that the database's library reads, or sends to a server on request.
 _OPTIONS = ("charset", "connect_timeout", "host", "port", "sslmode", "sslrootcert", "unix_socket")
 
 
 @dataclass(frozen=True)
 class Shared:
-    """A study of a database. url: SQLAlchemy's, without a password. study: its name, the run's alone."""
+    """A study in a database. url: SQLAlchemy's, without a password. study: its name, which only this run uses."""
 
     url: str
     study: str
@@ -41,9 +41,9 @@ class Shared:
         return f"study {self.study} of {self.url}"
 
     def engine_settings(self, create: bool = False) -> dict[str, Any]:
-        """For SQLAlchemy: a connection for each transaction, since a child of this process must inherit none.
+        """Return settings for SQLAlchemy: a connection for each transaction, so that a child process inherits none.
 
-        create: make the file, where the database is one: else it must be there.
+        create: for a database in a file, create the file; otherwise the file must exist.
         """
         from sqlalchemy.engine import make_url
         from sqlalchemy.pool import NullPool
@@ -55,11 +55,11 @@ class Shared:
         return {"poolclass": NullPool, "creator": partial(sqlite.connect_shared, file, create)}
 
 
-Place = Path | Shared  # where a ledger lies: a file, or a study of a shared database
+Place = Path | Shared  # the place of a ledger: a file, or a study in a shared database
 
 
 def place_of(run: Path) -> Place:
-    """Where the ledger of `run` lies. Raises RunError where the pointer to a shared database can't be read."""
+    """Return the place of the ledger of `run`. Raises RunError if the pointer to a shared database can't be read."""
     path = run / POINTER
     if not path.exists():
         return run / FILE
@@ -70,7 +70,7 @@ def place_of(run: Path) -> Place:
     known = cast(dict[str, Any], document) if isinstance(document, dict) else {}
     url, study = known.get("url"), known.get("study")
     if known.keys() != {"url", "study"} or not isinstance(url, str) or not _is_name(study):
-        raise RunError(f"{path} names no database and study; restore it from a copy")
+        raise RunError(f"{path} does not name a database and a study; restore it from a copy")
     try:
         return Shared(checked_url(url), str(study))
     except UserError as error:
@@ -82,25 +82,26 @@ def _is_name(study: object) -> bool:
 
 
 def is_run(run: Path) -> bool:
-    """Whether the folder has a ledger, or points to one."""
+    """Return whether the folder has a ledger or points to one."""
     return (run / FILE).is_file() or (run / POINTER).is_file()
 
 
 def new_place(run: Path, url: str) -> Shared:
-    """A study that no other run has."""
+    """Return a study with a name that no other run uses."""
     name = "".join(c if c.isalnum() or c in "-_." else "-" for c in run.absolute().name)[:80]
     return Shared(checked_url(url), f"{name}-{secrets.token_hex(4)}")
 
 
 def point(run: Path, place: Shared) -> None:
-    """Make `run` a run whose ledger lies there. Durable when this returns."""
+    """Make `run` a run whose ledger is at `place`. Durable when this returns."""
     text = json.dumps({"url": place.url, "study": place.study}, indent=2)
     atomic_write(run / POINTER, text.encode())
 
 
 def checked_url(url: str) -> str:
-    """The URL of a database of a known kind, without a password: it goes into the run's folder. Raises UserError, which
-    never has the URL in it.
+    """Return `url` if it is of a known kind of database and without a password, since the run's folder will contain it.
+
+    Raises UserError; the message never contains the URL.
     """
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
@@ -109,53 +110,51 @@ def checked_url(url: str) -> str:
     try:
         parts = make_url(url)
     except (ArgumentError, ValueError):
-        raise UserError(f"ledger: what was given is no URL of a database; {remedy}") from None
+        raise UserError(f"ledger: this is not the URL of a database; {remedy}") from None
     if (
         len(url) > MAX_URL or not url.isprintable() or "{" in url or "}" in url
-    ):  # Optuna fills in what is in braces
-        raise UserError(
-            f"ledger: the URL is too long, or has braces or characters that don't print; {remedy}"
-        )
+    ):  # Optuna would fill in the braces
+        raise UserError(f"ledger: the URL is too long, or has braces or unprintable characters; {remedy}")
     if parts.password is not None:
         raise UserError(
-            "ledger: the URL has a password, which the run's folder would keep; leave it out and put it where the "
-            "database's library looks (~/.pgpass, PGPASSWORD)"
+            "ledger: the URL has a password, which would be stored in the run's folder; remove it and put it where the "
+            "database's library looks for it (~/.pgpass, PGPASSWORD)"
         )
     kind, _, driver = parts.drivername.partition("+")
     if kind not in _DRIVERS or (driver and driver not in _DRIVERS[kind]):
         raise UserError(
-            f"ledger: the URL is of a kind that is not known; choose one of {', '.join(_DRIVERS)}"
+            f"ledger: the URL's kind of database is not supported; choose one of {', '.join(_DRIVERS)}"
         )
     if kind == "sqlite" and (parts.host or parts.query or parts.database in (None, "", ":memory:")):
-        raise UserError("ledger: the URL names no file; write one like sqlite:////folder/team.db")
+        raise UserError("ledger: the URL does not name a file; write one like sqlite:////folder/team.db")
     other = sorted(name for name in parts.query if name not in _OPTIONS)
     if other:
         raise UserError(
-            f"ledger: the URL has the option {other[0][:40]}, which a run's folder may not set; leave it out (these "
-            f"may be there: {', '.join(_OPTIONS)})"
+            f"ledger: the URL has the option {other[0][:40]}, which is not allowed; remove it (allowed are "
+            f"{', '.join(_OPTIONS)})"
         )
     return url
 
 
 def explain(place: Shared, error: BaseException) -> RunError:
-    """The error to raise instead of one from SQLAlchemy or Optuna."""
+    """Return the error to raise instead of one from SQLAlchemy or Optuna."""
     from sqlalchemy.exc import DBAPIError, NoSuchModuleError
 
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, DBAPIError):
             fact = " ".join(str(cause.orig).split())[:200]
-            return RunError(f"{place} can't be used ({fact}); mend that and give the command again")
+            return RunError(f"{place} can't be used ({fact}); fix that and run the command again")
         if isinstance(cause, (ImportError, NoSuchModuleError)):
             fact = " ".join(str(cause).split())[:200]
             return RunError(f"{place} can't be used ({fact}); install the library for that database")
-        if isinstance(cause, RuntimeError):  # Optuna: tables of another version
+        if isinstance(cause, RuntimeError):  # from Optuna: the tables are of another version
             fact = " ".join(str(cause).split())[:200]
             return RunError(
                 f"{place} can't be used ({fact}); use another database, or the Optuna that made it"
             )
         cause = cause.__cause__
     if isinstance(error, KeyError):
-        return RunError(f"{place}: the database has no such study; look at {POINTER} in the run's folder")
+        return RunError(f"{place}: the database has no such study; check {POINTER} in the run's folder")
     fact = " ".join(f"{type(error).__name__}: {error}".split())[:200]
     return LedgerDamaged(f"{place} is damaged ({fact}); restore the database from a copy or start a new run")

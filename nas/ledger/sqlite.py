@@ -1,7 +1,7 @@
-"""The database file beneath the study: how it is opened, and what must hold before anything reads it.
+"""The database file of the study: how it is opened, and the checks before anything is read from it.
 
-The settings are those of our own connections: rollback journal and `synchronous=EXTRA`, which is FULL and makes the
-journal's removal durable too: with FULL a power cut can bring the journal back, and with it undo what was told.
+Our own connections use a rollback journal and `synchronous=EXTRA`: FULL, plus a durable removal of the journal. With
+FULL alone, a power failure can restore the journal, which then rolls back committed results.
 """
 
 import sqlite3
@@ -21,10 +21,10 @@ _ATTRIBUTES = (
     ("study_system_attributes", "value_json"),
     ("trial_params", "distribution_json"),
 )
-# What a sound file may fail with for reasons outside it, by primary result code, and what to do.
+# Errors of an intact file whose cause lies outside it, by primary result code, each with a remedy.
 _PASSING = {
-    sqlite3.SQLITE_BUSY: "another program holds it; close that program",
-    sqlite3.SQLITE_LOCKED: "another program holds it; close that program",
+    sqlite3.SQLITE_BUSY: "another program has locked it; close that program",
+    sqlite3.SQLITE_LOCKED: "another program has locked it; close that program",
     sqlite3.SQLITE_FULL: "the disk is full; free space and resume",
     sqlite3.SQLITE_IOERR: "the disk fails or is full; free space and resume",
     sqlite3.SQLITE_CANTOPEN: "it can't be opened; check the permissions of the folder",
@@ -34,7 +34,7 @@ _PASSING = {
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:
-    """A connection to an existing file (READ, WRITE) or to a new one that is made durable later (BUILD)."""
+    """Connect to an existing file (READ, WRITE), or to a new one that is made durable later (BUILD)."""
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
     connection.execute("PRAGMA trusted_schema=OFF")
@@ -48,9 +48,7 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
 
 
 def connect_shared(path: Path, create: bool) -> sqlite3.Connection:
-    """A connection to a file that a team shares, which is made only where `create`. How it is journalled is the team's
-    matter.
-    """
+    """Connect to a file that a team shares, creating it if `create`. The team chooses its journal mode."""
     uri = f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
     connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
     connection.execute("PRAGMA trusted_schema=OFF")
@@ -59,9 +57,9 @@ def connect_shared(path: Path, create: bool) -> sqlite3.Connection:
 
 
 def check(path: Path, mode: str) -> None:
-    """Find out whether the file is a whole database of one study, with nothing in it beyond the bounds.
+    """Check that the file is an intact database of one study, with all sizes within the limits.
 
-    Costs one pass over the file. Raises sqlite3.Error for what SQLite refuses, LedgerDamaged for the rest.
+    Costs one pass over the file. Raises sqlite3.Error for what SQLite rejects, LedgerDamaged for the rest.
     """
     connection = connect(path, mode)
     try:
@@ -70,14 +68,14 @@ def check(path: Path, mode: str) -> None:
         pages, page = (
             connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size")
         )
-        if path.stat().st_size < pages * page:  # SQLite takes the rest of a torn last page for zeros
-            raise LedgerDamaged(damage(path, "it was cut short"))
+        if path.stat().st_size < pages * page:  # SQLite reads the missing part of the last page as zeros
+            raise LedgerDamaged(damage(path, "it is truncated"))
     finally:
         connection.close()
 
 
 def _facts(connection: sqlite3.Connection) -> list[str]:
-    """What is wrong, the first finding first; empty for a sound file."""
+    """Return the first thing that is wrong; empty for an intact file."""
 
     def number(query: str) -> int:
         return int(connection.execute(query).fetchone()[0] or 0)
@@ -86,10 +84,10 @@ def _facts(connection: sqlite3.Connection) -> list[str]:
     if sound != "ok":
         return [" ".join(str(sound).split())[:200]]
     if number("SELECT count(*) FROM sqlite_master WHERE type IN ('trigger', 'view')"):
-        return ["it has triggers or views, which we never make"]
+        return ["it has triggers or views, which a ledger never has"]
     for table in ("studies", "version_info", "alembic_version"):
         if number(f"SELECT count(*) FROM {table}") != 1:
-            return [f"table {table} has not exactly one row"]
+            return [f"table {table} does not have exactly one row"]
     trials = number("SELECT count(*) FROM trials")
     if trials > MAX_TRIALS:
         return [f"it has more than {MAX_TRIALS} trials"]
@@ -103,12 +101,15 @@ def _facts(connection: sqlite3.Connection) -> list[str]:
 
 
 def damage(place: object, fact: str) -> str:
-    """The line for a ledger that is not what was written."""
+    """Return the message for a ledger that differs from what was written."""
     return f"{place} is damaged ({fact}); restore it from a copy or start a new run"
 
 
 def explain(path: Path, error: BaseException) -> RunError:
-    """The error to raise instead of one from SQLite, SQLAlchemy or Optuna: LedgerDamaged unless the cause passes."""
+    """Return the error to raise instead of one from SQLite, SQLAlchemy or Optuna.
+
+    That is a plain RunError if the cause lies outside the file, else LedgerDamaged.
+    """
     cause = _root(error)
     if isinstance(cause, sqlite3.Error):
         code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
@@ -119,13 +120,13 @@ def explain(path: Path, error: BaseException) -> RunError:
 
 
 def needs_rollback(error: BaseException) -> bool:
-    """Whether a read-only connection met a transaction that its writer died in."""
+    """Return whether a read-only connection found an unfinished transaction of a dead writer."""
     code = getattr(_root(error), "sqlite_errorcode", 0)
     return code in (sqlite3.SQLITE_READONLY_ROLLBACK, sqlite3.SQLITE_READONLY_RECOVERY)
 
 
 def _root(error: BaseException) -> BaseException:
-    """The innermost cause, the database driver's own error where there is one."""
+    """Return the innermost cause: the database driver's own error, if there is one."""
     while True:
         inner = getattr(error, "orig", None) or error.__cause__
         if not isinstance(inner, BaseException) or inner is error:

@@ -1,11 +1,11 @@
-"""Checkpoints under the name of their content.
+"""Content-addressed checkpoints.
 
     checkpoints/<Network.digest>/graph.json           canonical JSON
                                  weights.safetensors
                                  manifest.json        name, bytes and SHA-256 of the files
 
-A folder appears under its name by one rename, after all in it is durable: it is whole or not there.
-The SHA-256s detect damage, not forgery; nothing is ever unpickled, so that neither runs code.
+A folder gets its name by one rename, after everything in it is durable: it is complete or does not exist.
+The SHA-256s detect damage, not forgery; nothing is ever unpickled, so that neither can run code.
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ TEMPORARY = ".tmp-"
 
 
 class Store:
-    """A folder of checkpoints. Any number of processes may put and get at the same time."""
+    """A folder of checkpoints. Any number of processes may use `put` and `get` at the same time."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def path(self, digest: str) -> Path:
-        """The folder of one checkpoint. Raises RunError for what is no digest, which so never becomes a path."""
+        """Return the folder of one checkpoint. Raises RunError for an invalid digest, which so never becomes a path."""
         if not is_digest(digest):
             raise RunError(
-                f"checkpoint {digest!r:.80}: no SHA-256 in hexadecimal; give a digest that the ledger names"
+                f"checkpoint {digest!r:.80}: not a SHA-256 in hexadecimal; give a digest from the ledger"
             )
         return self.folder / digest
 
     def put(self, network: Network) -> str:
-        """Keep `network` and give its digest back, once it would survive a crash of the machine.
+        """Store `network` and return its digest; the checkpoint is durable when this returns.
 
-        A checkpoint that is there and intact is left as it is; a damaged one is replaced.
-        Raises RunError when the disk doesn't take it; nothing then counts as kept.
+        An existing intact checkpoint is not changed; a damaged one is replaced.
+        Raises RunError if it can't be written; then nothing is stored.
         """
         digest = network.digest
         if self.has(digest):
@@ -70,7 +70,7 @@ class Store:
             _write(network, temporary, digest)
             self._publish(temporary, digest)
         except OSError as error:
-            fact = f"{self.folder} doesn't take it ({error.strerror})"
+            fact = f"it can't be written to {self.folder} ({error.strerror})"
             raise RunError(f"checkpoint {digest[:12]}: {fact}; free space there and resume") from None
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -86,9 +86,9 @@ class Store:
         fsync_folder(self.folder)
 
     def get(self, digest: str) -> Network:
-        """The network kept under `digest`, every byte checked before it is read.
+        """Return the network stored under `digest`, after checking every byte.
 
-        Raises RunError when it isn't there, LedgerDamaged when it is not what was put.
+        Raises RunError if it does not exist, LedgerDamaged if it differs from what was stored.
         """
         import morphs
         from morphs.errors import MorphError
@@ -103,7 +103,7 @@ class Store:
         return network
 
     def has(self, digest: str) -> bool:
-        """Whether a checkpoint of that name is there; `verify` tells whether it is intact."""
+        """Return whether a checkpoint of that name exists; `verify` checks whether it is intact."""
         path = self.path(digest) / MANIFEST
         with _readable(path):
             return path.is_file()
@@ -111,15 +111,15 @@ class Store:
     def verify(self, digest: str) -> None:
         """Check a checkpoint's files against its manifest.
 
-        Raises RunError when it isn't there, LedgerDamaged with the first difference.
+        Raises RunError if it does not exist, LedgerDamaged with the first difference.
         """
         folder = self.path(digest)
         with _readable(folder):
             present = {entry.name for entry in folder.iterdir()} - {MANIFEST} if folder.is_dir() else None
         if present is None:
             raise RunError(
-                f"checkpoint {digest[:12]}: not in {self.folder}: lost, dropped (--keep), or never in this copy; "
-                f"make it again with: nas fsck {self.folder.parent} --repair, and --trial N where it was dropped"
+                f"checkpoint {digest[:12]}: not in {self.folder}: lost, removed (--keep), or never in this copy; "
+                f"make it again with: nas fsck {self.folder.parent} --repair, and --trial N if it was removed"
             )
         files = _manifest(folder, digest)
         if present != files.keys():
@@ -133,21 +133,21 @@ class Store:
             except OSError as error:
                 raise damaged(digest, f"{name} can't be read ({error.strerror})") from None
             if not intact:
-                raise damaged(digest, f"{name} is not what was written")
+                raise damaged(digest, f"{name} differs from what was written")
 
     def digests(self) -> tuple[str, ...]:
-        """The names of all checkpoints, sorted."""
+        """Return the names of all checkpoints, sorted."""
         with _readable(self.folder):
             there = list(self.folder.iterdir()) if self.folder.is_dir() else []
             return tuple(sorted(entry.name for entry in there if is_digest(entry.name) and entry.is_dir()))
 
     def size_bytes(self, digest: str | None = None) -> int:
-        """Bytes of one checkpoint's files, or of all."""
+        """Return the size in bytes of one checkpoint, or of all."""
         names = self.digests() if digest is None else (digest,)
         return sum(file.stat().st_size for name in names for file in self.path(name).glob("*"))
 
     def remove(self, digest: str) -> None:
-        """Forget a checkpoint, at once as a whole; one that isn't there is no error."""
+        """Remove a checkpoint atomically; it need not exist. Raises RunError."""
         temporary = temporary_name(self.path(digest))
         try:
             self.path(digest).rename(temporary)
@@ -155,12 +155,12 @@ class Store:
             return
         except OSError as error:
             raise RunError(
-                f"{self.path(digest)} can't be removed ({error.strerror}); mend that and resume"
+                f"{self.path(digest)} can't be removed ({error.strerror}); fix that and resume"
             ) from None
         shutil.rmtree(temporary, ignore_errors=True)
 
     def sweep(self) -> None:
-        """Delete what killed processes left half written. For the holder of the run's lock."""
+        """Delete the unfinished files of killed processes. Only the holder of the run's lock may call this."""
         with _readable(self.folder):
             there = list(self.folder.iterdir()) if self.folder.is_dir() else []
         for entry in there:
@@ -170,15 +170,15 @@ class Store:
 
 @contextmanager
 def _readable(path: Path) -> Generator[None]:
-    """RunError where the disk doesn't tell what is at `path`."""
+    """Turn an OSError on reading `path` into RunError."""
     try:
         yield
     except OSError as error:
-        raise RunError(f"{path} can't be read ({error.strerror}); mend that and resume") from None
+        raise RunError(f"{path} can't be read ({error.strerror}); fix that and resume") from None
 
 
 def damaged(digest: str, fact: str) -> LedgerDamaged:
-    """The error of a checkpoint that is not what was put."""
+    """Return the error for a checkpoint that differs from what was stored."""
     return LedgerDamaged(
         f"checkpoint {digest[:12]}: {fact}; make it again with nas fsck RUN --repair, or "
         f"restore checkpoints/{digest} from a copy"
@@ -186,7 +186,7 @@ def damaged(digest: str, fact: str) -> LedgerDamaged:
 
 
 def _write(network: Network, folder: Path, digest: str) -> None:
-    """All of a checkpoint's files, durable, in a fresh folder."""
+    """Write all of a checkpoint's files, durably, into a new folder."""
     import morphs
 
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -205,7 +205,7 @@ def _entry(path: Path) -> dict[str, Any]:
 
 
 def _manifest(folder: Path, digest: str) -> dict[str, Any]:
-    """The files that a checkpoint consists of. Raises LedgerDamaged for a manifest we didn't write."""
+    """Return the files of a checkpoint. Raises LedgerDamaged for a manifest that `put` did not write."""
     try:
         data = read_bounded(folder / MANIFEST, MAX_MANIFEST_BYTES)
         document = parse_json(data)
@@ -216,7 +216,7 @@ def _manifest(folder: Path, digest: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise damaged(digest, f"{MANIFEST} can't be read ({error})") from None
     if not isinstance(document, dict):
-        raise damaged(digest, f"{MANIFEST} is no JSON object")
+        raise damaged(digest, f"{MANIFEST} is not a JSON object")
     known = cast(dict[str, Any], document)
     files: Any = known.get("files")
     if (

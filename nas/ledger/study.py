@@ -1,9 +1,9 @@
-"""The Optuna study that holds the trials: beside the move sampler `tpe` the one user of optuna.
+"""The Optuna study that stores the trials; apart from the move sampler `tpe`, the only user of optuna.
 
-Optuna is used as the record's format, so that its dashboard and its plots open a run; it decides nothing.
-The storage's own interface is used rather than `Study`: a trial appears with its job in one transaction,
-and no sampler or pruner is ever asked. The import is put off until a study is opened: workers that only
-handle jobs and checkpoints start without it.
+Optuna is the format of the record, so that its dashboard and plots can open a run; it decides nothing. The storage's
+interface is used rather than `Study`: a trial appears with its job in one transaction, and no sampler or pruner is
+ever called. Optuna is imported only when a study is opened: workers, which handle only jobs and checkpoints, start
+without it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NO_MOVE, SEVERAL, OTHER = "none", "several", "other"
 
 @dataclass(frozen=True)
 class Entry:
-    """A trial as it is stored. state: Optuna's word, in lower case. value: the objective's, of a complete trial."""
+    """A trial as stored. state: Optuna's, in lower case. value: the objective's, of a complete trial."""
 
     number: int
     state: str
@@ -44,17 +44,17 @@ class Entry:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing was ever written about the trial."""
+        """Whether nothing was written about the trial."""
         return not self.attributes and self.value is None
 
 
 def build(place: Place, attributes: Mapping[str, Any]) -> None:
-    """Make an empty study there; in a file of its own, which the caller makes durable. Raises RunError."""
+    """Create an empty study at `place`; if that is a file, the caller makes it durable. Raises RunError."""
     from optuna.study import StudyDirection
 
     with guarded(place):
         storage = _storage(place, sqlite.BUILD)
-        with _hushed():  # it announces each new study on stderr
+        with _quiet():  # Optuna announces each new study on stderr
             study = storage.create_new_study([StudyDirection.MAXIMIZE], _name(place))
         for name, value in attributes.items():
             storage.set_study_user_attr(study, name, value)
@@ -64,11 +64,11 @@ def build(place: Place, attributes: Mapping[str, Any]) -> None:
 class Study:
     """The study of an existing database, checked before anything is read from it.
 
-    Raises RunError or LedgerDamaged from every method; sqlite3.Error only where `check` is documented to.
+    Every method raises RunError or LedgerDamaged; sqlite3.Error only where `check` is documented to.
     """
 
     def __init__(self, place: Place, mode: str, lease: Lease | None = None) -> None:
-        """lease: without which nothing is written, where the database is shared."""
+        """lease: needed to write to a shared database."""
         self.place = place
         with guarded(place):
             self._storage = _storage(place, mode)
@@ -79,13 +79,13 @@ class Study:
         self._ids: dict[int, int] = {}  # trial number → trial id
 
     def entries(self) -> tuple[Entry, ...]:
-        """All trials, in the order of their numbers."""
-        with guarded(self.place), _hushed():  # it tells of a failing disk before it raises
+        """Return all trials, in the order of their numbers."""
+        with guarded(self.place), _quiet():  # Optuna logs a failing disk before it raises
             trials = self._storage.get_all_trials(self._study, deepcopy=False)
             return tuple(_entry(trial) for trial in trials)
 
     def entry(self, number: int) -> Entry:
-        """One trial."""
+        """Return one trial."""
         with guarded(self.place):
             return _entry(self._storage.get_trial(self._id(number)))
 
@@ -96,7 +96,7 @@ class Study:
         self.attributes = {**self.attributes, name: value}
 
     def add(self, job: Job, attributes: Mapping[str, Any]) -> int:
-        """Add a running trial with `attributes` in one transaction; its number."""
+        """Add a running trial with `attributes` in one transaction, and return its number."""
         from optuna.trial import TrialState, create_trial
 
         values, distributions = _parameters(job, tuple(self.attributes.get("moves", ())))
@@ -133,7 +133,7 @@ class Study:
             self._storage.set_trial_state_values(self._id(number), TrialState.FAIL)
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         _dispose(self._storage)
 
     def _id(self, number: int) -> int:
@@ -144,7 +144,7 @@ class Study:
 
 @contextmanager
 def guarded(place: Place) -> Generator[None]:
-    """Turn whatever the layers below raise into RunError or LedgerDamaged."""
+    """Turn every error of the layers below into RunError or LedgerDamaged."""
     try:
         yield
     except NasError:
@@ -159,8 +159,10 @@ def _explained(place: Place, error: BaseException) -> RunError:
 
 @contextmanager
 def _one_commit(place: Place, storage: RDBStorage) -> Generator[None]:
-    """Keep Optuna from adding a trial again when a commit fails: it may have taken effect, as where only the sync of
-    the folder behind it failed, or the connection was lost; then the trial would be there twice.
+    """Keep Optuna from adding a trial again after a failed commit.
+
+    The commit may have taken effect (if only the sync of the folder failed, or the connection was lost); then the trial
+    would exist twice.
     """
     from sqlalchemy import event
 
@@ -187,8 +189,8 @@ def _one_commit(place: Place, storage: RDBStorage) -> Generator[None]:
 
 
 @contextmanager
-def _hushed() -> Generator[None]:
-    """Keep Optuna from writing to stderr what comes as an exception or is no news."""
+def _quiet() -> Generator[None]:
+    """Keep Optuna from writing to stderr; its errors are raised as exceptions anyway."""
     import optuna
 
     verbosity = optuna.logging.get_verbosity()
@@ -217,7 +219,7 @@ def _storage(place: Place, mode: str) -> RDBStorage:
     def creator() -> sqlite3.Connection:
         return sqlite.connect(place, mode)
 
-    # The path goes through `creator` alone: as a part of the URL it would be a template, and '?' an option.
+    # Only `creator` gets the path: in the URL, Optuna would fill in braces, and '?' would start the options.
     return RDBStorage(
         "sqlite:///ledger.db",
         engine_kwargs={"creator": creator},
@@ -234,7 +236,7 @@ def _dispose(storage: RDBStorage) -> None:
 def _entry(trial: FrozenTrial) -> Entry:
     finished = trial.datetime_complete
     if trial.datetime_start is None:
-        raise ValueError(f"trial {trial.number} has no start")
+        raise ValueError(f"trial {trial.number} has no start time")
     return Entry(
         number=trial.number,
         state=trial.state.name.lower(),
@@ -246,8 +248,9 @@ def _entry(trial: FrozenTrial) -> Entry:
 
 
 def _parameters(job: Job, moves: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
-    """What the dashboard draws a trial by. Few, since each is a row to load; fixed categories, since Optuna refuses
-    those that change in the course of a study.
+    """Return a trial's parameters for the dashboard.
+
+    Few, since each is a row to load, with fixed categories, since Optuna rejects categories that change during a study.
     """
     from optuna.distributions import CategoricalDistribution, IntDistribution
 

@@ -1,4 +1,4 @@
-"""The report of a run: one self-contained page."""
+"""The report of a run, as one self-contained HTML page."""
 
 from nas.report.page import write_report
 

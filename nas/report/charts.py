@@ -1,4 +1,4 @@
-"""From the report's tables to plotly figures, as plain JSON values; colours are names that the page resolves."""
+"""The report's plotly figures, as plain JSON values; colours are names that the page resolves."""
 
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
@@ -9,7 +9,7 @@ from nas.policies.front import Front
 from nas.report.tables import UNCHANGED, MoveRow, TrialRow
 
 Figure = dict[str, Any]
-ZERO_DRIFT = 1e-18  # where an exact zero stands on a logarithmic axis
+ZERO_DRIFT = 1e-18  # position of an exact zero on a logarithmic axis
 FLOAT32_BOUND = 1e-5  # the drift that a float32 network's exact move may show (see morphs.drift)
 
 
@@ -19,17 +19,17 @@ def figures(
     drifts: Sequence[TrialRow],
     front: Front | None = None,
 ) -> dict[str, Figure]:
-    """Every chart by the id of its place in the page; charts without a point are left out."""
-    told = [row for row in rows if row.val_accuracy is not None]
-    unit, name = _unit(max((row.time or 0.0 for row in told), default=0.0))
+    """Return the charts by their element id in the page, without charts that have no point."""
+    scored = [row for row in rows if row.val_accuracy is not None]
+    unit, name = _unit(max((row.time or 0.0 for row in scored), default=0.0))
     charts = {
         "time": accuracy_chart(
-            told, lambda row: (row.time or 0.0) / unit, {"title": f"running time ({name})"}, True
+            scored, lambda row: (row.time or 0.0) / unit, {"title": f"running time ({name})"}, True
         ),
         "params": accuracy_chart(
-            told,
+            scored,
             lambda row: row.params or 0,
-            _count_axis("parameters", [row.params or 1 for row in told]),
+            _count_axis("parameters", [row.params or 1 for row in scored]),
             False,
         ),
         "gain": gain_chart(moves),
@@ -43,14 +43,14 @@ def figures(
 def accuracy_chart(
     rows: Sequence[TrialRow], at: Callable[[TrialRow], float], axis: dict[str, Any], joined: bool
 ) -> Figure:
-    """Validation accuracy in percent against `at`; joined: a line through the best network's ancestors."""
+    """Plot validation accuracy in percent against `at`. joined: draw a line through the best network's ancestors."""
     best = [row for row in rows if row.best]
     line = [row for row in rows if row.lineage and not row.best]
     rest = [row for row in rows if not row.lineage]
     groups = (
         ("children", [row for row in rest if row.kind != "parent"], "circle", "muted", 7),
         (UNCHANGED, [row for row in rest if row.kind == "parent"], "square-open", "muted", 8),
-        ("line of the best", line, "circle", "accent", 9),
+        ("ancestors of the best", line, "circle", "accent", 9),
         ("best network", best, "star", "gold", 16),
     )
     path: Figure = {
@@ -73,24 +73,24 @@ def accuracy_chart(
 
 
 def front_chart(rows: Sequence[TrialRow], front: Front) -> Figure:
-    """Accuracy in percent against cost: a stair through the front and, where their cost is known, the rest."""
+    """Plot accuracy in percent against cost: a step line through the front and, if their cost is known, the rest."""
     scale, title = {"params": (1, "parameters"), "macs": (1, "multiply-adds"), "latency": (1e3, "ms")}[
         front.objective
     ]
     on_it = {point.trial for point in front.points}
-    known = () if front.objective == "latency" else rows  # a latency is kept of the front alone
+    known = () if front.objective == "latency" else rows  # the latency is stored for the front only
     rest = [
         row for row in known if row.kind != "final" and row.val_accuracy is not None and row.key not in on_it
     ]
     others: list[Figure] = [
         {
-            "type": "scatter", "mode": "markers", "name": "beaten in both",
+            "type": "scatter", "mode": "markers", "name": "dominated",
             "x": [getattr(row, front.objective) for row in rest], "y": [_percent(row) for row in rest],
             "text": [_tip(row) for row in rest], "hovertemplate": "%{text}<extra></extra>",
             "marker": {"symbol": "circle", "color": "muted", "size": 7},
         }
     ]  # fmt: skip
-    stair: Figure = {
+    steps: Figure = {
         "type": "scatter", "mode": "lines+markers", "name": "front", "line": {"color": "accent", "shape": "hv"},
         "x": [scale * point.cost for point in front.points],
         "y": [100 * point.val_accuracy for point in front.points],
@@ -98,11 +98,11 @@ def front_chart(rows: Sequence[TrialRow], front: Front) -> Figure:
         "hovertemplate": "%{text}, %{x}<extra></extra>", "marker": {"color": "accent", "size": 9},
     }  # fmt: skip
     layout = {"xaxis": {"title": title, "type": "log"}, "yaxis": {"title": "validation accuracy (%)"}}
-    return {"data": (others if rest else []) + [stair], "layout": layout}
+    return {"data": (others if rest else []) + [steps], "layout": layout}
 
 
 def gain_chart(moves: Iterable[MoveRow]) -> Figure:
-    """Bars: each move kind's mean gain in percentage points, whiskers one standard deviation."""
+    """Plot each move kind's mean gain in percentage points as a bar, with whiskers of one standard deviation."""
     known = [row for row in moves if row.gain is not None][::-1]
     whiskers = [None if row.deviation is None else 100 * row.deviation for row in known]
     bar: Figure = {
@@ -121,7 +121,7 @@ def gain_chart(moves: Iterable[MoveRow]) -> Figure:
 
 
 def drift_chart(rows: Sequence[TrialRow]) -> Figure:
-    """A strip for each mode and promise: every child's drift on a logarithmic axis, the float32 bound dashed."""
+    """Plot every child's drift on a logarithmic axis, in a strip per mode and promise, with the float32 bound."""
     strips = [
         (mode, promise)
         for mode in ("eval", "train")
@@ -130,7 +130,7 @@ def drift_chart(rows: Sequence[TrialRow]) -> Figure:
     data = [_strip(rows, *strip, height) for height, strip in enumerate(strips)]
     layout = {
         "xaxis": {
-            "title": f"drift (an exact zero stands at {ZERO_DRIFT:.0e})", "type": "log", "dtick": 3,
+            "title": f"drift (an exact zero is shown at {ZERO_DRIFT:.0e})", "type": "log", "dtick": 3,
             "exponentformat": "power",
         },
         "yaxis": {
@@ -147,7 +147,7 @@ def drift_chart(rows: Sequence[TrialRow]) -> Figure:
 
 
 def _strip(rows: Sequence[TrialRow], mode: str, promise: str, height: int) -> Figure:
-    """The children of one promise in one mode, a little apart in height so that equal drifts all show."""
+    """Plot the children of one promise in one mode, at slightly different heights so that equal drifts stay visible."""
     found = [
         (row, value)
         for row in rows
@@ -175,7 +175,7 @@ def _tip(row: TrialRow) -> str:
 
 
 def _count_axis(title: str, values: Sequence[int]) -> dict[str, Any]:
-    """An axis for counts: logarithmic where they span much, with marks at 1, 2, 5 or powers of ten only."""
+    """Return an axis for counts: logarithmic for a wide range, with ticks at 1, 2, 5 or powers of ten only."""
     if max(values, default=1) < 5 * min(values, default=1):
         return {"title": title}
     low, high = min(values, default=1) / 1.5, max(values, default=1) * 1.5

@@ -1,4 +1,4 @@
-"""From the ledger to RUN/report.html: one file that needs no network and runs in any browser."""
+"""RUN/report.html, made from the ledger: one file that works offline in any browser."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from nas.report.tables import drift_rows, headline, move_rows, trial_rows
 from nas.report.tree import tree_svg
 
 REPORT = "report.html"
-MAX_DRAWN = 2_000  # nodes; more would take minutes to lay out, and nobody could read them
+MAX_DRAWN = 2_000  # nodes; more would take minutes to lay out and be unreadable
 
 
 def write_report(run: Path) -> Path:
-    """Write RUN/report.html, whole or not at all, and give its path; takes no lock, so a run may be at work.
+    """Write RUN/report.html atomically and return its path. It takes no lock, so the run may be in progress.
 
-    Raises RunError when `run` is no run or can't be written to, LedgerDamaged when its record is damaged.
+    Raises RunError if `run` is not a run or can't be written to, LedgerDamaged if its record is damaged.
     """
     path = run / REPORT
     atomic_write(path, render(read(run), read_config(run).config, run_status(run)).encode())
@@ -36,7 +36,7 @@ def write_report(run: Path) -> Path:
 
 
 def render(view: LedgerView, facts: Mapping[str, Any], state: RunStatus) -> str:
-    """The page. facts: what `Ledger.create` was given. Nothing of the run reaches the page unescaped."""
+    """Return the page. facts: the configuration given to `Ledger.create`. All text from the run is escaped."""
     rows = trial_rows(view)
     moves, drifts, head = move_rows(rows), drift_rows(rows), headline(view, rows)
     drawing, text = _drawing(view)
@@ -61,7 +61,7 @@ def render(view: LedgerView, facts: Mapping[str, Any], state: RunStatus) -> str:
 
 
 def fact_tables(facts: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
-    """Configuration, data, machine and versions as (name, value) rows; nested names are joined by dots."""
+    """Return configuration, data, machine and versions as (name, value) rows; nested names are joined by dots."""
     return {name: _flat(facts[name]) for name in ("config", "data", "machine", "versions") if facts.get(name)}
 
 
@@ -77,7 +77,7 @@ def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
 
 
 def _drawing(view: LedgerView) -> tuple[Markup, str]:
-    """The best network drawn, and its short text form; both empty where there is none yet."""
+    """Return the best network as a drawing and as short text; both are empty if there is none yet."""
     best = view.best
     if best is None:
         return Markup(), ""
@@ -113,7 +113,7 @@ def _drift(value: float | None) -> str:
 
 
 def _ratio(number: float, base: float) -> str:
-    """How many times `base` is in `number`, to two or more digits."""
+    """Format `number` / `base` with at least two digits."""
     return f"{number / base:.1f}" if number < 20 * base else count(number / base)
 
 
@@ -122,5 +122,5 @@ def _cost(value: float, objective: str) -> str:
 
 
 def _points(gain: float | None) -> str:
-    """A difference of shares in percentage points."""
+    """Format a difference of fractions in percentage points."""
     return "–" if gain is None else f"{100 * gain:+.2f}"

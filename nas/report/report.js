@@ -1,6 +1,6 @@
 "use strict";
 
-// Figures name their colours; here the names become those of the page's theme.
+// Figures refer to colours by name; replace the names with the colours of the page's theme.
 function themed(value, palette, key) {
   if (Array.isArray(value)) return value.map(item => themed(item, palette, key));
   if (value && typeof value === "object")
@@ -35,7 +35,7 @@ function value(row, column) {
   return "v" in cell.dataset ? (cell.dataset.v === "" ? NaN : Number(cell.dataset.v)) : cell.textContent.trim();
 }
 
-// What has no value stays at the end, whichever way a column is sorted.
+// Cells without a value stay at the end in both sort directions.
 function compare(a, b, sign) {
   if (typeof a === "string") return sign * a.localeCompare(b, "en", { numeric: true });
   if (isNaN(a) || isNaN(b)) return isNaN(a) - isNaN(b);

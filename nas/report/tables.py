@@ -1,6 +1,6 @@
-"""From the ledger's view to the tables and points of the report: pure functions, no HTML.
+"""The tables and points of the report, from the ledger's view: pure functions, no HTML.
 
-Accuracies and gains are shares of one, times are seconds, drifts are relative (see `morphs.Drift`).
+Accuracies and gains are fractions, times are seconds, drifts are relative (see `morphs.Drift`).
 """
 
 from collections.abc import Callable, Iterable
@@ -17,12 +17,12 @@ from nas.ledger.wall_time import seconds_of
 
 UNCHANGED = "unchanged parent"
 UNKNOWN = "unknown"
-PLACES = ("node", "source", "target")  # fields that say where: written without their key
+PLACES = ("node", "source", "target")  # fields that name the site, written without their key
 
 
 @dataclass(frozen=True)
 class TrialRow:
-    """One trial, as the report tells of it."""
+    """One trial, as shown in the report."""
 
     key: str
     generation: int
@@ -30,27 +30,27 @@ class TrialRow:
     kind: str
     parent: str | None
     moves: str
-    steps: tuple[str, ...]  # the moves in short, one by one
+    steps: tuple[str, ...]  # the moves in short form, one by one
     state: str
     reason: str
-    won: bool  # the next generation grew from it, or it is the last generation's best
+    won: bool  # it is a parent of the next generation, or the last generation's best
     lineage: bool  # it is the best trial or one of its ancestors
     best: bool
-    time: float | None  # running time of the search at which it ended
+    time: float | None  # running time of the search when it ended
     val_accuracy: float | None = None
     gain: float | None = None  # over the unchanged parent of its generation
     params: int | None = None
     macs: int | None = None
-    seconds: float | None = None  # all it took
+    seconds: float | None = None  # in total
     train_seconds: float = 0.0
     drift_eval: float | None = None
     drift_train: float | None = None
-    preserves: str = UNKNOWN  # what its moves declare: the least of them
+    preserves: str = UNKNOWN  # the weakest promise that its moves declare
 
 
 @dataclass(frozen=True)
 class MoveRow:
-    """What one kind of move cost and gains. A child made by several kinds counts once for each."""
+    """Cost and gain of one kind of move. A child made by several kinds counts once for each."""
 
     kind: str
     proposed: int  # children
@@ -64,7 +64,7 @@ class MoveRow:
 
 @dataclass(frozen=True)
 class Headline:
-    """The run in a few numbers; None for what isn't known yet."""
+    """A summary of the run; None for what is not known yet."""
 
     best: TrialRow | None
     seed: TrialRow | None
@@ -74,11 +74,11 @@ class Headline:
     trials: int
     failed: int
     running: int
-    seconds: float  # running time; what lies between a stop and a resume left out
+    seconds: float  # running time, without the time between a stop and a resume
 
 
 def trial_rows(view: LedgerView) -> tuple[TrialRow, ...]:
-    """Every trial, in the ledger's order."""
+    """Return a row for every trial, in the ledger's order."""
     won, times = winners(view), clock(view)
     best = view.best
     line = lineage(view, best)
@@ -89,7 +89,7 @@ def trial_rows(view: LedgerView) -> tuple[TrialRow, ...]:
 
 
 def headline(view: LedgerView, rows: Iterable[TrialRow]) -> Headline:
-    """The numbers on top of the report."""
+    """Return the summary at the top of the report."""
     listed, final = tuple(rows), view.final
     states = [row.state for row in listed]
     return Headline(
@@ -106,7 +106,7 @@ def headline(view: LedgerView, rows: Iterable[TrialRow]) -> Headline:
 
 
 def move_rows(rows: Iterable[TrialRow]) -> tuple[MoveRow, ...]:
-    """A row for each kind of move, most proposed first, and one for the unchanged parents."""
+    """Return a row for each kind of move, most proposed first, and one for the unchanged parents."""
     found: dict[str, list[tuple[TrialRow, float]]] = {}
     for row in rows:
         kinds = [kind_of(step) for step in row.steps] if row.kind == Kind.CHILD else []
@@ -119,7 +119,7 @@ def move_rows(rows: Iterable[TrialRow]) -> tuple[MoveRow, ...]:
 
 
 def drift_rows(rows: Iterable[TrialRow]) -> tuple[TrialRow, ...]:
-    """The children whose drift was measured."""
+    """Return the children whose drift was measured."""
     return tuple(row for row in rows if row.drift_eval is not None and row.steps)
 
 
@@ -127,7 +127,7 @@ def drift_rows(rows: Iterable[TrialRow]) -> tuple[TrialRow, ...]:
 
 
 def winners(view: LedgerView) -> frozenset[str]:
-    """Keys of the trials from which the next generation grew; for the last whole one, of its best."""
+    """Return the keys of the next generations' parents and, for the last complete generation, of its best trial."""
     named = {record.job.parent for record in view.trials}
     won: set[str] = set()
     for number in {record.job.generation for record in view.trials}:
@@ -146,12 +146,12 @@ def winners(view: LedgerView) -> frozenset[str]:
 
 
 def ranking(view: LedgerView) -> Callable[[TrialRecord], tuple[float, float, int, int]]:
-    """The order in which the run ranked its competitors."""
+    """Return the key by which the run ranked its competitors."""
     return lambda record: rank(record, view.notes.select)
 
 
 def lineage(view: LedgerView, record: TrialRecord | None) -> frozenset[str]:
-    """Keys of `record` and all its ancestors."""
+    """Return the keys of `record` and all its ancestors."""
     known = {trial.key: trial for trial in view.trials}
     keys: set[str] = set()
     while record is not None and record.key not in keys:
@@ -161,9 +161,9 @@ def lineage(view: LedgerView, record: TrialRecord | None) -> frozenset[str]:
 
 
 def clock(view: LedgerView) -> dict[str, float]:
-    """For each ended trial the running time at its end: seconds in which at least one trial was at work.
+    """Return, for each ended trial, the running time at its end: the seconds in which at least one trial ran.
 
-    What lies between a stop and a resume so doesn't count, nor does the engine's own time between generations.
+    So neither the time between a stop and a resume counts, nor the engine's own time between generations.
     """
     spans = {record.key: span for record in view.trials if (span := _span(record)) is not None}
     merged: list[tuple[float, float]] = []
@@ -178,7 +178,7 @@ def clock(view: LedgerView) -> dict[str, float]:
 
 
 def _span(record: TrialRecord) -> tuple[float, float] | None:
-    """When an ended trial was at work, in seconds since the epoch; a repeated one from its last start, where known."""
+    """Return when an ended trial ran, in seconds since the epoch; for a repeated one from its last known start."""
     if record.finished is None:
         return None
     seconds = record.result.seconds if record.result else {}
@@ -214,7 +214,7 @@ def _row(
 
 
 def _gain(view: LedgerView, record: TrialRecord) -> float | None:
-    """Validation accuracy of a child over its parent, trained on unchanged at the same cost."""
+    """Return a child's validation accuracy minus that of its unchanged parent, trained further at the same cost."""
     if record.job.kind is not Kind.CHILD or record.result is None:
         return None
     for rival in view.generation(record.job.generation):
@@ -237,16 +237,16 @@ def _move_row(kind: str, uses: list[tuple[TrialRow, float]]) -> MoveRow:
     )
 
 
-# -- moves in few words ------------------------------------------------------------------------------
+# -- moves in short form -----------------------------------------------------------------------------
 
 
 def kind_of(step: str) -> str:
-    """Name of a move from its text."""
+    """Return the name of a move from its text."""
     return step.partition("(")[0].strip()
 
 
 def short(text: str) -> str:
-    """A move's text without what is at its default: `deepen(r1, kernel=3)`; a move unknown here as it is."""
+    """Return a move's text without default values: `deepen(r1, kernel=3)`; an unknown move's text is unchanged."""
     move = _parsed(text)
     if move is None:
         return text.strip()
@@ -263,7 +263,7 @@ def short(text: str) -> str:
 
 
 def _declared(texts: list[str]) -> str:
-    """The least that any of these moves declares to preserve."""
+    """Return the weakest promise that any of these moves declares."""
     moves = [_parsed(text) for text in texts]
     if not moves or None in moves:
         return UNKNOWN

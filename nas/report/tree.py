@@ -7,14 +7,14 @@ from nas.base.text import clip, percent
 from nas.report.tables import TrialRow
 
 COLUMN, ROW, TOP, PILL_W, PILL_H, LEFT = 276, 36, 34, 68, 22, 8
-LETTERS = 29  # that fit on an edge
+LETTERS = 29  # characters that fit on an edge
 
 
 def tree_svg(rows: Iterable[TrialRow]) -> str:
-    """Every trial as a pill with its validation accuracy, its moves on the edge from its parent.
+    """Draw each trial as a pill with its validation accuracy, and its moves on the edge from its parent.
 
-    The best network's line is drawn strong; failed trials are crossed, with the reason on the edge. Moves and
-    reasons are in each pill's tooltip in full. Empty for no trials.
+    The best network's lineage is drawn bold; failed trials are marked ✕, with the reason on the edge. Each pill's
+    tooltip has the full moves and reason. Returns "" if there are no trials.
     """
     by_generation: dict[int, list[TrialRow]] = {}
     for row in rows:
@@ -28,7 +28,7 @@ def tree_svg(rows: Iterable[TrialRow]) -> str:
     width = max(x for x, _ in at.values()) + PILL_W + 8
     height = max(y for _, y in at.values()) + ROW
     listed = [row for number in sorted(by_generation) for row in by_generation[number]]
-    listed.sort(key=lambda row: row.lineage)  # the strong line on top of the others
+    listed.sort(key=lambda row: row.lineage)  # the bold line is drawn last, on top of the others
     edges = "".join(_edge(row, at) for row in listed if row.parent in at)
     heads = "".join(
         _head(by_generation[number], LEFT + column * COLUMN)
@@ -43,7 +43,7 @@ def tree_svg(rows: Iterable[TrialRow]) -> str:
 
 
 def _order(row: TrialRow) -> tuple[bool, bool, bool, float, int]:
-    """The best network's line first, then other winners, then by accuracy; failed ones last."""
+    """Sort the best network's lineage first, then other winners, then by accuracy; failed trials last."""
     return not row.lineage, not row.won, row.state == "failed", -(row.val_accuracy or 0.0), row.slot
 
 
@@ -71,7 +71,7 @@ def _edge(row: TrialRow, at: dict[str, tuple[float, float]]) -> str:
 
 
 def _words(row: TrialRow) -> tuple[str, str]:
-    """What stands above and below an edge."""
+    """Return the texts above and below an edge."""
     if row.kind == "final":
         return "final training", ""
     if not row.steps:

@@ -1,6 +1,6 @@
-"""Training: one short or long run of SGD on a module, the same bit for bit for the same seed and thread count.
+"""Training: a run of SGD on a module, bit for bit the same for the same seed and thread count.
 
-`steps_for` says how many steps a candidate gets for a given cost, `train` takes them.
+`steps_for` returns the number of steps of a candidate at a given cost; `train` takes them.
 """
 
 from nas.config.training import Precision, TrainConfig

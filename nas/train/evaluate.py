@@ -15,13 +15,13 @@ from nas.train import Precision, choose_arithmetic, forward_macs, native_bf16, p
 from nas.train.precision import eval_mode
 
 BATCH_NUMBERS = (
-    400_000  # input numbers in a batch: 130 CIFAR images; larger batches cost memory and gain no time
+    400_000  # input values in a batch, 130 CIFAR images; larger batches need more memory and are no faster
 )
 
 
 @dataclass(frozen=True)
 class Scores:
-    """accuracy: share of images whose class has the largest output; loss: mean cross-entropy, not smoothed."""
+    """accuracy: fraction of images whose class has the largest output; loss: mean cross-entropy, not smoothed."""
 
     accuracy: float
     loss: float
@@ -36,12 +36,12 @@ def evaluate(
     precision: Precision = "fp32",
     device: torch.device | str = "cpu",
 ) -> Scores:
-    """Score `module` on `split` in eval mode; it is left on `device`, in the modes it was in, with the same weights.
+    """Score `module` on `split` in eval mode; it stays on `device`, its modes and weights unchanged.
 
     split:     any split of the data set; it is normalised by data.mean and data.std.
-    precision: as in TrainConfig. "fp32" scores what an exported network will score; "auto" took 0.4 to 0.75 of
-               the time on a CPU with avx512_bf16 and moved accuracy by 0.001 (5,000 images of CIFAR-10).
-    Raises TrainingFailed when an output is not finite, UserError where module and data do not fit.
+    precision: as in TrainConfig. "fp32" gives the scores of the exported network; "auto" took 0.4 to 0.75 of
+               the time on a CPU with avx512_bf16 and changed accuracy by 0.001 (5,000 images of CIFAR-10).
+    Raises TrainingFailed if an output is not finite, UserError if module and data do not fit.
     """
     where = torch.device(device)
     batch_size = batch_size or max(50, min(500, BATCH_NUMBERS // math.prod(data.input_shape)))
@@ -60,7 +60,7 @@ def evaluate(
             out = out if dtype == torch.float64 else out.float()
             correct.append((out.argmax(dim=1) == y).sum())
             losses.append(nn.functional.cross_entropy(out, y, reduction="sum"))
-        # Asked for once at the end, so that an accelerator need not wait after each batch.
+        # Read once at the end, so that an accelerator does not wait after each batch.
         right, lost = torch.stack(correct).tolist(), torch.stack(losses).tolist()
     loss = math.fsum(lost) / len(split) if all(map(math.isfinite, lost)) else math.nan
     if not math.isfinite(loss):

@@ -20,15 +20,15 @@ from nas.train.sgd import SGD, make_optimizer
 from nas.train.watch import LossWatch, non_finite
 
 OnStep = Callable[[int, int, float], None]
-LOOK_EVERY = 50  # steps between looks at the losses on an accelerator
+LOOK_EVERY = 50  # steps between checks of the losses on an accelerator
 
 
 @dataclass(frozen=True)
 class Paused:
-    """Where a run stands between two of its steps, beside the weights: with it, it goes on as if it had never stopped.
+    """The state of a run between two steps, apart from the weights: enough to continue as if it had never stopped.
 
-    step: steps done. momentum: the optimizer's, by the name of the parameter, on the CPU. random: states of the
-    generators that dropout draws from, the CPU's and then the accelerator's. losses: of the last tenth, so far.
+    step: steps done. momentum: the optimizer's, by parameter name, on the CPU. random: states of the generators that
+    dropout draws from, first the CPU's, then the accelerator's. losses: of the last tenth of the run, so far.
     """
 
     step: int
@@ -39,8 +39,8 @@ class Paused:
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What a run did. loss: mean over the last tenth of its steps; seconds: wall time; precision: "bf16", "fp32".
-    paused: where it stands.
+    """The result of a run. loss: mean over the last tenth of its steps; seconds: wall time; precision: "bf16" or
+    "fp32"; paused: the state in which it ended.
     """
 
     steps: int
@@ -52,13 +52,13 @@ class TrainReport:
 
     @property
     def momentum(self) -> Mapping[str, Tensor]:
-        """The optimizer's, by the name of the parameter, on the CPU."""
+        """The optimizer's momentum, by parameter name, on the CPU."""
         return self.paused.momentum
 
 
 @dataclass(frozen=True)
 class _Span:
-    """Steps first … last - 1 of the `steps` of a run, which begins at `start` of a cosine over `total`."""
+    """Steps first … last - 1 of a run of `steps`, which begins at step `start` of a cosine over `total` steps."""
 
     first: int
     last: int
@@ -86,19 +86,20 @@ def train(
     """Train `module` in place for `steps` batches of data.train; it ends in train mode, on `device`.
 
     On a CPU the same module, data, arguments and number of threads give the same weights bit for bit. The loop
-    reads no global generator and leaves them all as they were.
+    reads no global generator and restores the state of all of them.
 
     seed:         decides batches, augmentation and dropout.
-    on_step:      called after each step with (steps done, steps, the newest loss known); keep it cheap.
-    start, total: the steps are number start … start + steps - 1 of a cosine over `total` (default start + steps),
-                  for a run that goes on from another's weights with batches of its own.
-    momentum:     to begin with, as an earlier report tells it; default 0.
-    teacher:      a network of the same classes whose outputs `module` learns beside the labels, `config.distill`
-                  of the loss (Hinton, Vinyals and Dean, arXiv 1503.02531, at temperature 1). Left as it was.
-    since, until: take only the steps from where an earlier call with the same arguments paused, whose weights
-                  `module` has, up to step `until`: the parts together give the bits of the whole.
-    Raises TrainingFailed when the loss or a weight is not finite, UserError where module, data and numbers do
-    not fit, DataError for an unreadable image. The module is then worth nothing.
+    on_step:      called after each step with (steps done, steps, latest known loss); keep it cheap.
+    start, total: the steps are start … start + steps - 1 of a cosine over `total` (default start + steps), for a
+                  run that continues from another run's weights with other batches.
+    momentum:     initial momentum, as in an earlier report; default 0.
+    teacher:      a network for the same classes whose outputs `module` learns along with the labels, with weight
+                  `config.distill` in the loss (Hinton, Vinyals and Dean, arXiv 1503.02531, at temperature 1). It
+                  is not changed.
+    since, until: take only the steps from the pause of an earlier call with the same arguments, whose weights
+                  `module` has, up to step `until`: the parts together give the same bits as the whole.
+    Raises TrainingFailed if the loss or a weight is not finite, UserError if module, data and numbers do not fit,
+    DataError for an unreadable image. The module is then unusable.
     """
     began = time.perf_counter()
     span = _span(steps, start, total, since, until)
@@ -129,8 +130,10 @@ def train(
                 _run(module, teacher, optimizer, batches, span, config, arithmetic, where, watch, on_step)
         watch.look()
         random = _generators(where)
-        told = {name: optimizer.momentum_of(p) for name, p in module.named_parameters()}
-        kept = {name: value.detach().cpu().contiguous() for name, value in told.items() if value is not None}
+        momenta = {name: optimizer.momentum_of(p) for name, p in module.named_parameters()}
+        kept = {
+            name: value.detach().cpu().contiguous() for name, value in momenta.items() if value is not None
+        }
     if bad := sorted(non_finite(module) - held):
         raise TrainingFailed(f"{bad[0]} is not finite after {span.last} steps of training; {_remedy(config)}")
     seconds = time.perf_counter() - began
@@ -155,7 +158,7 @@ def _run(
     forward = _compiled(module) if config.compile else module
     for step in range(span.first, span.last):
         x, y = next(batches)
-        # Entered afresh for each step: autocast keeps its casts of the weights until it is left.
+        # Entered anew for each step: autocast caches its casts of the weights until it exits.
         with torch.autocast(device.type, torch.bfloat16) if arithmetic.bf16 else nullcontext():
             out = forward(x)
             soft = None if teacher is None else _soft(teacher, x)
@@ -172,13 +175,13 @@ def _run(
 
 
 def _soft(teacher: nn.Module, x: Tensor) -> Tensor:
-    """The teacher's probabilities [B, classes]."""
+    """Return the teacher's probabilities [B, classes]."""
     with torch.no_grad():
         return _at_least_float(teacher(x)).softmax(dim=1)
 
 
 def _loss(out: Tensor, y: Tensor, soft: Tensor | None, config: TrainConfig) -> Tensor:
-    """Cross-entropy with the labels and, with a teacher, `distill` of it with the teacher's probabilities."""
+    """Return the cross-entropy with the labels, mixed by `distill` with that of the teacher's probabilities."""
     hard = nn.functional.cross_entropy(out, y, label_smoothing=config.label_smoothing)
     if soft is None:
         return hard
@@ -189,11 +192,13 @@ def _span(steps: int, start: int, total: int | None, since: Paused | None, until
     last = start + steps if total is None else total
     if steps < 1 or start < 0 or start + steps > last:
         raise UserError(
-            f"training: steps {start} … {start + steps} of {last} are none; take at least 1, within the total"
+            f"training: steps {start} … {start + steps} of {last} are not valid; take at least 1, within the total"
         )
     first, stop = 0 if since is None else since.step, steps if until is None else until
     if not 0 <= first < stop <= steps:
-        raise UserError(f"training: no part of {steps} steps goes from {first} to {stop}; pause between them")
+        raise UserError(
+            f"training: steps {first} to {stop} are not a part of {steps}; pause between 0 and {steps}"
+        )
     return _Span(first, stop, steps, start, last)
 
 
@@ -211,16 +216,14 @@ def _at_least_float(out: Tensor) -> Tensor:
 
 
 def _compiled(module: nn.Module) -> Callable[[Tensor], Tensor]:
-    # Without the reset the ninth network of a process would exceed the recompilation limit and run uncompiled.
+    # Without the reset, the ninth network in a process would exceed the recompilation limit and run uncompiled.
     torch.compiler.reset()
     return cast(Callable[[Tensor], Tensor], torch.compile(module, dynamic=False))
 
 
 @contextmanager
 def _seeded(device: torch.device, seed: int, since: Paused | None) -> Generator[None]:
-    """The global generators, which dropout draws from, seeded inside, or as a pause left them, and as they were
-    afterwards.
-    """
+    """Seed the global generators, which dropout draws from, or restore them from a pause; undo that afterwards."""
     accelerators = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=accelerators, device_type="cuda"):
         torch.default_generator.manual_seed(seed)
@@ -235,14 +238,14 @@ def _seeded(device: torch.device, seed: int, since: Paused | None) -> Generator[
 
 
 def _generators(device: torch.device) -> tuple[Tensor, ...]:
-    """The states of the global generators that dropout draws from."""
+    """Return the states of the global generators that dropout draws from."""
     own = torch.default_generator.get_state()
     return (own, torch.cuda.get_rng_state(device)) if device.type == "cuda" else (own,)
 
 
 @contextmanager
 def _reproducible(device: torch.device) -> Generator[None]:
-    """On CUDA, convolutions by fixed algorithms; nothing to do elsewhere."""
+    """Use deterministic convolution algorithms on CUDA; do nothing on other devices."""
     if device.type != "cuda":
         yield
         return

@@ -1,8 +1,7 @@
-"""Which arithmetic and memory layout a network is computed in: decided by a rule, never by a stopwatch.
+"""The arithmetic and memory layout of a network, chosen by a fixed rule, never by timing.
 
-Measured with torch 2.15 on an AMD EPYC (Zen 5: avx512_bf16, no AMX), 2 threads, batches of 128; speed of a
-training step over float32 in contiguous (NCHW) memory, best of 5 interleaved rounds, not the only user of the
-machine:
+Measured with torch 2.15 on an AMD EPYC (Zen 5: avx512_bf16, no AMX), 2 threads, batches of 128: speedup of a
+training step over float32 in contiguous (NCHW) memory, best of 5 interleaved rounds, on a shared machine:
 
     network            forward MAC per image   fp32 NHWC   bf16 NCHW   bf16 NHWC
     MLP, 64 wide                      0.01 M        1.00        0.58        0.57
@@ -16,8 +15,8 @@ machine:
     ResNet-9-like                      95  M        1.09        1.95        2.65
     ResNet-9-like                     379  M        1.24        2.22        2.53
 
-So: float32 in contiguous memory below 0.25 M multiply-adds; above it channels-last memory, and bf16 where the
-processor computes in it.
+So: float32 in contiguous memory below 0.25 M multiply-adds; above that channels-last memory, and bf16 if the
+processor has instructions for it.
 """
 
 from __future__ import annotations
@@ -39,14 +38,14 @@ SMALL = 250_000  # forward multiply-adds per image
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """bf16: autocast to bfloat16; channels_last: 4-d tensors in NHWC memory."""
+    """bf16: autocast to bfloat16. channels_last: 4-d tensors in NHWC memory."""
 
     bf16: bool
     channels_last: bool
 
     @property
     def memory_format(self) -> torch.memory_format:
-        """Of 4-d weights and of batches."""
+        """The memory format of 4-d weights and of batches."""
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
     @property
@@ -56,26 +55,26 @@ class Arithmetic:
 
 
 def choose_arithmetic(precision: Precision, macs: int, has_bf16: bool) -> Arithmetic:
-    """A pure function of the setting, the forward multiply-adds per image and what the processor has."""
+    """Choose from the setting, the forward multiply-adds per image and whether bf16 is native. A pure function."""
     large = macs >= SMALL
     wanted = has_bf16 and large if precision == "auto" else precision == "bf16"
     return Arithmetic(bf16=wanted, channels_last=large)
 
 
 def native_bf16(device: torch.device | str) -> bool:
-    """Whether the device multiplies bfloat16 in hardware, rather than only storing it."""
+    """Return whether the device multiplies bfloat16 in hardware, rather than only storing it."""
     kind = torch.device(device).type
     if kind == "cuda":
         return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     if kind != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     if not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
-        return False  # an older processor, or one told to act as one
+        return False  # an older processor, or torch is set to treat it as one
     return not cpu_flags().isdisjoint({"avx512_bf16", "amx_bf16"})
 
 
 def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
-    """The instruction sets of the first core; empty where the system does not tell."""
+    """Return the instruction sets of the first core; empty if the system does not list them."""
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -85,12 +84,12 @@ def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
 
 
 def forward_macs(module: nn.Module, shape: tuple[int, int, int], classes: int) -> int:
-    """Multiply-adds of the convolutions and linear layers of `module` in the forward pass of one image.
+    """Count the multiply-adds of the convolutions and linear layers of `module` in the forward pass of one image.
 
-    Counted by running it once in eval mode, which leaves the module as it was.
+    The module runs once, in eval mode, and is not changed.
 
-    shape: (C, H, W) of the image. classes: how many outputs there must be.
-    Raises UserError where the module does not turn a [1, C, H, W] image into [1, classes] numbers.
+    shape: (C, H, W) of the image. classes: the number of outputs that it must have.
+    Raises UserError unless the module maps a [1, C, H, W] image to [1, classes] numbers.
     """
     total = 0
 
@@ -109,7 +108,7 @@ def forward_macs(module: nn.Module, shape: tuple[int, int, int], classes: int) -
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"network: an image of shape {list(shape)} does not pass ({reason}); build it for that shape"
+            f"network: it fails on an image of shape {list(shape)} ({reason}); build it for that shape"
         ) from error
     finally:
         for hook in hooks:
@@ -124,7 +123,7 @@ def forward_macs(module: nn.Module, shape: tuple[int, int, int], classes: int) -
 
 @contextmanager
 def eval_mode(module: nn.Module) -> Generator[None]:
-    """Eval mode inside; afterwards every submodule is in the mode it was in, which need not be the same for all."""
+    """Put `module` in eval mode inside the block; afterwards restore each submodule's own mode."""
     before = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
@@ -136,7 +135,7 @@ def eval_mode(module: nn.Module) -> Generator[None]:
 
 @contextmanager
 def put(module: nn.Module, device: torch.device, arithmetic: Arithmetic) -> Generator[None]:
-    """`module` in the arithmetic's memory layout on `device`; it stays there, in contiguous memory."""
+    """Move `module` to `device`, in the arithmetic's memory layout inside the block and contiguous afterwards."""
     module.to(device)
     if arithmetic.channels_last:
         module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

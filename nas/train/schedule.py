@@ -1,4 +1,4 @@
-"""How many steps, and how long each is: pure functions."""
+"""The number of training steps and their learning rates: pure functions."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from nas.config.training import TrainConfig
 
 
 def learning_rate(step: int, total: int, config: TrainConfig) -> float:
-    """The rate of step 0 <= `step` < `total`: a linear warm-up to lr, then half a cosine towards lr_min.
+    """Return the rate of step 0 <= `step` < `total`: a linear warm-up to lr, then half a cosine towards lr_min.
 
-    The first step after the warm-up is taken at lr; lr_min would be reached at step `total`. A warm-up longer
-    than half of the steps is cut there. Source: SGDR, Loshchilov and Hutter, arXiv 1608.03983, equation 5.
+    The first step after the warm-up has rate lr; lr_min would be reached at step `total`. The warm-up takes at most
+    half of the steps. Source: SGDR, Loshchilov and Hutter, arXiv 1608.03983, equation 5.
     """
     warmup = min(config.warmup_steps, total // 2)
     if step < warmup:
         return config.lr * (step + 1) / (warmup + 1)
     progress = (step - warmup) / (total - warmup)
     rate = config.lr_min + 0.5 * (config.lr - config.lr_min) * (1 + math.cos(math.pi * progress))
-    return min(rate, config.lr)  # the sum may round up past it
+    return min(rate, config.lr)  # rounding may push the sum above lr
 
 
 def steps_for(macs_incumbent: int, macs_self: int, images: int, epochs: float, batch_size: int) -> int:
-    """Training steps of a competitor at equal cost; at least 1.
+    """Return the training steps of a competitor at equal cost; at least 1.
 
     The allotment is 3 x macs_incumbent x images x epochs multiply-adds (a backward pass costs two forward
-    passes), of which a step takes 3 x macs_self x batch_size; rounded to whole batches in exact arithmetic. The
-    same number twice gives equal epochs.
+    passes); a step costs 3 x macs_self x batch_size. The quotient is rounded to whole batches in exact arithmetic.
+    Equal macs_incumbent and macs_self give equal epochs.
 
     macs_incumbent, macs_self: forward multiply-adds for one image, of the incumbent and of this network.
     images:                    in the training split.
-    Raises UserError where a number is not positive.
+    Raises UserError if a number is not positive.
     """
     given = {
         "macs_incumbent": macs_incumbent,
@@ -43,6 +43,6 @@ def steps_for(macs_incumbent: int, macs_self: int, images: int, epochs: float, b
     }
     for name, value in given.items():
         if not (math.isfinite(value) and value > 0):
-            raise UserError(f"training: {name}={value} gives no allotment of steps; use a number above 0")
+            raise UserError(f"training: {name}={value} is not a positive number; use a finite number above 0")
     exact = Fraction(macs_incumbent * images, macs_self * batch_size) * Fraction(epochs)
     return max(1, round(exact))

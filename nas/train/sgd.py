@@ -1,6 +1,6 @@
-"""SGD with Nesterov momentum, in torch's own fused step.
+"""SGD with Nesterov momentum, using torch's own fused step.
 
-`torch.optim.SGD` would import torch's compiler at its construction: 3 seconds and 150 MB for each worker.
+Constructing `torch.optim.SGD` would import torch's compiler: 3 seconds and 150 MB for each worker.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nas.config.training import TrainConfig
 
 @dataclass
 class Group:
-    """Parameters with one weight decay, and the momentum of each that has had a gradient."""
+    """Parameters that share a weight decay, and the momentum of each that has had a gradient."""
 
     parameters: list[Tensor]
     weight_decay: float
@@ -27,7 +27,7 @@ class Group:
 
 @dataclass(frozen=True)
 class SGD:
-    """What `torch.optim.SGD(nesterov=True, fused=True)` computes, bit for bit; gradients are gone after a step."""
+    """Bit for bit `torch.optim.SGD(nesterov=True, fused=True)`, except that a step deletes the gradients."""
 
     groups: tuple[Group, ...]
     momentum: float
@@ -35,22 +35,22 @@ class SGD:
 
     @property
     def parameters(self) -> Iterator[Tensor]:
-        """All that are stepped."""
+        """All parameters that it updates."""
         return (parameter for group in self.groups for parameter in group.parameters)
 
     def put_momentum(self, values: Mapping[Tensor, Tensor]) -> None:
-        """Begin with these, of any device and layout, for the parameters that are stepped."""
+        """Set the initial momentum, from tensors of any device and layout; other parameters are ignored."""
         for group in self.groups:
             group.momentum.update(
                 (p, torch.empty_like(p).copy_(values[p])) for p in group.parameters if p in values
             )
 
     def momentum_of(self, parameter: Tensor) -> Tensor | None:
-        """Its momentum, once it had a gradient."""
+        """Return the parameter's momentum; None before its first gradient."""
         return next((group.momentum[parameter] for group in self.groups if parameter in group.momentum), None)
 
     def step(self, rate: float) -> None:
-        """One step of learning rate `rate` down the gradients."""
+        """Take one step with learning rate `rate` and delete the gradients."""
         for group in self.groups:
             stepped = [p for p in group.parameters if p.grad is not None]
             buffers = [group.momentum.get(p) for p in stepped]
@@ -73,19 +73,19 @@ class SGD:
 
 
 def make_optimizer(module: nn.Module, config: TrainConfig) -> SGD:
-    """SGD over the trainable parameters, those with fewer than two dimensions without weight decay.
+    """Return SGD over the trainable parameters, without weight decay for those with fewer than two dimensions.
 
-    Raises UserError where there is nothing to train.
+    Raises UserError if there is nothing to train.
     """
     trainable = [p for p in module.parameters() if p.requires_grad]
     if not trainable:
-        raise UserError("network: no parameter of it can be trained; unfreeze one with requires_grad_()")
+        raise UserError("network: it has no trainable parameter; unfreeze one with requires_grad_()")
     for parameter in trainable:
-        parameter.grad = None  # of an earlier use
+        parameter.grad = None  # left from an earlier use
     groups = (
         Group([p for p in trainable if p.ndim >= 2], config.weight_decay),
         Group([p for p in trainable if p.ndim < 2], 0.0),
     )
-    # Fused: one call for all parameters, several times faster than one each on small networks.
+    # Fused: one call for all parameters, several times faster than one call each on small networks.
     fused = all(p.device.type in ("cpu", "cuda") for p in trainable)
     return SGD(tuple(group for group in groups if group.parameters), config.momentum, fused)

@@ -1,4 +1,4 @@
-"""Losses of a run, and the guard against NaN and Inf."""
+"""The losses of a run, checked for NaN and Inf."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from nas.base.errors import TrainingFailed
 
 
 class LossWatch:
-    """Collects the loss of each step, on its device, and looks at the numbers every `every` steps.
+    """Collects the loss of each step on its device and checks the values every `every` steps.
 
-    Looking makes an accelerator wait, so it is rare there; a bad loss is reported with its own step all the same.
+    A check makes an accelerator wait, so it is rare there; a bad loss is still reported with its own step.
     """
 
     def __init__(
         self, steps: int, every: int, remedy: str, done: int = 0, before: Sequence[float] = ()
     ) -> None:
-        """steps: of the whole run. done, before: steps of it that were taken elsewhere, and what `recent` was there."""
+        """steps: of the whole run. done, before: the steps taken before this part, and `recent` at its start."""
         self._steps, self._every, self._remedy = steps, every, remedy
         self._done, self._before = done, tuple(before)
         self._waiting: list[Tensor] = []
         self.seen: list[float] = []
 
     def add(self, loss: Tensor) -> float:
-        """Take the (scalar) loss of the next step; returns the last one looked at, NaN before the first look.
+        """Add the (scalar) loss of the next step; return the last checked loss, NaN before the first check.
 
         Raises TrainingFailed.
         """
@@ -40,7 +40,7 @@ class LossWatch:
         return self.seen[-1] if self.seen else math.nan
 
     def look(self) -> None:
-        """Check what has been collected. Raises TrainingFailed."""
+        """Check the losses collected since the last check. Raises TrainingFailed."""
         waiting, self._waiting = self._waiting, []
         for value in torch.stack(waiting).tolist() if waiting else ():
             self._check(value)
@@ -58,19 +58,19 @@ class LossWatch:
 
     @property
     def recent(self) -> tuple[float, ...]:
-        """The losses so far of the last tenth of the run's steps: none before that begins."""
+        """The losses so far in the last tenth of the run's steps; empty before that begins."""
         first = self._steps - max(1, self._steps // 10)
         return (*self._before, *self.seen[max(0, first - self._done) :])
 
     @property
     def final(self) -> float:
-        """Mean over the last tenth of the steps taken, as far as they were seen."""
+        """Mean loss over the last tenth of the steps taken, as far as known."""
         tail = [*self._before, *self.seen][-max(1, self._taken // 10) :]
         return math.fsum(tail) / len(tail)
 
 
 def non_finite(module: nn.Module) -> frozenset[str]:
-    """Names of the parameters and buffers that hold a NaN or Inf."""
+    """Return the names of the parameters and buffers that contain a NaN or Inf."""
     return frozenset(
         name
         for name, value in module.state_dict(keep_vars=True).items()

@@ -41,7 +41,7 @@ def jobs(trials: int) -> Iterator[Job]:
         generation, slot = (place + 1) // 2, (place + 1) % 2 if place else 0
         kind = "seed" if place == 0 else "final" if place == trials - 1 else "child"
         parent = None if place == 0 else "0.0"
-        yield Job(kind, generation, slot, parent, "", place, 10, graph().to_json(), {"place": place})
+        yield Job(kind, generation, slot, parent, "", place, 10, graph().to_json(), memo={"place": place})
 
 
 def drive(

@@ -1,1 +1,1 @@
-"""Children trained by Ray Tune, on this machine or a cluster: beside the Ray Tune searcher the one user of ray."""
+"""Training of children with Ray Tune, on this machine or a cluster; apart from the searcher, the only user of ray."""

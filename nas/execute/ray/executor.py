@@ -1,8 +1,8 @@
-"""The Ray executor: the jobs become trials of one Ray Tune run, wherever its cluster has room.
+"""The Ray executor: the jobs become trials of one Ray Tune run, on any node of the cluster with free resources.
 
-Nothing but messages passes between driver and workers, so that they need no folder in common: the parent's
-weights go out through Ray's object store, the child's come back with the report and are put into the run's
-store here, before the job counts as done.
+Driver and workers exchange only messages, so they need no shared folder: the parent's weights are sent through
+Ray's object store; the child's weights return with the report and are put into the run's store here, before the
+job counts as done.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from nas.execute.ray.tune import STARTS, Broken, Lost, Mailbox, NoWorker, Runnin
 from nas.execute.task import made, reads
 from nas.ledger import Job, Store, current_versions, read_config
 
-SETTLE_SECONDS = 3.0  # a worker's death is told before its node's, where the whole node died
+SETTLE_SECONDS = 3.0  # if a whole node dies, Ray reports the worker's death before the node's
 CLOSE_SECONDS = 15.0
 
 
 @dataclass
 class RayExecutor:
-    """`config.workers` children at once, each with `config.threads` processors and its share of a GPU.
+    """Trains `config.workers` children at once, each with `config.threads` processors and its share of a GPU.
 
-    patience: seconds that jobs wait for a first worker, while none is at work, before the search gives up.
-    again: how often a job was run again, since its node died or its worker never came up.
+    patience: seconds that jobs wait while no worker runs before the search fails.
+    again: how often a job was run again because its node died or its worker never started.
     """
 
     run: Path
@@ -57,29 +57,29 @@ class RayExecutor:
     _mailbox: Mailbox = field(default_factory=Mailbox)
     _thread: threading.Thread | None = None
     _order: Order | None = None  # what the workers know
-    _workers: dict[int, Any] = field(default_factory=dict[int, Any])  # the last of each place
-    _struck: list[Any] = field(default_factory=list[Any])  # workers that were killed for being late
+    _workers: dict[int, Any] = field(default_factory=dict[int, Any])  # the latest worker of each place
+    _killed: list[Any] = field(default_factory=list[Any])  # workers killed after --child-timeout
     _scratch: Path | None = None
-    _idle_since: float | None = None  # when jobs waited and none was at work
+    _idle_since: float | None = None  # since when jobs have waited and no worker runs
     _running: dict[int, RunningJob] = field(default_factory=dict[int, RunningJob])
     _sent: dict[str, ray.ObjectRef[PackedNetwork]] = field(
         default_factory=dict[str, "ray.ObjectRef[PackedNetwork]"]
     )
-    _name: str | None = None  # of the run, where there is a storage
-    _lent: set[str] = field(default_factory=set[str])  # digests that lie in the storage, as far as is known
+    _name: str | None = None  # the run's, if there is a storage
+    _uploaded: set[str] = field(default_factory=set[str])  # digests in the storage, as far as is known
 
     def __post_init__(self) -> None:
-        if self.config.storage:  # a former driver lent them
+        if self.config.storage:  # an earlier driver may have uploaded them
             self._name = read_config(self.run).run
-            self._lent.update(Store(self.run / "checkpoints").digests())
+            self._uploaded.update(Store(self.run / "checkpoints").digests())
 
     def submit(self, number: int, job: Job) -> None:
-        """Hand a job to Tune. The first starts Ray: raises RunError when that can't be done."""
+        """Pass a job to Tune. The first call starts Ray; raises RunError if that fails."""
         if self._thread is None:
             self._start()
         try:
             networks = self._send(job)
-        except UserError as error:  # of the record or the storage
+        except UserError as error:  # from the record or the storage
             self._mailbox.news.put(Delivered(Done(number, None, str(error), fault=True), {}))
             self._running[number] = RunningJob(JobRequest(number, None, None, {}), job)
             return
@@ -88,13 +88,12 @@ class RayExecutor:
         self._mailbox.waiting.put(running.request)
 
     def poll(self, timeout: float) -> Iterator[Progressed | Done]:
-        """Progress and ends of jobs. Raises NasError when Ray itself has died, or starts nothing."""
-        with _told(self.run):
+        """Yield progress and ends of jobs. Raises NasError if Ray itself has died or starts no worker."""
+        with _ray_errors(self.run):
             self._check_idle()
         if self._session is not None and self._session.raylet_died():
             raise NasError(
-                f"search: Ray's daemon on this machine died; nothing that was told is lost, go on with: "
-                f"nas resume {self.run}"
+                f"search: Ray's daemon on this machine died; no result is lost, continue with: nas resume {self.run}"
             )
         news: list[Any] = []
         with suppress(Empty):
@@ -102,18 +101,18 @@ class RayExecutor:
             while True:
                 news.append(self._mailbox.news.get_nowait())
         for message in news:
-            yield from self._heard(message)
-        self._kill_late()  # now that it is known who has ended and whom its worker serves
-        with _told(self.run):
-            yield from self._judge_lost()
+            yield from self._handle(message)
+        self._kill_late()  # only now is it known which jobs have ended and which job each worker has
+        with _ray_errors(self.run):
+            yield from self._resolve_lost()
 
     @property
     def running(self) -> tuple[RunningJob, ...]:
-        """The jobs under way."""
+        """The running jobs."""
         return tuple(self._running.values())
 
     def close(self) -> None:
-        """Kill every worker and end Ray, if it was started here."""
+        """Kill every worker, and shut Ray down if it was started here."""
         session, self._session = self._session, None
         if session is None:
             return
@@ -141,8 +140,8 @@ class RayExecutor:
             versions=tuple(current_versions().items()),
         )
         resources = {"CPU": float(self.config.threads), "GPU": self.config.gpu_share}
-        with _told(self.run):
-            if self.config.address is None and not has_room(self.config):  # a cluster may still grow
+        with _ray_errors(self.run):
+            if self.config.address is None and not has_room(self.config):  # a cluster may still add nodes
                 raise RunError(no_room(self.config))
         self._thread = threading.Thread(
             target=tune,
@@ -152,7 +151,7 @@ class RayExecutor:
         self._thread.start()
 
     def _kill_all(self, thread: threading.Thread) -> None:
-        """End the workers, and with that what Tune's thread waits for; nobody may use Ray once it is shut down."""
+        """Kill the workers until Tune's thread, which waits for them, has ended: it can't use Ray once that is shut."""
         end = time.monotonic() + CLOSE_SECONDS
         for worker in self._workers.values():
             kill(worker)
@@ -163,42 +162,44 @@ class RayExecutor:
                     kill(message.actor)
 
     def _send(self, job: Job) -> dict[str, ray.ObjectRef[PackedNetwork]]:
-        """Make the networks that `job` reads available to whoever will perform it. Raises RunError, LedgerDamaged."""
+        """Make the networks that `job` reads available to its future worker. Raises RunError, LedgerDamaged."""
         store = Store(self.run / "checkpoints")
         needed = {digest for running in self._running.values() for digest in reads(running.job)} | {
             *reads(job)
         }
         if self.config.storage:
-            self._lend(job, store, needed)
+            self._upload(job, store, needed)
             return {}
         self._sent = {digest: sent for digest, sent in self._sent.items() if digest in needed}
         for digest in reads(job):
             if digest not in self._sent:
-                with _told(self.run):
+                with _ray_errors(self.run):
                     self._sent[digest] = ray.put(morphs.pack(store.get(digest)))
         return {digest: self._sent[digest] for digest in reads(job)}
 
     def _storage(self) -> Storage:
         return Storage(str(self.config.storage), self._name)
 
-    def _lend(self, job: Job, store: Store, needed: set[str]) -> None:
-        """Put what `job` reads into the storage, and take away what the run itself has removed meanwhile (--keep)."""
+    def _upload(self, job: Job, store: Store, needed: set[str]) -> None:
+        """Put what `job` reads into the storage, and remove what the run has removed meanwhile (--keep)."""
         storage = self._storage()
         for digest in reads(job):
             if not storage.has(digest):
                 storage.put(digest, morphs.pack(store.get(digest)))
-        for digest in self._lent - needed:
+        for digest in self._uploaded - needed:
             if not store.has(digest):
                 storage.remove(digest)
-                self._lent.discard(digest)
-        self._lent.update(reads(job))
+                self._uploaded.discard(digest)
+        self._uploaded.update(reads(job))
 
-    def _heard(self, message: Any) -> Iterator[Progressed | Done]:
-        """What a message from Tune's thread means to the engine."""
+    def _handle(self, message: Any) -> Iterator[Progressed | Done]:
+        """Handle a message from Tune's thread; yield what the engine has to know."""
         if isinstance(message, Broken):
-            raise NasError(f"search: Ray Tune stopped ({message.cause}); go on with: nas resume {self.run}")
+            raise NasError(
+                f"search: Ray Tune stopped ({message.cause}); continue with: nas resume {self.run}"
+            )
         if isinstance(message, NoWorker):
-            raise RunError(f"{_no_worker(message.cause)}; mend that and go on with: nas resume {self.run}")
+            raise RunError(f"{_no_worker(message.cause)}; fix that and continue with: nas resume {self.run}")
         if isinstance(message, Running):
             self._workers[message.place] = message.actor
         number = message.done.number if isinstance(message, Delivered) else message.number
@@ -215,7 +216,9 @@ class RayExecutor:
             running.node = message.node
             running.deadline = self._deadline(running)
         elif isinstance(message, Delivered):
-            if message.done.fault and self.config.storage:  # perhaps of what lay there: it is put there anew
+            if (
+                message.done.fault and self.config.storage
+            ):  # the copies there may be damaged: upload them again
                 for digest in reads(running.job):
                     self._storage().remove(digest)
             yield self._ended(running, self._stored(message))
@@ -223,7 +226,7 @@ class RayExecutor:
             running.deadline, running.lost = None, (time.monotonic(), message.cause)
 
     def _stored(self, message: Delivered) -> Done:
-        """The end of a job, its child durable."""
+        """Store the networks that a job made, durably, and return its end."""
         result = message.done.result
         if result is None:
             return message.done
@@ -231,13 +234,13 @@ class RayExecutor:
             for digest in made(result):
                 packed = message.packed.get(digest) or self._storage().get(digest)
                 Store(self.run / "checkpoints").put(opened(packed, digest))
-                self._lent.add(digest)
+                self._uploaded.add(digest)
         except UserError as error:
             return Done(message.done.number, None, str(error), fault=True)
         return message.done
 
-    def _judge_lost(self) -> Iterator[Done]:
-        """Run the jobs of dead nodes again, and those whose worker never came up; the others have failed."""
+    def _resolve_lost(self) -> Iterator[Done]:
+        """Run the lost jobs again whose node died or whose worker never started; the others have failed."""
         lost = [running for running in self._running.values() if running.lost is not None]
         if not lost:
             return
@@ -247,32 +250,32 @@ class RayExecutor:
             since, cause = running.lost
             if running.reason is not None:
                 yield self._ended(running, Done(running.request.number, None, running.reason))
-            elif running.node is None or running.node not in nodes or running.actor in self._struck:
-                yield from self._again(running, cause)
+            elif running.node is None or running.node not in nodes or running.actor in self._killed:
+                yield from self._retry(running, cause)
             elif (
                 len(nodes) == 1 or time.monotonic() - since > SETTLE_SECONDS
-            ):  # its node lives, it alone died
+            ):  # only the worker died, its node is alive
                 yield self._ended(running, Done(running.request.number, None, why(cause, self.run / LOG)))
 
-    def _again(self, running: RunningJob, cause: str) -> Iterator[Done]:
+    def _retry(self, running: RunningJob, cause: str) -> Iterator[Done]:
         running.lost = running.node = None
         if (
             running.starts < STARTS + self.config.workers
-        ):  # a node that dies may have held all idle workers but one
+        ):  # all idle workers but one may have been on the node that died
             self.again += 1
             self._mailbox.waiting.put(running.request)
             return
         yield self._ended(
-            running, Done(running.request.number, None, f"{_no_worker(cause)}; mend that", fault=True)
+            running, Done(running.request.number, None, f"{_no_worker(cause)}; fix that", fault=True)
         )
 
     def _ended(self, running: RunningJob, done: Done) -> Done:
         del self._running[running.request.number]
-        running.request.spend()
+        running.request.clear()
         return done
 
     def _check_idle(self) -> None:
-        """Raise RunError where jobs have waited for long and no worker came up: nothing would ever happen."""
+        """Raise RunError if jobs have waited longer than `patience` and no worker has started."""
         waiting = [running for running in self._running.values() if running.request.order is not None]
         now = time.monotonic()
         if not waiting or any(running.node is not None for running in waiting):
@@ -280,9 +283,9 @@ class RayExecutor:
         elif self._idle_since is None:
             self._idle_since = now
         elif now - self._idle_since > self.patience:
-            fact = f"ray: no worker came up in {self.patience:.0f} s; see what holds Ray up (ray status)"
+            fact = f"ray: no worker started in {self.patience:.0f} s; look for the cause with: ray status"
             raise RunError(
-                f"{fact if has_room(self.config) else no_room(self.config)}; then go on with: nas resume {self.run}"
+                f"{fact if has_room(self.config) else no_room(self.config)}; then continue with: nas resume {self.run}"
             )
 
     def _deadline(self, running: RunningJob, allowance: float = 0.0) -> float | None:
@@ -294,21 +297,19 @@ class RayExecutor:
             if running.deadline is not None and time.monotonic() > running.deadline:
                 running.reason = f"it took longer than {self.config.child_timeout:g} s (--child-timeout)"
                 running.deadline = None
-                self._struck.append(running.actor)  # Tune may have given it to another job this moment
+                self._killed.append(running.actor)  # Tune may just have given it another job
                 kill(running.actor)
 
 
 @contextmanager
-def _told(run: Path) -> Generator[None]:
-    """What Ray raises of itself (its object store is full, its head no longer answers), in one line."""
+def _ray_errors(run: Path) -> Generator[None]:
+    """Turn Ray's own errors (its object store is full, its head does not answer) into RunError, in one line."""
     try:
         yield
     except RayError as error:
         fact = f"ray: {type(error).__name__} ({last_line(str(error))})"
-        raise RunError(f"{fact}; mend that and go on with: nas resume {run}") from error
+        raise RunError(f"{fact}; fix that and continue with: nas resume {run}") from error
 
 
 def _no_worker(cause: str) -> str:
-    return (
-        f"ray: one worker after the other died before it could do its work, the last with: {last_line(cause)}"
-    )
+    return f"ray: one worker after another died before it began its job, the last with: {last_line(cause)}"

@@ -1,4 +1,4 @@
-"""What travels between the driver and its workers on the cluster."""
+"""The messages between the driver and its workers on the cluster."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from nas.execute.executor import Done
 from nas.ledger import Job
 
 PackedNetwork = tuple[str, bytes]  # a network as `morphs.pack` makes it
-STARTUP = -1  # the number of what is no job but a worker's start
+STARTUP = -1  # the number of a request that only starts a worker
 
 
 @dataclass(frozen=True)
 class Order:
-    """What a worker needs to know for all its jobs. Hashable, so that a worker settles once.
+    """What a worker needs for all its jobs. Hashable, so that a worker sets up only once.
 
-    config: the run's, as JSON. folder, path: the driver's working directory and `sys.path`, for data sets that
-    are named relative to them. storage: where checkpoints are handed over; None: through Ray's object store.
-    run: the run's name, by which it has its own folder there. versions: the driver's, by name: with others a worker
-    might come to other bits.
+    config: the run's, as JSON. folder, path: the driver's working directory and `sys.path`, for data sets named
+    relative to them. storage: where checkpoints are exchanged; None: through Ray's object store. run: the run's name,
+    which is its folder in the storage. versions: the driver's, by name; a worker with others might compute other bits.
     """
 
     config: str
@@ -35,11 +34,11 @@ class Order:
 
 @dataclass(eq=False)
 class JobRequest:
-    """A job's way through Tune, as the configuration of a trial. networks: those that the job reads, by digest.
+    """A job in the configuration of a Tune trial. networks: those that the job reads, by digest.
 
-    One numbered STARTUP is no job's: its trial ends when the worker is up. Tune keeps, copies and prints what a
-    trial's configuration holds. So this copies to itself, and `spend` lets go of the networks: otherwise each parent
-    would stay in the object store as long as the run.
+    A request with number STARTUP has no job: its trial ends once the worker has started. Tune stores, copies and prints
+    a trial's configuration. So a copy of this is the object itself, and `clear` releases the networks: otherwise each
+    parent would stay in the object store for the whole run.
     """
 
     number: int
@@ -47,8 +46,8 @@ class JobRequest:
     job: Job | None
     networks: dict[str, ray.ObjectRef[PackedNetwork]]
 
-    def spend(self) -> None:
-        """Hold nothing any more."""
+    def clear(self) -> None:
+        """Release the job and its networks."""
         self.order = self.job = None
         self.networks = {}
 
@@ -61,7 +60,7 @@ class JobRequest:
 
 @dataclass(frozen=True)
 class Started:
-    """The worker's start-up is over and it works on this job now, on this node of the cluster."""
+    """The worker has started and now runs this job, on this node of the cluster."""
 
     number: int
     node: str
@@ -69,7 +68,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Delivered:
-    """A job's end, with the networks that it made, by digest; those that lie in the storage already are left out."""
+    """A job's end, with the networks that it made, by digest, except those already in the storage."""
 
     done: Done
     packed: dict[str, PackedNetwork]

@@ -1,4 +1,4 @@
-"""A job under way on Ray, and what can be said of the cluster and of workers' deaths."""
+"""A job running on Ray, and the state of the cluster and of dead workers."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ ANSWER_SECONDS = 2.0
 
 @dataclass(eq=False)
 class RunningJob:
-    """A job under way."""
+    """A running job."""
 
     request: JobRequest
     job: Job
     starts: int = 0
     actor: Any = None
-    node: str | None = None  # once it is at work
+    node: str | None = None  # set once the job has begun
     deadline: float | None = None
-    reason: str | None = None  # why we killed it
-    lost: tuple[float, str] | None = None  # since when, and Ray's words
+    reason: str | None = None  # why the engine killed it
+    lost: tuple[float, str] | None = None  # since when, and Ray's message
 
 
 def has_room(config: RunConfig) -> bool:
-    """Whether a node is large enough for a child, were it free."""
+    """Return whether some node is large enough for a child when idle."""
     need = {"CPU": float(config.threads), "GPU": config.gpu_share}
     return any(
         node["Alive"] and all(node["Resources"].get(name, 0.0) >= much for name, much in need.items())
@@ -42,7 +42,7 @@ def has_room(config: RunConfig) -> bool:
 
 
 def nodes_alive() -> set[str]:
-    """The nodes that Ray holds to be alive and whose daemon answers: Ray itself takes half a minute to give one up."""
+    """Return the nodes that Ray lists as alive and whose daemon answers: Ray takes half a minute to notice a death."""
     return {str(node["NodeID"]) for node in ray.nodes() if node["Alive"] and _answers(node)}
 
 
@@ -55,28 +55,28 @@ def _answers(node: Mapping[str, Any]) -> bool:
 
 
 def no_room(config: RunConfig) -> str:
-    """What to say where it hasn't."""
+    """Return the message if no node is large enough for a child."""
     child = f"{config.threads} processors and {config.gpu_share:g} GPUs"
-    return f"ray: no node has the {child} that a child takes; lower --threads or --gpus-per-child"
+    return f"ray: no node has the {child} that a child needs; lower --threads or --gpus-per-child"
 
 
 def kill(actor: Any) -> None:
-    """End a worker process."""
+    """Kill a worker process."""
     if actor is not None:
-        with suppress(Exception):  # it is gone already
+        with suppress(Exception):  # it has already ended
             ray.kill(actor)
 
 
 def why(cause: str, log: Path) -> str:
-    """A worker's death in our words."""
+    """Describe why a worker died."""
     if "memory pressure" in cause or "OOM" in cause.split("common causes")[0]:
-        return "its worker process was killed for want of memory (by Ray); set a limit on parameters or activations"
+        return "Ray killed its worker process: out of memory; set a limit on parameters or activations"
     if "The actor died" in cause or "Worker unexpectedly exits" in cause:
-        return f"its worker process died (most likely for want of memory; see {log})"
-    return f"it ended in Ray with: {last_line(cause)}"
+        return f"its worker process died (most likely out of memory; see {log})"
+    return f"it failed in Ray with: {last_line(cause)}"
 
 
 def last_line(text: str) -> str:
-    """The last line that says something."""
+    """Return the last line that is not blank, at most 300 characters."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:300] if lines else "no reason"

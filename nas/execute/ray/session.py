@@ -1,4 +1,4 @@
-"""Ray's own start and end: embedded in this process's care, or a cluster that is there already."""
+"""Starting and stopping Ray: an embedded instance, or a connection to an existing cluster."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from nas.config.run_config import RunConfig
 
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_prestart_worker_first_driver": "0",  # Tune's workers have an environment of their own: no other is used
-    "RAY_worker_niceness": "0",  # else 15: anything else on the machine would starve the children
-    "RAY_AIR_NEW_OUTPUT": "0",  # the new one always prints a table
+    "RAY_prestart_worker_first_driver": "0",  # Tune's workers use another environment: these would stay unused
+    "RAY_worker_niceness": "0",  # the default 15 would let other processes starve the children
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new output always prints a table
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the ledger is the record
     "TUNE_GLOBAL_CHECKPOINT_S": "inf",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
@@ -35,7 +35,7 @@ WATCH_SECONDS = 2.0
 
 @dataclass
 class Session:
-    """A connection to Ray. owned: we started it and end it; a connection that was there is left."""
+    """A connection to Ray. owned: whether `connect` opened it; `close` leaves an existing connection open."""
 
     owned: bool
     log: Path
@@ -46,7 +46,7 @@ class Session:
     _looked: float = field(default=0.0)
 
     def close(self) -> None:
-        """Disconnect, unless the connection was there before, and undo what `connect` set."""
+        """Disconnect, unless the connection existed before, and undo what `connect` set."""
         if self.owned:
             ray.shutdown()
         ray_worker.print_to_stdstream = self._print
@@ -58,9 +58,9 @@ class Session:
                 os.environ[name] = value
 
     def raylet_died(self, at_once: bool = False) -> bool:
-        """Whether Ray's daemon on this machine is gone; looks every few seconds, or `at_once`.
+        """Return whether Ray's daemon on this machine has died; checks every few seconds, or `at_once`.
 
-        Ray itself notices a quarter of a minute later, and then ends this process without a word.
+        Ray itself notices 15 seconds later, and then ends this process without a message.
         """
         if self.raylet is None:
             return False
@@ -72,16 +72,16 @@ class Session:
         except ConnectionRefusedError:
             return True
         except OSError:
-            return False  # slow is not dead
+            return False  # slow, but not dead
         return False
 
 
 def connect(config: RunConfig, log: Path) -> Session:
-    """Ray as the configuration names it, made quiet: its daemons' complaints go to the file `log`.
+    """Connect to Ray as configured, or start it; its daemons' messages go to the file `log`.
 
-    Raises RunError when it can't be reached or started.
+    Raises RunError if it can't be reached or started.
     """
-    settings = {**ENVIRONMENT, "TUNE_MAX_PENDING_TRIALS_PG": str(config.workers)}  # older Tune: 1
+    settings = {**ENVIRONMENT, "TUNE_MAX_PENDING_TRIALS_PG": str(config.workers)}  # older versions of Tune: 1
     restore = {name: os.environ.get(name) for name in settings}
     session = Session(
         owned=not ray.is_initialized(),
@@ -103,14 +103,14 @@ def connect(config: RunConfig, log: Path) -> Session:
         place = f"the cluster at {config.address}" if config.address else "Ray"
         fact = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise RunError(
-            f"ray: {place} can't be used ({fact}); mend that and go on with: nas resume {log.parent}, "
+            f"ray: {place} can't be used ({fact}); fix that and continue with: nas resume {log.parent}, "
             "or start a new run with another --address or --executor local"
         ) from error
     return session
 
 
 def session_printer(log: Path) -> Any:
-    """What takes the place of Ray's printing to the terminal, for which Ray has no switch."""
+    """Return a replacement for Ray's printing to the terminal, which can't be switched off."""
 
     def keep(data: dict[str, Any], ignore_prefix: bool = False) -> None:
         with suppress(OSError), log.open("a", encoding="utf-8") as file:
@@ -136,7 +136,7 @@ def _init(config: RunConfig) -> None:
 
 @contextmanager
 def _loopback() -> Generator[None]:
-    """Ray's daemons listen on the loopback address, as they do on systems where Ray allows no clusters."""
+    """Have Ray's daemons listen on the loopback address, as they do on systems where Ray does not allow clusters."""
     former = ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = False
     try:
@@ -147,7 +147,7 @@ def _loopback() -> Generator[None]:
 
 @contextmanager
 def _sigterm_kept() -> Generator[None]:
-    """Undo that `ray.init` takes the handler of SIGTERM away."""
+    """Restore the SIGTERM handler, which `ray.init` replaces."""
     handler = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -157,7 +157,7 @@ def _sigterm_kept() -> Generator[None]:
 
 
 def _raylet() -> tuple[str, int] | None:
-    """Where this machine's daemon listens."""
+    """Return the address and port of this machine's daemon; None if it is not listed."""
     here = ray.get_runtime_context().get_node_id()
     node = next((node for node in ray.nodes() if node["NodeID"] == here), None)
     return None if node is None else (str(node["NodeManagerAddress"]), int(node["NodeManagerPort"]))

@@ -1,8 +1,8 @@
-"""How weights get to a worker and back without a disk in common.
+"""Transfer of weights to a worker and back without a shared disk.
 
-Through Ray's object store, or through a storage that all nodes reach: a shared folder or the URI of an object store
-(s3://bucket/folder, gs://…). There each run has a folder of its own name, so that runs with networks in common take
-away no more than their own; in it each network lies under its digest as `morphs.save` writes it.
+They go through Ray's object store, or through a storage that all nodes reach: a shared folder or the URI of an object
+store (s3://bucket/folder, gs://…). Each run has its own folder there, so that runs with the same networks remove only
+their own copies. A network is stored under its digest, in the format of `morphs.save`.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from nas.execute.ray.messages import PackedNetwork
 
 @dataclass
 class JobCheckpoints:
-    """The checkpoints of one job: those that came with it, and those that are to go back. By digest."""
+    """The checkpoints of one job, by digest: those that came with it, and those to send back."""
 
     came: Mapping[str, PackedNetwork]
     storage: Storage | None
     made: dict[str, PackedNetwork] = field(default_factory=dict[str, PackedNetwork])
 
     def get(self, digest: str) -> Network:
-        """A network that the job reads. Raises RunError when it didn't come, or came as another."""
+        """Return a network that the job reads. Raises RunError if it did not arrive, or arrived damaged."""
         if digest in self.came:
             return opened(self.came[digest], digest)
         if self.storage is None:
-            raise RunError(f"checkpoint {digest[:12]}: did not come with its job; resume the run")
+            raise RunError(f"checkpoint {digest[:12]}: did not arrive with its job; resume the run")
         return opened(self.storage.get(digest), digest)
 
     def put(self, network: Network) -> str:
-        """Take a network that the job made; its digest."""
+        """Store a network that the job made, and return its digest."""
         packed = morphs.pack(network)
         if self.storage is not None:
             self.storage.put(network.digest, packed)
@@ -47,13 +47,13 @@ class JobCheckpoints:
 
 
 class Storage:
-    """A run's folder in a place that the driver and every node of the cluster can read and write: a path or URI.
+    """A run's folder at a path or URI that the driver and every node of the cluster can read and write.
 
-    run: the run's name (`nas.ledger.ConfigFile.run`); None: of a run that has none, which lies in the place itself.
+    run: the run's name (`nas.ledger.ConfigFile.run`); None: the run has no name and uses the path or URI itself.
     """
 
     def __init__(self, uri: str, run: str | None) -> None:
-        """Raises RunError for what is no place that pyarrow knows."""
+        """Raises RunError if pyarrow can't open the path or URI."""
         from pyarrow.fs import FileSystem
 
         self.uri = uri
@@ -66,11 +66,11 @@ class Storage:
         self._root = root if run is None else f"{root}/{run}"
 
     def has(self, digest: str) -> bool:
-        """Whether a network of that digest was put whole."""
+        """Return whether a network of that digest is there in full."""
         return bool(self._files.get_file_info(f"{self._root}/{digest}/{GRAPH_FILE}").is_file)
 
     def put(self, digest: str, packed: PackedNetwork) -> None:
-        """Write a network, its graph last: that shows that it is whole. Raises RunError."""
+        """Write a network; the graph comes last, to mark it as complete. Raises RunError."""
         graph, weights = packed
         folder = f"{self._root}/{digest}"
         try:
@@ -80,7 +80,7 @@ class Storage:
                     stream.write(content)
         except OSError as error:
             raise RunError(
-                f"storage {self.uri}: doesn't take a checkpoint ({error}); mend that and resume"
+                f"storage {self.uri}: checkpoint {digest[:12]} can't be written ({error}); fix that and resume"
             ) from None
 
     def get(self, digest: str) -> PackedNetwork:
@@ -89,11 +89,11 @@ class Storage:
             return self._read(digest, GRAPH_FILE).decode("ascii"), self._read(digest, WEIGHTS_FILE)
         except (OSError, UnicodeDecodeError) as error:
             raise RunError(
-                f"storage {self.uri}: gives no checkpoint {digest[:12]} ({error}); mend that and resume"
+                f"storage {self.uri}: checkpoint {digest[:12]} can't be read ({error}); fix that and resume"
             ) from None
 
     def remove(self, digest: str) -> None:
-        """Take a network away, if it is there; one that can't be taken away stays."""
+        """Remove a network if it is there; errors are ignored."""
         with suppress(OSError):
             self._files.delete_dir(f"{self._root}/{digest}")
 
@@ -104,7 +104,7 @@ class Storage:
 
 
 def opened(packed: PackedNetwork, digest: str) -> Network:
-    """The network in a packed. Raises RunError when it is not the one of that digest."""
+    """Unpack a network. Raises RunError if it is damaged or has another digest."""
     try:
         network = morphs.unpack(*packed)
     except MorphError as error:

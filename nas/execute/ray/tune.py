@@ -1,7 +1,7 @@
-"""The driver's side of Ray Tune: one Tune run for each driver, fed from the ledger, never the truth.
+"""The driver's side of Ray Tune: one Tune run for each driver, fed from the ledger, which alone is the record.
 
-Tune calls these from its own thread; they only pass on what they hear. Tune pickles them where it would keep a
-state to restore, which we never do: they pickle as empty.
+Tune calls these classes from its own thread; they only pass messages on. Tune pickles them to save a state that it
+could restore, which is never used: the pickle is empty.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from ray.tune.search import Searcher
 from nas.execute.ray.messages import STARTUP, Delivered, JobRequest, Order, Started
 from nas.execute.ray.worker import MESSAGE, train_child
 
-STARTS = 5  # attempts at a worker that never comes up, or at a job whose workers die before they begin it
+STARTS = 5  # attempts to start a worker, or to run a job whose workers die before they begin it
 
 
 @dataclass(frozen=True)
 class Running:
-    """Tune gave a request's trial to the worker process in a place; number: STARTUP where it has no job."""
+    """Tune gave a request's trial to the worker process of a place. number: STARTUP if it has no job."""
 
     number: int
     place: int
@@ -36,7 +36,7 @@ class Running:
 
 @dataclass(frozen=True)
 class Lost:
-    """A request's trial ended without a result. cause: Ray's words."""
+    """A request's trial ended without a result. cause: Ray's message."""
 
     number: int
     cause: str
@@ -44,7 +44,7 @@ class Lost:
 
 @dataclass(frozen=True)
 class NoWorker:
-    """No worker came up, in any place, in STARTS attempts each. cause: Ray's words about the last."""
+    """No worker started, in any place, in STARTS attempts each. cause: Ray's message for the last."""
 
     cause: str
 
@@ -57,12 +57,14 @@ class Broken:
 
 
 class _Closed(Exception):
-    """Nobody listens any more."""
+    """The mailbox is closed."""
 
 
 @dataclass
 class Mailbox:
-    """Where the engine's thread and Tune's meet. waiting: tickets, None at the end. cause: of the last death."""
+    """The queues between the engine's thread and Tune's. waiting: requests, None at the end. news: messages for the
+    engine. cause: Ray's message for the last worker that died.
+    """
 
     waiting: Queue[JobRequest | None] = field(default_factory=Queue["JobRequest | None"])
     news: Queue[Any] = field(default_factory=Queue[Any])
@@ -70,7 +72,7 @@ class Mailbox:
     cause: str = "no reason"
 
     def close(self) -> None:
-        """Have Tune end as soon as it looks."""
+        """Have Tune end at its next step."""
         self.closed = True
         self.waiting.put(None)
 
@@ -79,10 +81,10 @@ class Mailbox:
 
 
 class Place(PlacementGroupFactory):
-    """What one worker takes. Two places are never the same to Tune, so that each keeps a worker of its own.
+    """The resources of one worker. No two places are equal to Tune, so that each keeps its own worker.
 
-    Were they the same, Tune would give the worker that falls free to the trial whose own worker is starting, and end
-    that one: with children shorter than a start-up a second worker would never come up.
+    If they were equal, Tune would give a free worker to the trial whose own worker is still starting, and stop that
+    one: with children that are shorter than a start, a second worker would never start.
     """
 
     def __init__(self, number: int, resources: Mapping[str, float]) -> None:
@@ -97,10 +99,10 @@ class Place(PlacementGroupFactory):
 
 
 class Feed(Searcher):
-    """Suggests the submitted jobs, as they come, each to a worker that is up and free.
+    """Suggests the submitted jobs in order, each to a worker that has started and is free.
 
-    A trial without a job starts the worker of each place, at the beginning and after its death; a place whose worker
-    died STARTS times in a row while it started is given up.
+    A trial without a job starts the worker of each place, at the beginning and after its death. A place whose worker
+    has died STARTS times in a row while starting is not tried again.
     """
 
     def __init__(self, mailbox: Mailbox, order: Order, workers: int) -> None:
@@ -112,7 +114,7 @@ class Feed(Searcher):
         self._failed_starts: Counter[int] = Counter()
 
     def suggest(self, trial_id: str) -> Any:
-        """A worker's start, or the next job. Waits for one where nothing runs: Tune itself would look once a second."""
+        """Return a worker's start or the next job. Blocks for a job if nothing runs: Tune itself polls every second."""
         if self._mailbox.closed:
             return Searcher.FINISHED
         if self._cold:
@@ -127,7 +129,7 @@ class Feed(Searcher):
         return {"place": place, "request": request}
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-        """Count the place as free, or as one whose worker has to be started again."""
+        """Mark the place as free, or its worker as one to start again."""
         if trial_id not in self._live:
             return
         place, request = self._live.pop(trial_id)
@@ -142,16 +144,16 @@ class Feed(Searcher):
             self._mailbox.news.put(NoWorker(self._mailbox.cause))
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the ledger is the record."""
+        """Do nothing: the ledger is the record."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: a fresh Tune run is fed from the ledger."""
+        """Do nothing: a new Tune run is fed from the ledger."""
 
 
 class ResultCallback(TrialProgressCallback):
-    """Passes on what workers report, and takes it out of what Tune keeps of a trial.
+    """Passes on what workers report, and removes it from what Tune stores of a trial.
 
-    It stands in for the callback that prints each trial's end, which Tune would add otherwise.
+    It replaces the callback that prints each trial's end, which Tune would add otherwise.
     """
 
     def __init__(self, mailbox: Mailbox) -> None:
@@ -159,30 +161,30 @@ class ResultCallback(TrialProgressCallback):
         self._mailbox = mailbox
 
     def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
-        """Tune's only way out that waits for no trial."""
+        """End Tune if the mailbox is closed; this is the only way that does not wait for a trial."""
         if self._mailbox.closed:
             raise _Closed
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """A worker process takes the trial up."""
+        """Report that a worker process has the trial."""
         actor = trial.temporary_state.ray_actor
         self._mailbox.news.put(Running(_request_of(trial).number, trial.config["place"], actor))
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
-        """A worker said something."""
+        """Pass on a worker's message."""
         message: Started | Delivered | None = result.pop(MESSAGE, None)
         if message is not None:
             self._mailbox.news.put(message)
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """Nothing: what the worker said last was the end."""
+        """Do nothing: the worker's last message was the end."""
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """A trial's process died, or never came up."""
+        """Report that a trial's process died or never started."""
         try:
             cause = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
         except (OSError, TypeError):
-            cause = "for a reason that Ray did not tell"
+            cause = "unknown: Ray gave no reason"
         self._mailbox.cause = cause.strip()
         number = _request_of(trial).number
         if number != STARTUP:
@@ -192,8 +194,8 @@ class ResultCallback(TrialProgressCallback):
 class KeepWorkers(FIFOScheduler):
     """First come, first served, with the process of every place kept between generations.
 
-    Tune stops all idle processes but one; starting the others again takes seconds. There is no public setting:
-    where the attribute is gone, the search only gets slower.
+    Tune stops all idle processes but one, and starting the others again takes seconds. There is no public setting;
+    without the private attribute used here, the search only gets slower.
     """
 
     def __init__(self) -> None:
@@ -201,7 +203,7 @@ class KeepWorkers(FIFOScheduler):
         self._kept: set[Any] = set()
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Have Tune keep one process for each place that it meets."""
+        """Have Tune keep one process for each place."""
         place = trial.placement_group_factory
         if place not in self._kept:
             self._kept.add(place)
@@ -211,14 +213,14 @@ class KeepWorkers(FIFOScheduler):
                 cache.increase_max(place, 1)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """Any that waits: each has its own place. Tune's own looks through all trials of the run, each time."""
+        """Return any waiting trial, as each has its own place. Tune's own method searches all trials of the run."""
         return next((trial for trial in tune_controller.get_live_trials() if trial.status == "PENDING"), None)
 
 
 def tune(mailbox: Mailbox, order: Order, workers: int, resources: Mapping[str, float], folder: Path) -> None:
-    """Run Tune until the mailbox closes; says Broken when it ends.
+    """Run Tune until the mailbox closes; sends Broken when it ends.
 
-    order: of every request. resources: what a worker takes. folder: for what Tune writes, to be deleted.
+    order: of every request. resources: of one worker. folder: for Tune's files, to be deleted afterwards.
     """
     try:
         Tuner(

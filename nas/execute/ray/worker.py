@@ -1,4 +1,4 @@
-"""What runs in a Ray worker: one job for each trial of Tune, in a process that is used again for the next."""
+"""The code in a Ray worker: one job for each trial of Tune, in a process that is reused for the next."""
 
 from __future__ import annotations
 
@@ -27,59 +27,60 @@ from nas.execute.task import attempt
 from nas.execute.worker import computes, data_of, release_memory, site_of
 from nas.ledger import current_versions
 
-MESSAGE = "message"  # the key of what we report
-PROGRESS_SECONDS = 1.0  # a report holds the training up until the driver has taken it
+MESSAGE = "message"  # the key of the worker's messages in Tune's results
+PROGRESS_SECONDS = 1.0  # a report blocks the training until the driver has received it
 
 
 def train_child(config: dict[str, Any]) -> None:
-    """The function that Tune calls: perform the job of the request in `config`, if it has one, and report what came of
-    it. The first in a process takes seconds to import and to read the data.
+    """Perform the job of the request in `config`, if it has one, and report the result. Tune calls this function.
+
+    The first call in a process takes seconds to import and to read the data.
     """
     request: JobRequest = config["request"]
     assert request.order is not None
-    settings, data = _settled(request.order)
+    settings, data = _set_up(request.order)
     if request.job is None:
         return
-    with suppress(OSError):  # Tune leads each trial into a folder of its own
+    with suppress(OSError):  # Tune changes the folder for each trial
         os.chdir(request.order.folder)
-    _say(Started(request.number, ray.get_runtime_context().get_node_id()))
+    _send(Started(request.number, ray.get_runtime_context().get_node_id()))
     checkpoints = _checkpoints_for(request, request.order)
     if isinstance(data, str) or isinstance(checkpoints, str):
         fault = data if isinstance(data, str) else str(checkpoints)
-        _say(Delivered(Done(request.number, None, fault, fault=True), {}))
+        _send(Delivered(Done(request.number, None, fault, fault=True), {}))
         return
     site = site_of(settings, checkpoints)
     done = attempt(request.number, request.job, site, data, _progress(request.number))
     release_memory()
-    _say(Delivered(done, checkpoints.made if done.result is not None else {}))
+    _send(Delivered(done, checkpoints.made if done.result is not None else {}))
     if not computes(settings.device):
-        os._exit(1)  # Tune starts another in this one's place
+        os._exit(1)  # Tune starts a new process in its place
 
 
 def _checkpoints_for(request: JobRequest, order: Order) -> JobCheckpoints | str:
-    """What came with a job, or why it didn't: no fault of the job's."""
+    """Return the checkpoints of a job, or why they did not arrive, which is not the job's fault."""
     try:
         storage = Storage(order.storage, order.run) if order.storage else None
         return JobCheckpoints({digest: ray.get(sent) for digest, sent in request.networks.items()}, storage)
     except (UserError, RayError, ImportError) as error:
-        return f"ray: what a child needs didn't reach its node ({one_line(str(error))[:300]}); mend that"
+        return f"ray: a child's checkpoints did not reach its node ({one_line(str(error))[:300]}); fix that"
 
 
 @lru_cache(maxsize=1)
-def _settled(order: Order) -> tuple[RunConfig, SearchData | str]:
-    """The run's configuration and data, read once in a process."""
+def _set_up(order: Order) -> tuple[RunConfig, SearchData | str]:
+    """Read the run's configuration and data, once in a process; instead of the data, an error message."""
     sys.path += [entry for entry in order.path if entry not in sys.path]
     with suppress(OSError):
         os.chdir(order.folder)
     config = RunConfig.model_validate_json(order.config)
     data = _other_versions(order.versions) or data_of(config, order.data_digest)
     gc.collect()
-    gc.freeze()  # all that was imported stays: a collection after each child would look through it for 0.1 to 0.2 s
+    gc.freeze()  # imported modules stay: each collection after a child would scan them for 0.1 to 0.2 s
     return config, data
 
 
 def _other_versions(versions: Iterable[tuple[str, str]]) -> str | None:
-    """What this node has otherwise than the driver, which could bring other bits; None where all is the same."""
+    """Describe how this node's versions differ from the driver's, which could change the bits; None if they don't."""
     here = current_versions()
     other = [
         f"{name} {here.get(name)} where the driver has {known}"
@@ -87,7 +88,7 @@ def _other_versions(versions: Iterable[tuple[str, str]]) -> str | None:
         if here.get(name) != known
     ]
     node = platform.node()
-    return f"ray: node {node} has {', '.join(other)}; install the same there" if other else None
+    return f"ray: node {node} has {', '.join(other)}; install the same versions there" if other else None
 
 
 def _progress(number: int) -> Any:
@@ -96,11 +97,11 @@ def _progress(number: int) -> Any:
     def tell(step: int, steps: int, loss: float) -> None:
         nonlocal last
         if step < steps and time.monotonic() - last >= PROGRESS_SECONDS:
-            _say(Progressed(number, step, steps, loss))
+            _send(Progressed(number, step, steps, loss))
             last = time.monotonic()
 
     return tell
 
 
-def _say(message: Started | Progressed | Delivered) -> None:
+def _send(message: Started | Progressed | Delivered) -> None:
     report({MESSAGE: message})

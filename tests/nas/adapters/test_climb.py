@@ -163,18 +163,16 @@ class Halving:
 
 def test_what_a_loop_of_ones_own_does_not_perform_is_refused() -> None:
     space, uniform = SPACES["digits"]((1, 8, 8), 10), Uniform(neighbourhood())
-    with pytest.raises(UserError, match=r"^climb: HillClimb trains in rungs, .*; use one .* \(rungs=1\)"):
+    with pytest.raises(UserError, match=r"^climb: HillClimb .*rungs=1"):
         Climb(space, HillClimb(uniform, 3, 1, rungs=2))
-    with pytest.raises(
-        UserError, match=r"^climb: Evolution selects by loss, .*; make it with select=\"accuracy\""
-    ):
+    with pytest.raises(UserError, match=r"^climb: Evolution .*loss.*select=\"accuracy\""):
         Climb(space, Evolution(uniform, 3, 1, select="loss"))
-    with pytest.raises(UserError, match=r"^climb: TPE selects by loss"):
+    with pytest.raises(UserError, match=r"^climb: TPE .*loss"):
         Climb(space, HillClimb(TPE(neighbourhood(), "loss"), 3, 1))
     climb = Climb(space, Halving())
     seed = climb.next(view([]))
     assert seed is not None
-    with pytest.raises(UserError, match=r"^climb: Halving trains in rungs"):
+    with pytest.raises(UserError, match=r"^climb: Halving .*rungs"):
         climb.next(view([complete(running(seed, 0), 0.5, "0" * 64)]))
 
 

@@ -181,11 +181,11 @@ def test_the_device_does_not_matter():
 
 def test_arguments_that_fit_no_split_are_refused_at_the_call():
     split = random_split(4, 3, 4, 4)
-    with pytest.raises(ValueError, match="crop=4 reflects more"):
+    with pytest.raises(ValueError, match="crop=4"):
         train_batches(split, 2, seeded(), *stats(3), Augment(False, 4))
     with pytest.raises(ValueError, match="mean has 1"):
         eval_batches(split, 2, *stats(1))
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="batch_size=0"):
         eval_batches(split, 0, *stats(3))
     with pytest.raises(ValueError, match="uint8"):
         Split(torch.zeros(2, 1, 2, 2), torch.zeros(2, dtype=torch.int64))

@@ -131,7 +131,7 @@ def break_no_classes(path):
 
 def break_empty_class(path):
     (path / "fox").mkdir()
-    return path, "holds no image"
+    return path, "/fox "
 
 
 def break_empty_file(path):
@@ -145,7 +145,7 @@ def break_no_image(path):
 
 
 def break_size(path):
-    return f"{path}?size=0", "size=0 is not a size"
+    return f"{path}?size=0", "size=0"
 
 
 def break_path(path):
@@ -165,7 +165,7 @@ def test_a_class_that_training_lacks(parted):
     write_images(parted / "test/fox", 1)
     with pytest.raises(DataError) as error:
         load_search_data(f"imagefolder:{parted}", None, 0)
-    assert "class fox, which training lacks" in one_line(error)
+    assert "class fox" in one_line(error)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

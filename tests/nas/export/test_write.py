@@ -46,11 +46,11 @@ def test_the_same_network_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
     net = network("residual")
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match=r"is not empty \(notes.txt\); name a new or an empty folder"):
+    with pytest.raises(UserError, match=rf"{tmp_path} .*notes\.txt"):
         export(net, tmp_path, card_for(net.graph))
-    with pytest.raises(UserError, match="is no folder; name a new or an empty folder"):
+    with pytest.raises(UserError, match=r"notes\.txt "):
         export(net, tmp_path / "notes.txt", card_for(net.graph))
-    with pytest.raises(UserError, match="can't write to"):
+    with pytest.raises(UserError, match=r"notes\.txt/sub"):
         export(net, tmp_path / "notes.txt" / "sub", card_for(net.graph))
     assert listed(tmp_path) == ["notes.txt"]
 
@@ -75,14 +75,14 @@ def test_a_failure_leaves_nothing_behind(
 def test_card_and_network_must_fit(tmp_path: Path) -> None:
     net = network("residual")
     for changes, fact in (
-        ({"classes": ("a", "b")}, r"writes \[3\] for an image, the model card names 2 classes"),
-        ({"mean": (0.5,)}, "the input 2 channels"),
+        ({"classes": ("a", "b")}, r"\[3\] .* 2 classes"),
+        ({"mean": (0.5,)}, "2 channels"),
         ({"std": (0.5, 0.0)}, "positive std"),
     ):
         with pytest.raises(UserError, match=fact):
             export(net, tmp_path / "to", card_for(net.graph, **changes))
     two = init(parse_graph("x = input(size=[2]); y = input(size=[2]); s = add(x, y); out = output(s)"))
-    with pytest.raises(UserError, match=r"reads 2 tensors \(x, y\); only one is supported"):
+    with pytest.raises(UserError, match=r"2 tensors \(x, y\)"):
         export(two, tmp_path / "to", card_for(two.graph))
     assert listed(tmp_path) == []
 
@@ -108,7 +108,7 @@ def test_a_registered_activation_is_refused(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "to")], capture_output=True, text=True, cwd=Path.cwd()
     )
-    assert done.stdout.count('export: node "r" uses the activation absolute') == 2, done.stderr
+    assert done.stdout.count('export: node "r" uses the registered activation absolute') == 2, done.stderr
     assert listed(tmp_path) == []
 
 
@@ -129,12 +129,12 @@ def test_the_card_says_where_scores_come_from() -> None:
     )
     text = card_text(card, graph("residual"))
     for line in (
-        "| accuracy | 45.67 % | test split, read once, after the search had ended |",
+        "| accuracy | 45.67 % | test split, read once, after the search ended |",
         "| loss | 0.2500 | training split |",
-        "1. trial 0.0 (seed): no change of the architecture; 1,234 parameters; validation accuracy 40.00 %",
+        "1. trial 0.0 (seed): no change to the architecture; 1,234 parameters; validation accuracy 40.00 %",
         "2. trial 1.2 (child): `widen(node=c1, to=8, how=replicate); deepen(node=c2)`; 2,345 parameters; "
         "validation accuracy 50.00 %",
-        "Made by `nas search digits --seed 3`.",
+        "Created by `nas search digits --seed 3`.",
         "With python 3.99, torch 9.9.",
         "Classes, in the order of the outputs: kind 0, kind 1, kind 2.",
         "    c1 = conv2d(x, channels=4, kernel=3, padding=1, bias=false)",
@@ -151,7 +151,7 @@ def test_the_card_says_how_to_train_p_activations_on() -> None:
 
 def test_a_card_without_scores_says_so() -> None:
     text = card_text(card_for(graph("residual")), graph("residual"))
-    assert "No score was recorded." in text
+    assert "No scores were recorded." in text
     assert "This network was never measured on the test split." in text
     assert isinstance(card_for(graph("residual")), ModelCard)
 

@@ -87,15 +87,15 @@ def test_a_run_is_found_by_path_and_by_name(run: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("onee", r'there is no run "onee", neither here nor in runs; did you mean one\?'),
-        ("qqq", "nas runs lists those below runs"),
-        ("runs", "runs is no run folder, it has no config.json"),
-        ("file", "file is a file; name the folder of a run"),
-        ("", "no run"),
-        ("\0", "there is no run"),
-        ("~nobody-of-that-name/x", "there is no run"),
-        ("x" * 300, "there is no run"),
-        ("x" * 5000, "there is no run"),
+        ("onee", r'"onee".* one\?'),
+        ("qqq", "qqq.*nas runs"),
+        ("runs", r"^runs .*config\.json"),
+        ("file", "^file "),
+        ("", '""'),
+        ("\0", "\0"),
+        ("~nobody-of-that-name/x", "~nobody-of-that-name/x"),
+        ("x" * 300, "x" * 79),
+        ("x" * 5000, "x" * 79),
     ],
 )
 def test_what_is_no_run(run: Path, name: str, says: str) -> None:

@@ -174,7 +174,7 @@ def test_a_torn_configuration(filled: Path, content: bytes) -> None:
 def test_a_huge_configuration_is_not_read(filled: Path) -> None:
     with (filled / "config.json").open("wb") as file:
         file.truncate(2**34)
-    refused(filled, RunError, "more than 4194304 bytes")
+    refused(filled, RunError, r"config\.json .*4194304 bytes")
 
 
 def test_a_changed_configuration_needs_force(filled: Path) -> None:
@@ -182,7 +182,7 @@ def test_a_changed_configuration_needs_force(filled: Path) -> None:
     path.write_text(path.read_text().replace("digits", "cifar"))
     with pytest.raises(
         RunError,
-        match=r'config\.json was changed after the run was made \(.*was "digits" and is "cifar"\); restore it',
+        match=r'config\.json .*was "digits" and is "cifar"',
     ):
         Ledger.open(filled)
     Ledger.open(filled, force=True).close()
@@ -207,8 +207,8 @@ def test_a_folder_that_is_no_run_is_left_alone(filled: Path, missing: str) -> No
 
 
 def test_no_folder_at_all(tmp_path: Path) -> None:
-    refused(tmp_path / "none", RunError, "is no run")
-    refused(tmp_path, RunError, "is no run")
+    refused(tmp_path / "none", RunError, f"^{tmp_path / 'none'} ")
+    refused(tmp_path, RunError, f"^{tmp_path} ")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -218,22 +218,20 @@ def test_the_study_of_another_program(filled: Path) -> None:
     (filled / "ledger.db").unlink()
     study = optuna.create_study(study_name="search", storage=f"sqlite:///{filled / 'ledger.db'}")
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=2)
-    refused(filled, LedgerDamaged, "the study of another program")
+    refused(filled, LedgerDamaged, r"ledger\.db .*study")
 
 
 def test_the_database_of_another_run(filled: Path, tmp_path: Path) -> None:
     Ledger.create(tmp_path / "other", {"space": "digits"}).close()
     (tmp_path / "other/ledger.db").replace(filled / "ledger.db")
-    refused(
-        filled, RunError, r"belong to two runs; restore config\.json and ledger\.db from one copy of the run"
-    )
+    refused(filled, RunError, r"restore config\.json and ledger\.db from one copy")
 
 
 @pytest.mark.parametrize("name", ["../../other", "", 7, "A" * 32, "a" * 33])
 def test_a_name_of_the_run_that_is_none(filled: Path, name: object) -> None:
     document = json.loads((filled / "config.json").read_text())
     (filled / "config.json").write_text(json.dumps({**document, "run": name}))
-    refused(filled, RunError, '"run" is no name of a run; restore it from a copy')
+    refused(filled, RunError, r'config\.json: "run" .*; restore it from a copy')
 
 
 def test_a_newer_format(filled: Path) -> None:

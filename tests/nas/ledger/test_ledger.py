@@ -171,19 +171,17 @@ def test_what_a_driver_must_not_do(filled: Path, job: Jobs, result: Results) -> 
     assert weights is not None
     with Ledger.open(filled) as ledger:
         before = ledger.view()
-        with pytest.raises(RunError, match=r"ask: trial 0\.1 is in the ledger of .*; ask for another slot"):
+        with pytest.raises(RunError, match=rf"ask: trial 0\.1 .*{filled}"):
             ledger.ask(job(0, 1))
-        with pytest.raises(RunError, match=r"tell: trial 0\.0 is complete already; a trial ends once"):
+        with pytest.raises(RunError, match=r"tell: trial 0\.0 .*complete"):
             ledger.tell(0, result(weights.weights))
-        with pytest.raises(RunError, match=r"tell: trial 0\.2 is failed already"):
+        with pytest.raises(RunError, match=r"tell: trial 0\.2 .*failed"):
             ledger.tell(2, result(weights.weights))
-        with pytest.raises(RunError, match=r"fail: trial 0\.0 is complete already"):
+        with pytest.raises(RunError, match=r"fail: trial 0\.0 .*complete"):
             ledger.fail(0, "no")
-        with pytest.raises(RunError, match="has no trial number 99"):
+        with pytest.raises(RunError, match=r"^tell: .*\b99\b"):
             ledger.tell(99, result(weights.weights))
-        with pytest.raises(
-            RunError, match=r"trial 1\.0: checkpoint 0{12} is not in .*; put the network there"
-        ):
+        with pytest.raises(RunError, match=r"trial 1\.0: checkpoint 0{12} .*checkpoints"):
             ledger.tell(3, result("0" * 64))
         assert ledger.view() == before
     assert read(filled) == before
@@ -202,7 +200,7 @@ def test_a_long_reason_is_cut_and_a_huge_job_refused(run: Path, job: Jobs) -> No
 
 def test_a_run_is_made_once(run: Path) -> None:
     Ledger.create(run, {}).close()
-    with pytest.raises(RunError, match="is a run already; resume it or choose another folder"):
+    with pytest.raises(RunError, match=f"^{run} "):
         Ledger.create(run, {})
     Ledger.open(run).close()
 

@@ -58,7 +58,7 @@ def test_a_running_trial_goes_on_from_its_last_pause(
         assert ledger.reached(number) == pauses[1]
         ledger.tell(number, result(pauses[1].weights))
         assert ledger.pauses() == frozenset()
-        with pytest.raises(RunError, match=r"advance: trial 0\.0 is complete already"):
+        with pytest.raises(RunError, match=r"advance: trial 0\.0 .*complete"):
             ledger.advance(number, pauses[1])
 
 
@@ -67,7 +67,7 @@ def test_a_pause_needs_its_checkpoints(run: Path, job: Jobs, network: Make) -> N
         number = ledger.ask(job())
         reached = pause(ledger, network, 1)
         ledger.store.remove(reached.momentum)
-        with pytest.raises(RunError, match=r"advance: trial 0\.0: checkpoint .* put the network there first"):
+        with pytest.raises(RunError, match=rf"advance: trial 0\.0: checkpoint {reached.momentum[:12]}"):
             ledger.advance(number, reached)
         assert ledger.reached(number) is None
 

@@ -56,7 +56,7 @@ def test_a_search_comes_to_the_digest_of_one_with_a_file(finished: Any, tmp_path
     assert sorted(entry.name for entry in run.iterdir()) == [
         "checkpoints", "config.json", "ledger.json", "lock",
     ]  # fmt: skip
-    with pytest.raises(RunError, match="is a run already"):
+    with pytest.raises(RunError, match=f"{run} "):
         search(tiny(ledger=url), run, Silent(), "", Inline)
     there = Path(shutil.copytree(run, tmp_path / "there"))  # another machine's copy goes on with it
     outcome = resume(there, Silent(), executor=Inline)
@@ -103,7 +103,7 @@ def test_a_silent_driver_gives_way_and_writes_nothing_when_it_wakes(
         patch.setattr(lease, "Lease", partial(Lease, beat=100.0))
         asleep = Ledger.open(run)
     with Ledger.open(copy) as ours:
-        with pytest.raises(RunError, match="another driver took it over"):
+        with pytest.raises(RunError, match="another driver"):
             asleep.note("wall", 1.0)
         ours.note("wall", 2.0)
         asleep.close()  # frees its own lock, not our lease
@@ -153,17 +153,17 @@ def test_of_many_drivers_one_wins(tmp_path: Path, url: str) -> None:
     ("wrong", "said"),
     [
         ("postgresql://me:secret@host/db", "the URL has a password"),
-        ("host/db", "is no URL of a database"),
-        ("postgresql://me:secret@host:x/db", "is no URL of a database"),
+        ("host/db", "URL of a database"),
+        ("postgresql://me:secret@host:x/db", "URL of a database"),
         ("postgresql://host/db?password=secret", "the URL has the option password"),
         ("mysql+pymysql://host/db?local_infile=1", "the URL has the option local_infile"),
         ("postgresql://host/{0}", "has braces"),
-        ("postgresql://host/d\x1b[2Jb", "characters that don't print"),
+        ("postgresql://host/d\x1b[2Jb", "unprintable"),
         ("postgresql://host/" + "x" * 5000, "is too long"),
-        ("nosuch://host/db", "is of a kind that is not known; choose one of sqlite, postgresql"),
-        ("sqlite+pysqlcipher:///x.db", "is of a kind that is not known"),
-        ("sqlite://", "names no file"),
-        ("sqlite:///file:x.db?uri=true", "names no file"),
+        ("nosuch://host/db", "choose one of sqlite, postgresql"),
+        ("sqlite+pysqlcipher:///x.db", "choose one of sqlite, postgresql"),
+        ("sqlite://", "sqlite:////"),
+        ("sqlite:///file:x.db?uri=true", "sqlite:////"),
         ("sqlite:////nowhere/at/all.db", "can't be used .*unable to open"),
     ],
 )
@@ -217,9 +217,7 @@ def test_the_ledger_of_another_run_is_neither_read_nor_written(
     with engine.begin() as connection:
         lease.LEASES.drop(connection)
     before = (tmp_path / "other.db").read_bytes()
-    with pytest.raises(
-        RunError, match=r"belong to two runs; restore config\.json and ledger\.json from one copy"
-    ):
+    with pytest.raises(RunError, match=r"restore config\.json and ledger\.json from one copy"):
         way(run)
     assert (tmp_path / "other.db").read_bytes() == before
     engine.dispose()

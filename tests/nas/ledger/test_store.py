@@ -31,9 +31,7 @@ def test_a_folder_that_cannot_be_read_is_named_in_one_line(
 
     (tmp_path / "checkpoints").mkdir()
     monkeypatch.setattr(Path, "iterdir", failing)
-    with pytest.raises(
-        RunError, match=r"checkpoints can't be read \(Input/output error\); mend that and resume"
-    ):
+    with pytest.raises(RunError, match=r"checkpoints .*Input/output error"):
         ask(Store(tmp_path / "checkpoints"))
 
 
@@ -89,7 +87,7 @@ def test_listing_size_and_removal(store: Store, network: Make) -> None:
     store.remove(first)
     assert not store.has(first)
     assert store.digests() == (second,)
-    with pytest.raises(RunError, match=r"not in .*: lost, dropped") as caught:
+    with pytest.raises(RunError, match=rf"^checkpoint {first[:12]}: .*{store.folder}.*--repair") as caught:
         store.get(first)
     assert not isinstance(caught.value, LedgerDamaged)
 
@@ -182,7 +180,7 @@ def test_a_pickle_is_never_run(store: Store, network: Make, tmp_path: Path) -> N
 @pytest.mark.parametrize("name", ["..", "", "/etc", "a" * 63, "A" * 64, "a" * 63 + "/"])
 def test_only_digests_are_names(store: Store, name: str) -> None:
     for use in (store.path, store.has, store.get, store.remove):
-        with pytest.raises(RunError, match="no SHA-256"):
+        with pytest.raises(RunError, match="SHA-256"):
             use(name)
 
 

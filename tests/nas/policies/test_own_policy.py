@@ -160,7 +160,7 @@ def test_a_class_that_is_no_policy_is_refused(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "wrong_policies.py").write_text(WRONG)
     monkeypatch.syspath_prepend(str(tmp_path))
     for name, said in {
-        "wrong_policies:Nobody": "module wrong_policies has no Nobody that can be called",
+        "wrong_policies:Nobody": "module wrong_policies .*'Nobody'",
         "wrong_policies:Deaf": "a Deaf has no method propose; see nas.policies.Policy",
         "wrong_policies:Unsure": "generational is None; set it to True or False",
         "wrong_policies:Lonely": r"calling it with \(config, sampler\) failed \(TypeError",

@@ -63,7 +63,7 @@ def test_the_page_asks_for_nothing_from_outside() -> None:
         (with_running(WHOLE), "running", "not read before the final training ends"),
         (with_running(WHOLE), "stopped", "nas resume runs/digits-digits-001"),
         (example_view(0, final=False), "stopped", "the seed network itself"),
-        (LedgerView(()), "running", "No trial has ended yet"),
+        (LedgerView(()), "running", "No trial is complete yet"),
     ],
 )
 def test_runs_that_are_not_finished(view: LedgerView, state: str, expected: str) -> None:

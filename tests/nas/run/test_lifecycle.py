@@ -309,7 +309,7 @@ def test_a_damaged_parent_stops_the_run_until_it_is_restored(
     path = Store(run / "checkpoints").path(parent.weights) / "weights.safetensors"
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
-    with pytest.raises((LedgerDamaged, RunError), match=r"weights\.safetensors is not what was written"):
+    with pytest.raises((LedgerDamaged, RunError), match=r"weights\.safetensors"):
         resume(run, Silent(), executor=Inline)
     path.write_bytes(whole)
     assert resume(run, Silent(), executor=Inline).view.digest == finished.outcome.view.digest

@@ -226,7 +226,7 @@ def test_a_frozen_parameter_stays():
 
 
 def test_nothing_to_train_is_refused():
-    with pytest.raises(UserError, match="no parameter"):
+    with pytest.raises(UserError, match="requires_grad_"):
         train(make_net().requires_grad_(False), toy_data(), steps=1, config=CONFIG, seed=0)
 
 
@@ -334,7 +334,7 @@ def test_a_run_that_pauses_ends_with_the_bits_of_one_that_does_not(precision, wi
 def test_a_part_that_is_none():
     paused = train(make_net(), toy_data(), steps=6, config=CONFIG, seed=0, until=4).paused
     for until in (0, 4, 7):
-        with pytest.raises(UserError, match=f"no part of 6 steps goes from 4 to {until}; pause between them"):
+        with pytest.raises(UserError, match=rf"\b4 to {until}\b.*\b6\b"):
             train(make_net(), toy_data(), steps=6, config=CONFIG, seed=0, since=paused, until=until)
 
 

@@ -206,15 +206,16 @@ def test_a_job_that_met_a_dead_nodes_idle_workers_one_after_the_other_goes_on(
     request = JobRequest(1, None, job, {})
     executor._running[1] = running = RunningJob(request, job)
     for place in range(8):
-        assert list(executor._heard(Running(1, place, None))) == []
-        assert list(executor._again(running, "its node died")) == []
+        assert list(executor._handle(Running(1, place, None))) == []
+        assert list(executor._retry(running, "its node died")) == []
         assert executor._mailbox.waiting.get_nowait() is request
     told: list[Done] = []
     while not told:
-        list(executor._heard(Running(1, 0, None)))
-        told = list(executor._again(running, "its node died"))
+        list(executor._handle(Running(1, 0, None)))
+        told = list(executor._retry(running, "its node died"))
     assert told[0].fault
-    assert str(told[0].reason).endswith("the last with: its node died; mend that")
+    assert str(told[0].reason).startswith("ray: ")
+    assert "its node died" in str(told[0].reason)
 
 
 def test_a_late_child_takes_nobody_with_it_who_got_its_worker_this_moment(tmp_path: Path, job: Job) -> None:
@@ -225,12 +226,12 @@ def test_a_late_child_takes_nobody_with_it_who_got_its_worker_this_moment(tmp_pa
     executor._running.update({1: late, 2: other})
     executor._mailbox.news.put(Delivered(Done(1, None, "it diverged"), {}))
     assert list(executor.poll(0.0)) == [Done(1, None, "it diverged")]
-    assert not executor._struck
-    executor._struck.append("X")
+    assert not executor._killed
+    executor._killed.append("X")
     other.node, other.lost = "here", (0.0, "The actor died")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ray_executor, "nodes_alive", lambda: {"here"})
-        assert list(executor._judge_lost()) == []
+        assert list(executor._resolve_lost()) == []
     assert executor._mailbox.waiting.get_nowait() is other.request
 
 
@@ -255,30 +256,26 @@ def test_a_node_with_other_versions_trains_nothing() -> None:
     assert _other_versions(here) is None
     said = _other_versions((*here, ("torch", "0.4")))
     assert said is not None
-    assert re.fullmatch(
-        r"ray: node \S+ has torch \S+ where the driver has 0\.4; install the same there", said
-    )
+    assert re.fullmatch(r"ray: node \S+ has torch \S+ where the driver has 0\.4; .*", said)
 
 
 def test_what_does_not_reach_its_node_is_no_childs_fault(job: Job) -> None:
     order = Order("{}", "", "", (), "nowhere://x", None, ())
     said = _checkpoints_for(JobRequest(1, order, job, {}), order)
     assert isinstance(said, str)
-    assert said.startswith(
-        "ray: what a child needs didn't reach its node (storage nowhere://x: can't be used"
-    )
+    assert said.startswith("ray: ")
 
 
 def test_a_storage_that_is_no_place_is_refused(tmp_path: Path, job: Job) -> None:
     write_config(tmp_path, {})
     executor = RayExecutor(tmp_path, tiny(executor="ray", storage="nowhere://x"), "")
-    with pytest.raises(RunError, match="storage nowhere://x: can't be used"):
+    with pytest.raises(RunError, match=r"^storage nowhere://x: "):
         executor.submit(1, job)
 
 
 def test_a_child_that_no_node_has_room_for_is_refused(ray_here: Any, tmp_path: Path, job: Job) -> None:
     executor = RayExecutor(tmp_path, tiny(executor="ray", threads=64), "")
-    with pytest.raises(RunError, match="no node has the 64 processors and 0 GPUs that a child takes; lower"):
+    with pytest.raises(RunError, match=r"^ray: .*64 processors and 0 GPUs.*--threads"):
         executor.submit(1, job)
     executor.close()
 
@@ -288,6 +285,6 @@ def test_a_cluster_that_starts_nothing_is_not_waited_for_without_end(
 ) -> None:
     executor = RayExecutor(tmp_path, tiny(executor="ray", threads=64, address="auto"), "", patience=1.0)
     executor.submit(1, job)
-    with pytest.raises(RunError, match=r"no node has the 64 .*; then go on with: nas resume"):
+    with pytest.raises(RunError, match=rf"^ray: .*64 processors.*nas resume {tmp_path}"):
         end_of(executor, 1)
     executor.close()

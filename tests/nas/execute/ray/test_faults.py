@@ -42,7 +42,7 @@ def test_a_run_whose_ray_was_killed_says_so_and_goes_on(tmp_path: Path) -> None:
     out, said = driver.communicate(timeout=300)
     assert driver.returncode == 1
     assert not out
-    assert said.startswith("nas: search: Ray's daemon on this machine died; nothing that was told is lost")
+    assert said.startswith("nas: search: Ray's daemon ")
     assert len(said.splitlines()) == 1
     assert before <= told(run)
     assert read(run).final is None

@@ -72,7 +72,7 @@ def test_the_storage_keeps_no_more_than_the_run_does(tmp_path: Path) -> None:
     jobs = [replace(job, slot=n, training=Training(weights=digest)) for n, digest in enumerate(digests)]
     for number, reading in enumerate(jobs[:2]):
         executor._send(reading)
-        executor._running[number] = RunningJob(SimpleNamespace(number=number, spend=lambda: None), reading)  # type: ignore[arg-type]
+        executor._running[number] = RunningJob(SimpleNamespace(number=number, clear=lambda: None), reading)  # type: ignore[arg-type]
     assert there(run) == set(digests[:2])
     del executor._running[0]
     for digest in digests[:2]:  # the second is being read
@@ -106,8 +106,8 @@ def test_a_fault_has_what_the_child_read_put_there_anew(tmp_path: Path) -> None:
     digest = Store(run / "checkpoints").put(morphs.init(GRAPH, seed=0))
     job = Job("child", 1, 1, "0.0", "", 0, 1, GRAPH.to_json(), Training(weights=digest))
     executor._send(job)
-    request: Any = SimpleNamespace(number=0, spend=lambda: None)
+    request: Any = SimpleNamespace(number=0, clear=lambda: None)
     executor._running[0] = RunningJob(request, job)
-    (told,) = executor._heard(Delivered(Done(0, None, "arrived damaged", fault=True), {}))
+    (told,) = executor._handle(Delivered(Done(0, None, "arrived damaged", fault=True), {}))
     assert told.fault
     assert not there(run)
