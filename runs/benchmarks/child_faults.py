@@ -122,7 +122,7 @@ def searched(
             "train": {"lr": 0.05, "batch_size": 64},
         }
     )  # fmt: skip
-    return search(config, run, Silent(), "", partial(make_executor, fork_server=nursery)).view
+    return search(config, run, Silent(), "", partial(make_executor, processes=nursery)).view
 
 
 def kinds(device: str) -> tuple[str, ...]:
