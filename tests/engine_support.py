@@ -48,14 +48,15 @@ class Inline:
     ) -> None:
         self.queue: deque[tuple[int, Job]] = deque()
         self.fail = fail
-        self.data = load_search_data(config.data, None, config.seed, config.val_fraction)
+        root = Path(config.data_root) if config.data_root else None
+        self.data = load_search_data(config.data, root, config.seed, config.val_fraction)
         assert self.data.digest == data_digest
         self.site = TaskContext(
             Store(run / "checkpoints"),
             config.train,
             "cpu",
             config.threads,
-            lambda: load_test_split(config.data, None, config.seed),
+            lambda: load_test_split(config.data, root, config.seed),
         )
 
     def submit(self, number: int, job: Job) -> None:
@@ -112,26 +113,26 @@ class Recorder(Silent):
     def told(self) -> list[str]:
         return [event[1] for event in self.events if event[0] == "told"]
 
-    def run_opened(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
+    def on_run_start(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
         self.events.append(("opened", resumed, len(view.complete)))
 
-    def generation_started(self, generation: int, jobs: Sequence[Job]) -> None:
+    def on_generation_start(self, generation: int, jobs: Sequence[Job]) -> None:
         self.events.append(("started", generation, [job.key for job in jobs]))
         if self.stop_after == 0:
             raise KeyboardInterrupt
 
-    def progress(self, key: str, step: int, steps: int, loss: float) -> None:
+    def on_step(self, key: str, step: int, steps: int, loss: float) -> None:
         self.events.append(("progress", key, step, steps))
 
-    def trial_told(self, record: TrialRecord) -> None:
+    def on_trial_end(self, record: TrialRecord) -> None:
         self.events.append(("told", record.key))
         if self.stop_after is not None and len(self.told) == self.stop_after:
             raise KeyboardInterrupt
 
-    def generation_ended(self, generation: int, best: TrialRecord) -> None:
+    def on_generation_end(self, generation: int, best: TrialRecord) -> None:
         self.events.append(("ended", generation, best.key))
 
-    def run_finished(self, outcome: Outcome) -> None:
+    def on_run_end(self, outcome: Outcome) -> None:
         self.events.append(("finished", outcome.stopped))
 
 

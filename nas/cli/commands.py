@@ -33,17 +33,19 @@ def _starting(quiet: bool) -> Generator[None]:
 
 
 @contextmanager
-def _fork_server(quiet: bool) -> Generator[Any]:
-    """What workers are forked from; everything that a run needs is imported inside."""
+def _processes(quiet: bool) -> Generator[Any]:
+    """What workers are started by, where they are forked; everything that a run needs is imported inside."""
     # Large tensors come and go: huge pages save a sixth of the time of small networks. Read when torch is imported.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     with ExitStack() as stack:
         with _starting(quiet):
-            from nas.execute.fork_server import ForkServer
+            from nas.execute.processes import fork_processes
 
-            fork_server = stack.enter_context(closing(ForkServer.fork_off()))
+            processes = fork_processes()
+            if processes is not None:
+                stack.enter_context(closing(processes))
             import_module("nas.cli.drive")
-        yield fork_server
+        yield processes
 
 
 app = typer.Typer(
@@ -119,11 +121,11 @@ def search(
         for name, value in given.items()
         if value is not None and value != []
     }
-    with _fork_server(quiet) as fork_server:
+    with _processes(quiet) as processes:
         from nas.cli import drive
 
         command = shlex.join(["nas", *context.obj])
-        raise typer.Exit(drive.search(what, overrides, run, quiet, command, fork_server))
+        raise typer.Exit(drive.search(what, overrides, run, quiet, command, processes))
 
 
 @app.command()
@@ -146,10 +148,10 @@ def resume(
     finished: for a longer one start a new run.
     """
     place = _place(data_root, executor, address, gpus_per_child, storage, workers)
-    with _fork_server(quiet) as fork_server:
+    with _processes(quiet) as processes:
         from nas.cli import drive
 
-        raise typer.Exit(drive.resume(run, force, quiet, data, policy, place, fork_server))
+        raise typer.Exit(drive.resume(run, force, quiet, data, policy, place, processes))
 
 
 @app.command()
@@ -174,11 +176,11 @@ def replay(
     where a budget ended the search, the latency table. Exit code 1 where it came to something else, and to what.
     """
     place = _place(data_root, executor, address, gpus_per_child, storage, workers)
-    with _fork_server(quiet) as fork_server:
+    with _processes(quiet) as processes:
         from nas.cli import drive
 
         command = shlex.join(["nas", *context.obj])
-        raise typer.Exit(drive.replay(source, run, force, quiet, data, policy, place, command, fork_server))
+        raise typer.Exit(drive.replay(source, run, force, quiet, data, policy, place, command, processes))
 
 
 def _place(

@@ -1,39 +1,39 @@
-"""`nas search` and `nas resume`: a run with someone watching, and what to say when it ends."""
+"""`nas search`, `nas resume` and `nas replay`: a run driven from a terminal, and what to say when it ends."""
 
 from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from nas.base.errors import NasError, UserError
-from nas.base.text import one_line
+from nas.api import drive
+from nas.api.drive import Session
+from nas.api.interrupts import Interrupts, interrupts
+from nas.api.options import configuration, place_of
+from nas.base.errors import NasError
 from nas.cli import tables
-from nas.cli.live import LiveView, watcher_for
-from nas.config.run_config import RunConfig, make_config, parse_duration, parse_limit
-from nas.execute.choose import check_executor, make_executor
-from nas.execute.fork_server import ForkServer
+from nas.config.run_config import RunConfig
+from nas.execute.processes import WorkerProcesses
 from nas.inspect.status import find_run
 from nas.ledger import LedgerView, read, read_config
 from nas.ledger.shared import is_run
-from nas.run.events import Outcome, Watcher
-from nas.run.lifecycle import default_run_folder
-from nas.run.lifecycle import replay as replay_run
-from nas.run.lifecycle import resume as resume_run
-from nas.run.lifecycle import search as search_run
+from nas.run.events import Outcome
+from nas.run.lifecycle import default_run_folder, free_replay_folder
 from nas.run.replay import difference, replay_from
 
 INTERRUPTED = 130
+STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 def search(
-    what: str, overrides: dict[str, Any], run: Path | None, quiet: bool, command: str, fork_server: ForkServer
+    what: str,
+    overrides: dict[str, Any],
+    run: Path | None,
+    quiet: bool,
+    command: str,
+    processes: WorkerProcesses | None,
 ) -> int:
     """Search anew; the exit code. overrides: the options given, times and limits as they were typed.
 
@@ -41,11 +41,13 @@ def search(
     """
     config = configuration(what, overrides)
     _mention_gpu(config, quiet)
-    if config.executor == "local":
-        fork_server.load(config)
     folder = run if run is not None else default_run_folder(config)
-    executor = partial(make_executor, fork_server=fork_server)
-    return _watched(quiet, folder, lambda watcher: search_run(config, folder, watcher, command, executor))
+
+    def driven(pressed: Interrupts) -> Outcome | None:
+        session = Session(pressed, quiet, command=command, processes=processes)
+        return drive.search(config, folder, session)
+
+    return _ended(driven, folder, quiet)
 
 
 def resume(
@@ -55,17 +57,18 @@ def resume(
     data: str | None,
     policy: str | None,
     place: Mapping[str, Any],
-    fork_server: ForkServer,
+    processes: WorkerProcesses | None,
 ) -> int:
     """Go on with a run; the exit code. data, policy, place: see `lifecycle.resume`. Raises RunError when that can't
     be done.
     """
-    folder = find_run(name)
-    check_executor(place.get("executor", "local"), place.get("storage"))
-    executor = partial(make_executor, fork_server=fork_server)
-    return _watched(
-        quiet, folder, lambda watcher: resume_run(folder, watcher, force, data, executor, policy, place)
-    )
+    folder, settings = find_run(name), place_of(place)
+
+    def driven(pressed: Interrupts) -> Outcome | None:
+        again = Session(pressed, quiet, (), "", processes, force, data, policy, settings)
+        return drive.resume(folder, again)
+
+    return _ended(driven, folder, quiet)
 
 
 def replay(
@@ -77,26 +80,33 @@ def replay(
     policy: str | None,
     place: Mapping[str, Any],
     command: str,
-    fork_server: ForkServer,
+    processes: WorkerProcesses | None,
 ) -> int:
     """Make a finished run again; the exit code, 1 where it came to something else. Raises RunError, UserError."""
-    source = find_run(name)
-    check_executor(place.get("executor", "local"), place.get("storage"))
-    folder = run if run is not None else _free_folder(source)
-    executor = partial(make_executor, fork_server=fork_server)
+    source, settings = find_run(name), place_of(place)
+    folder = run if run is not None else free_replay_folder(source)
 
-    def drive(watcher: Watcher) -> Outcome:
-        return replay_run(source, folder, watcher, command, force, data, executor, policy, place)
+    def driven(pressed: Interrupts) -> Outcome | None:
+        again = Session(pressed, quiet, (), command, processes, force, data, policy, settings)
+        return drive.replay(source, folder, again)
 
-    return _watched(quiet, folder, drive)
+    return _ended(driven, folder, quiet)
 
 
-def _free_folder(source: Path) -> Path:
-    """The first free SOURCE-replay-N, beside it."""
-    number = 1
-    while (folder := source.with_name(f"{source.name}-replay-{number}")).exists():
-        number += 1
-    return folder
+def _ended(driven: Callable[[Interrupts], Outcome | None], folder: Path, quiet: bool) -> int:
+    """Drive a run and say how it ended, its report written; the exit code."""
+    with interrupts(STOPS, leaving=True) as pressed:
+        try:
+            outcome = driven(pressed)
+        except KeyboardInterrupt:
+            outcome = None
+        report = _reported(outcome.run) if outcome is not None else None
+    if outcome is None or outcome.stopped == "interrupted":
+        _say_stopped(folder)
+        return INTERRUPTED
+    if not quiet:
+        tables.show(tables.summary(outcome, report))
+    return _compared(outcome.run, outcome.view, quiet)
 
 
 def _compared(run: Path, view: LedgerView, quiet: bool) -> int:
@@ -114,62 +124,12 @@ def _compared(run: Path, view: LedgerView, quiet: bool) -> int:
     return 1
 
 
-def configuration(what: str, overrides: dict[str, Any]) -> RunConfig:
-    """The run's configuration from the options of the command line."""
-    values = dict(overrides)
-    for name in ("budget", "child_timeout"):
-        if name in values:
-            values[name] = parse_duration(values[name])
-    if "latency_from" in values:
-        values["latency_from"] = str(find_run(values["latency_from"]).absolute())
-    if "limits" in values:
-        values["limits"] = dict(parse_limit(text) for text in values["limits"])
-    config = make_config(what, values)
-    check_executor(config.executor, config.storage)
-    if not config.address:  # else the cluster's nodes have it, or not
-        _check_device(config.device)
-    return config
-
-
 def _mention_gpu(config: RunConfig, quiet: bool) -> None:
     """A word where an accelerator stands idle."""
     import torch
 
     if config.device == "cpu" and not quiet and torch.cuda.is_available():
         print("nas: training on the CPU though there is a GPU; use it with --device cuda", file=sys.stderr)
-
-
-def _check_device(name: str) -> None:
-    """UserError when torch can't compute on the device `name` here."""
-    import torch
-
-    try:
-        float(torch.zeros(1, device=torch.device(name)).sum())
-    except Exception as error:  # torch says no in many ways: RuntimeError, AssertionError, …
-        fact = one_line(str(error)).split(". ")[0][:160]
-        raise UserError(
-            f'device "{name}" can\'t be used here ({fact}); use cpu or another --device'
-        ) from None
-
-
-def _watched(quiet: bool, folder: Path, drive: Callable[[Watcher], Outcome]) -> int:
-    """Have `drive` watched; the exit code. What is said, is said once the live view is gone."""
-    with _interrupts() as interrupts:
-        try:
-            with _watching(quiet) as watcher:
-                outcome = drive(watcher)
-        except (KeyboardInterrupt, NasError):
-            if not interrupts.count:
-                raise
-            _say_stopped(folder)
-            return INTERRUPTED
-        report = _reported(outcome.run)
-    if outcome.stopped == "interrupted":
-        _say_stopped(outcome.run)
-        return INTERRUPTED
-    if not quiet:
-        tables.show(tables.summary(outcome, report))
-    return _compared(outcome.run, outcome.view, quiet)
 
 
 def _reported(run: Path) -> Path | None:
@@ -189,41 +149,3 @@ def _say_stopped(run: Path) -> None:
     else:
         said = "stopped before the run began"
     print(f"nas: {said}", file=sys.stderr)
-
-
-@contextmanager
-def _watching(quiet: bool) -> Generator[Watcher]:
-    """A watcher that leaves the terminal as it was, however the run ends."""
-    watcher = watcher_for(quiet)
-    try:
-        yield watcher
-    finally:
-        if isinstance(watcher, LiveView):
-            watcher.close()
-
-
-@dataclass
-class _Interrupts:
-    """Counts what asks the process to stop. The first stops the run cleanly; others are told to wait."""
-
-    count: int = 0
-
-    def handle(self, number: int, frame: FrameType | None) -> None:
-        """A signal handler."""
-        self.count += 1
-        if self.count == 1:
-            raise KeyboardInterrupt
-        if self.count == 2:
-            print("\nnas: stopping already, one moment", file=sys.stderr, flush=True)
-
-
-@contextmanager
-def _interrupts() -> Generator[_Interrupts]:
-    """Ctrl-C and a polite kill stop the run once; pressing again changes nothing."""
-    interrupts = _Interrupts()
-    former = {number: signal.signal(number, interrupts.handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield interrupts
-    finally:
-        for number, handler in former.items():  # once stopping, the process is left alone till it has ended
-            signal.signal(number, signal.SIG_IGN if interrupts.count else handler)

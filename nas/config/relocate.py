@@ -8,7 +8,7 @@ from typing import Any
 
 from nas.base.errors import RunError
 from nas.config.run_config import RunConfig, check_config
-from nas.data import runs_code
+from nas.data import is_kept, runs_code
 
 _RAY = ("address", "gpus_per_child", "storage")
 _FOLDER = "imagefolder:"
@@ -42,4 +42,6 @@ def with_data(run: Path, config: RunConfig, given: str | None, command: str = "r
             f"{command}: the data of {run} is code, {config.data}, which only a command may name; "
             f"if you trust it go on with: nas {command} {run} --data {config.data}"
         )
+    if is_kept(config.data):  # in the run's folder, wherever that lies now
+        return config.model_copy(update={"data_root": str(run.absolute())})
     return config if given is None else config.model_copy(update={"data": given})

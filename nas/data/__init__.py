@@ -5,7 +5,7 @@ A search gets `load_search_data` (training and validation split); only the final
 """
 
 from nas.data.batches import eval_batches, train_batches
-from nas.data.load import DATASETS, default_root, load_search_data, load_test_split, runs_code
+from nas.data.load import DATASETS, default_root, is_kept, load_search_data, load_test_split, runs_code
 from nas.data.types import Augment, ImageSplit, SearchData, Split, StreamSplit
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "StreamSplit",
     "default_root",
     "eval_batches",
+    "is_kept",
     "load_search_data",
     "load_test_split",
     "runs_code",

@@ -43,10 +43,8 @@ def call(spec: str) -> CustomParts:
         )
     given = list[Any](cast(Any, returned))
     roles = ("train", "test") if len(given) == 2 else ("train", "val", "test")
-    parts = {role: _part(value, f"{spec}: {role}") for role, value in zip(roles, given, strict=True)}
-    return CustomParts(
-        parts["train"], parts.get("val"), parts["test"], _class_names(given[0], parts["train"])
-    )
+    parts = {role: part(value, f"{spec}: {role}") for role, value in zip(roles, given, strict=True)}
+    return CustomParts(parts["train"], parts.get("val"), parts["test"], class_names(given[0], parts["train"]))
 
 
 def _kind(value: object) -> str:
@@ -55,7 +53,8 @@ def _kind(value: object) -> str:
     return "None" if value is None else f"a {type(value).__name__}"
 
 
-def _part(value: Any, where: str) -> ImageSplit:
+def part(value: Any, where: str) -> ImageSplit:
+    """One part of the data, checked: a pair (images, labels) of arrays, or a map-style Dataset. Raises DataError."""
     if isinstance(value, TensorDataset):
         value = value.tensors
     if isinstance(value, (tuple, list)):
@@ -111,7 +110,8 @@ def _listed_labels(items: Items, where: str) -> Tensor | None:
     return labels if all(_item(items, i, where)[1] == int(labels[i]) for i in checked.tolist()) else None
 
 
-def _class_names(given: Any, train: ImageSplit) -> tuple[str, ...]:
+def class_names(given: Any, train: ImageSplit) -> tuple[str, ...]:
+    """The names of the classes where `given`, which became `train`, has them, else numbers. Raises DataError."""
     count = int(train.labels.max()) + 1
     if count > len(train):
         raise DataError(

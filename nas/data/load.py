@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from nas.base.errors import DataError
-from nas.data import custom, folder
+from nas.data import custom, folder, kept
 from nas.data.splits import VAL_FRACTION, check_labels, digest, hold_out, mean_std, sample
 from nas.data.standard import STANDARD, TEN, StandardSet
 from nas.data.types import Augment, ImageSplit, SearchData, Split, StreamSplit
@@ -51,7 +51,8 @@ def load_search_data(
     """Load the training and validation split of a data set, and nothing else of it.
 
     spec:         a key of DATASETS, with PATH or package.module:function filled in.
-    root:         the folder of the published sets, in torchvision's layout; None is `default_root()`.
+    root:         the folder of the published sets, in torchvision's layout; None is `default_root()`. For arrays that
+                  were given in Python: the folder of the run that keeps them.
     seed:         draws the validation split if the set does not have one.
     val_fraction: fraction of each class that becomes validation data, between 0 and 1.
     Raises DataError: one line with fact, place and remedy. A failure changes nothing on disk.
@@ -90,12 +91,20 @@ def load_test_split(spec: str, root: Path | None, seed: int) -> ImageSplit:
         return _apart(parts.test or hold_out(parts.train, TEST_FRACTION, TEST_SEED, "test")[1])
     if kind == "function":
         return custom.call(spec).test
+    if kind == "arrays":
+        given = kept.read_kept(_root(root), spec)
+        return given.test or hold_out(given.train, TEST_FRACTION, TEST_SEED, "test")[1]
     return _standard(kind).load("test", _root(root))
 
 
+def is_kept(spec: str) -> bool:
+    """Whether the data are arrays that were given in Python, and lie in the run's folder."""
+    return spec.startswith(kept.PREFIX)
+
+
 def runs_code(spec: str) -> bool:
-    """Return whether loading this data set runs the user's code."""
-    return ":" in spec and not spec.startswith("imagefolder:")
+    """Whether loading this data set runs code of the user's."""
+    return ":" in spec and not spec.startswith(("imagefolder:", kept.PREFIX))
 
 
 _Parts = tuple[ImageSplit, ImageSplit | None, tuple[str, ...], Augment]
@@ -122,6 +131,10 @@ def _search_parts(spec: str, root: Path) -> _Parts:
         check_labels(given.train, given.test, len(given.classes), f"{spec}: test")
         # The content of the images is unknown, so no augmentation is known to be harmless.
         return given.train, given.val, given.classes, Augment(flip=False, crop=0)
+    if kind == "arrays":
+        held = kept.read_kept(root, spec)
+        rest = held.train if held.test else hold_out(held.train, TEST_FRACTION, TEST_SEED, "test")[0]
+        return rest, held.val, held.classes, Augment(flip=False, crop=0)
     found = _standard(kind)
     return found.load("train", root), None, found.classes(root), found.augment
 
@@ -142,11 +155,11 @@ def _root(root: Path | None) -> Path:
 
 
 def _kind(spec: str) -> tuple[str, str]:
-    """Split `spec` into ("digits", a published set's name, "imagefolder" or "function"; the rest)."""
+    """("digits" or a published set's name or "imagefolder", "arrays" or "function", the rest of the spec)."""
     if spec == "digits" or any(spec == known.name for known in STANDARD):
         return spec, ""
     head, colon, rest = spec.partition(":")
-    if head == "imagefolder" and colon:
+    if f"{head}{colon}" in ("imagefolder:", kept.PREFIX):
         return head, rest
     if colon and rest.isidentifier() and all(part.isidentifier() for part in head.split(".")):
         return "function", rest

@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING
 from nas.base.errors import UserError
 from nas.config.run_config import RunConfig
 from nas.execute.executor import Executor
-from nas.execute.fork_server import ForkServer
 from nas.execute.local import LocalExecutor
+from nas.execute.processes import WorkerProcesses
 
 if TYPE_CHECKING:
     from nas.execute.ray.executor import RayExecutor
 
 
 def make_executor(
-    run: Path, config: RunConfig, data_digest: str, fork_server: ForkServer | None = None
+    run: Path, config: RunConfig, data_digest: str, processes: WorkerProcesses | None = None
 ) -> Executor:
     """The executor that the configuration names.
 
-    fork_server: one that was started before, for the local executor; another has no use for it and ends it.
+    processes: what was made before to start workers, for the local executor; another has no use for it and ends it.
     Raises UserError as `check_executor` does.
     """
     if config.executor == "local":
-        return LocalExecutor(run, config, data_digest, fork_server)
-    if fork_server is not None:
-        fork_server.close()
+        return LocalExecutor(run, config, data_digest, processes)
+    if processes is not None:
+        processes.close()
     return _ray_executor()(run, config, data_digest)
 
 

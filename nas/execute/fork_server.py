@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from nas.config.run_config import RunConfig
-from nas.execute.orders import Ended, Fork, Kill, Load
+from nas.execute.orders import Ended, Kill, Load, Start
 
 _MAIN = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
@@ -78,7 +78,7 @@ class ForkServer:
 
     process: subprocess.Popen[bytes] | ForkedProcess
     pipe: Connection[Any, Any]
-    dead: bool = False
+    died: int | None = None
 
     @classmethod
     def fork_off(cls) -> ForkServer:
@@ -100,7 +100,7 @@ class ForkServer:
         with theirs:
             paths = json.dumps([str(entry) for entry in sys.path])
             process = subprocess.Popen(
-                [sys.executable, "-c", _MAIN, str(theirs.fileno()), paths],
+                [sys.executable, "-P", "-c", _MAIN, str(theirs.fileno()), paths],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=None,
@@ -114,27 +114,32 @@ class ForkServer:
         with suppress(OSError):
             self.pipe.send(Load(config))
 
-    def fork(self, order: Fork) -> Connection[Any, Any]:
+    def start_worker(self, order: Start) -> Connection[Any, Any]:
         """Have a worker forked as soon as what it needs is loaded; our end of its pipe."""
         ours, theirs = Pipe()
-        with theirs, suppress(OSError):  # a fork_server that died this moment: `ended` tells
+        with theirs, suppress(OSError):  # a fork_server that died this moment: `ended_workers` tells
             self.pipe.send(order)
             send_handle(self.pipe, theirs.fileno(), None)
         return ours
 
-    def kill(self, number: int) -> None:
+    @property
+    def wakes(self) -> Sequence[Connection[Any, Any]]:
+        """The server's own pipe: it tells of ends."""
+        return (self.pipe,)
+
+    def kill_worker(self, number: int) -> None:
         """Kill a worker; a frozen one as well."""
         with suppress(OSError):
             self.pipe.send(Kill(number))
 
-    def ended(self) -> list[Ended]:
+    def ended_workers(self) -> list[Ended]:
         """Workers that are gone since the last call."""
         found: list[Ended] = []
         try:
             while self.pipe.poll():
                 found.append(self.pipe.recv())
         except (EOFError, OSError):
-            self.dead = True
+            self.died = self.process.wait()  # its workers leave as soon as our ends of their pipes are closed
         return found
 
     def close(self) -> None:
@@ -190,14 +195,13 @@ def main(descriptor: int) -> None:
                     continue
                 if order.config != config:
                     config, data = order.config, data_for(order.config)
-                if isinstance(order, Fork):
-                    end = recv_handle(control)
-                    work = partial(serve_driver, end, order, data)
-                    try:
-                        workers[_fork(work, order.log, (descriptor, woken, wake))] = order.number
-                    except OSError as error:  # no memory or no process is left: the others live on
-                        control.send(Ended(order.number, 0, error.strerror))
-                    os.close(end)
+                if isinstance(order, Start):
+                    with Connection(recv_handle(control)) as end:
+                        work = partial(serve_driver, end, order, data)
+                        try:
+                            workers[_fork(work, order.log, (descriptor, woken, wake))] = order.number
+                        except OSError as error:  # no memory or no process is left: the others live on
+                            control.send(Ended(order.number, 0, error.strerror))
             for pid, code in _reaped():
                 control.send(Ended(workers.pop(pid), code))
     except (EOFError, OSError):

@@ -1,7 +1,7 @@
 """The local executor: worker processes on this machine, no Ray. A worker that dies fails its own job alone.
 
-Workers are forked from the run's fork_server, a process started by name rather than by multiprocessing, which would run
-the user's main script again. Ctrl-C reaches the driver alone; a worker is killed with all that it started.
+How workers are started is for `nas.execute.processes` to say; never by multiprocessing, which would run the user's main
+script again. Ctrl-C reaches the driver alone; a worker is killed with all that it started.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any
 
 from nas.config.run_config import RunConfig
 from nas.execute.executor import Done, Progressed
-from nas.execute.fork_server import ForkServer
-from nas.execute.orders import Ended, Fork
+from nas.execute.orders import Ended, Start
+from nas.execute.processes import WorkerProcesses, start_processes
 from nas.execute.worker import Began
 from nas.ledger import Job
 
@@ -38,20 +38,20 @@ class _Worker:
     began: int | None = None  # the number of the last job that it said it works on
     deadline: float | None = None
     reason: str | None = None  # why we killed it
-    lost: bool = False  # its end of the pipe is closed; the fork server will say why
+    lost: bool = False  # its end of the pipe is closed; `ended_workers` will say why
 
 
 @dataclass
 class LocalExecutor:
-    """Up to `config.workers` processes of `config.threads` threads each, forked with the first job.
+    """Up to `config.workers` processes of `config.threads` threads each, started with the first job.
 
-    fork_server: one that was started before, to save its start-up; else it is started with the first job.
+    processes: what starts them, where it was made before to save its start-up; else it is made with the first job.
     """
 
     run: Path
     config: RunConfig
     data_digest: str
-    fork_server: ForkServer | None = None
+    processes: WorkerProcesses | None = None
     _workers: list[_Worker] = field(default_factory=list[_Worker])
     _waiting: deque[tuple[int, Job]] = field(default_factory=deque[tuple[int, Job]])
     _numbers: Iterator[int] = field(default_factory=count)
@@ -66,8 +66,8 @@ class LocalExecutor:
         """Progress and ends of jobs; kills workers that exceed the timeout for one child."""
         self._kill_late()
         owners: dict[Any, _Worker] = {worker.pipe: worker for worker in self._workers if not worker.lost}
-        fork_server = [self.fork_server.pipe] if self.fork_server else []
-        ready = wait([*owners, *fork_server], timeout)
+        wakes = self.processes.wakes if self.processes else ()
+        ready = wait([*owners, *wakes], timeout)
         events = [event for pipe in ready if pipe in owners for event in self._receive(owners[pipe])]
         events += self._reap()
         self._assign()
@@ -75,9 +75,9 @@ class LocalExecutor:
 
     def close(self) -> None:
         """Kill every worker."""
-        if self.fork_server:
-            self.fork_server.close()
-        self.fork_server = None
+        if self.processes:
+            self.processes.close()
+        self.processes = None
         for worker in self._workers:
             worker.pipe.close()
         self._workers.clear()
@@ -106,15 +106,15 @@ class LocalExecutor:
         return None if limit is None or job.final else time.monotonic() + limit + allowance
 
     def _start(self) -> _Worker:
-        if self.fork_server is None or self.fork_server.dead:
-            self.fork_server = ForkServer.start()
-        order = Fork(next(self._numbers), self.config, self.run.absolute(), self.data_digest, self.run / LOG)
-        worker = _Worker(order.number, self.fork_server.fork(order))
+        if self.processes is None or self.processes.died is not None:
+            self.processes = start_processes()
+        order = Start(next(self._numbers), self.config, self.run.absolute(), self.data_digest, self.run / LOG)
+        worker = _Worker(order.number, self.processes.start_worker(order))
         self._workers.append(worker)
         return worker
 
     def _receive(self, worker: _Worker) -> list[Progressed | Done]:
-        """What one message says; of the end of a worker the fork server tells."""
+        """What one message says; of the end of a worker `_reap` tells."""
         try:
             message: Began | Progressed | Done = worker.pipe.recv()
         except (EOFError, OSError):
@@ -131,8 +131,8 @@ class LocalExecutor:
         return [message]
 
     def _kill(self, worker: _Worker) -> None:
-        if self.fork_server:
-            self.fork_server.kill(worker.number)
+        if self.processes:
+            self.processes.kill_worker(worker.number)
 
     def _kill_late(self) -> None:
         now = time.monotonic()
@@ -143,25 +143,25 @@ class LocalExecutor:
 
     def _reap(self) -> Iterator[Done]:
         """Forget workers that are gone, and say what that means for their jobs."""
-        if self.fork_server is None:
+        if self.processes is None:
             return
-        ends = {end.number: end for end in self.fork_server.ended()}
-        if self.fork_server.dead:  # and its workers leave as soon as our ends of their pipes are closed
-            code = self.fork_server.process.wait()
-            ends = {worker.number: Ended(worker.number, code) for worker in self._workers}
+        ends = {end.number: end for end in self.processes.ended_workers()}
+        died = self.processes.died
+        if died is not None:
+            ends = {worker.number: Ended(worker.number, died) for worker in self._workers}
         for worker in [worker for worker in self._workers if worker.number in ends]:
             worker.pipe.close()
             self._workers.remove(worker)
             if worker.job is None:
                 continue
             number, end = worker.job[0], ends[worker.number]
-            self._orphaned[number] += self.fork_server.dead
+            self._orphaned[number] += died is not None
             if end.not_started:
                 fact = f"its worker process can't be started ({end.not_started})"
                 yield Done(number, None, f"{fact}; free memory or lower --workers", fault=True)
             elif worker.reason:
                 yield Done(number, None, worker.reason)
-            elif self.fork_server.dead and self._orphaned[number] < TRIES:
+            elif died is not None and self._orphaned[number] < TRIES:
                 self._waiting.append(worker.job)
             elif worker.began not in (None, number):  # it died idle, and the job was on its way
                 self._waiting.appendleft(worker.job)
@@ -170,5 +170,5 @@ class LocalExecutor:
 
     def _why(self, code: int) -> str:
         cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        hint = "most likely for want of memory" if code == -signal.SIGKILL else f"see {self.run / LOG}"
+        hint = "most likely for want of memory" if cause == "SIGKILL" else f"see {self.run / LOG}"
         return f"its worker process died ({cause}; {hint})"

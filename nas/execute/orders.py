@@ -1,4 +1,4 @@
-"""What the driver and the fork server tell each other."""
+"""What the driver tells what starts its workers, and what it is told of them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Load:
 
 
 @dataclass(frozen=True)
-class Fork:
-    """To the fork_server, followed by the worker's end of a pipe: fork worker `number` of this run."""
+class Start:
+    """Start worker `number` of this run. Sent to the fork server it is followed by the worker's end of a pipe."""
 
     number: int
     config: RunConfig
@@ -35,9 +35,7 @@ class Kill:
 
 @dataclass(frozen=True)
 class Ended:
-    """From the server: worker `number` is gone. code: as of subprocess, negative for a signal. not_started: why it
-    could not be forked.
-    """
+    """Worker `number` is gone. code: as of subprocess, negative for a signal. not_started: why it could not be."""
 
     number: int
     code: int

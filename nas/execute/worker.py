@@ -1,7 +1,8 @@
 """A worker process: performs jobs one after the other, and ends at once when its driver does.
 
-It is forked from the fork_server, which has imported everything and, where no code of the user's is needed, holds the
-data. Its standard streams are not the driver's: what it or a user's data set prints is kept in the run's log.
+It is forked from the fork server, which has imported everything and, where no code of the user's is needed, holds the
+data; where a fork is not safe it is started fresh. Its standard streams are not the driver's: what it or a user's data
+set prints is kept in the run's log.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from nas.base.errors import UserError
 from nas.config.run_config import RunConfig
 from nas.data import ImageSplit, SearchData, load_search_data, load_test_split, runs_code
 from nas.execute.executor import Done, Progressed
-from nas.execute.orders import Fork
+from nas.execute.orders import Start
 from nas.execute.task import Checkpoints, TaskContext, attempt
 from nas.ledger import Job, Store
 
@@ -43,13 +44,12 @@ def data_for(config: RunConfig) -> SearchData | str | None:
     return None if runs_code(config.data) else _load(config)
 
 
-def serve_driver(descriptor: int, order: Fork, held: SearchData | str | None) -> None:
-    """Serve the driver at the other end of the socket `descriptor` until it closes that.
+def serve_driver(pipe: Connection[Any, Any], order: Start, held: SearchData | str | None) -> None:
+    """Serve the driver at the other end of the pipe until it closes that.
 
     held: the data, or why there is none; None where it is still to be loaded.
     """
     faulthandler.enable()
-    pipe: Connection[Any, Any] = Connection(descriptor)
     inbox: SimpleQueue[tuple[int, Job]] = SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, inbox), daemon=True).start()
     try:
@@ -74,7 +74,7 @@ def _leave() -> None:
 
 def _serve(
     pipe: Connection[Any, Any],
-    order: Fork,
+    order: Start,
     inbox: SimpleQueue[tuple[int, Job]],
     held: SearchData | str | None,
 ) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nas.ledger import flock
 from nas.ledger.lock import in_words
 from nas.ledger.shared import Shared, place_of
 
@@ -55,13 +55,13 @@ def lease_of(run: Path) -> Look | None:
 def holder_of_lock(run: Path) -> str | None:
     """Describe the process that holds the kernel lock of this folder; None if no process does."""
     try:
-        descriptor = os.open(run / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(run / LOCK, os.O_RDONLY | flock.FLAGS)
     except OSError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        flock.look(descriptor)
     except BlockingIOError:
-        return in_words(os.pread(descriptor, 4096, 0))
+        return in_words(flock.content(descriptor))
     except OSError:
         return None
     finally:

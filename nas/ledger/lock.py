@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.base.errors import RunError
+from nas.ledger import flock
 
 PATIENCE_SECONDS = 0.5
 KILLED_HOLDER_SECONDS = (
@@ -32,7 +32,7 @@ class Lock:
     def __init__(self, path: Path) -> None:
         """Acquire the lock. Raises RunError with the holder's name if another process has it."""
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | flock.FLAGS, 0o644)
         except OSError as error:
             raise RunError(
                 f"{path} can't be opened ({error.strerror}); a driver needs to write there"
@@ -40,7 +40,7 @@ class Lock:
         try:
             _take(descriptor, descriptor)
         except BlockingIOError:
-            holder = in_words(os.pread(descriptor, 4096, 0))
+            holder = in_words(flock.content(descriptor))
             os.close(descriptor)
             raise RunError(f"{path.parent} is in use by {holder}; wait for it or stop it first") from None
         except OSError as error:
@@ -57,11 +57,13 @@ class Lock:
                 f"{path.parent} is in use by a process whose {path.name} was removed; wait for it or stop it first"
             ) from None
         alive: weakref.ref[Lock] = weakref.ref(self)
-        os.register_at_fork(after_in_child=lambda: _drop(alive))
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=lambda: _drop(alive))
         name = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         with suppress(OSError):  # on a full disk the lock works too, without a name
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps(name).encode(), 0)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.write(descriptor, json.dumps(name).encode())
 
     def close(self) -> None:
         """Release the lock. Further calls do nothing."""
@@ -81,7 +83,7 @@ class Lock:
 def _take_folder(folder: Path, named: int) -> int | None:
     """Lock a folder; None if its file system can't lock folders. Raises BlockingIOError if it is held."""
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(folder, os.O_RDONLY | flock.FOLDER_FLAGS)
     except OSError:
         return None
     try:
@@ -108,7 +110,7 @@ def _take(descriptor: int, named: int) -> None:
     begin = time.monotonic()
     while True:
         try:
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return flock.take(descriptor)
         except BlockingIOError:
             waited = time.monotonic() - begin
             if waited > PATIENCE_SECONDS and not (waited < KILLED_HOLDER_SECONDS and _dying(named)):
@@ -119,7 +121,7 @@ def _take(descriptor: int, named: int) -> None:
 def _dying(descriptor: int) -> bool:
     """Return whether /proc shows that the holder has been killed or is ending."""
     try:
-        name: Any = json.loads(os.pread(descriptor, 4096, 0))
+        name: Any = json.loads(flock.content(descriptor))
         process = Path(f"/proc/{int(name['pid'])}")
         if name["host"] != socket.gethostname() or not process.parent.joinpath("self").exists():
             return False

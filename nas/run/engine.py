@@ -18,7 +18,7 @@ from nas.ledger import Job, Ledger, LedgerView, Reached, Result
 from nas.ledger.notes import Note
 from nas.ledger.types import State, Stopped
 from nas.ledger.wall_time import overhead, seconds_of, wall_of
-from nas.run.events import Outcome, Watcher
+from nas.run.events import Callback, Outcome
 from nas.run.final_training import final_steps, next_part
 from nas.run.plan import Plan, as_seen, final_job, next_jobs, seed_job
 from nas.run.replay import Replay
@@ -41,7 +41,7 @@ class Engine:
     plan: Plan
     run: Path
     ledger: Ledger
-    watcher: Watcher
+    callback: Callback
     executor: Executor
     began: float
     replay: Replay | None = None
@@ -67,7 +67,7 @@ class Engine:
             if self.ledger.notes.select != self.plan.config.select:
                 self.ledger.note(Note.SELECT, self.plan.config.select)
             self._note_incumbent()
-            self.watcher.run_opened(self.run, self.plan.config, self.ledger.view(), resumed)
+            self.callback.on_run_start(self.run, self.plan.config, self.ledger.view(), resumed)
             self._sweeper.sweep(opening=True)
             stopped = self._search()
             self._train_final(stopped)
@@ -77,7 +77,7 @@ class Engine:
             self.executor.close()
             self._note_wall()
         outcome = outcome_of(self.run, self.ledger.view(), stopped)
-        self.watcher.run_finished(outcome)
+        self.callback.on_run_end(outcome)
         return outcome
 
     def _search(self) -> Stopped:
@@ -127,7 +127,7 @@ class Engine:
             return
         view, ended, self._open = self.ledger.view(), self._open, None
         if view.complete:
-            self.watcher.generation_ended(ended, self.plan.policy.incumbent(view))
+            self.callback.on_generation_end(ended, self.plan.policy.incumbent(view))
         barren = 0
         while barren <= ended and not _fertile(view, ended - barren):
             barren += 1
@@ -183,7 +183,7 @@ class Engine:
         if new and not jobs[0].final:
             self._end_generation()
             self._open = jobs[0].generation
-        self.watcher.generation_started(jobs[0].generation, jobs)
+        self.callback.on_generation_start(jobs[0].generation, jobs)
         view = self.ledger.view()
         known = {record.key: record for record in view.trials}
         for job in sorted(jobs, key=lambda job: -job.steps):
@@ -191,7 +191,7 @@ class Engine:
             number, asked = (record.number, record.job) if record else (self.ledger.ask(job), job)
             if self.replay is not None and job.key in self.replay.failed:
                 self.ledger.fail(number, self.replay.failed[job.key])
-                self.watcher.trial_told(self.ledger.view().trial(job.key))
+                self.callback.on_trial_end(self.ledger.view().trial(job.key))
                 continue
             running[number] = asked
             self.executor.submit(number, next_part(self.plan, view, asked, self.ledger.reached(number)))
@@ -207,7 +207,7 @@ class Engine:
                 if job is None:
                     continue
                 if isinstance(event, Progressed):
-                    self.watcher.progress(job.key, event.step, event.steps, event.loss)
+                    self.callback.on_step(job.key, event.step, event.steps, event.loss)
                 elif isinstance(event.result, Reached):
                     self.ledger.advance(event.number, event.result)
                     self._sweeper.sweep()
@@ -228,7 +228,7 @@ class Engine:
             self.ledger.fail(event.number, event.reason or "it ended without a result")
         self._note_wall()
         self._note_incumbent()
-        self.watcher.trial_told(self.ledger.view().trial(job.key))
+        self.callback.on_trial_end(self.ledger.view().trial(job.key))
 
     def _train_final(self, stopped: Stopped) -> None:
         """Train the best network on and read the test split, once. A final training that failed is tried anew."""

@@ -1,10 +1,11 @@
-"""What a run tells whoever watches it."""
+"""What a run tells whoever watches it: callbacks, of a view and of a user alike."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from nas.base.errors import UserError
 from nas.config.run_config import RunConfig
 from nas.ledger import Job, LedgerView, TrialRecord
 from nas.ledger.types import Stopped
@@ -30,54 +31,81 @@ class Outcome:
     stopped: Stopped
 
 
-class Watcher(Protocol):
-    """Called in the driver's process; every method must be cheap."""
+class Callback(Protocol):
+    """What a run calls as it goes, in the driver's process and thread; every method must be quick.
 
-    def run_opened(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
+    A user's object may have any of these methods (`Callbacks`). What one raises ends the run, which can be resumed,
+    and reaches the caller; KeyboardInterrupt stops the run as Ctrl-C does.
+    """
+
+    def on_run_start(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
         """The ledger is open; nothing has been started yet."""
-        ...
 
-    def generation_started(self, generation: int, jobs: Sequence[Job]) -> None:
+    def on_generation_start(self, generation: int, jobs: Sequence[Job]) -> None:
         """These trials are about to be trained; the final training is one job of kind FINAL.
 
         Called again with the same generation for those that join it later.
         """
-        ...
 
-    def progress(self, key: str, step: int, steps: int, loss: float) -> None:
-        """The competitor `key` has trained `step` of `steps`."""
-        ...
+    def on_step(self, key: str, step: int, steps: int, loss: float) -> None:
+        """The trial `key` has trained `step` of `steps`; said a few times a second at most."""
 
-    def trial_told(self, record: TrialRecord) -> None:
-        """A trial's result is durable."""
-        ...
+    def on_trial_end(self, record: TrialRecord) -> None:
+        """A trial's result is durable, or the reason why it has none."""
 
-    def generation_ended(self, generation: int, best: TrialRecord) -> None:
-        """All competitors of the generation are told, or the next one begins; `best` is the best so far."""
-        ...
+    def on_generation_end(self, generation: int, best: TrialRecord) -> None:
+        """All competitors of the generation have ended, or the next one begins; `best` is the best so far."""
 
-    def run_finished(self, outcome: Outcome) -> None:
-        """Nothing more will happen."""
-        ...
+    def on_run_end(self, outcome: Outcome) -> None:
+        """Nothing more will happen. Not called where an error ends the run."""
 
 
-class Silent:
-    """A watcher that says nothing."""
+class Silent(Callback):
+    """A callback that does nothing."""
 
-    def run_opened(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
-        """Nothing."""
 
-    def generation_started(self, generation: int, jobs: Sequence[Job]) -> None:
-        """Nothing."""
+class Callbacks:
+    """Objects that have any of a `Callback`'s methods, as one callback: each is called in turn, in the order given.
 
-    def progress(self, key: str, step: int, steps: int, loss: float) -> None:
-        """Nothing."""
+    Raises UserError for an object that has none of them, which would never be called.
+    """
 
-    def trial_told(self, record: TrialRecord) -> None:
-        """Nothing."""
+    def __init__(self, callbacks: Iterable[object]) -> None:
+        self._callbacks = tuple(callbacks)
+        for callback in self._callbacks:
+            if not any(callable(getattr(callback, name, None)) for name in EVENTS):
+                fact = f"callbacks: a {type(callback).__name__} has none of the methods of a callback"
+                raise UserError(f"{fact}; give it one of {', '.join(EVENTS)}")
 
-    def generation_ended(self, generation: int, best: TrialRecord) -> None:
-        """Nothing."""
+    def on_run_start(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
+        """To all."""
+        self._call("on_run_start", run, config, view, resumed)
 
-    def run_finished(self, outcome: Outcome) -> None:
-        """Nothing."""
+    def on_generation_start(self, generation: int, jobs: Sequence[Job]) -> None:
+        """To all."""
+        self._call("on_generation_start", generation, jobs)
+
+    def on_step(self, key: str, step: int, steps: int, loss: float) -> None:
+        """To all."""
+        self._call("on_step", key, step, steps, loss)
+
+    def on_trial_end(self, record: TrialRecord) -> None:
+        """To all."""
+        self._call("on_trial_end", record)
+
+    def on_generation_end(self, generation: int, best: TrialRecord) -> None:
+        """To all."""
+        self._call("on_generation_end", generation, best)
+
+    def on_run_end(self, outcome: Outcome) -> None:
+        """To all."""
+        self._call("on_run_end", outcome)
+
+    def _call(self, name: str, *facts: Any) -> None:
+        for callback in self._callbacks:
+            method = getattr(callback, name, None)
+            if method is not None:
+                method(*facts)
+
+
+EVENTS = tuple(name for name in vars(Callback) if name.startswith("on_"))

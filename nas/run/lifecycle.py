@@ -12,7 +12,9 @@ from nas.base.errors import RunError, UserError
 from nas.base.machine import machine
 from nas.config.relocate import relocated, with_data
 from nas.config.run_config import RunConfig, check_config
-from nas.data import SearchData, load_search_data
+from nas.data import SearchData, is_kept, load_search_data
+from nas.data.kept import FILE as KEPT
+from nas.data.kept import read_kept, write_kept
 from nas.execute.choose import make_executor
 from nas.execute.executor import ExecutorFactory
 from nas.ledger import Ledger, LedgerView, current_versions, read, read_config
@@ -21,7 +23,7 @@ from nas.ledger.shared import Shared, is_run, place_of
 from nas.policies.choose import POLICIES
 from nas.run.budget import seconds_per_step
 from nas.run.engine import Engine, outcome_of
-from nas.run.events import Outcome, Watcher
+from nas.run.events import Callback, Outcome
 from nas.run.latency import latencies, priced
 from nas.run.plan import Plan, make_plan, seed_job
 from nas.run.replay import REPLAY, Replay, replay_from, replay_of
@@ -31,9 +33,18 @@ RUNS = Path("runs")
 
 def default_run_folder(config: RunConfig) -> Path:
     """The first free runs/SPACE-DATA-NNN."""
-    data = "".join(c if c.isalnum() or c in "-_" else "-" for c in config.data)[:40]
+    spec = "arrays" if is_kept(config.data) else config.data
+    data = "".join(c if c.isalnum() or c in "-_" else "-" for c in spec)[:40]
     number = 1
     while (folder := RUNS / f"{config.space}-{data}-{number:03d}").exists():
+        number += 1
+    return folder
+
+
+def free_replay_folder(source: Path) -> Path:
+    """The first free SOURCE-replay-N, beside it."""
+    number = 1
+    while (folder := source.with_name(f"{source.name}-replay-{number}")).exists():
         number += 1
     return folder
 
@@ -41,7 +52,7 @@ def default_run_folder(config: RunConfig) -> Path:
 def search(
     config: RunConfig,
     run: Path,
-    watcher: Watcher,
+    callback: Callback,
     command: str,
     executor: ExecutorFactory = make_executor,
 ) -> Outcome:
@@ -51,18 +62,18 @@ def search(
     Raises UserError for wrong input, before anything is written, and NasError where nothing came of it.
     """
     began = time.monotonic()
-    _check_new(run)
+    check_new(run)
     data = load_data(config)
     plan, description = make_plan(config, data), describe(config, data, command)
     _check_budget(plan, data)
     del data  # workers have their own; this process needs its memory no more
-    return _begin(plan, run, description, watcher, executor, began)
+    return _begin(plan, run, description, callback, executor, began)
 
 
 def replay(
     source: Path,
     run: Path,
-    watcher: Watcher,
+    callback: Callback,
     command: str,
     force: bool = False,
     data: str | None = None,
@@ -76,7 +87,7 @@ def replay(
     Arguments and errors otherwise as for `search` and `resume`.
     """
     began = time.monotonic()
-    _check_new(run, "replay")
+    check_new(run, "replay")
     made, view = read_config(source), read(source)
     config = relocated(with_data(source, stored_config(source, made.config, "replay"), data, "replay"), place)
     config = config.model_copy(update={"ledger": None})  # only a command names a database to write into
@@ -91,29 +102,36 @@ def replay(
         raise RunError(
             f"replay: {source}: {'; '.join(changes)}; other bits may come out, go on all the same with --force"
         )
-    return _begin(plan, run, description, watcher, executor, began, again)
+    return _begin(plan, run, description, callback, executor, began, again)
 
 
 def _begin(
     plan: Plan,
     run: Path,
     description: Mapping[str, Any],
-    watcher: Watcher,
+    callback: Callback,
     executor: ExecutorFactory,
     began: float,
     again: Replay | None = None,
 ) -> Outcome:
     """Make the run and search. Nothing is written before all that may refuse it has been asked."""
     table = latencies(plan, again)
+    _keep_data(run, plan.config)
     with Ledger.create(run, description, plan.config.ledger) as ledger:
         plan = priced(plan, ledger, table)
         workers = executor(run, plan.config, description["data"]["digest"])
-        return Engine(plan, run, ledger, watcher, workers, began, again).go(resumed=False)
+        return Engine(plan, run, ledger, callback, workers, began, again).go(resumed=False)
+
+
+def _keep_data(run: Path, config: RunConfig) -> None:
+    """Arrays that another run keeps, of which `run` is a replay, become its own."""
+    if is_kept(config.data) and (there := Path(str(config.data_root))) != run.absolute():
+        write_kept(run, read_kept(there, config.data))
 
 
 def resume(
     run: Path,
-    watcher: Watcher,
+    callback: Callback,
     force: bool = False,
     data: str | None = None,
     executor: ExecutorFactory = make_executor,
@@ -134,9 +152,9 @@ def resume(
         config = stored_config(run, stored)
         view = ledger.view()
         if view.final is not None:
-            watcher.run_opened(run, config, view, True)
+            callback.on_run_start(run, config, view, True)
             outcome = outcome_of(run, view, view.notes.stopped or "generations")
-            watcher.run_finished(outcome)
+            callback.on_run_end(outcome)
             return outcome
         _check_whole(ledger, view)
         config = relocated(with_data(run, config, data), place)
@@ -148,7 +166,7 @@ def resume(
         again = replay_from(run, stored)
         plan = priced(plan, ledger, ledger.notes.latency or latencies(plan, again))
         workers = executor(run, config, now["data"]["digest"])
-        return Engine(plan, run, ledger, watcher, workers, began, again).go(resumed=True)
+        return Engine(plan, run, ledger, callback, workers, began, again).go(resumed=True)
 
 
 def _check_whole(ledger: Ledger, view: LedgerView) -> None:
@@ -161,7 +179,7 @@ def _check_whole(ledger: Ledger, view: LedgerView) -> None:
         )
 
 
-def _check_new(run: Path, command: str = "search") -> None:
+def check_new(run: Path, command: str = "search") -> None:
     """RunError unless `run` can become a run: missing, empty, or left by a driver that died making it."""
     try:
         names = {entry.name for entry in run.iterdir()} if run.exists() else set[str]()
@@ -171,7 +189,9 @@ def _check_new(run: Path, command: str = "search") -> None:
         raise RunError(
             f"{command}: {run} is a run already; name another folder, or go on with: nas resume {run}"
         )
-    foreign = {name for name in names if name not in ("lock", "config.json") and not name.startswith(".tmp-")}
+    foreign = {
+        name for name in names if name not in ("lock", "config.json", KEPT) and not name.startswith(".tmp-")
+    }
     if foreign:
         raise RunError(f"{command}: {run} holds other files ({min(foreign)}); name a new or an empty folder")
 

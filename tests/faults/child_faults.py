@@ -100,7 +100,7 @@ def searched(
             "train": {"lr": 0.05, "batch_size": 64},
         }
     )  # fmt: skip
-    return search(config, run, Silent(), "", partial(make_executor, fork_server=server)).view
+    return search(config, run, Silent(), "", partial(make_executor, processes=server)).view
 
 
 def kinds(device: str) -> tuple[str, ...]:

@@ -27,13 +27,13 @@ Case = Callable[[], str | None]
 class _StopAfterOne(Silent):
     """Presses Ctrl-C when the first trial was told."""
 
-    def trial_told(self, record: TrialRecord) -> None:
+    def on_trial_end(self, record: TrialRecord) -> None:
         raise KeyboardInterrupt
 
 
 def interrupted_search(run: Path) -> Path:
     """A real search on digits, left after its seed network."""
-    executor = partial(make_executor, fork_server=ForkServer.fork_off())
+    executor = partial(make_executor, processes=ForkServer.fork_off())
     search(check_config(TINY), run, _StopAfterOne(), "nas search digits", executor)
     return run
 

@@ -42,10 +42,10 @@ from faults.figures import Figure
 from faults.kill_plans import SHORT, KillPlan
 from faults.processes import below, kill, members, outlive, title
 
-from nas.cli.live import facts
 from nas.ledger import LedgerView, read
 from nas.ledger.files import atomic_write
 from nas.ledger.view import decided
+from nas.progress.views import facts
 
 IMPORTS = "import nas.cli.commands, nas.cli.drive"  # what the command itself imports
 STARTS = {

@@ -100,7 +100,7 @@ class Killer(Silent):
         """Hand it on."""
         self.executor.close()
 
-    def trial_told(self, record: TrialRecord) -> None:
+    def on_trial_end(self, record: TrialRecord) -> None:
         """Keep what was acknowledged."""
         self.told[record.key] = decided(record)
 

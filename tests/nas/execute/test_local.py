@@ -69,8 +69,8 @@ def children_of(pid: int) -> list[int]:
 
 def worker_of(executor: LocalExecutor) -> int:
     """The process of its only worker."""
-    assert executor.fork_server is not None
-    (pid,) = children_of(executor.fork_server.process.pid)
+    assert executor.processes is not None
+    (pid,) = children_of(executor.processes.process.pid)
     return pid
 
 
@@ -161,10 +161,10 @@ def test_a_nursery_that_dies_is_replaced_and_what_was_in_flight_done_again(
     pids: list[int] = []
     for _ in range(TRIES):
         pids.append(in_training(executor, 8))
-        struck = executor.fork_server
+        struck = executor.processes
         assert struck is not None
         struck.process.kill()
-        while len(pids) < TRIES and executor.fork_server is struck:
+        while len(pids) < TRIES and executor.processes is struck:
             assert not any(isinstance(event, Done) for event in executor.poll(0.1))
     assert len(set(pids)) == TRIES
     assert "its worker process died" in str(end_of(executor, 8).reason)
@@ -212,7 +212,7 @@ from nas.config.run_config import check_config
 from nas.run.events import Silent
 from nas.run.lifecycle import search
 class Say(Silent):
-    def trial_told(self, record):
+    def on_trial_end(self, record):
         print(record.key, flush=True)
 search(check_config(json.loads(sys.argv[2])), Path(sys.argv[1]), Say(), "")
 """

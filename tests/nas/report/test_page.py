@@ -8,7 +8,7 @@ import pytest
 from report_support import EVIL, FACTS, example_view, standing_of, with_running, write_run
 
 from nas.base.errors import RunError
-from nas.cli import tables
+from nas.inspect.rows import front_rows
 from nas.ledger import LedgerView
 from nas.policies.front import Front, front_of_run
 from nas.report import write_report
@@ -111,7 +111,7 @@ def test_the_front_of_a_search_for_two_ends_is_shown(objective: str) -> None:
     for point in front.points:
         assert f"<td>{point.trial}</td>" in html
     assert "the front</h2>" not in page(view)
-    said = [line.split()[0] for _, line in tables.front_rows(front)]
+    said = [line.split()[0] for _, line in front_rows(front)]
     assert said == [point.trial for point in front.points]
 
 

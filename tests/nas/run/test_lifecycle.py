@@ -362,7 +362,7 @@ def test_resumed_between_a_budget_stop_and_the_final_training(tmp_path: Path) ->
     run = tmp_path / "run"
 
     class Stop(Recorder):
-        def generation_started(self, generation: int, jobs: Any) -> None:
+        def on_generation_start(self, generation: int, jobs: Any) -> None:
             if jobs[0].kind == "final":
                 raise KeyboardInterrupt
 

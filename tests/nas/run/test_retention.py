@@ -24,8 +24,8 @@ class Counter(Recorder):
         super().__init__()
         self.store, self.most = Store(run / "checkpoints"), 0
 
-    def trial_told(self, record: TrialRecord) -> None:
-        super().trial_told(record)
+    def on_trial_end(self, record: TrialRecord) -> None:
+        super().on_trial_end(record)
         self.most = max(self.most, len(self.store.digests()))
 
 

@@ -1,4 +1,4 @@
-"""Watchers: a live view on a terminal, plain lines in a pipe, silence when asked."""
+"""Views of a run: a live picture on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -15,26 +15,14 @@ from rich.table import Table
 from rich.text import Text
 
 from nas.base.text import clip, count, one_line, percent, plural, span
-from nas.cli.progress import Competitor, RunProgress, accuracy, describe
 from nas.config.run_config import RunConfig
 from nas.ledger import Job, LedgerView, TrialRecord
 from nas.ledger.wall_time import seconds_of
-from nas.run.events import Outcome, Silent, Watcher
+from nas.progress.state import Competitor, RunProgress, accuracy, describe
+from nas.run.events import Outcome
 
 HEARTBEAT = 30.0  # seconds between lines on a training in progress, in a pipe
 ROWS = 8  # competitors shown at once
-
-
-def watcher_for(quiet: bool, out: TextIO | None = None) -> Watcher:
-    """The watcher that fits `out` (standard output): live on a capable terminal, else plain lines."""
-    target = out or sys.stdout
-    if quiet:
-        return Silent()
-    if target.isatty():
-        console = Console(file=target, highlight=False)
-        if not console.is_dumb_terminal:
-            return LiveView(console)
-    return PlainView(target)
 
 
 def opening(run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> str:
@@ -93,12 +81,12 @@ class PlainView:
         ):  # the reader went away; the search goes on for those who read its folder
             self._out = None
 
-    def run_opened(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
+    def on_run_start(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
         """Say what begins."""
         self._progress.open(run, config, view, resumed)
         self._say(opening(run, config, view, resumed))
 
-    def generation_started(self, generation: int, jobs: Sequence[Job]) -> None:
+    def on_generation_start(self, generation: int, jobs: Sequence[Job]) -> None:
         """Say how many compete, or that trials come one by one."""
         joined = generation == self._progress.generation
         self._progress.start(generation, jobs)
@@ -109,25 +97,25 @@ class PlainView:
             count = f": {len(jobs)} to train" if len(jobs) > 1 or not generation else ""
             self._say(f"generation {generation}{count}{self._left()}")
 
-    def progress(self, key: str, step: int, steps: int, loss: float) -> None:
+    def on_step(self, key: str, step: int, steps: int, loss: float) -> None:
         """Say that a long training goes on."""
         self._progress.step(key, step, loss)
         if self._progress.clock() - self._said >= HEARTBEAT:
             self._say(f"  {key} at step {step} of {steps}, loss {loss:.3f}{self._left()}")
 
-    def trial_told(self, record: TrialRecord) -> None:
+    def on_trial_end(self, record: TrialRecord) -> None:
         """Say what came of a trial."""
         self._progress.tell(record)
         told, all_ = self._progress.told, len(self._progress.competitors)
         self._say(f"  {told}/{all_}  {record.job.key}  {describe(record.job)}  {facts(record)}")
 
-    def generation_ended(self, generation: int, best: TrialRecord) -> None:
+    def on_generation_end(self, generation: int, best: TrialRecord) -> None:
         """Say who is the next incumbent."""
         if not best.job.final:
             self._say(verdict(generation, self._progress.incumbent, best))
         self._progress.end(best)
 
-    def run_finished(self, outcome: Outcome) -> None:
+    def on_run_end(self, outcome: Outcome) -> None:
         """The command prints the summary."""
 
     def _left(self) -> str:
@@ -152,34 +140,34 @@ class LiveView:
             redirect_stderr=sys.stderr.isatty(),  # into the lines above the picture, unless it goes elsewhere
         )
 
-    def run_opened(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
+    def on_run_start(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
         """Start to draw."""
         self._progress.open(run, config, view, resumed)
         self._print(Text(opening(run, config, view, resumed)))
         with suppress(OSError):
             self._live.start()
 
-    def generation_started(self, generation: int, jobs: Sequence[Job]) -> None:
+    def on_generation_start(self, generation: int, jobs: Sequence[Job]) -> None:
         """New bars."""
         self._progress.start(generation, jobs)
 
-    def progress(self, key: str, step: int, steps: int, loss: float) -> None:
+    def on_step(self, key: str, step: int, steps: int, loss: float) -> None:
         """A bar grows."""
         self._progress.step(key, step, loss)
 
-    def trial_told(self, record: TrialRecord) -> None:
+    def on_trial_end(self, record: TrialRecord) -> None:
         """A bar is full, or a failure is said."""
         self._progress.tell(record)
         if record.result is None:
             self._print(Text(f"  {record.job.key}  {describe(record.job)}  {facts(record)}", "yellow"))
 
-    def generation_ended(self, generation: int, best: TrialRecord) -> None:
+    def on_generation_end(self, generation: int, best: TrialRecord) -> None:
         """Say who is the next incumbent."""
         if not best.job.final:
             self._print(Text(verdict(generation, self._progress.incumbent, best)))
         self._progress.end(best)
 
-    def run_finished(self, outcome: Outcome) -> None:
+    def on_run_end(self, outcome: Outcome) -> None:
         """Take the bars away."""
         self.close()
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from cli_support import DEEPEN, Hand, config, failed, final_job, job, seed_job, told, view
 
-from nas.cli.progress import RunProgress, describe
+from nas.progress.state import RunProgress, describe
 
 RUN = Path("runs/x")
 

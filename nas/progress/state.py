@@ -1,4 +1,4 @@
-"""What a watcher knows of a run: facts gathered from its events, and the time it may still take."""
+"""What a view knows of a run: facts gathered from its events, and the time it may still take."""
 
 from __future__ import annotations
 

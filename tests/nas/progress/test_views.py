@@ -11,34 +11,35 @@ import pytest
 from cli_support import Hand, config, failed, final_job, job, seed_job, told, view
 from rich.console import Console
 
-from nas.cli.live import HEARTBEAT, ROWS, LiveView, PlainView, draw, watcher_for
-from nas.cli.progress import RunProgress
-from nas.run.events import Outcome, Silent, Watcher
+from nas.progress.choose import view_for
+from nas.progress.state import RunProgress
+from nas.progress.views import HEARTBEAT, ROWS, LiveView, PlainView, draw
+from nas.run.events import Callback, Outcome, Silent
 from nas.train.evaluate import Scores
 
 RUN = Path("runs/x")
 LONG = "; ".join(["widen(node=a_rather_long_name, to=4096, how=zero)"] * 8)
 
 
-def play(watcher: Watcher, clock: Hand) -> None:
+def play(watcher: Callback, clock: Hand) -> None:
     """A short search, told to `watcher`."""
     seed, jobs = seed_job(), [job(1, 0, kind="parent", moves=""), job(1, 1, moves=LONG), job(1, 2)]
-    watcher.run_opened(RUN, config(), view(), False)
-    watcher.generation_started(0, [seed])
-    watcher.trial_told(told(seed, 0.8))
-    watcher.generation_ended(0, told(seed, 0.8))
+    watcher.on_run_start(RUN, config(), view(), False)
+    watcher.on_generation_start(0, [seed])
+    watcher.on_trial_end(told(seed, 0.8))
+    watcher.on_generation_end(0, told(seed, 0.8))
     clock.now += 10
-    watcher.generation_started(1, jobs)
-    watcher.progress("1.1", 50, 100, 0.5)
-    watcher.trial_told(told(jobs[0], 0.85))
-    watcher.trial_told(failed(jobs[1], "training: loss is NaN at step 3;\nlower the rate"))
-    watcher.trial_told(told(jobs[2], 0.9))
-    watcher.generation_ended(1, told(jobs[2], 0.9))
-    watcher.generation_started(2, [final_job(2)])
+    watcher.on_generation_start(1, jobs)
+    watcher.on_step("1.1", 50, 100, 0.5)
+    watcher.on_trial_end(told(jobs[0], 0.85))
+    watcher.on_trial_end(failed(jobs[1], "training: loss is NaN at step 3;\nlower the rate"))
+    watcher.on_trial_end(told(jobs[2], 0.9))
+    watcher.on_generation_end(1, told(jobs[2], 0.9))
+    watcher.on_generation_start(2, [final_job(2)])
     best = told(final_job(2), 0.91, scores={"val_accuracy": 0.91, "test_accuracy": 0.9})
-    watcher.trial_told(best)
-    watcher.generation_ended(2, best)
-    watcher.run_finished(Outcome(RUN, view(best), best, Scores(0.9, 0.3), 10.0, 0.1, "generations"))
+    watcher.on_trial_end(best)
+    watcher.on_generation_end(2, best)
+    watcher.on_run_end(Outcome(RUN, view(best), best, Scores(0.9, 0.3), 10.0, 0.1, "generations"))
 
 
 def plain(clock: Hand) -> tuple[PlainView, io.StringIO]:
@@ -64,12 +65,12 @@ def test_plain_lines_tell_the_story_without_control_codes() -> None:
 def test_plain_lines_say_now_and_then_that_a_long_training_goes_on() -> None:
     clock = Hand()
     watcher, out = plain(clock)
-    watcher.run_opened(RUN, config(), view(), False)
-    watcher.generation_started(0, [seed_job()])
+    watcher.on_run_start(RUN, config(), view(), False)
+    watcher.on_generation_start(0, [seed_job()])
     before = len(out.getvalue().splitlines())
     for step in range(1, 5 * int(HEARTBEAT)):
         clock.now += 0.5
-        watcher.progress("0.0", step, 1000, 0.5)
+        watcher.on_step("0.0", step, 1000, 0.5)
     said = out.getvalue().splitlines()[before:]
     assert len(said) == 2
     assert "0.0 at step 60 of 1000, loss 0.500" in said[0]
@@ -88,21 +89,21 @@ def test_a_reader_that_goes_away_does_not_stop_the_search() -> None:
 
 def test_a_resumed_run_says_so() -> None:
     watcher, out = plain(Hand())
-    watcher.run_opened(RUN, config(budget=90, generations=None), view(told(seed_job())), True)
+    watcher.on_run_start(RUN, config(budget=90, generations=None), view(told(seed_job())), True)
     assert "resumed after 1 trial, 1:30 of wall time, 2 children each" in out.getvalue()
 
 
 def test_the_watcher_fits_the_output(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert isinstance(watcher_for(True, io.StringIO()), Silent)
-    assert isinstance(watcher_for(False, io.StringIO()), PlainView)
+    assert isinstance(view_for(True, io.StringIO()), Silent)
+    assert isinstance(view_for(False, io.StringIO()), PlainView)
     monkeypatch.setenv("FORCE_COLOR", "1")
-    assert isinstance(watcher_for(False, io.StringIO()), PlainView)
+    assert isinstance(view_for(False, io.StringIO()), PlainView)
     monkeypatch.setenv("TERM", "xterm")
     for term, kind in (("xterm", LiveView), ("dumb", PlainView)):
         monkeypatch.setenv("TERM", term)
         ours, theirs = pty.openpty()
         with open(theirs, "w") as terminal:
-            assert isinstance(watcher_for(False, terminal), kind)
+            assert isinstance(view_for(False, terminal), kind)
         os.close(ours)
 
 

@@ -1,0 +1,122 @@
+"""A run driven with somebody watching: what `nas.search` and the command line share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from nas.api.interrupts import Interrupts, interrupts
+from nas.api.options import place_of
+from nas.base.errors import NasError
+from nas.base.text import count, size
+from nas.config.run_config import RunConfig
+from nas.data.kept import FILE, KeptParts, write_kept
+from nas.execute.choose import make_executor
+from nas.execute.processes import WorkerProcesses
+from nas.ledger.shared import is_run
+from nas.progress.choose import watching
+from nas.run import lifecycle
+from nas.run.events import Callback, Callbacks, Outcome
+
+
+@dataclass(frozen=True)
+class Session:
+    """How a run is driven: who watches it, and what for.
+
+    interrupts: counts Ctrl-C. command: what was called, for the record. processes: what starts workers, where that was
+    made before. data, policy: once more, where they are code. place: see `lifecycle.resume`.
+    """
+
+    interrupts: Interrupts
+    quiet: bool = False
+    callbacks: Sequence[object] = ()
+    command: str = ""
+    processes: WorkerProcesses | None = None
+    force: bool = False
+    data: str | None = None
+    policy: str | None = None
+    place: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+def search(config: RunConfig, run: Path, session: Session, kept: KeptParts | None = None) -> Outcome | None:
+    """`lifecycle.search`, watched. kept: the data, where they were given as arrays; they become part of the run."""
+    if session.processes is not None and config.executor == "local":
+        session.processes.load(config)
+    if kept is None:
+        return _watched(run, session, partial(lifecycle.search, config, run, command=session.command))
+    lifecycle.check_new(run)
+    with _keeping(run, kept, session.quiet):
+        return _watched(run, session, partial(lifecycle.search, config, run, command=session.command))
+
+
+def go_on(
+    run: Path,
+    *,
+    data: str | None = None,
+    policy: str | None = None,
+    force: bool = False,
+    quiet: bool = False,
+    callbacks: Sequence[object] = (),
+    **place: Any,
+) -> None:
+    """`resume`, for Python: see `nas.resume`."""
+    settings = place_of(place)
+    with interrupts() as pressed:
+        again = Session(pressed, quiet, tuple(callbacks), "", None, force, data, policy, settings)
+        resume(run, again)
+
+
+def resume(run: Path, session: Session) -> Outcome | None:
+    """`lifecycle.resume`, watched."""
+    again = {"force": session.force, "data": session.data, "policy": session.policy, "place": session.place}
+    return _watched(run, session, partial(lifecycle.resume, run, **again))
+
+
+def replay(source: Path, run: Path, session: Session) -> Outcome | None:
+    """`lifecycle.replay`, watched."""
+    again = {"force": session.force, "data": session.data, "policy": session.policy, "place": session.place}
+    return _watched(run, session, partial(lifecycle.replay, source, run, command=session.command, **again))
+
+
+def _watched(run: Path, session: Session, drive: Callable[..., Outcome]) -> Outcome | None:
+    """What came of the run; None where it was stopped before a trial had ended. The view is gone by then.
+
+    Raises what `drive` and the callbacks do; KeyboardInterrupt where it was stopped before there was a run.
+    """
+    try:
+        with watching(session.quiet) as view:
+            callback: Callback = Callbacks((view, *session.callbacks))
+            return drive(callback=callback, executor=partial(make_executor, processes=session.processes))
+    except (KeyboardInterrupt, NasError):
+        if not session.interrupts.count:
+            raise
+        if not is_run(run):
+            raise KeyboardInterrupt from None
+        return None
+
+
+@contextmanager
+def _keeping(run: Path, kept: KeptParts, quiet: bool) -> Generator[None]:
+    """Put the data into the run's folder; out again where no run comes of it."""
+    made = not run.exists()
+    path = write_kept(run, kept)
+    if not quiet:
+        print(f"data: {count(kept.images)} images are kept in {path} ({size(path.stat().st_size)})")
+    try:
+        yield
+    finally:
+        if not is_run(run):
+            with suppress(OSError):
+                (run / FILE).unlink()
+                (run / "lock").unlink(missing_ok=True)
+                if made:
+                    run.rmdir()
+
+
+def with_kept(config: RunConfig, run: Path, kept: KeptParts) -> RunConfig:
+    """`config` on the arrays that `run` is to keep."""
+    return config.model_copy(update={"data": kept.name, "data_root": str(run.absolute())})

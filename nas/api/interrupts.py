@@ -1,0 +1,46 @@
+"""Ctrl-C stops a run once: what is then put away must not be torn by the next one."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+
+@dataclass
+class Interrupts:
+    """Counts what asks to stop. The first raises KeyboardInterrupt, which stops the run; others are told to wait."""
+
+    count: int = 0
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """A signal handler."""
+        self.count += 1
+        if self.count == 1:
+            raise KeyboardInterrupt
+        if self.count == 2:
+            print("\nnas: stopping already, one moment", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def interrupts(
+    signals: Sequence[signal.Signals] = (signal.SIGINT,), leaving: bool = False
+) -> Generator[Interrupts]:
+    """Have `signals` handled inside. In a thread that is not the main one nothing changes: it gets no signals.
+
+    leaving: the process ends after this; once stopped, it ignores the signals until then.
+    """
+    found = Interrupts()
+    if threading.current_thread() is not threading.main_thread():
+        yield found
+        return
+    former = {number: signal.signal(number, found.handle) for number in signals}
+    try:
+        yield found
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, signal.SIG_IGN if leaving and found.count else handler)

@@ -1,0 +1,128 @@
+"""A run, as Python sees it: its folder, read whenever something is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas.api.trials import Trial, Trials
+from nas.base.errors import NasError
+from nas.base.text import percent
+from nas.ledger import LedgerView, read
+
+if TYPE_CHECKING:
+    from nas.inspect.status import RunStatus
+
+
+@dataclass(frozen=True, repr=False)
+class Run:
+    """The run in `folder`, which may be finished, stopped, or driven by another process.
+
+    Everything is read from the folder when it is asked for, so that it is always as the ledger has it; to ask for many
+    things of one moment take `view` or `trials` once. Each property raises RunError (LedgerDamaged among them) where
+    the folder can't be read.
+    """
+
+    folder: Path
+
+    @property
+    def view(self) -> LedgerView:
+        """All that the ledger holds now, as policies see it."""
+        return read(self.folder)
+
+    @property
+    def trials(self) -> Trials:
+        """All trials so far."""
+        return Trials([Trial(record, self.folder) for record in self.view.trials])
+
+    def trial(self, key: str) -> Trial:
+        """The trial at "generation.slot". Raises UserError where there is none."""
+        return Trial(self.view.trial(key), self.folder)
+
+    @property
+    def best(self) -> Trial:
+        """The final network's trial; while there is none the best so far. Raises NasError before one has ended."""
+        view = self.view
+        record = view.final or view.best
+        if record is None:
+            raise NasError(f"{self.folder}: no trial has ended yet; go on with run.resume()")
+        return Trial(record, self.folder)
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """Those of `best`."""
+        return self.best.scores
+
+    @property
+    def test(self) -> Mapping[str, float] | None:
+        """The accuracy and loss of the final network on the test split; None before the run is finished."""
+        final = self.view.final
+        if final is None or final.result is None:
+            return None
+        scores = final.result.scores
+        return {name: scores[f"test_{name}"] for name in ("accuracy", "loss") if f"test_{name}" in scores}
+
+    @property
+    def finished(self) -> bool:
+        """Whether the final network is trained and tested."""
+        return self.view.final is not None
+
+    @property
+    def digest(self) -> str:
+        """A SHA-256 of all that the run decided and came to: the same for the same search."""
+        return self.view.digest
+
+    @property
+    def status(self) -> RunStatus:
+        """How it stands: state, generation, counts, time, disk."""
+        from nas.inspect.status import run_status
+
+        return run_status(self.folder)
+
+    def report(self) -> Path:
+        """Write FOLDER/report.html anew; its path."""
+        from nas.report import write_report
+
+        return write_report(self.folder)
+
+    def export(self, to: str | Path, trial: str | None = None) -> Path:
+        """Write a network as plain PyTorch (model.py, weights, a model card) into the folder `to`; its path.
+
+        trial: "generation.slot"; None is `best`. Raises UserError where there is no such network, or `to` is taken.
+        """
+        from nas.export import export_trial
+
+        return export_trial(self.folder, trial, Path(to))
+
+    def resume(self, **how: Any) -> Run:
+        """Go on with it: `nas.resume(run, …)`, whose arguments it takes."""
+        from nas.api.drive import go_on
+
+        go_on(self.folder, **how)
+        return self
+
+    def __repr__(self) -> str:
+        try:
+            found = self.status
+        except (NasError, OSError) as error:
+            return f"Run({str(self.folder)!r}: {error})"
+        facts = [found.state]
+        facts += [f"generation {found.generation}"] if found.generation is not None else []
+        facts += [f"best {found.best_trial}"] if found.best_trial is not None else []
+        facts += [f"val {percent(found.best_val_accuracy)}"] if found.best_val_accuracy is not None else []
+        facts += [f"test {percent(found.test_accuracy)}"] if found.test_accuracy is not None else []
+        return f"Run({str(self.folder)!r}: {', '.join(facts)})"
+
+    def _repr_html_(self) -> str:
+        from nas.inspect.rows import status_rows
+        from nas.inspect.status import status_or_problem
+
+        rows = status_rows(status_or_problem(self.folder))
+        cells = (
+            f'<tr><th style="text-align:left">{escape(name)}</th><td style="text-align:left">{escape(value)}</td></tr>'
+            for name, value in rows
+        )
+        return f"<table>{''.join(cells)}</table>"

@@ -1,0 +1,141 @@
+"""`nas.search`, `nas.resume`, `nas.replay` and `nas.open_run`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nas.api import drive
+from nas.api.drive import Session, with_kept
+from nas.api.interrupts import interrupts
+from nas.api.options import configuration, place_of
+from nas.api.run import Run
+from nas.base.text import clip
+from nas.data.kept import PREFIX, KeptParts, parts_of
+from nas.inspect.status import find_run
+from nas.run.lifecycle import default_run_folder, free_replay_folder
+
+
+def search(
+    space: str,
+    *,
+    data: Any = None,
+    budget: str | float | None = None,
+    generations: int | None = None,
+    seed: int | None = None,
+    run: str | Path | None = None,
+    quiet: bool = False,
+    callbacks: Sequence[object] = (),
+    **options: Any,
+) -> Run:
+    """Search for a good network and train the best one found; the run, finished.
+
+    space: a search space or a recipe, as `nas search` takes it.
+    data: what `--data` takes ("cifar10", "imagefolder:PATH", "package.module:function"), the Path of an image folder,
+    or images at hand: (images, labels) or a Dataset, of which a test and a validation split are held out; or
+    (train, val) or (train, val, test), each of them one such pair or Dataset. Images are arrays or tensors [N, H, W],
+    [N, C, H, W] or [N, H, W, C] of integers 0–255 or floats 0–1, labels integers [N]. They are kept in the run's
+    folder, so that it can be resumed from anywhere. Without a test split a quarter of the training images is held out
+    as one, the same in all runs.
+    budget: wall time, as seconds or like "20m". run: a new folder; None is the first free runs/SPACE-DATA-NNN.
+    quiet: print nothing. callbacks: objects with any of the methods of `nas.Callback`. options: any other field of
+    `nas.RunConfig`, such as workers=2, device="cuda", limits={"params": 2e6}, train={"lr": 0.1}.
+
+    Ctrl-C, or interrupting the cell of a notebook, stops the search and returns the run unfinished
+    (`run.finished` is False): nothing is lost that had ended, and `run.resume()` goes on. Before the run's folder is
+    made KeyboardInterrupt is raised. Needs no `if __name__ == "__main__"`: workers don't run the script again.
+
+    Raises UserError for wrong input, before anything is written; NasError where nothing came of the search; whatever a
+    callback raises, after which the run can be resumed.
+    """
+    with interrupts() as pressed:
+        kept = _kept(data)
+        given = {"budget": budget, "generations": generations, "seed": seed, **options}
+        spec = kept.name if kept is not None else f"imagefolder:{data}" if isinstance(data, Path) else data
+        config = configuration(space, {**given, "data": spec})
+        folder = default_run_folder(config) if run is None else Path(run).expanduser()
+        command = called("search", space, {**given, "data": spec})
+        session = Session(pressed, quiet, tuple(callbacks), command)
+        drive.search(config if kept is None else with_kept(config, folder, kept), folder, session, kept)
+    return Run(folder)
+
+
+def resume(
+    run: Run | str | Path,
+    *,
+    data: str | None = None,
+    policy: str | None = None,
+    force: bool = False,
+    quiet: bool = False,
+    callbacks: Sequence[object] = (),
+    **place: Any,
+) -> Run:
+    """Go on with a run that was stopped or killed; of a finished one nothing is changed. The run.
+
+    data, policy: must be given again where they are "package.module:name": that is code, which is never run because a
+    run's file names it. force: go on although versions, machine or data have changed. place: where it is carried out,
+    which decides nothing: workers, executor, data_root, address, gpus_per_child, storage.
+    Otherwise as `search`. Raises RunError where the run can't go on.
+    """
+    folder = _folder(run)
+    drive.go_on(folder, data=data, policy=policy, force=force, quiet=quiet, callbacks=callbacks, **place)
+    return Run(folder)
+
+
+def replay(
+    source: Run | str | Path,
+    *,
+    run: str | Path | None = None,
+    data: str | None = None,
+    policy: str | None = None,
+    force: bool = False,
+    quiet: bool = False,
+    callbacks: Sequence[object] = (),
+    **place: Any,
+) -> Run:
+    """Make a finished run again, in a new folder: the new run, whose `digest` is the old one's where all went the same.
+
+    Arguments as for `search` and `resume`. Raises RunError for a run that isn't finished, or would come to other bits.
+    """
+    settings, old = place_of(place), _folder(source)
+    folder = free_replay_folder(old) if run is None else Path(run).expanduser()
+    with interrupts() as pressed:
+        command = called("replay", str(old), {"data": data, "policy": policy, **place})
+        session = Session(
+            pressed,
+            quiet,
+            tuple(callbacks),
+            command,
+            force=force,
+            data=data,
+            policy=policy,
+            place=settings,
+        )
+        drive.replay(old, folder, session)
+    return Run(folder)
+
+
+def open_run(run: str | Path) -> Run:
+    """The run in that folder, or of that name below ./runs; nothing is started. Raises RunError where there is none."""
+    return Run(_folder(run))
+
+
+def _folder(run: Run | str | Path) -> Path:
+    return run.folder if isinstance(run, Run) else find_run(str(run))
+
+
+def _kept(data: Any) -> KeptParts | None:
+    """The images that were given, checked; None where there is but a name of some."""
+    return None if data is None or isinstance(data, (str, Path)) else parts_of(data)
+
+
+def called(name: str, what: str, given: Mapping[str, Any]) -> str:
+    """A call as Python text, for the record."""
+    named = {
+        key: "…" if isinstance(value, str) and value.startswith(PREFIX) else clip(repr(value), 200)
+        for key, value in given.items()
+        if value is not None
+    }
+    arguments = ", ".join([repr(what), *(f"{key}={value}" for key, value in named.items())])
+    return f"nas.{name}({arguments})"

@@ -1,0 +1,38 @@
+"""The view that fits where the output goes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TextIO
+
+from rich.console import Console
+
+from nas.progress.notebook import NotebookView
+from nas.progress.views import LiveView, PlainView
+from nas.run.events import Callback, Silent
+
+
+def view_for(quiet: bool, out: TextIO | None = None) -> Callback:
+    """The view that fits `out` (standard output): a picture in a notebook or on a capable terminal, or plain lines."""
+    target = out or sys.stdout
+    if quiet:
+        return Silent()
+    console = Console(file=target, highlight=False)
+    if console.is_jupyter and out is None:
+        return NotebookView()
+    if target.isatty() and not console.is_dumb_terminal:
+        return LiveView(console)
+    return PlainView(target)
+
+
+@contextmanager
+def watching(quiet: bool) -> Generator[Callback]:
+    """`view_for` standard output, which leaves the terminal as it was, however the run ends."""
+    view = view_for(quiet)
+    try:
+        yield view
+    finally:
+        if isinstance(view, (LiveView, NotebookView)):
+            view.close()
