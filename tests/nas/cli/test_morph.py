@@ -69,7 +69,7 @@ WRONG: dict[tuple[str, ...], str] = {
     (".", "widen(node=a, to=3)"): "is not a saved network",
     ("mine:net", "widen(node=layer0, to=6)"): "say what one is with --input",
     ("mine:number", "widen(node=layer0, to=6)"): "returned a int",
-    ("mine:absent", "widen(node=layer0, to=6)"): "has no absent",
+    ("mine:absent", "widen(node=layer0, to=6)"): "'absent'",
     ("missing:net", "widen(node=layer0, to=6)"): "no module missing",
     ("mine:with_example",): "missing argument",
     ("mine:with_example", "wilden(node=c)"): "there is no move wilden",

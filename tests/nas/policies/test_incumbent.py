@@ -74,9 +74,9 @@ def test_status_report_and_export_name_the_policys_incumbent(policy: str, tmp_pa
     config = tiny(policy=policy, generations=2, workers=1, keep="best:1")
 
     class Checking(Recorder):
-        def trial_told(self, record: TrialRecord) -> None:
+        def on_trial_end(self, record: TrialRecord) -> None:
             agree(run, policy)
-            super().trial_told(record)
+            super().on_trial_end(record)
 
     search(config, run, Checking(stop_after=3), "", Inline)
     agree(run, policy)

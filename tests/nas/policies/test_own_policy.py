@@ -69,7 +69,7 @@ NONSENSE: dict[str, Any] = {
     "proposed 1.0 with the parent '7.7', no complete trial": [replace(CHILD, parent="7.7")],
     "with a memo that is not a JSON object": [replace(CHILD, memo={"x": object()})],
     "moves or graph are refused": [replace(CHILD, moves="widen(node=nobody, to=8)")],
-    "a int is no text": [replace(CHILD, graph=3)],
+    "refused (graph": [replace(CHILD, graph=3)],
     "are no text of one": [replace(CHILD, moves=3)],
     "to another graph than it names": [replace(CHILD, moves="")],
     "with the share": [replace(CHILD, share=(0.5, 0.1))],

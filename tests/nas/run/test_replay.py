@@ -108,7 +108,10 @@ def test_another_search_goes_by_the_same_table(front: Outcome, finished: Any, tm
     )
     shutil.rmtree(there)
     assert resume(run, Silent(), executor=Inline).view.final is not None
-    for source, said in ((there, "no run"), (finished.run, "has measured none; name a run with --objective")):
+    for source, said in (
+        (there, "config.json"),
+        (finished.run, "has measured none; name a run with --objective"),
+    ):
         other = config.model_copy(update={"latency_from": str(source)})
         with pytest.raises(RunError, match=said):
             search(other, tmp_path / "none", Silent(), "", Inline)
