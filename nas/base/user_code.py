@@ -24,8 +24,10 @@ def call_named(spec: str, option: str, kind: type[UserError]) -> object:
         raise kind(f"{spec} failed ({where_raised(error)}); it is called without arguments") from error
 
 
-def resolve_named(spec: str, option: str, kind: type[UserError]) -> Any:
-    """The function or class itself. Raises `kind` when it isn't there or its module can't be imported."""
+def resolve_named(spec: str, option: str, kind: type[UserError], *values: type[Any]) -> Any:
+    """The function, class or value of one of the types `values` itself. Raises `kind` when it isn't there or its module
+    can't be imported.
+    """
     module_name, _, function_name = spec.partition(":")
     if os.getcwd() not in sys.path and "" not in sys.path:
         # An installed command does not see the current folder. Last, so that it hides nothing; it stays, so
@@ -41,7 +43,7 @@ def resolve_named(spec: str, option: str, kind: type[UserError]) -> Any:
     except Exception as error:
         raise kind(f"{spec} cannot be imported ({where_raised(error)}); repair the module") from error
     function = getattr(module, function_name, None)
-    if not callable(function):
+    if not callable(function) and not isinstance(function, values):
         raise kind(
             f"module {module_name} has no {function_name} that can be called; name it as package.module:name"
         )

@@ -16,12 +16,16 @@ from nas.base.errors import NasError, UserError
 from nas.base.text import one_line
 from nas.cli import tables
 from nas.cli.live import LiveView, watcher_for
-from nas.config.run_config import RunConfig, make_config, parse_duration, parse_limit
+from nas.config.run_config import RunConfig
 from nas.execute.choose import check_executor, make_executor
 from nas.execute.fork_server import ForkServer
 from nas.inspect.status import find_run
 from nas.ledger import LedgerView, read, read_config
 from nas.ledger.shared import is_run
+from nas.registry.configure import configure
+from nas.registry.names import for_workers
+from nas.registry.plugins import with_plugins
+from nas.registry.value import Registry
 from nas.run.events import Outcome, Watcher
 from nas.run.lifecycle import default_run_folder
 from nas.run.lifecycle import replay as replay_run
@@ -35,37 +39,42 @@ INTERRUPTED = 130
 def search(
     what: str, overrides: dict[str, Any], run: Path | None, quiet: bool, command: str, fork_server: ForkServer
 ) -> int:
-    """Search anew; the exit code. overrides: the options given, times and limits as they were typed.
+    """Search anew; the exit code. overrides: the options given, as `make_config` takes them.
 
     Raises UserError for wrong input.
     """
-    config = configuration(what, overrides)
+    config, registry = configuration(what, overrides)
     _mention_gpu(config, quiet)
     if config.executor == "local":
-        fork_server.load(config)
+        fork_server.load(for_workers(config, registry, ()))
     folder = run if run is not None else default_run_folder(config)
     executor = partial(make_executor, fork_server=fork_server)
-    return _watched(quiet, folder, lambda watcher: search_run(config, folder, watcher, command, executor))
+    return _watched(
+        quiet, folder, lambda watcher: search_run(config, folder, watcher, command, executor, registry)
+    )
 
 
 def resume(
     name: str,
     force: bool,
     quiet: bool,
-    data: str | None,
-    policy: str | None,
+    again: Mapping[str, Any],
     place: Mapping[str, Any],
     fork_server: ForkServer,
 ) -> int:
-    """Go on with a run; the exit code. data, policy, place: see `lifecycle.resume`. Raises RunError when that can't
-    be done.
+    """Go on with a run; the exit code. again: what is named once more, such as data and policy; place: see
+    `lifecycle.resume`. Raises RunError when that can't be done.
     """
     folder = find_run(name)
     check_executor(place.get("executor", "local"), place.get("storage"))
     executor = partial(make_executor, fork_server=fork_server)
-    return _watched(
-        quiet, folder, lambda watcher: resume_run(folder, watcher, force, data, executor, policy, place)
-    )
+
+    def drive(watcher: Watcher) -> Outcome:
+        return resume_run(
+            folder, watcher, force, executor=executor, place=place, registry=with_plugins(), **again
+        )
+
+    return _watched(quiet, folder, drive)
 
 
 def replay(
@@ -73,8 +82,7 @@ def replay(
     run: Path | None,
     force: bool,
     quiet: bool,
-    data: str | None,
-    policy: str | None,
+    again: Mapping[str, Any],
     place: Mapping[str, Any],
     command: str,
     fork_server: ForkServer,
@@ -86,7 +94,10 @@ def replay(
     executor = partial(make_executor, fork_server=fork_server)
 
     def drive(watcher: Watcher) -> Outcome:
-        return replay_run(source, folder, watcher, command, force, data, executor, policy, place)
+        return replay_run(
+            source, folder, watcher, command, force, executor=executor, place=place, registry=with_plugins(),
+            **again,
+        )  # fmt: skip
 
     return _watched(quiet, folder, drive)
 
@@ -114,21 +125,16 @@ def _compared(run: Path, view: LedgerView, quiet: bool) -> int:
     return 1
 
 
-def configuration(what: str, overrides: dict[str, Any]) -> RunConfig:
-    """The run's configuration from the options of the command line."""
+def configuration(what: str, overrides: dict[str, Any]) -> tuple[RunConfig, Registry]:
+    """The run's configuration from the options of the command line, and the registry with the code that they name."""
     values = dict(overrides)
-    for name in ("budget", "child_timeout"):
-        if name in values:
-            values[name] = parse_duration(values[name])
     if "latency_from" in values:
         values["latency_from"] = str(find_run(values["latency_from"]).absolute())
-    if "limits" in values:
-        values["limits"] = dict(parse_limit(text) for text in values["limits"])
-    config = make_config(what, values)
+    config, registry = configure(what, values, with_plugins())
     check_executor(config.executor, config.storage)
     if not config.address:  # else the cluster's nodes have it, or not
         _check_device(config.device)
-    return config
+    return config, registry
 
 
 def _mention_gpu(config: RunConfig, quiet: bool) -> None:

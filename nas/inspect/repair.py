@@ -22,7 +22,11 @@ from nas.inspect.fsck import Checked, check
 from nas.ledger import Ledger, LedgerView, Store, TrialRecord
 from nas.ledger.files import temporary_name
 from nas.ledger.view import FORCED
+from nas.registry.names import for_workers, moves_code, named_again
+from nas.registry.ours import REGISTRY
+from nas.registry.value import Registry
 from nas.run.lifecycle import changes_since, describe, load_data, stored_config
+from nas.run.plan import make_space, moves_of
 
 OnProgress = Callable[[int, int], None]  # (trials trained again, of how many)
 
@@ -34,23 +38,32 @@ def repair(
     data: str | None,
     progress: OnProgress,
     place: Mapping[str, Any] = MappingProxyType({}),
+    space: str | None = None,
+    moves: Sequence[str] = (),
+    registry: Registry = REGISTRY,
 ) -> Checked:
     """Make what `found` says is lost again, and the checkpoints of `trials`; what a second look at the run finds.
 
     A child whose parent is gone as well needs that first, and so on; such parents are not kept. The ledger can't be
-    made again. data, place: see `lifecycle.resume`. Raises RunError when a driver has the run, UserError for an unknown
-    trial, Refused where versions, machine or data are not those that the run was made with: other bits would come
-    out.
+    made again. data, place, space, moves, registry: see `lifecycle.resume`. Raises RunError when a driver has the run,
+    UserError for an unknown trial, Refused where versions, machine or data are not those that the run was made with:
+    other bits would come out.
     """
     with Ledger.open(run, force=True) as ledger:
         view = ledger.view()
         asked = [view.trial(key) for key in trials]
         wanted = {finding.digest for finding in found.findings if finding.damage and finding.digest}
         wanted |= {record.result.weights for record in asked if record.result is not None}
-        config = with_data(run, stored_config(run, ledger.config.config), data, "fsck --repair")
-        config = relocated(config, place)
-        held = load_data(config)
-        _check_bits(ledger, config, held)
+        command = "fsck --repair"
+        config = stored_config(run, ledger.config.config, command, registry)
+        registry = named_again(
+            run, config, registry, command, {"space": space, "moves": moves}, ("space", "moves")
+        )
+        config = relocated(with_data(run, config, data, command), place)
+        held = load_data(for_workers(config, registry, ()))
+        known = moves_of(make_space(config, held, registry), registry)
+        config = for_workers(config, registry, known)
+        _check_bits(ledger, config, held, moves_code(known))
         scratch = Store(
             temporary_name(ledger.store.path("0" * 64))
         )  # swept by the next opening, if we are killed
@@ -78,9 +91,9 @@ class _Both:
         return self.scratch.put(network)
 
 
-def _check_bits(ledger: Ledger, config: RunConfig, data: SearchData) -> None:
+def _check_bits(ledger: Ledger, config: RunConfig, data: SearchData, code: Mapping[str, str]) -> None:
     """Raise Refused unless this process computes the bits that the run's processes did, as far as can be told."""
-    before, now = ledger.original, describe(config, data, "")
+    before, now = ledger.original, describe(config, data, "", code)
     changes = [*ledger.edits, *changes_since(before, now, ledger.config.versions)]
     if changes and changes not in ledger.notes.get(FORCED, []):
         raise Refused(

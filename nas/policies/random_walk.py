@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from nas.base.seeds import derive
 from nas.ledger import LedgerView, TrialRecord
 from nas.policies.policy import Criterion, Proposal, best_of_all
-from nas.policies.sampling import Uniform
+
+if TYPE_CHECKING:
+    from nas.policies.entry import PolicyContext
+    from nas.policies.sampling import Uniform
 
 
 @dataclass(frozen=True)
@@ -54,3 +57,9 @@ class RandomWalk:
                 if found is not None:
                     return (Proposal(generation, slot, parent.key, found.moves, found.graph, found.extra),)
         return ()
+
+
+def random_walk(context: PolicyContext) -> RandomWalk:
+    """Random search as a run's configuration has it."""
+    config = context.config
+    return RandomWalk(context.uniform, config.children, config.moves_per_child, config.select)

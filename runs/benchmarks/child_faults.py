@@ -36,12 +36,12 @@ from _cases import in_memory
 from _common import Figure, figure, finish
 from _small_run import quiet
 
-from nas.config.run_config import check_config
 from nas.execute import task
 from nas.execute.choose import make_executor
 from nas.execute.fork_server import ForkServer
 from nas.ledger import Job, LedgerView, Result, TrialRecord
 from nas.ledger.view import decided
+from nas.registry.configure import check_config
 from nas.run.events import Silent
 from nas.run.lifecycle import search
 
