@@ -70,8 +70,10 @@ class HillClimb:
             missing = self._missing(view, last, seed)
             if missing:
                 return missing
+        if last > 0 and (missing := self._next_rung(begun, self._rung(begun[-1]))):
+            return missing
         if any(record.state == "running" for record in begun):
-            return self._next_rung(begun, self._rung(begun[-1])) if last > 0 else ()
+            return ()
         if last > 0 and (following := self._next_rung(begun, self._rung(begun[-1]) + 1)):
             return following
         return self._missing(view, last + 1, seed)

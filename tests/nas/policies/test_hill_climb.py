@@ -258,6 +258,9 @@ def test_a_rung_that_a_crash_cut_short_is_made_whole() -> None:
     (one, *_) = told(second[:1], {})
     at_work = replace(one, state="running", result=None)
     assert policy.propose(view(root, *begun, at_work), 0) == second[1:]
+    assert (
+        policy.propose(view(root, *begun, one), 0) == second[1:]
+    )  # one worker: it has ended before the next is asked
     assert policy.propose(view(root, *begun, replace(begun[0], state="running", result=None)), 0) == ()
 
 
