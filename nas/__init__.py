@@ -19,15 +19,19 @@ if TYPE_CHECKING:
     from nas.ledger import LedgerView, TrialRecord
     from nas.policies.policy import Policy, Proposal
     from nas.policies.sampling import MoveSampler
+    from nas.registry.ours import REGISTRY
+    from nas.registry.value import Registry
     from nas.run.events import Callback
 
 __all__ = [
+    "REGISTRY",
     "Callback",
     "LedgerView",
     "MoveSampler",
     "NasError",
     "Policy",
     "Proposal",
+    "Registry",
     "Run",
     "RunConfig",
     "Trial",
@@ -39,12 +43,14 @@ __all__ = [
 ]
 
 _HOMES = {
+    "REGISTRY": "nas.registry.ours",
     "Callback": "nas.run.events",
     "LedgerView": "nas.ledger",
     "MoveSampler": "nas.policies.sampling",
     "NasError": "nas.base.errors",
     "Policy": "nas.policies.policy",
     "Proposal": "nas.policies.policy",
+    "Registry": "nas.registry.value",
     "Run": "nas.api.run",
     "RunConfig": "nas.config.run_config",
     "Trial": "nas.api.trials",

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 import morphs
-from nas.config.run_config import RunConfig, check_config
+from nas.config.run_config import RunConfig
 from nas.data import load_search_data, load_test_split
 from nas.execute.executor import Done, Progressed
 from nas.execute.task import TaskContext, attempt
 from nas.ledger import Job, LedgerView, Result, Store, TrialRecord
 from nas.ledger.types import State
 from nas.ledger.view import decided
+from nas.registry.configure import check_config
 from nas.run.events import Outcome, Silent
 
 TINY: dict[str, Any] = {
@@ -57,6 +58,7 @@ class Inline:
             "cpu",
             config.threads,
             lambda: load_test_split(config.data, root, config.seed),
+            config.moves,
         )
 
     def submit(self, number: int, job: Job) -> None:

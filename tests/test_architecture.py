@@ -59,8 +59,8 @@ def test_files_stay_readable(path):
 
 # Inside nas: the folders as a search flows, each may import those before it. The root (the public API) is above all.
 FLOW = (
-    "base", "ledger", "data", "config", "train", "policies", "execute", "run", "progress", "export", "inspect",
-    "report", "adapters", "api", "cli",
+    "base", "ledger", "data", "config", "train", "policies", "execute", "registry", "run", "progress", "export",
+    "inspect", "report", "adapters", "api", "cli",
 )  # fmt: skip
 ROOT_FILES = 5
 

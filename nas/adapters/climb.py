@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 import morphs
-from morphs import Limits, Network
+from morphs import MOVES, Limits, Move, Network, parse_chain
 from nas.base.errors import UserError
 from nas.base.seeds import derive
 from nas.execute.task import Checkpoints
@@ -51,16 +51,19 @@ class Candidate:
         store: Checkpoints,
         batches: Iterable[tuple[Tensor, Tensor]] | None = None,
         loss: Loss | None = None,
+        moves: tuple[type[Move], ...] = MOVES,
     ) -> Network:
         """Return the network to train: the parent's from `store`, with the moves applied and checked.
 
-        batches, loss: for moves that look at data, as in `morphs.apply`. Raises MorphError, RunError.
+        batches, loss: for moves that look at data, as in `morphs.apply`. moves: what the chain may hold. Raises
+        MorphError, RunError.
         """
         if self.parent_weights is None:
             return morphs.init(morphs.graph_from_json(self.graph), derive(self.seed, "init"))
         network = store.get(self.parent_weights)
         held = None if batches is None else list(batches)
-        for child in morphs.apply_chain(network, self.moves, derive(self.seed, "morph") >> 1, held, loss):
+        chain = parse_chain(self.moves, moves)
+        for child in morphs.apply_chain(network, chain, derive(self.seed, "morph") >> 1, held, loss):
             network = child.network
         return network
 

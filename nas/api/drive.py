@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nas.api.interrupts import Interrupts, interrupts
-from nas.api.options import place_of
+from nas.api.interrupts import Interrupts
 from nas.base.errors import NasError
 from nas.base.text import count, size
 from nas.config.run_config import RunConfig
@@ -19,16 +18,30 @@ from nas.execute.choose import make_executor
 from nas.execute.processes import WorkerProcesses
 from nas.ledger.shared import is_run
 from nas.progress.choose import watching
+from nas.registry.names import for_workers
+from nas.registry.ours import REGISTRY
+from nas.registry.value import Registry
 from nas.run import lifecycle
 from nas.run.events import Callback, Callbacks, Outcome
+
+
+@dataclass(frozen=True)
+class NamedAgain:
+    """What a command that continues a run names once more, where it is code: see `lifecycle.resume`."""
+
+    data: str | None = None
+    space: str | None = None
+    policy: str | None = None
+    objective: str | None = None
+    moves: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class Session:
     """How a run is driven: who watches it, and what for.
 
-    interrupts: counts Ctrl-C. command: what was called, for the record. processes: what starts workers, where that was
-    made before. data, policy: once more, where they are code. place: see `lifecycle.resume`.
+    interrupts: counts Ctrl-C. command: what was called, for the record. processes: what starts workers, if it exists
+    already. registry: what the names in the configuration mean. again, place: see `lifecycle.resume`.
     """
 
     interrupts: Interrupts
@@ -36,50 +49,40 @@ class Session:
     callbacks: Sequence[object] = ()
     command: str = ""
     processes: WorkerProcesses | None = None
+    registry: Registry = REGISTRY
     force: bool = False
-    data: str | None = None
-    policy: str | None = None
+    again: NamedAgain = field(default_factory=NamedAgain)
     place: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 def search(config: RunConfig, run: Path, session: Session, kept: KeptParts | None = None) -> Outcome | None:
     """`lifecycle.search`, watched. kept: the data, where they were given as arrays; they become part of the run."""
     if session.processes is not None and config.executor == "local":
-        session.processes.load(config)
+        session.processes.load(for_workers(config, session.registry, ()))
+    made = partial(lifecycle.search, config, run, command=session.command, registry=session.registry)
     if kept is None:
-        return _watched(run, session, partial(lifecycle.search, config, run, command=session.command))
+        return _watched(run, session, made)
     lifecycle.check_new(run)
     with _keeping(run, kept, session.quiet):
-        return _watched(run, session, partial(lifecycle.search, config, run, command=session.command))
-
-
-def go_on(
-    run: Path,
-    *,
-    data: str | None = None,
-    policy: str | None = None,
-    force: bool = False,
-    quiet: bool = False,
-    callbacks: Sequence[object] = (),
-    **place: Any,
-) -> None:
-    """`resume`, for Python: see `nas.resume`."""
-    settings = place_of(place)
-    with interrupts() as pressed:
-        again = Session(pressed, quiet, tuple(callbacks), "", None, force, data, policy, settings)
-        resume(run, again)
+        return _watched(run, session, made)
 
 
 def resume(run: Path, session: Session) -> Outcome | None:
     """`lifecycle.resume`, watched."""
-    again = {"force": session.force, "data": session.data, "policy": session.policy, "place": session.place}
-    return _watched(run, session, partial(lifecycle.resume, run, **again))
+    return _watched(run, session, partial(lifecycle.resume, run, **_again(session)))
 
 
 def replay(source: Path, run: Path, session: Session) -> Outcome | None:
     """`lifecycle.replay`, watched."""
-    again = {"force": session.force, "data": session.data, "policy": session.policy, "place": session.place}
-    return _watched(run, session, partial(lifecycle.replay, source, run, command=session.command, **again))
+    made = partial(lifecycle.replay, source, run, command=session.command, **_again(session))
+    return _watched(run, session, made)
+
+
+def _again(session: Session) -> dict[str, Any]:
+    """The arguments that `lifecycle.resume` and `lifecycle.replay` share."""
+    return {
+        **asdict(session.again), "force": session.force, "place": session.place, "registry": session.registry
+    }  # fmt: skip
 
 
 def _watched(run: Path, session: Session, drive: Callable[..., Outcome]) -> Outcome | None:

@@ -8,33 +8,37 @@ from typing import Any, cast
 
 from nas.base.errors import UserError
 from nas.base.text import one_line
-from nas.config.run_config import RunConfig, make_config, parse_duration, parse_limit
+from nas.config.quantity import parse_limit
+from nas.config.run_config import RunConfig
 from nas.execute.choose import check_executor
 from nas.inspect.status import find_run
+from nas.registry.configure import configure
+from nas.registry.plugins import with_plugins
+from nas.registry.value import Registry
 
 # What says where a run is carried out, and decides nothing: these may differ when it is resumed.
 PLACE = ("data_root", "executor", "address", "gpus_per_child", "storage", "workers")
 
 
-def configuration(what: str, given: Mapping[str, Any]) -> RunConfig:
-    """The configuration for a space or recipe. given: fields of RunConfig; what is None counts as not given.
+def configuration(
+    what: str, given: Mapping[str, Any], registry: Registry | None = None
+) -> tuple[RunConfig, Registry]:
+    """The configuration for a space or recipe, and the registry with the code that it names.
 
+    given: fields of RunConfig, or settings of the policy or the move sampler; what is None counts as not given.
     Durations are seconds or text such as "10m"; limits a mapping or texts such as "params=2e6"; paths may be Path.
-    Raises UserError.
+    registry: None is ours with the installed plugins. Raises UserError.
     """
     values = {name: _plain(value) for name, value in given.items() if value is not None}
-    for name in ("budget", "child_timeout"):
-        if isinstance(values.get(name), str):
-            values[name] = parse_duration(values[name])
     if "latency_from" in values:
         values["latency_from"] = str(find_run(str(values["latency_from"])).absolute())
     if "limits" in values:
         values["limits"] = _limits(values["limits"])
-    config = make_config(what, values)
+    config, registry = configure(what, values, with_plugins() if registry is None else registry)
     check_executor(config.executor, config.storage)
     if not config.address:  # else the cluster's nodes have it, or not
         check_device(config.device)
-    return config
+    return config, registry
 
 
 def place_of(given: Mapping[str, Any]) -> dict[str, Any]:

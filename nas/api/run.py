@@ -99,9 +99,9 @@ class Run:
 
     def resume(self, **how: Any) -> Run:
         """Go on with it: `nas.resume(run, …)`, whose arguments it takes."""
-        from nas.api.drive import go_on
+        from nas.api.resuming import resume_folder
 
-        go_on(self.folder, **how)
+        resume_folder(self.folder, **how)
         return self
 
     def __repr__(self) -> str:

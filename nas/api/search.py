@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from nas.api import drive
-from nas.api.drive import Session, with_kept
+from nas.api.drive import NamedAgain, Session, with_kept
 from nas.api.interrupts import interrupts
 from nas.api.options import configuration, place_of
+from nas.api.resuming import resume_folder
 from nas.api.run import Run
 from nas.base.text import clip
 from nas.data.kept import PREFIX, KeptParts, parts_of
 from nas.inspect.status import find_run
+from nas.registry.plugins import with_plugins
+from nas.registry.value import Registry
 from nas.run.lifecycle import default_run_folder, free_replay_folder
 
 
@@ -27,6 +31,7 @@ def search(
     run: str | Path | None = None,
     quiet: bool = False,
     callbacks: Sequence[object] = (),
+    registry: Registry | None = None,
     **options: Any,
 ) -> Run:
     """Search for a good network and train the best one found; the run, finished.
@@ -39,8 +44,9 @@ def search(
     folder, so that it can be resumed from anywhere. Without a test split a quarter of the training images is held out
     as one, the same in all runs.
     budget: wall time, as seconds or like "20m". run: a new folder; None is the first free runs/SPACE-DATA-NNN.
-    quiet: print nothing. callbacks: objects with any of the methods of `nas.Callback`. options: any other field of
-    `nas.RunConfig`, such as workers=2, device="cuda", limits={"params": 2e6}, train={"lr": 0.1}.
+    quiet: print nothing. callbacks: objects with any of the methods of `nas.Callback`. registry: what the names mean;
+    None is `nas.REGISTRY` with the installed plugins. options: any other field of `nas.RunConfig`, or setting of the
+    policy, such as workers=2, device="cuda", rungs=2, limits={"params": 2e6}, train={"lr": 0.1}.
 
     Ctrl-C, or interrupting the cell of a notebook, stops the search and returns the run unfinished
     (`run.finished` is False): nothing is lost that had ended, and `run.resume()` goes on. Before the run's folder is
@@ -53,10 +59,10 @@ def search(
         kept = _kept(data)
         given = {"budget": budget, "generations": generations, "seed": seed, **options}
         spec = kept.name if kept is not None else f"imagefolder:{data}" if isinstance(data, Path) else data
-        config = configuration(space, {**given, "data": spec})
+        config, known = configuration(space, {**given, "data": spec}, registry)
         folder = default_run_folder(config) if run is None else Path(run).expanduser()
         command = called("search", space, {**given, "data": spec})
-        session = Session(pressed, quiet, tuple(callbacks), command)
+        session = Session(pressed, quiet, tuple(callbacks), command, registry=known)
         drive.search(config if kept is None else with_kept(config, folder, kept), folder, session, kept)
     return Run(folder)
 
@@ -65,21 +71,37 @@ def resume(
     run: Run | str | Path,
     *,
     data: str | None = None,
+    space: str | None = None,
     policy: str | None = None,
+    objective: str | None = None,
+    moves: Sequence[str] = (),
     force: bool = False,
     quiet: bool = False,
     callbacks: Sequence[object] = (),
+    registry: Registry | None = None,
     **place: Any,
 ) -> Run:
-    """Go on with a run that was stopped or killed; of a finished one nothing is changed. The run.
+    """Continue a run that was stopped or killed; a finished one is left as it is. Return the run.
 
-    data, policy: must be given again where they are "package.module:name": that is code, which is never run because a
-    run's file names it. force: go on although versions, machine or data have changed. place: where it is carried out,
-    which decides nothing: workers, executor, data_root, address, gpus_per_child, storage.
-    Otherwise as `search`. Raises RunError where the run can't go on.
+    data, space, policy, objective, moves: must be given again where they are "package.module:name": that is code, which
+    is never run because a run's file names it. force: continue although versions, machine or data have changed. place:
+    where the run is carried out, which decides nothing: workers, executor, data_root, address, gpus_per_child, storage.
+    Otherwise as `search`. Raises RunError if the run can't be continued.
     """
     folder = _folder(run)
-    drive.go_on(folder, data=data, policy=policy, force=force, quiet=quiet, callbacks=callbacks, **place)
+    resume_folder(
+        folder,
+        data=data,
+        space=space,
+        policy=policy,
+        objective=objective,
+        moves=moves,
+        force=force,
+        quiet=quiet,
+        callbacks=callbacks,
+        registry=registry,
+        **place,
+    )
     return Run(folder)
 
 
@@ -88,30 +110,27 @@ def replay(
     *,
     run: str | Path | None = None,
     data: str | None = None,
+    space: str | None = None,
     policy: str | None = None,
+    objective: str | None = None,
+    moves: Sequence[str] = (),
     force: bool = False,
     quiet: bool = False,
     callbacks: Sequence[object] = (),
+    registry: Registry | None = None,
     **place: Any,
 ) -> Run:
-    """Make a finished run again, in a new folder: the new run, whose `digest` is the old one's where all went the same.
+    """Make a finished run again, in a new folder. Return the new run: equal digests mean equal decisions and weights.
 
-    Arguments as for `search` and `resume`. Raises RunError for a run that isn't finished, or would come to other bits.
+    Arguments as for `search` and `resume`. Raises RunError for an unfinished run, or one that would give other bits.
     """
     settings, old = place_of(place), _folder(source)
     folder = free_replay_folder(old) if run is None else Path(run).expanduser()
+    again = NamedAgain(data, space, policy, objective, tuple(moves))
+    known = with_plugins() if registry is None else registry
+    command = called("replay", str(old), {**asdict(again), **place})
     with interrupts() as pressed:
-        command = called("replay", str(old), {"data": data, "policy": policy, **place})
-        session = Session(
-            pressed,
-            quiet,
-            tuple(callbacks),
-            command,
-            force=force,
-            data=data,
-            policy=policy,
-            place=settings,
-        )
+        session = Session(pressed, quiet, tuple(callbacks), command, None, known, force, again, settings)
         drive.replay(old, folder, session)
     return Run(folder)
 
@@ -135,7 +154,7 @@ def called(name: str, what: str, given: Mapping[str, Any]) -> str:
     named = {
         key: "…" if isinstance(value, str) and value.startswith(PREFIX) else clip(repr(value), 200)
         for key, value in given.items()
-        if value is not None
+        if value is not None and value != ()
     }
     arguments = ", ".join([repr(what), *(f"{key}={value}" for key, value in named.items())])
     return f"nas.{name}({arguments})"

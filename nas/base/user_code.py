@@ -25,8 +25,11 @@ def call_named(spec: str, option: str, kind: type[UserError]) -> object:
         raise kind(f"{spec} failed when called without arguments ({where_raised(error)}); fix it") from error
 
 
-def resolve_named(spec: str, option: str, kind: type[UserError]) -> Any:
-    """Return the named function or class. Raises `kind` if it does not exist or its module can't be imported."""
+def resolve_named(spec: str, option: str, kind: type[UserError], *values: type[Any]) -> Any:
+    """Return the named function or class, or a value of one of the types `values`.
+
+    Raises `kind` if it does not exist or its module can't be imported.
+    """
     module_name, _, function_name = spec.partition(":")
     if os.getcwd() not in sys.path and "" not in sys.path:
         # An installed command does not have the current folder on its path. It is appended last, so that it hides
@@ -42,7 +45,7 @@ def resolve_named(spec: str, option: str, kind: type[UserError]) -> Any:
     except Exception as error:
         raise kind(f"{spec} cannot be imported ({where_raised(error)}); fix the module") from error
     function = getattr(module, function_name, None)
-    if not callable(function):
+    if not callable(function) and not isinstance(function, values):
         raise kind(f"module {module_name} has no callable {function_name!r}; name one as package.module:name")
     return function
 

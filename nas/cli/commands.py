@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import typer
 
 from nas.base.errors import Refused, UserError
-from nas.cli import options
+from nas.cli import declared, options
 from nas.cli.exit_codes import OneLine
 
 
@@ -59,68 +58,20 @@ app = typer.Typer(
 
 
 @app.command()
+@declared.takes(declared.of_search())
 def search(
     context: typer.Context,
     what: options.What,
-    data: options.Data = None,
-    data_root: options.DataRoot = None,
     run: options.NewRun = None,
-    keep: options.Keep = None,
-    ledger: options.LedgerUrl = None,
-    seed: options.Seed = None,
-    budget: options.Budget = None,
-    generations: options.Generations = None,
-    children: options.Children = None,
-    epochs: options.Epochs = None,
-    final_share: options.FinalShare = None,
-    final: options.FinalHow = None,
-    limit: options.LimitOption = None,
-    policy: options.PolicyOption = None,
-    objective: options.ObjectiveOption = None,
-    latency_from: options.LatencyFrom = None,
-    rungs: options.Rungs = None,
-    move_sampler: options.MoveSamplerOption = None,
-    executor: options.ExecutorOption = None,
-    address: options.Address = None,
-    gpus_per_child: options.GpusPerChild = None,
-    storage: options.Storage = None,
-    workers: options.Workers = None,
-    threads: options.Threads = None,
-    device: options.Device = None,
-    child_timeout: options.ChildTimeout = None,
     quiet: options.Quiet = False,
+    **given: Any,
 ) -> None:
     """Search for a good network, and train the best one found.
 
-    The search is recorded in a folder as it goes; Ctrl-C or a crash loses at most the children in training.
+    The search is recorded in a folder as it goes; Ctrl-C or a crash loses at most the children in training. A space
+    may have defaults of its own.
     """
-    given: dict[str, Any] = {
-        **_place(data_root, executor, address, gpus_per_child, storage, workers),
-        "data": data,
-        "seed": seed,
-        "budget": budget,
-        "generations": generations,
-        "children": children,
-        "epochs": epochs,
-        "final_share": final_share,
-        "final": final,
-        "limits": limit,
-        "policy": policy,
-        "objective": objective,
-        "latency_from": latency_from,
-        "rungs": rungs,
-        "move_sampler": move_sampler,
-        "threads": threads,
-        "device": device,
-        "child_timeout": child_timeout,
-        "keep": keep,
-        "ledger": ledger,
-    }
-    overrides = {
-        name: str(value) if isinstance(value, StrEnum) else value
-        for name, value in given.items()
-        if value is not None and value != []
-    }
+    overrides = declared.values(given)
     with _processes(quiet) as processes:
         from nas.cli import drive
 
@@ -128,79 +79,57 @@ def search(
         raise typer.Exit(drive.search(what, overrides, run, quiet, command, processes))
 
 
+AGAIN = tuple(option.name for option in declared.named_again())
+
+
 @app.command()
+@declared.takes(declared.named_again(), declared.of_place(), again=True)
 def resume(
     run: options.Run,
-    data: options.SameData = None,
-    policy: options.SamePolicy = None,
-    data_root: options.SameDataRoot = None,
-    executor: options.OtherExecutor = None,
-    address: options.OtherAddress = None,
-    gpus_per_child: options.OtherGpusPerChild = None,
-    storage: options.OtherStorage = None,
-    workers: options.OtherWorkers = None,
     force: options.Force = False,
     quiet: options.Quiet = False,
+    **given: Any,
 ) -> None:
     """Go on with a run that was stopped or killed, or say again how it ended.
 
     A run keeps its settings, but where it is carried out may change: they decide nothing. One that is finished stays
     finished: for a longer one start a new run.
     """
-    place = _place(data_root, executor, address, gpus_per_child, storage, workers)
+    again, place = _parted(given)
     with _processes(quiet) as processes:
         from nas.cli import drive
 
-        raise typer.Exit(drive.resume(run, force, quiet, data, policy, place, processes))
+        raise typer.Exit(drive.resume(run, force, quiet, again, place, processes))
 
 
 @app.command()
+@declared.takes(declared.named_again(), declared.of_place(), again=True)
 def replay(
     context: typer.Context,
     source: options.Run,
     run: options.NewRun = None,
-    data: options.SameData = None,
-    policy: options.SamePolicy = None,
-    data_root: options.SameDataRoot = None,
-    executor: options.OtherExecutor = None,
-    address: options.OtherAddress = None,
-    gpus_per_child: options.OtherGpusPerChild = None,
-    storage: options.OtherStorage = None,
-    workers: options.OtherWorkers = None,
     force: options.Force = False,
     quiet: options.Quiet = False,
+    **given: Any,
 ) -> None:
     """Make a finished run again, in a new folder: the same decisions, whatever they depended on.
 
     What the seed doesn't decide is taken from the run's ledger: the order in which trials ended, which were cut off,
     where a budget ended the search, the latency table. Exit code 1 where it came to something else, and to what.
     """
-    place = _place(data_root, executor, address, gpus_per_child, storage, workers)
+    again, place = _parted(given)
     with _processes(quiet) as processes:
         from nas.cli import drive
 
         command = shlex.join(["nas", *context.obj])
-        raise typer.Exit(drive.replay(source, run, force, quiet, data, policy, place, command, processes))
+        raise typer.Exit(drive.replay(source, run, force, quiet, again, place, command, processes))
 
 
-def _place(
-    data_root: Path | None,
-    executor: options.Executor | None,
-    address: str | None,
-    gpus_per_child: float | None,
-    storage: str | None,
-    workers: int | None,
-) -> dict[str, Any]:
-    """Those of the settings that were given which say where a run is carried out, and decide nothing."""
-    given: dict[str, Any] = {
-        "data_root": None if data_root is None else str(data_root.expanduser().absolute()),
-        "executor": None if executor is None else str(executor),
-        "address": address,
-        "gpus_per_child": gpus_per_child,
-        "storage": storage,
-        "workers": workers,
-    }
-    return {name: value for name, value in given.items() if value is not None}
+def _parted(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is named again of a run, and where it is carried out from now on."""
+    found = declared.values(given)
+    again = {name: value for name, value in found.items() if name in AGAIN}
+    return again, {name: value for name, value in found.items() if name not in AGAIN}
 
 
 @app.command()
@@ -216,14 +145,20 @@ def status(run: options.Run, json: options.Json = False) -> None:
         tables.show(tables.status(found))
 
 
+REPAIR = ("space", "moves", "data", "data_root")  # what training again takes
+
+
 @app.command()
+@declared.takes(
+    (option for option in (*declared.named_again(), *declared.of_place()) if option.name in REPAIR),
+    again=True,
+)
 def fsck(
     run: options.Run,
     repair: options.Repair = False,
     trial: options.Remake = None,
-    data: options.SameData = None,
-    data_root: options.SameDataRoot = None,
     json: options.Json = False,
+    **given: Any,
 ) -> None:
     """Check a run against its hashes: every trial, every checkpoint. Exit code 1 where something is lost.
 
@@ -233,9 +168,10 @@ def fsck(
     from nas.cli import tables
     from nas.inspect.status import find_run
 
-    if (trial or data or data_root) and not repair:
+    again, place = _parted(given)
+    if (trial or again or place) and not repair:
         raise UserError(
-            "fsck: --trial, --data and --data-root are for making checkpoints again; add --repair"
+            "fsck: --trial, --space, --moves, --data and --data-root are for making checkpoints again; add --repair"
         )
     folder = find_run(run)
     from nas.inspect.fsck import check
@@ -245,11 +181,14 @@ def fsck(
     refused = None
     if repair and found.readable and (trial or not found.clean):
         from nas.inspect.repair import repair as repaired
+        from nas.registry.plugins import with_plugins
 
         try:
             with tables.progress("repairing") as tick:
-                place = _place(data_root, None, None, None, None, None)
-                found = repaired(folder, found, trial or (), data, tick, place)
+                found = repaired(
+                    folder, found, trial or (), again.pop("data", None), tick, place, **again,
+                    registry=with_plugins(),
+                )  # fmt: skip
         except Refused as error:
             refused = error
     if json:
@@ -327,16 +266,27 @@ def morph(
 def moves() -> None:
     """List the moves that networks grow by."""
     from nas.cli import listing, tables
+    from nas.registry.plugins import with_plugins
 
-    tables.show(listing.moves())
+    tables.show(listing.moves(with_plugins()))
 
 
 @app.command()
 def spaces() -> None:
     """List search spaces and recipes."""
     from nas.cli import listing, tables
+    from nas.registry.plugins import with_plugins
 
-    tables.show(listing.spaces())
+    tables.show(listing.spaces(with_plugins()))
+
+
+@app.command()
+def policies() -> None:
+    """List the policies that searches go by, with their settings."""
+    from nas.cli import listing, tables
+    from nas.registry.plugins import with_plugins
+
+    tables.show(listing.policies(with_plugins()))
 
 
 def main() -> None:

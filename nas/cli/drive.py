@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.api import drive
-from nas.api.drive import Session
+from nas.api.drive import NamedAgain, Session
 from nas.api.interrupts import Interrupts, interrupts
 from nas.api.options import configuration, place_of
 from nas.base.errors import NasError
@@ -19,6 +19,7 @@ from nas.execute.processes import WorkerProcesses
 from nas.inspect.status import find_run
 from nas.ledger import LedgerView, read, read_config
 from nas.ledger.shared import is_run
+from nas.registry.plugins import with_plugins
 from nas.run.events import Outcome
 from nas.run.lifecycle import default_run_folder, free_replay_folder
 from nas.run.replay import difference, replay_from
@@ -35,16 +36,16 @@ def search(
     command: str,
     processes: WorkerProcesses | None,
 ) -> int:
-    """Search anew; the exit code. overrides: the options given, times and limits as they were typed.
+    """Search anew; the exit code. overrides: the options given, as `make_config` takes them.
 
     Raises UserError for wrong input.
     """
-    config = configuration(what, overrides)
+    config, registry = configuration(what, overrides)
     _mention_gpu(config, quiet)
     folder = run if run is not None else default_run_folder(config)
 
     def driven(pressed: Interrupts) -> Outcome | None:
-        session = Session(pressed, quiet, command=command, processes=processes)
+        session = Session(pressed, quiet, command=command, processes=processes, registry=registry)
         return drive.search(config, folder, session)
 
     return _ended(driven, folder, quiet)
@@ -54,19 +55,20 @@ def resume(
     name: str,
     force: bool,
     quiet: bool,
-    data: str | None,
-    policy: str | None,
+    again: Mapping[str, Any],
     place: Mapping[str, Any],
     processes: WorkerProcesses | None,
 ) -> int:
-    """Go on with a run; the exit code. data, policy, place: see `lifecycle.resume`. Raises RunError when that can't
-    be done.
+    """Go on with a run; the exit code. again: what is named once more, such as data and policy; place: see
+    `lifecycle.resume`. Raises RunError when that can't be done.
     """
     folder, settings = find_run(name), place_of(place)
 
     def driven(pressed: Interrupts) -> Outcome | None:
-        again = Session(pressed, quiet, (), "", processes, force, data, policy, settings)
-        return drive.resume(folder, again)
+        session = Session(
+            pressed, quiet, (), "", processes, with_plugins(), force, NamedAgain(**again), settings
+        )
+        return drive.resume(folder, session)
 
     return _ended(driven, folder, quiet)
 
@@ -76,8 +78,7 @@ def replay(
     run: Path | None,
     force: bool,
     quiet: bool,
-    data: str | None,
-    policy: str | None,
+    again: Mapping[str, Any],
     place: Mapping[str, Any],
     command: str,
     processes: WorkerProcesses | None,
@@ -87,8 +88,10 @@ def replay(
     folder = run if run is not None else free_replay_folder(source)
 
     def driven(pressed: Interrupts) -> Outcome | None:
-        again = Session(pressed, quiet, (), command, processes, force, data, policy, settings)
-        return drive.replay(source, folder, again)
+        session = Session(
+            pressed, quiet, (), command, processes, with_plugins(), force, NamedAgain(**again), settings
+        )
+        return drive.replay(source, folder, session)
 
     return _ended(driven, folder, quiet)
 

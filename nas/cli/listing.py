@@ -14,10 +14,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from morphs import MOVES, ArchGraph, Move, Preserves, cost, parse_graph
+from morphs import ArchGraph, Move, Preserves, cost, parse_graph
 from nas.base.text import count
-from nas.config.run_config import DEFAULTS, RECIPES
-from search_spaces import SPACES, Shape
+from nas.config.option import Option, options
+from nas.config.recipe import RECIPES
+from nas.registry.value import Registry, SpaceEntry
+from search_spaces import Shape
 
 # Input shape and classes of the sets that spaces start on, so that listing needs no data.
 SHAPES: MappingProxyType[str, tuple[Shape, int]] = MappingProxyType(
@@ -32,13 +34,13 @@ GROWN = """
 """
 
 
-def moves() -> RenderableType:
+def moves(registry: Registry) -> RenderableType:
     """Every move: what it does, what it keeps, its fields and an example from one of the spaces."""
     parts: list[RenderableType] = [
         Text("Chained by a semicolon, moves make a child that computes what its parent did.")
     ]
-    for kind in MOVES:
-        example = example_of(kind)
+    for kind in registry.moves:
+        example = example_of(kind, registry)
         keeps = "depends on the site" if example is None else example.preserves.value
         if kind.preserves is Move.preserves:  # what all moves declare that don't say otherwise
             keeps = Preserves.EXACT.value
@@ -64,26 +66,49 @@ def field_text(kind: type[Move]) -> Iterator[str]:
             yield f"{field.name}: {plain.replace('NoneType', 'None')}"
 
 
-def example_of(kind: type[Move]) -> Move | None:
+def example_of(kind: type[Move], registry: Registry) -> Move | None:
     """A move of this kind on the seed network of a space that has a site for it, or on another network."""
-    for name, graph in seeds():
-        for allowed, menu in SPACES[name](*SHAPES[str(DEFAULTS[name]["data"])]).moves:
+    known = [entry(*_inputs(entry)) for entry in registry.spaces.values()]
+    for space in known:
+        for allowed, menu in space.moves:
             if allowed is kind:
-                found = next(iter(kind.sites(graph, None, menu)), None)
+                found = next(iter(kind.sites(space.seed, None, menu)), None)
                 if found is not None:
                     return found
     grown = parse_graph(GROWN)
-    found = (move for graph in (*(graph for _, graph in seeds()), grown) for move in kind.sites(graph))
+    found = (move for graph in (*(space.seed for space in known), grown) for move in kind.sites(graph))
     return next(found, None) or next(kind.candidates(grown, {}), None)  # legal, or so with certain weights
 
 
-def seeds() -> Iterator[tuple[str, ArchGraph]]:
+def _inputs(entry: SpaceEntry) -> tuple[Shape, int]:
+    """Input shape and classes of the set that a space starts on; of digits where that isn't known without its data."""
+    return SHAPES.get(str(entry.defaults.get("data")), SHAPES["digits"])
+
+
+def seeds(registry: Registry) -> Iterator[tuple[str, ArchGraph]]:
     """Every space's name and its seed network on the data set it starts on."""
-    for name, space in SPACES.items():
-        yield name, space(*SHAPES[str(DEFAULTS[name]["data"])]).seed
+    for name, entry in registry.spaces.items():
+        yield name, entry(*_inputs(entry)).seed
 
 
-def spaces() -> RenderableType:
+def policies(registry: Registry) -> RenderableType:
+    """Every policy and move sampler with its settings."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("policy", "setting", "default", "range"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("what it is", overflow="fold")
+    declared = [(name, entry.settings) for name, entry in registry.policies.items()]
+    declared += [(f"{name} (move sampler)", entry.settings) for name, entry in registry.samplers.items()]
+    for name, settings in declared:
+        rows: list[Option] = [] if settings is None else list(options(settings))
+        table.add_row(name, *([""] * 4)) if not rows else None
+        for option in rows:
+            cells = (option.name, str(option.default), option.range, option.help)
+            table.add_row(name if option is rows[0] else "", *(Text(cell) for cell in cells))
+    return table
+
+
+def spaces(registry: Registry) -> RenderableType:
     """Every space with its seed's size on its own data set; below, the recipes."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("space", "data"):
@@ -91,14 +116,15 @@ def spaces() -> RenderableType:
     for name in ("seed's params", "MACs"):
         table.add_column(name, no_wrap=True, justify="right")
     table.add_column("what it is", overflow="fold")
-    for name, graph in seeds():
-        spent = cost(graph)
-        about = (inspect.getdoc(SPACES[name]) or "").split("\n")[0]
-        table.add_row(name, str(DEFAULTS[name]["data"]), count(spent.params), count(spent.macs), about)
-    return Group(table, Text(), recipes(RECIPES))
+    for name, graph in seeds(registry):
+        spent, entry = cost(graph), registry.spaces[name]
+        about = (inspect.getdoc(entry.function) or "").split("\n")[0]
+        data = str(entry.defaults.get("data", "–"))
+        table.add_row(name, data, count(spent.params), count(spent.macs), about)
+    return Group(table, Text(), recipes(RECIPES, registry))
 
 
-def recipes(folder: Path) -> RenderableType:
+def recipes(folder: Path, registry: Registry) -> RenderableType:
     """The recipes in `folder`, each with its first comment line."""
     found = sorted(folder.glob("*.toml")) if folder.is_dir() else []
     if not found:
@@ -108,11 +134,11 @@ def recipes(folder: Path) -> RenderableType:
         table.add_column(name, no_wrap=True)
     table.add_column("what it is", overflow="fold")
     for path in found:
-        table.add_row(*(Text(cell) for cell in _recipe_row(path)))
+        table.add_row(*(Text(cell) for cell in _recipe_row(path, registry)))
     return table
 
 
-def _recipe_row(path: Path) -> tuple[str, str, str, str]:
+def _recipe_row(path: Path, registry: Registry) -> tuple[str, str, str, str]:
     try:
         text = path.read_text(encoding="utf-8")
         values = tomllib.loads(text)
@@ -121,4 +147,6 @@ def _recipe_row(path: Path) -> tuple[str, str, str, str]:
     first = text.split("\n", 1)[0]
     about = first.lstrip("# ").strip() if first.startswith("#") else ""
     space = str(values.get("space", "–"))
-    return path.stem, space, str(values.get("data", DEFAULTS.get(space, {}).get("data", "–"))), about
+    entry = registry.spaces.get(space)
+    data = values.get("data", entry.defaults.get("data", "–") if entry else "–")
+    return path.stem, space, str(data), about

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.base.errors import RunError
-from nas.config.run_config import RunConfig, check_config
+from nas.config.run_config import RunConfig, validated
 from nas.data import is_kept, runs_code
 
 _RAY = ("address", "gpus_per_child", "storage")
@@ -23,7 +23,7 @@ def relocated(config: RunConfig, place: Mapping[str, Any]) -> RunConfig:
     kept = config.model_dump()
     if "executor" in place:
         kept |= dict.fromkeys(_RAY)
-    return check_config({**kept, **place})
+    return validated({**kept, **place})
 
 
 def with_data(run: Path, config: RunConfig, given: str | None, command: str = "resume") -> RunConfig:

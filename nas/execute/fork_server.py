@@ -173,7 +173,7 @@ def _leave_driver(driver: Connection[Any, Any], ours: Connection[Any, Any]) -> N
 def main(descriptor: int) -> None:
     """The fork_server itself: serve the driver at the other end of the socket `descriptor` until it closes that."""
     control: Connection[Any, Any] = Connection(descriptor)
-    from nas.execute.worker import data_for, serve_driver  # with all that a worker imports
+    from nas.execute.worker import data_for, data_key, serve_driver  # with all that a worker imports
 
     woken, wake = os.pipe()
     for end in (woken, wake):
@@ -181,7 +181,7 @@ def main(descriptor: int) -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # from here on the closed socket says it
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    config, data = None, None
+    held, data = None, None
     workers: dict[int, int] = {}  # numbers of the workers by process
     try:
         while True:
@@ -193,8 +193,8 @@ def main(descriptor: int) -> None:
                 if isinstance(order, Kill):
                     _kill(pid for pid, number in workers.items() if number == order.number)
                     continue
-                if order.config != config:
-                    config, data = order.config, data_for(order.config)
+                if (wanted := data_key(order.config)) != held:
+                    held, data = wanted, data_for(order.config)
                 if isinstance(order, Start):
                     with Connection(recv_handle(control)) as end:
                         work = partial(serve_driver, end, order, data)

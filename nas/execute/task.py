@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 import morphs
-from morphs import Network, Preserves
+from morphs import Network, Preserves, parse_chain
 from morphs.errors import MorphError
 from nas.base.errors import TrainingFailed, UserError
 from nas.base.machine import threads
+from nas.base.moves import known_moves
 from nas.base.seeds import derive
 from nas.data import ImageSplit, SearchData, train_batches
 from nas.execute.executor import Done
@@ -60,6 +61,7 @@ class TaskContext:
     device: str
     threads: int
     load_test: Callable[[], ImageSplit]  # called for the final network alone
+    moves: tuple[str, ...] = ()  # a user's own, as package.module:Move, that jobs may hold
 
 
 def attempt(number: int, job: Job, site: TaskContext, data: SearchData, progress: OnStep) -> Done:
@@ -97,7 +99,7 @@ def perform(job: Job, site: TaskContext, data: SearchData, progress: OnStep) -> 
 
 def _perform(job: Job, site: TaskContext, data: SearchData, progress: OnStep) -> Result | Reached:
     clock = _Clock()
-    network, drift = _start(job, site.store, data)
+    network, drift = _start(job, site, data)
     module = network.to_torch()
     clock.lap("morph")
     since = job.training.since
@@ -138,7 +140,7 @@ def networks(job: Job, site: TaskContext, data: SearchData) -> tuple[Network, Ne
     Scores nothing and stores nothing. Raises as `perform` does.
     """
     with threads(site.threads):
-        network, _ = _start(job, site.store, data)
+        network, _ = _start(job, site, data)
         module = network.to_torch()
         report = _train(module, job, site, data, lambda *_: None) if job.steps else None
         return _networks(job, network, module, report)
@@ -204,7 +206,9 @@ def _paused(reached: Reached, momentum: Mapping[str, Tensor]) -> Paused:
 
 def _teacher(job: Job, site: TaskContext) -> nn.Module | None:
     """The parent, where a move of the job keeps its function but roughly: the child then learns from it."""
-    if not any(move.preserves is Preserves.APPROXIMATE for move in morphs.parse_chain(job.moves)):
+    if not any(
+        move.preserves is Preserves.APPROXIMATE for move in parse_chain(job.moves, known_moves(site.moves))
+    ):
         return None
     return site.store.get(str(job.training.weights)).to_torch()
 
@@ -226,19 +230,20 @@ def _with_parameters(network: Network, values: Mapping[str, Tensor]) -> Network:
     return network.with_weights_from(module)
 
 
-def _start(job: Job, store: Checkpoints, data: SearchData) -> tuple[Network, morphs.Drift | None]:
+def _start(job: Job, site: TaskContext, data: SearchData) -> tuple[Network, morphs.Drift | None]:
     """The network to train, and the worst drift among its moves."""
     parent = job.training.weights
     graph = morphs.graph_from_json(job.graph)
     if parent is None:
         return morphs.init(graph, derive(job.seed, "init")), None
-    network = store.get(parent)
+    network = site.store.get(parent)
     if not job.moves:
         return network, None
     batches = list(calibration(data, derive(job.seed, "calibrate")))
     worst = morphs.Drift(0.0, 0.0)
     loss = nn.functional.cross_entropy
-    for child in morphs.apply_chain(network, job.moves, derive(job.seed, "morph") >> 1, batches, loss):
+    moves = parse_chain(job.moves, known_moves(site.moves))
+    for child in morphs.apply_chain(network, moves, derive(job.seed, "morph") >> 1, batches, loss):
         assert child.drift is not None
         worst = morphs.Drift(max(worst.eval, child.drift.eval), max(worst.train, child.drift.train))
         network = child.network

@@ -38,6 +38,11 @@ class Began:
     number: int
 
 
+def data_key(config: RunConfig) -> tuple[object, ...]:
+    """What decides which data a configuration means."""
+    return config.data, config.data_root, config.seed, config.val_fraction
+
+
 def data_for(config: RunConfig) -> SearchData | str | None:
     """The data set for workers, or why there is none; None where each worker must load it itself."""
     torch.set_num_threads(1)  # a pool of threads would not survive the fork
@@ -127,7 +132,7 @@ def site_of(config: RunConfig, store: Checkpoints) -> TaskContext:
     def load_test() -> ImageSplit:
         return load_test_split(config.data, _root(config), config.seed)
 
-    return TaskContext(store, config.train, config.device, config.threads, load_test)
+    return TaskContext(store, config.train, config.device, config.threads, load_test, config.moves)
 
 
 def data_of(config: RunConfig, digest: str) -> SearchData | str:

@@ -21,7 +21,11 @@ from nas.execute.worker import site_of
 from nas.inspect.fsck import Checked, check
 from nas.ledger import Ledger, LedgerView, Store, TrialRecord
 from nas.ledger.files import temporary_name
+from nas.registry.names import for_workers, moves_code, named_again
+from nas.registry.ours import REGISTRY
+from nas.registry.value import Registry
 from nas.run.lifecycle import changes_since, describe, load_data, stored_config
+from nas.run.plan import make_space, moves_of
 
 OnProgress = Callable[[int, int], None]  # (trials trained again, total)
 
@@ -33,22 +37,32 @@ def repair(
     data: str | None,
     progress: OnProgress,
     place: Mapping[str, Any] = MappingProxyType({}),
+    space: str | None = None,
+    moves: Sequence[str] = (),
+    registry: Registry = REGISTRY,
 ) -> Checked:
     """Make the checkpoints again that `found` lists as lost, and those of `trials`; return the second check's result.
 
     If a child's parent is lost too, the parent is made first, and so on; such parents are not stored. The ledger can't
-    be repaired. data, place: see `lifecycle.resume`. Raises RunError if a driver has the run, UserError for an unknown
-    trial, Refused if versions, machine or data differ from those of the run, since the bits would differ.
+    be repaired. data, place, space, moves, registry: see `lifecycle.resume`. Raises RunError if a driver has the run,
+    UserError for an unknown trial, Refused if versions, machine or data differ from those of the run, since the bits
+    would differ.
     """
     with Ledger.open(run, force=True) as ledger:
         view = ledger.view()
         asked = [view.trial(key) for key in trials]
         wanted = {finding.digest for finding in found.findings if finding.damage and finding.digest}
         wanted |= {record.result.weights for record in asked if record.result is not None}
-        config = with_data(run, stored_config(run, ledger.config.config), data, "fsck --repair")
-        config = relocated(config, place)
-        held = load_data(config)
-        _check_bits(ledger, config, held)
+        command = "fsck --repair"
+        config = stored_config(run, ledger.config.config, command, registry)
+        registry = named_again(
+            run, config, registry, command, {"space": space, "moves": moves}, ("space", "moves")
+        )
+        config = relocated(with_data(run, config, data, command), place)
+        held = load_data(for_workers(config, registry, ()))
+        known = moves_of(make_space(config, held, registry), registry)
+        config = for_workers(config, registry, known)
+        _check_bits(ledger, config, held, moves_code(known))
         scratch = Store(
             temporary_name(ledger.store.path("0" * 64))
         )  # if this process is killed, the next opening deletes it
@@ -76,9 +90,9 @@ class _Both:
         return self.scratch.put(network)
 
 
-def _check_bits(ledger: Ledger, config: RunConfig, data: SearchData) -> None:
+def _check_bits(ledger: Ledger, config: RunConfig, data: SearchData, code: Mapping[str, str]) -> None:
     """Raise Refused unless this process, as far as is known, computes the same bits as the run's processes."""
-    before, now = ledger.original, describe(config, data, "")
+    before, now = ledger.original, describe(config, data, "", code)
     changes = [*ledger.edits, *changes_since(before, now, ledger.config.versions)]
     if changes and tuple(changes) not in ledger.notes.forced:
         raise Refused(

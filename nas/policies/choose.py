@@ -1,25 +1,29 @@
-"""The policies and move samplers that a run's configuration can name: explicit tables, and a user's own."""
+"""Our policies, move samplers and objectives: explicit tables; and the policy of a run, made from such tables."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
-from morphs import Cost, Limits, Narrow, RemoveLayer, cost, graph_from_json
-from nas.policies.evolution import Evolution
+from morphs import MOVES, ArchGraph, Limits, Move, Narrow, RemoveLayer, cost, graph_from_json
+from nas.base.errors import UserError
+from nas.base.user_code import where_raised
+from nas.policies.entry import Objective, PolicyContext, PolicyEntry, SamplerEntry
+from nas.policies.evolution import evolution
 from nas.policies.graph_tokens import graph_tokens
-from nas.policies.hill_climb import HillClimb
-from nas.policies.local_search import LocalSearch
-from nas.policies.pareto import Pareto
+from nas.policies.hill_climb import hill_climb
+from nas.policies.local_search import local_search
+from nas.policies.pareto import pareto
 from nas.policies.policy import Policy
-from nas.policies.predictor import Predictor
-from nas.policies.random_walk import RandomWalk
+from nas.policies.predictor import Predictor, PredictorSettings
+from nas.policies.random_walk import random_walk
 from nas.policies.sampling import MoveSampler, SpaceMoves, Uniform
-from nas.policies.tpe import TPE
-from nas.policies.user_policy import own_policy
+from nas.policies.settings import POLICY_SETTINGS
+from nas.policies.tpe import TPE, TPESettings
 from search_spaces import Space
 
 if TYPE_CHECKING:
@@ -27,86 +31,91 @@ if TYPE_CHECKING:
 
 SHRINKING = (Narrow, RemoveLayer)  # what a front needs to reach its cheap end
 
-# (configuration, the sampler that it names, the uniform sampler) -> policy
-PolicyFunction = Callable[["RunConfig", MoveSampler, Uniform], Policy]
-SamplerFunction = Callable[["RunConfig", Uniform], MoveSampler]
-
-
-def _hill_climb(config: RunConfig, sampler: MoveSampler, uniform: Uniform) -> Policy:
-    return HillClimb(sampler, config.children, config.moves_per_child, config.select, config.rungs)
-
-
-def _evolution(config: RunConfig, sampler: MoveSampler, uniform: Uniform) -> Policy:
-    return Evolution(sampler, config.children + 1, config.moves_per_child, select=config.select)
-
-
-def _random(config: RunConfig, sampler: MoveSampler, uniform: Uniform) -> Policy:
-    return RandomWalk(uniform, config.children, config.moves_per_child, config.select)
-
-
-def _local_search(config: RunConfig, sampler: MoveSampler, uniform: Uniform) -> Policy:
-    return LocalSearch(sampler, uniform, config.children + 1, config.moves_per_child, select=config.select)
-
-
-def _pareto(config: RunConfig, sampler: MoveSampler, uniform: Uniform) -> Policy:
-    price = OBJECTIVES["params" if config.objective == "latency" else config.objective]
-    return Pareto(
-        sampler,
-        uniform.neighbourhood,
-        price,
-        config.children + 1,
-        config.moves_per_child,
-        select=config.select,
-    )
-
-
-@lru_cache(maxsize=2**14)  # every decision asks for that of all trials
-def _cost(graph: str) -> Cost:
-    return cost(graph_from_json(graph))
-
-
-def _params(graph: str) -> float:
-    return float(_cost(graph).params)
-
-
-def _macs(graph: str) -> float:
-    return float(_cost(graph).macs)
-
-
-# What a network costs, by its text. Latency takes a table, which a run measures when it begins.
-OBJECTIVES: Mapping[str, Callable[[str], float]] = MappingProxyType({"params": _params, "macs": _macs})
-
-POLICIES: Mapping[str, PolicyFunction] = MappingProxyType(
+POLICIES: Mapping[str, PolicyEntry] = MappingProxyType(
     {
-        "hill-climb": _hill_climb,
-        "evolution": _evolution,
-        "local-search": _local_search,
-        "pareto": _pareto,
-        "random": _random,
-    }
-)
-
-SAMPLERS: Mapping[str, SamplerFunction] = MappingProxyType(
-    {
-        "uniform": lambda config, uniform: uniform,
-        "tpe": lambda config, uniform: TPE(uniform.neighbourhood, config.select),
-        "predictor": lambda config, uniform: Predictor(uniform, graph_tokens, config.select),
+        "hill-climb": PolicyEntry(hill_climb, POLICY_SETTINGS["hill-climb"]),
+        "evolution": PolicyEntry(evolution, POLICY_SETTINGS["evolution"]),
+        "local-search": PolicyEntry(local_search, POLICY_SETTINGS["local-search"]),
+        "pareto": PolicyEntry(pareto, POLICY_SETTINGS["pareto"], shrinks=True),
+        "random": PolicyEntry(random_walk, POLICY_SETTINGS["random"], samples=False),
     }
 )
 
 
-def make_policy(config: RunConfig, space: Space, limits: Limits) -> Policy:
-    """The policy that `config` names, moving within `space` and `limits`; `pareto` may shrink networks as well.
+def _tpe(config: RunConfig, settings: TPESettings, uniform: Uniform) -> MoveSampler:
+    return TPE(uniform.neighbourhood, config.select, settings.startup)
 
-    Any other name is a user's own: see `own_policy`, which raises UserError.
+
+def _predictor(config: RunConfig, settings: PredictorSettings, uniform: Uniform) -> MoveSampler:
+    return Predictor(uniform, graph_tokens, config.select, settings.pool, settings.startup, settings.noise)
+
+
+SAMPLERS: Mapping[str, SamplerEntry] = MappingProxyType(
+    {
+        "uniform": SamplerEntry(lambda config, settings, uniform: uniform),
+        "tpe": SamplerEntry(_tpe, TPESettings),
+        "predictor": SamplerEntry(_predictor, PredictorSettings),
+    }
+)
+
+
+def params(graph: ArchGraph) -> float:
+    """Parameters."""
+    return float(cost(graph).params)
+
+
+def macs(graph: ArchGraph) -> float:
+    """Multiply-adds of one image."""
+    return float(cost(graph).macs)
+
+
+# What a network costs. Latency takes a table, which a run measures when it begins.
+OBJECTIVES: Mapping[str, Objective] = MappingProxyType({"params": params, "macs": macs})
+
+
+def price(name: str, objective: Objective) -> Callable[[str], float]:
+    """What architectures cost, by their text. Remembered: every decision asks for that of all trials.
+
+    It raises UserError where the objective `name` fails, or answers with what is not a number from 0.
     """
-    if config.policy == "pareto":
+
+    @lru_cache(maxsize=2**14)
+    def priced(graph: str) -> float:
+        try:
+            found: Any = objective(graph_from_json(graph))
+        except Exception as error:  # whatever a user's code raises
+            raise UserError(f"objective {name}: it failed ({where_raised(error)}); repair it") from error
+        if isinstance(found, bool) or not isinstance(found, (int, float)) or not 0 <= found < math.inf:
+            raise UserError(f"objective {name}: it returned {found!r:.60}; return a number from 0")
+        return float(found)
+
+    return priced
+
+
+def make_policy(
+    config: RunConfig,
+    space: Space,
+    limits: Limits,
+    policies: Mapping[str, PolicyEntry] = POLICIES,
+    samplers: Mapping[str, SamplerEntry] = SAMPLERS,
+    objectives: Mapping[str, Objective] = OBJECTIVES,
+    moves: tuple[type[Move], ...] = MOVES,
+) -> Policy:
+    """The policy that a checked `config` names, moving within `space` and `limits`.
+
+    moves: all that the run's chains may hold. Raises UserError where a user's own can't be made.
+    """
+    entry, drawn = policies[config.policy], samplers[config.move_sampler]
+    if entry.shrinks:
         there = {move for move, _ in space.moves}
         space = replace(space, moves=(*space.moves, *((m, {}) for m in SHRINKING if m not in there)))
     uniform = Uniform(SpaceMoves(space, limits))
-    sampler = SAMPLERS[config.move_sampler](config, uniform)
-    if config.policy in POLICIES:
-        return POLICIES[config.policy](config, sampler, uniform)
-    return cast(
-        Policy, own_policy(config.policy, config, sampler, limits)
-    )  # its `generational` is the user's
+    sampler = drawn.make(config, drawn.settings.model_validate(config.sampler_settings), uniform)
+    settings: Any = config.policy_settings
+    if entry.settings is not None:
+        settings = entry.settings.model_validate(settings)
+
+    def priced(name: str) -> Callable[[str], float]:
+        return price(name, objectives[name])
+
+    return entry.make(PolicyContext(config, settings, sampler, uniform, limits, priced, moves))

@@ -5,16 +5,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
 
 from nas.base.seeds import derive
+from nas.config.settings import Settings
 from nas.ledger import LedgerView, TrialRecord
 from nas.ledger.types import Criterion
 from nas.ledger.view import rank
 from nas.policies.policy import Proposal, best_of_all, birth
-from nas.policies.sampling import MoveSampler
+
+if TYPE_CHECKING:
+    from nas.policies.entry import PolicyContext
+    from nas.policies.sampling import MoveSampler
 
 ATTEMPTS = 20  # draws for a child that is not in the ledger yet
+
+
+class EvolutionSettings(Settings):
+    """The settings of evolution."""
+
+    population: int = Field(
+        20, ge=1, le=10_000, description="The youngest trials, from which parents are taken."
+    )
+    tournament: int = Field(
+        5, ge=1, le=10_000, description="Members of the population that compete to be the parent."
+    )
+    train_on: bool = Field(
+        True, description="The first trial of each generation is the winner unchanged, which trains on."
+    )
 
 
 @dataclass(frozen=True)
@@ -68,3 +88,17 @@ class Evolution:
             draw.sample(alive, min(self.tournament, len(alive))),
             key=lambda record: rank(record, self.select),
         )
+
+
+def evolution(context: PolicyContext) -> Evolution:
+    """Evolution as a run's configuration has it."""
+    config, settings = context.config, context.settings
+    return Evolution(
+        context.sampler,
+        config.children + 1,
+        config.moves_per_child,
+        settings.population,
+        settings.tournament,
+        settings.train_on,
+        config.select,
+    )

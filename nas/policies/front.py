@@ -10,6 +10,8 @@ from typing import Any
 from nas.ledger.types import Criterion, TrialRecord
 from nas.ledger.view import LedgerView, rank, score
 
+LATENCY = "latency"  # the objective that takes a table, which the ledger notes
+
 
 @dataclass(frozen=True)
 class FrontPoint:
@@ -49,7 +51,8 @@ def pareto_front(
 
 def front_of_run(view: LedgerView, config: Mapping[str, Any]) -> Front | None:
     """The front of a run of that configuration; None where it searches for accuracy alone, or has no trial yet."""
-    objective = config.get("objective", "params")
+    # A run of an older version has the setting among all others.
+    objective = config.get("policy_settings", config).get("objective", "params")
     price = _price(view, objective)
     if config.get("policy") != "pareto" or price is None or not view.complete:
         return None

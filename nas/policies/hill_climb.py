@@ -4,16 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field
 
 from nas.base.seeds import derive
+from nas.config.option import Shown
+from nas.config.settings import Settings
 from nas.ledger import LedgerView, TrialRecord
 from nas.ledger.types import Criterion, State
 from nas.ledger.view import rank, settled
 from nas.policies.policy import Proposal
-from nas.policies.sampling import MoveSampler
+
+if TYPE_CHECKING:
+    from nas.policies.entry import PolicyContext
+    from nas.policies.sampling import MoveSampler
 
 ATTEMPTS = 20  # draws for a child that equals no other competitor
+
+
+class HillClimbSettings(Settings):
+    """The settings of hill-climb."""
+
+    rungs: Annotated[int, Shown(metavar="N")] = Field(
+        1, ge=1, le=8, description="Train a generation in N rungs, the better half of each climbing on."
+    )
 
 
 @dataclass(frozen=True)
@@ -117,3 +132,9 @@ class HillClimb:
                     )
                     break
         return proposals if len(proposals) > 1 else ()
+
+
+def hill_climb(context: PolicyContext) -> HillClimb:
+    """Hill climbing as a run's configuration has it."""
+    config, settings = context.config, context.settings
+    return HillClimb(context.sampler, config.children, config.moves_per_child, config.select, settings.rungs)

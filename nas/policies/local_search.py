@@ -5,17 +5,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
 
 from nas.base.seeds import derive
+from nas.config.settings import Settings
 from nas.ledger import LedgerView, TrialRecord
 from nas.ledger.types import Criterion, Kind
 from nas.ledger.view import rank
 from nas.policies.policy import Proposal, best_of_all, birth
-from nas.policies.sampling import MoveSampler, Uniform
+
+if TYPE_CHECKING:
+    from nas.policies.entry import PolicyContext
+    from nas.policies.sampling import MoveSampler, Uniform
 
 ATTEMPTS = 20  # draws for a child that is not in the ledger yet
 CLIMB = "climb"  # where the memo of a job keeps the number of its climb
+
+
+class LocalSearchSettings(Settings):
+    """The settings of local-search."""
+
+    kick: int = Field(
+        4, ge=1, le=100, description="Random moves from the seed network to where a climb begins."
+    )
+    scatter: int = Field(
+        10, ge=1, le=10_000, description="Children of the seed network that a climb begins with."
+    )
+    parents: int = Field(10, ge=1, le=10_000, description="The best of the climb, from which children grow.")
+    patience: int = Field(
+        20, ge=1, le=10_000, description="Children without an improvement that end a climb."
+    )
 
 
 @dataclass(frozen=True)
@@ -85,3 +106,19 @@ class LocalSearch:
             return False
         best = max(ended, key=lambda record: rank(record, self.select))
         return best not in ended[-self.patience :]
+
+
+def local_search(context: PolicyContext) -> LocalSearch:
+    """Local search as a run's configuration has it."""
+    config, settings = context.config, context.settings
+    return LocalSearch(
+        context.sampler,
+        context.uniform,
+        config.children + 1,
+        config.moves_per_child,
+        settings.kick,
+        settings.scatter,
+        settings.parents,
+        settings.patience,
+        config.select,
+    )

@@ -7,16 +7,46 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from statistics import pstdev
-from typing import ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field, model_validator
 
 from nas.base.seeds import derive
+from nas.config.option import Shown
+from nas.config.settings import Settings
 from nas.ledger import LedgerView, TrialRecord
 from nas.ledger.types import Criterion
-from nas.policies.front import pareto_front
+from nas.policies.front import LATENCY, pareto_front
 from nas.policies.policy import Proposal, best_of_all, birth
-from nas.policies.sampling import Draw, MoveSampler, Neighbourhood
+
+if TYPE_CHECKING:
+    from nas.policies.entry import PolicyContext
+    from nas.policies.sampling import Draw, MoveSampler, Neighbourhood
 
 ATTEMPTS = 20  # draws for children that are not in the ledger yet
+
+
+class ParetoSettings(Settings):
+    """The settings of pareto."""
+
+    objective: Annotated[str, Shown(metavar="NAME", code=True)] = Field(
+        "params",
+        description="What accuracy is weighed against: params, macs, latency or package.module:function.",
+    )
+    latency_from: Annotated[str | None, Shown(metavar="RUN", unset="measured here, on --device")] = Field(
+        None, description="With --objective latency: go by the table that this run measured."
+    )
+    candidates: int = Field(
+        8, ge=1, le=1000, description="Children drawn, of which the one proposed is chosen by its cost."
+    )
+
+    @model_validator(mode="after")
+    def _latency(self) -> ParetoSettings:
+        if self.latency_from is not None and self.objective != LATENCY:
+            raise ValueError(
+                "latency_from is for a front of latency; add --objective latency or leave it out"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -88,3 +118,17 @@ def density(at: float, among: Sequence[float]) -> float:
     point = math.log(max(at, 1e-12))
     kernels = (math.exp(-0.5 * ((point - one) / width) ** 2) for one in logs)
     return max(1e-9, sum(kernels) / (len(logs) * width))
+
+
+def pareto(context: PolicyContext) -> Pareto:
+    """A search for a front as a run's configuration has it."""
+    config, settings = context.config, context.settings
+    return Pareto(
+        context.sampler,
+        context.uniform.neighbourhood,
+        context.price("params" if settings.objective == LATENCY else settings.objective),
+        config.children + 1,
+        config.moves_per_child,
+        settings.candidates,
+        config.select,
+    )

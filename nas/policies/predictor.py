@@ -10,9 +10,11 @@ from statistics import NormalDist
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 
 from nas.base.machine import threads
 from nas.base.seeds import derive
+from nas.config.settings import Settings
 from nas.ledger import LedgerView, TrialRecord
 from nas.ledger.types import Criterion
 from nas.policies.gain import value
@@ -20,6 +22,16 @@ from nas.policies.sampling import Draw, MoveSampler
 
 Floats = NDArray[np.float64]
 Tokens = Callable[[str], Sequence[str]]  # what an architecture (`Job.graph`) is made of
+
+
+class PredictorSettings(Settings):
+    """The settings of predictor."""
+
+    pool: int = Field(
+        30, ge=1, le=10_000, description="Children drawn, of which the most promising is taken."
+    )
+    startup: int = Field(5, ge=2, le=10_000, description="Complete trials from which on it predicts.")
+    noise: float = Field(0.1, gt=0, description="Variance of the scores about the process.")
 
 
 @dataclass(frozen=True)

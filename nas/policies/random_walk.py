@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from nas.base.seeds import derive
 from nas.ledger import LedgerView, TrialRecord
 from nas.ledger.types import Criterion, Kind, State
 from nas.policies.policy import Proposal, best_of_all
-from nas.policies.sampling import Uniform
+
+if TYPE_CHECKING:
+    from nas.policies.entry import PolicyContext
+    from nas.policies.sampling import Uniform
 
 
 @dataclass(frozen=True)
@@ -55,3 +58,9 @@ class RandomWalk:
                 if found is not None:
                     return (Proposal(generation, slot, parent.key, found.moves, found.graph, found.memo),)
         return ()
+
+
+def random_walk(context: PolicyContext) -> RandomWalk:
+    """Random search as a run's configuration has it."""
+    config = context.config
+    return RandomWalk(context.uniform, config.children, config.moves_per_child, config.select)

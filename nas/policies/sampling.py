@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from morphs import ArchGraph, Limits, Move, graph_from_json
 from nas.base.seeds import derive
 from nas.ledger import LedgerView, TrialRecord
-from search_spaces import Space
+
+if TYPE_CHECKING:  # neither is needed to list what there is to choose from
+    from morphs import ArchGraph, Limits, Move
+    from search_spaces import Space
 
 Menu = Mapping[str, Sequence[Any]]  # a kind's choices: each choice with its values
 
@@ -46,6 +48,8 @@ class SpaceMoves:
         self, graph: str, kind: int, draw: random.Random, choice: Mapping[str, Any] | None = None
     ) -> Iterator[tuple[str, str]]:
         """See Neighbourhood. Limits are checked one by one: most callers need the first child only."""
+        from morphs import graph_from_json
+
         parent = graph_from_json(graph)
         move_class, menu = self.space.moves[kind]
         chosen = {**menu, **{name: (value,) for name, value in (choice or {}).items()}}
@@ -132,4 +136,6 @@ def random_move(
 
 def graph_of(record: TrialRecord) -> ArchGraph:
     """The architecture of a trial."""
+    from morphs import graph_from_json
+
     return graph_from_json(record.job.graph)

@@ -8,7 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from nas.base.seeds import derive
+from nas.config.settings import Settings
 from nas.ledger import LedgerView, TrialRecord
 from nas.ledger.types import Criterion
 from nas.policies.gain import gains
@@ -21,6 +24,12 @@ if TYPE_CHECKING:
 ATTEMPTS = 10  # choices asked for until one fits a site
 CHOICES = "choices"  # where a job keeps what was chosen for each of its moves
 KIND = "kind"
+
+
+class TPESettings(Settings):
+    """The settings of tpe."""
+
+    startup: int = Field(10, ge=0, le=10_000, description="Observations that are drawn uniformly at first.")
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from morphs import Limits, graph_from_json, parse_chain
+from morphs import MOVES, Limits, Move, graph_from_json, parse_chain
 from morphs.errors import MorphError
 from nas.base.errors import UserError
-from nas.base.user_code import resolve_named, where_raised
+from nas.base.user_code import where_raised
 from nas.ledger import LedgerView, TrialRecord
 from nas.ledger.files import canonical_json
-from nas.policies.policy import Forgets, Proposal
-from nas.policies.sampling import MoveSampler
+from nas.policies.policy import Forgets, Policy, Proposal
 
 if TYPE_CHECKING:
-    from nas.config.run_config import RunConfig
+    from nas.policies.entry import PolicyContext
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,7 @@ class OwnPolicy:
     policy: Any
     generational: bool
     limits: Limits
+    moves: tuple[type[Move], ...] = MOVES  # that its chains may hold
 
     def propose(self, view: LedgerView, seed: int) -> Sequence[Proposal]:
         """What the policy proposes, where all of that can be performed."""
@@ -36,7 +36,7 @@ class OwnPolicy:
         proposals = list[Any](cast("Sequence[Any]", answer))
         taken = {record.key for record in view.trials}
         for proposal in proposals:
-            fault = _fault(proposal, view, taken, self.limits)
+            fault = _fault(proposal, view, taken, self.limits, self.moves)
             if fault is not None:
                 raise self._nonsense("propose", fault)
             taken.add(proposal.key)
@@ -74,13 +74,13 @@ class OwnPolicy:
         return UserError(f"policy {self.name}: {what} {fact}; mend the policy, then start or resume the run")
 
 
-def own_policy(name: str, config: RunConfig, sampler: MoveSampler, limits: Limits) -> OwnPolicy:
-    """The policy that `package.module:Class`, called with (config, sampler), makes. It runs code, so that only a
-    command may name it. Raises UserError when there is none, or what is made is no policy.
+def own_policy(name: str, make: Callable[..., Any], context: PolicyContext) -> Policy:
+    """The policy that a user's `make`, called with (config, sampler), makes. name: what it is called in errors.
+
+    Raises UserError when what is made is no policy.
     """
-    make = resolve_named(name, "--policy", UserError)
     try:
-        made = make(config, sampler)
+        made = make(context.config, context.sampler)
     except Exception as error:
         raise UserError(
             f"policy {name}: calling it with (config, sampler) failed ({where_raised(error)}); repair it"
@@ -91,10 +91,13 @@ def own_policy(name: str, config: RunConfig, sampler: MoveSampler, limits: Limit
     generational = getattr(made, "generational", None)
     if not isinstance(generational, bool):
         raise UserError(f"policy {name}: generational is {generational!r:.60}; set it to True or False")
-    return OwnPolicy(name, made, generational, limits)
+    own = OwnPolicy(name, made, generational, context.limits, context.moves)
+    return cast(Policy, own)  # its `generational` is the user's
 
 
-def _fault(proposal: Any, view: LedgerView, taken: set[str], limits: Limits) -> str | None:
+def _fault(
+    proposal: Any, view: LedgerView, taken: set[str], limits: Limits, moves: tuple[type[Move], ...]
+) -> str | None:
     """Why `proposal` can't be performed; None where it can."""
     if not isinstance(proposal, Proposal):
         return f"returned {_kind(proposal)} in place of a Proposal"
@@ -110,13 +113,15 @@ def _fault(proposal: Any, view: LedgerView, taken: set[str], limits: Limits) -> 
         return f"{where} with the parent {proposal.parent!r:.60}, no complete trial of the search"
     if not isinstance(cast(Any, proposal.memo), Mapping) or not _is_json(proposal.memo):
         return f"{where} with a memo that is not a JSON object"
-    return _fault_of_moves(proposal, parent, limits, where) or _fault_of_share(proposal, parent, where)
+    return _fault_of_moves(proposal, parent, limits, moves, where) or _fault_of_share(proposal, parent, where)
 
 
-def _fault_of_moves(proposal: Proposal, parent: TrialRecord, limits: Limits, where: str) -> str | None:
+def _fault_of_moves(
+    proposal: Proposal, parent: TrialRecord, limits: Limits, moves: tuple[type[Move], ...], where: str
+) -> str | None:
     try:
         graph = graph_from_json(parent.job.graph)
-        for move in parse_chain(proposal.moves) if proposal.moves else ():
+        for move in parse_chain(proposal.moves, moves) if proposal.moves else ():
             graph = move.reshape(graph)
         same = graph == graph_from_json(proposal.graph)
     except MorphError as error:

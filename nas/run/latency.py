@@ -11,6 +11,7 @@ from nas.base.errors import RunError, UserError
 from nas.base.machine import threads
 from nas.ledger import Ledger, read
 from nas.ledger.notes import Note
+from nas.policies.front import LATENCY
 from nas.policies.pareto import Pareto
 from nas.run.plan import Plan
 from nas.run.replay import Replay
@@ -25,12 +26,13 @@ def latencies(plan: Plan, again: Replay | None = None) -> Table | None:
     Raises RunError where that run has none, UserError where the children's device is not here.
     """
     config = plan.config
-    if not isinstance(plan.policy, Pareto) or config.objective != "latency":
+    if not isinstance(plan.policy, Pareto) or config.policy_settings.get("objective") != LATENCY:
         return None
+    source = config.policy_settings.get("latency_from")
     if again is not None and again.latency is not None:
         return again.latency
-    if config.latency_from is not None:
-        return _latencies_of(Path(config.latency_from))
+    if source is not None:
+        return _latencies_of(Path(str(source)))
     import torch
 
     from nas.policies.latency_table import measure

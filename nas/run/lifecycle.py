@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from nas.base.errors import RunError, UserError
 from nas.base.machine import machine
 from nas.config.relocate import relocated, with_data
-from nas.config.run_config import RunConfig, check_config
+from nas.config.run_config import RunConfig, validated
 from nas.data import SearchData, is_kept, load_search_data
 from nas.data.kept import FILE as KEPT
 from nas.data.kept import read_kept, write_kept
@@ -20,7 +20,10 @@ from nas.execute.executor import ExecutorFactory
 from nas.ledger import Ledger, LedgerView, current_versions, read, read_config
 from nas.ledger.notes import Note
 from nas.ledger.shared import Shared, is_run, place_of
-from nas.policies.choose import POLICIES
+from nas.registry.configure import check_names, gathered
+from nas.registry.names import for_workers, named_again, named_by, user_code
+from nas.registry.ours import REGISTRY
+from nas.registry.value import Registry
 from nas.run.budget import seconds_per_step
 from nas.run.engine import Engine, outcome_of
 from nas.run.events import Callback, Outcome
@@ -34,9 +37,11 @@ RUNS = Path("runs")
 def default_run_folder(config: RunConfig) -> Path:
     """The first free runs/SPACE-DATA-NNN."""
     spec = "arrays" if is_kept(config.data) else config.data
-    data = "".join(c if c.isalnum() or c in "-_" else "-" for c in spec)[:40]
+    space, data = (
+        "".join(c if c.isalnum() or c in "-_" else "-" for c in name)[:40] for name in (config.space, spec)
+    )
     number = 1
-    while (folder := RUNS / f"{config.space}-{data}-{number:03d}").exists():
+    while (folder := RUNS / f"{space}-{data}-{number:03d}").exists():
         number += 1
     return folder
 
@@ -55,19 +60,24 @@ def search(
     callback: Callback,
     command: str,
     executor: ExecutorFactory = make_executor,
+    registry: Registry = REGISTRY,
 ) -> Outcome:
     """Search from scratch in the new folder `run`.
 
-    command: the command line, for the record.
+    command: the command line, for the record. executor: makes ours; one that the registry adds is taken from there.
+    registry: what the names in `config` mean; code that it names is imported.
     Raises UserError for wrong input, before anything is written, and NasError where nothing came of it.
     """
     began = time.monotonic()
     check_new(run)
-    data = load_data(config)
-    plan, description = make_plan(config, data), describe(config, data, command)
+    registry = named_by(config, registry)
+    config = check_names(config, registry)
+    data = load_data(for_workers(config, registry, ()))
+    plan = make_plan(config, data, registry)
+    description = describe(config, data, command, user_code(config, registry, plan.moves))
     _check_budget(plan, data)
     del data  # workers have their own; this process needs its memory no more
-    return _begin(plan, run, description, callback, executor, began)
+    return _begin(plan, run, description, callback, executor, began, registry)
 
 
 def replay(
@@ -80,6 +90,10 @@ def replay(
     executor: ExecutorFactory = make_executor,
     policy: str | None = None,
     place: Mapping[str, Any] = MappingProxyType({}),
+    space: str | None = None,
+    moves: Sequence[str] = (),
+    objective: str | None = None,
+    registry: Registry = REGISTRY,
 ) -> Outcome:
     """Make the finished run `source` again in the new folder `run`: the same configuration, and the same wherever the
     search depended on time (`Replay`). Whether it came to the same is for `difference` to say.
@@ -89,20 +103,22 @@ def replay(
     began = time.monotonic()
     check_new(run, "replay")
     made, view = read_config(source), read(source)
-    config = relocated(with_data(source, stored_config(source, made.config, "replay"), data, "replay"), place)
+    config = stored_config(source, made.config, "replay", registry)
+    given = {"space": space, "policy": policy, "moves": moves, "objective": objective}
+    config, registry = _found_again(source, config, registry, "replay", given, data, place)
     config = config.model_copy(update={"ledger": None})  # only a command names a database to write into
-    _check_policy(source, config, policy, "replay")
-    held = load_data(config)
-    plan = make_plan(config, held)
+    held = load_data(for_workers(config, registry, ()))
+    plan = make_plan(config, held, registry)
     again = replay_of(source, view, plan.policy.generational)
-    description = {**describe(config, held, command), REPLAY: again.to_json()}
+    code = user_code(config, registry, plan.moves)
+    description = {**describe(config, held, command, code), REPLAY: again.to_json()}
     del held
     changes = changes_since(made.config, description, made.versions)
     if changes and not force:
         raise RunError(
             f"replay: {source}: {'; '.join(changes)}; other bits may come out, go on all the same with --force"
         )
-    return _begin(plan, run, description, callback, executor, began, again)
+    return _begin(plan, run, description, callback, executor, began, registry, again)
 
 
 def _begin(
@@ -112,14 +128,16 @@ def _begin(
     callback: Callback,
     executor: ExecutorFactory,
     began: float,
+    registry: Registry,
     again: Replay | None = None,
 ) -> Outcome:
     """Make the run and search. Nothing is written before all that may refuse it has been asked."""
+    work = for_workers(plan.config, registry, plan.moves)
     table = latencies(plan, again)
     _keep_data(run, plan.config)
     with Ledger.create(run, description, plan.config.ledger) as ledger:
         plan = priced(plan, ledger, table)
-        workers = executor(run, plan.config, description["data"]["digest"])
+        workers = _factory(executor, work, registry)(run, work, description["data"]["digest"])
         return Engine(plan, run, ledger, callback, workers, began, again).go(resumed=False)
 
 
@@ -137,11 +155,16 @@ def resume(
     executor: ExecutorFactory = make_executor,
     policy: str | None = None,
     place: Mapping[str, Any] = MappingProxyType({}),
+    space: str | None = None,
+    moves: Sequence[str] = (),
+    objective: str | None = None,
+    registry: Registry = REGISTRY,
 ) -> Outcome:
     """Go on with an interrupted run, or say again how a finished one ended, which changes nothing in it.
 
-    data, policy: the run's data set and policy once more. They must be given where they are a
-    `package.module:name`: that names code, and code is never run because a file of the run names it.
+    data, policy, space, moves, objective: those of the run once more. They must be given where they are a
+    `package.module:name` that the registry doesn't have: that names code, and code is never run because a file of the
+    run names it. Its source must be what it was.
     place: what is other than where the run began, and decides nothing (`relocated`).
     Raises RunError when they are missing or others, and when configuration, versions, machine or data differ from
     those of the run's beginning, unless `force`, which is noted in the ledger.
@@ -149,7 +172,7 @@ def resume(
     began = time.monotonic()
     with Ledger.open(run, force=True) as ledger:  # what was changed is judged with the rest, below
         stored = ledger.config.config
-        config = stored_config(run, stored)
+        config = stored_config(run, stored, registry=registry)
         view = ledger.view()
         if view.final is not None:
             callback.on_run_start(run, config, view, True)
@@ -157,15 +180,17 @@ def resume(
             callback.on_run_end(outcome)
             return outcome
         _check_whole(ledger, view)
-        config = relocated(with_data(run, config, data), place)
-        _check_policy(run, config, policy)
-        held = load_data(config)
-        plan, now = make_plan(config, held), describe(config, held, "")
+        given = {"space": space, "policy": policy, "moves": moves, "objective": objective}
+        config, registry = _found_again(run, config, registry, "resume", given, data, place)
+        held = load_data(for_workers(config, registry, ()))
+        plan = make_plan(config, held, registry)
+        now = describe(config, held, "", user_code(config, registry, plan.moves))
         del held
         _check_same(ledger, now, force)
         again = replay_from(run, stored)
         plan = priced(plan, ledger, ledger.notes.latency or latencies(plan, again))
-        workers = executor(run, config, now["data"]["digest"])
+        work = for_workers(config, registry, plan.moves)
+        workers = _factory(executor, work, registry)(run, work, now["data"]["digest"])
         return Engine(plan, run, ledger, callback, workers, began, again).go(resumed=True)
 
 
@@ -196,27 +221,41 @@ def check_new(run: Path, command: str = "search") -> None:
         raise RunError(f"{command}: {run} holds other files ({min(foreign)}); name a new or an empty folder")
 
 
-def stored_config(run: Path, stored: Mapping[str, Any], command: str = "resume") -> RunConfig:
-    """The configuration of a run as its folder has it. Raises RunError where no search of this version made it."""
+def _factory(ours: ExecutorFactory, config: RunConfig, registry: Registry) -> ExecutorFactory:
+    """What makes the run's executor."""
+    return ours if config.executor in REGISTRY.executors else registry.executors[config.executor]
+
+
+def _found_again(
+    run: Path,
+    config: RunConfig,
+    registry: Registry,
+    command: str,
+    given: Mapping[str, Any],
+    data: str | None,
+    place: Mapping[str, Any],
+) -> tuple[RunConfig, Registry]:
+    """A run's configuration where it is carried out now, and the registry with the code that the command names."""
+    config = relocated(config, place)
+    registry = named_again(run, config, registry, command, {**given, "executor": place.get("executor")})
+    return check_names(with_data(run, config, data, command), registry), registry
+
+
+def stored_config(
+    run: Path, stored: Mapping[str, Any], command: str = "resume", registry: Registry = REGISTRY
+) -> RunConfig:
+    """The configuration of a run as its folder has it; the names in it are still to be checked.
+
+    registry: for the settings of policies in runs of older versions. Raises RunError where no search of this version
+    made it.
+    """
     if not isinstance(stored.get("config"), dict) or not isinstance(stored.get("data"), dict):
         raise RunError(f"{command}: {run} was not made by a search; name the folder of one")
     try:
-        return check_config(stored["config"])
+        return validated(gathered(stored["config"], registry))
     except UserError as error:
         fact = f"{command}: {run}: {error}"
         raise RunError(f"{fact}; use the version of this program that made the run") from None
-
-
-def _check_policy(run: Path, config: RunConfig, given: str | None, command: str = "resume") -> None:
-    if given is not None and given != config.policy:
-        raise RunError(
-            f"{command}: {run} is searched by {config.policy}, not by {given}; leave --policy out or give that"
-        )
-    if given is None and config.policy not in POLICIES:
-        raise RunError(
-            f"{command}: the policy of {run} is code, {config.policy}, which only a command may name; "
-            f"if you trust it go on with: nas {command} {run} --policy {config.policy}"
-        )
 
 
 def load_data(config: RunConfig) -> SearchData:
@@ -225,9 +264,15 @@ def load_data(config: RunConfig) -> SearchData:
     return load_search_data(config.data, root, config.seed, config.val_fraction)
 
 
-def describe(config: RunConfig, data: SearchData, command: str) -> dict[str, Any]:
-    """What a run's config.json holds: the settings, and what else decides its numbers."""
+def describe(
+    config: RunConfig, data: SearchData, command: str, code: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, Any]:
+    """What a run's config.json holds: the settings, and what else decides its numbers.
+
+    code: SHA-256 of the source of what isn't ours, by name.
+    """
     return {
+        **({"user_code": dict(code)} if code else {}),
         "config": config.model_dump(mode="json"),
         "command": command,
         "machine": machine(),
@@ -268,6 +313,10 @@ def changes_since(
     pairs.append(
         ("content of the data set", str(before["data"].get("digest"))[:12], now["data"]["digest"][:12])
     )
+    code, code_now = before.get("user_code", {}), now.get("user_code", {})
+    pairs += [
+        (f"source of {name}", code[name][:12], code_now[name][:12]) for name in code if name in code_now
+    ]
     return [f"{name} was {old} and is {new}" for name, old, new in pairs if old != new]
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
-from morphs import ArchGraph, Limits, Preserves, cost, graph_from_json, parse_chain
+from morphs import MOVES, ArchGraph, Limits, Move, Preserves, cost, graph_from_json, parse_chain
 from morphs.errors import MorphError
 from nas.base.errors import UserError
 from nas.base.seeds import derive
+from nas.base.user_code import where_raised
 from nas.config.run_config import RunConfig
 from nas.data import SearchData
 from nas.ledger import Job, LedgerView, TrialRecord
@@ -15,8 +17,11 @@ from nas.ledger.types import Kind, State, Training
 from nas.policies.choose import make_policy
 from nas.policies.policy import Policy, Proposal
 from nas.policies.sampling import graph_of
+from nas.registry.names import move_named
+from nas.registry.ours import REGISTRY
+from nas.registry.value import Registry
 from nas.train import steps_for
-from search_spaces import SPACES, Space
+from search_spaces import Space
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,7 @@ class Plan:
     space: Space
     policy: Policy
     images: int  # of the training split
+    moves: tuple[type[Move], ...] = MOVES  # all that the run's chains may hold
 
     @property
     def rounds(self) -> int:
@@ -35,22 +41,47 @@ class Plan:
         return -(-competitors // min(self.config.workers, competitors))
 
 
-def make_plan(config: RunConfig, data: SearchData) -> Plan:
-    """The plan of a run. Raises UserError when the seed network already breaks a limit, or the space is ill-formed."""
-    try:
-        space = SPACES[config.space](data.input_shape, len(data.classes))
-    except MorphError as error:
-        raise UserError(f'search: space "{config.space}": {error}') from None
+def make_plan(config: RunConfig, data: SearchData, registry: Registry = REGISTRY) -> Plan:
+    """The plan of a run whose configuration was checked against `registry`.
+
+    Raises UserError when the seed network already breaks a limit, or the space is ill-formed.
+    """
+    space = make_space(config, data, registry)
     limits = Limits(**{**_set(space.limits), **config.limits})
     broken = limits.violation(space.seed)
     if broken is not None:
         raise UserError(f'search: the seed network of space "{config.space}": {broken}; raise that limit')
-    return Plan(
-        config,
-        space,
-        make_policy(config, space, limits),
-        len(data.train),
+    moves = moves_of(space, registry)
+    policy = make_policy(
+        config, space, limits, registry.policies, registry.samplers, registry.objectives, moves
     )
+    return Plan(config, space, policy, len(data.train), moves)
+
+
+def make_space(config: RunConfig, data: SearchData, registry: Registry) -> Space:
+    """The space of a run, with the moves that the configuration adds. Raises UserError when it is ill-formed."""
+    try:
+        space: Any = registry.spaces[config.space](data.input_shape, len(data.classes))
+        if not isinstance(space, Space):
+            fact = f'search: space "{config.space}" returned a {type(space).__name__}'
+            raise UserError(f"{fact}; return a search_spaces.Space")
+        there = {move for move, _ in space.moves}
+        more = dict.fromkeys(move_named(name, registry) for name in config.moves)
+        return replace(space, moves=(*space.moves, *((move, {}) for move in more if move not in there)))
+    except MorphError as error:
+        raise UserError(f'search: space "{config.space}": {error}') from None
+    except UserError:
+        raise
+    except Exception as error:  # whatever a user's code raises
+        raise UserError(
+            f'search: space "{config.space}" failed ({where_raised(error)}); repair it'
+        ) from error
+
+
+def moves_of(space: Space, registry: Registry) -> tuple[type[Move], ...]:
+    """All moves that a run in `space` may make. Raises UserError where two of them have one name."""
+    own = dict.fromkeys(move for move, _ in space.moves if move not in registry.moves)
+    return registry.with_(moves=own).moves
 
 
 def _set(limits: Limits) -> dict[str, int]:
@@ -132,7 +163,7 @@ def _allotment(plan: Plan, parent: TrialRecord, proposal: Proposal, graph: ArchG
     pass as well: a third of what training it costs.
     """
     parent_graph = graph_of(parent)
-    taught = any(move.preserves is Preserves.APPROXIMATE for move in parse_chain(proposal.moves))
+    taught = any(move.preserves is Preserves.APPROXIMATE for move in parse_chain(proposal.moves, plan.moves))
     return _steps(plan, parent_graph, graph, round(cost(parent_graph).macs / 3) if taught else 0)
 
 

@@ -28,9 +28,9 @@ from _common import OUT, figure, finish
 
 import morphs
 from nas.base.seeds import derive
-from nas.config.run_config import check_config
 from nas.data import SearchData, eval_batches, load_search_data, load_test_split
 from nas.ledger import Store, read, read_config
+from nas.registry.configure import check_config
 from nas.run.budget import seconds_per_step
 from nas.train import train
 

@@ -25,10 +25,11 @@ from typing import Any
 import torch
 from _common import figure, finish
 
-from nas.config.run_config import RunConfig, make_config
+from nas.config.run_config import RunConfig
 from nas.execute.task import networks
 from nas.execute.worker import release_memory, site_of
 from nas.ledger import LedgerView, Result, Store, read, read_config
+from nas.registry.configure import make_config
 from nas.run.budget import seconds_per_step
 from nas.run.events import Outcome, Silent
 from nas.run.lifecycle import load_data, search, stored_config

@@ -33,12 +33,12 @@ from faults.cases import in_memory
 from faults.figures import Figure
 from faults.small_run import quiet
 
-from nas.config.run_config import check_config
 from nas.execute import task
 from nas.execute.choose import make_executor
 from nas.execute.fork_server import ForkServer
 from nas.ledger import Job, LedgerView, Result, TrialRecord
 from nas.ledger.view import decided
+from nas.registry.configure import check_config
 from nas.run.events import Silent
 from nas.run.lifecycle import search
 

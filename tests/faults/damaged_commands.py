@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from nas.config.run_config import check_config
 from nas.execute.choose import make_executor
 from nas.execute.fork_server import ForkServer
 from nas.ledger import TrialRecord, read
+from nas.registry.configure import check_config
 from nas.run.events import Silent
 from nas.run.lifecycle import search
 

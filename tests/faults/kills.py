@@ -51,7 +51,7 @@ IMPORTS = "import nas.cli.commands, nas.cli.drive"  # what the command itself im
 STARTS = {
     "local": IMPORTS,
     "ray": f"""{IMPORTS}, nas.execute.ray, os, pathlib
-from nas.config.run_config import make_config
+from nas.registry.configure import make_config
 from nas.execute.ray.session import connect
 session = connect(make_config("digits", {{"executor": "ray"}}), pathlib.Path(os.devnull))
 print("started", flush=True)

@@ -21,12 +21,13 @@ from typing import Any
 from faults.figures import Figure
 from ray.cluster_utils import Cluster
 
-from nas.config.run_config import RunConfig, make_config
+from nas.config.run_config import RunConfig
 from nas.execute.executor import Done, Executor, Progressed
 from nas.execute.local import LocalExecutor
 from nas.execute.ray.executor import RayExecutor
 from nas.ledger import Job, TrialRecord
 from nas.ledger.view import decided
+from nas.registry.configure import make_config
 from nas.run.events import Silent
 from nas.run.lifecycle import search
 

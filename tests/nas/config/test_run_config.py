@@ -7,15 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.base.errors import UserError
-from nas.config.run_config import (
-    DEFAULTS,
-    RECIPES,
-    check_config,
-    load_recipe,
-    make_config,
-    parse_duration,
-    parse_limit,
-)
+from nas.config.quantity import parse_duration, parse_limit
+from nas.config.recipe import RECIPES, load_recipe
+from nas.registry.configure import check_config, make_config
+from nas.registry.ours import DEFAULTS
 from search_spaces import SPACES
 
 
@@ -26,7 +21,7 @@ from search_spaces import SPACES
         ({"space": "zzz"}, 'there is no search space "zzz"; choose one of digits'),
         ({"chidren": 3}, 'there is no setting "chidren"; did you mean children?'),
         ({"train": {"lrr": 1}}, 'there is no setting "train.lrr"; did you mean lr?'),
-        ({"train": {"lr": -1}}, "training: lr=-1.0 makes no sense; use a number above 0"),
+        ({"train": {"lr": -1}}, "train.lr: input should be greater than 0, not -1"),
         ({"train": {"lr": "fast"}}, "train.lr: input should be a valid number"),
         ({"train": 3}, "train: input should be a dictionary"),
         ({"limits": {"parms": 3}}, 'there is no limit "parms"; choose one of params, macs'),
@@ -79,7 +74,7 @@ def test_a_budget_replaces_the_default_generations_and_joins_given_ones() -> Non
 
 
 def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nas.config.run_config._cores", lambda: 8)
+    monkeypatch.setattr("nas.registry.configure._cores", lambda: 8)
     assert make_config("digits", {}).workers == 8
     assert make_config("digits", {"threads": 3}).workers == 2
     assert make_config("digits", {"threads": 99}).workers == 1
@@ -117,10 +112,9 @@ def test_a_recipe_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("text", "fact"),
     [
-        (b"space = ", "is no TOML"),
+        (b"space = ", "is not TOML"),
         (b"epochs = 3", "names no space; add a line like"),
         (b"\xff\xfe", "can't be read"),
-        (b'space = "digits"\nbudget = "soon"', '"soon" is no duration'),
     ],
 )
 def test_a_bad_recipe(tmp_path: Path, text: bytes, fact: str) -> None:
@@ -147,7 +141,7 @@ def test_durations(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "soon", "-3s", "0", "0s", "1e3", "10 minutes", "m", "1m30s", "nan"])
 def test_what_is_no_duration(text: str) -> None:
-    with pytest.raises(UserError, match="is no duration; write a positive number of s, m, h or d"):
+    with pytest.raises(UserError, match="is not a duration; write a positive number of s, m, h or d"):
         parse_duration(text)
 
 
@@ -164,5 +158,5 @@ def test_limits() -> None:
 
 @pytest.mark.parametrize("text", ["params", "params=", "params=many", "params=nan", "params=inf", "2e6"])
 def test_what_is_no_limit(text: str) -> None:
-    with pytest.raises(UserError, match="is no limit; write NAME=NUMBER, like params=2e6"):
+    with pytest.raises(UserError, match="is not a limit; write NAME=NUMBER, like params=2e6"):
         parse_limit(text)

@@ -208,7 +208,7 @@ def test_the_digest_depends_neither_on_executor_nor_on_workers(finished: Any, tm
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from nas.config.run_config import check_config
+from nas.registry.configure import check_config
 from nas.run.events import Silent
 from nas.run.lifecycle import search
 class Say(Silent):

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from engine_support import Inline, Recorder, tiny
+from engine_support import TINY, Inline, Recorder, tiny
 from search_support import ROOT, SEED, SPACE
 
 import nas
@@ -20,6 +20,7 @@ from nas.ledger.types import State
 from nas.policies.choose import make_policy
 from nas.policies.policy import Forgets, Proposal
 from nas.policies.user_policy import OwnPolicy
+from nas.registry.configure import configure
 from nas.run.events import Silent
 from nas.run.lifecycle import resume, search
 
@@ -47,7 +48,7 @@ def test_the_tutorials_policy_searches_and_is_run_again_only_where_a_command_nam
     search(tiny(policy=greedy, generations=1, workers=2), run, Recorder(stop_after=2), "", Inline)
     with pytest.raises(RunError, match=r"the policy of .* is code, greedy:Greedy, .*--policy greedy:Greedy"):
         resume(run, Silent(), executor=Inline)
-    with pytest.raises(RunError, match="is searched by greedy:Greedy, not by random"):
+    with pytest.raises(RunError, match=r"the policy of .* is greedy:Greedy, not random"):
         resume(run, Silent(), executor=Inline, policy="random")
     outcome = resume(run, Silent(), executor=Inline, policy=greedy)
     assert [record.key for record in outcome.view.trials] == ["0.0", "1.0", "1.1", "1.2", "1.3", "2.0"]
@@ -166,7 +167,12 @@ def test_a_class_that_is_no_policy_is_refused(tmp_path: Path, monkeypatch: pytes
         "wrong_policies:Lonely": r"calling it with \(config, sampler\) failed \(TypeError",
         "nothing_here:Policy": "no module nothing_here for --policy",
     }.items():
+
+        def made(name: str = name) -> Any:
+            config, registry = configure("digits", {**TINY, "policy": name})
+            return make_policy(config, SPACE, Limits(), registry.policies)
+
         with pytest.raises(UserError, match=said):
-            make_policy(tiny(policy=name), SPACE, Limits())
+            made()
     with pytest.raises(UserError, match='there is no policy "evolutoin"; did you mean evolution'):
         tiny(policy="evolutoin")

@@ -12,7 +12,7 @@ from search_support import ROOT, SEED, SPACE, luck, play
 from morphs import Limits, Narrow, cost, graph_from_json, parse
 from nas.ledger import Job, LedgerView, TrialRecord
 from nas.ledger.view import score
-from nas.policies.choose import OBJECTIVES
+from nas.policies.choose import OBJECTIVES, price
 from nas.policies.latency_table import LatencyTable, line_through, measure, table_from
 from nas.policies.pareto import Pareto, density
 from nas.policies.sampling import SpaceMoves, Uniform
@@ -20,7 +20,7 @@ from search_spaces import Space
 
 SHRINKABLE = Space(SPACE.seed, (*SPACE.moves, (Narrow, {})))
 MOVES = SpaceMoves(SHRINKABLE, Limits(params=20_000))
-PARAMS = OBJECTIVES["params"]
+PARAMS = price("params", OBJECTIVES["params"])
 POLICY = Pareto(Uniform(MOVES), MOVES, PARAMS, wave=4, moves_per_child=1, candidates=4)
 
 
@@ -108,4 +108,5 @@ def test_latency_adds_up_the_ops_of_a_table_measured_once() -> None:
     assert partly.seconds(graph) > 0
     wide = parse("widen(node=c1, to=64)").reshape(SEED).to_json()
     assert table.seconds(wide) > 0
-    assert OBJECTIVES["macs"](wide) > OBJECTIVES["macs"](graph)
+    macs = price("macs", OBJECTIVES["macs"])
+    assert macs(wide) > macs(graph)

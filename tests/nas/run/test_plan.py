@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_support import record_of, tiny
+from engine_support import TINY, record_of, tiny
 
 import morphs
 from morphs import AddSkip, Deepen, GrowKernel, Limits, Widen, cost
@@ -19,6 +19,8 @@ from nas.ledger import Job, LedgerView
 from nas.ledger.types import Training
 from nas.policies.hill_climb import HillClimb
 from nas.policies.sampling import SpaceMoves, Uniform, graph_of
+from nas.registry.configure import check_config
+from nas.registry.ours import REGISTRY
 from nas.run.final_training import lineage_steps
 from nas.run.plan import Plan, final_job, last_generation, make_plan, next_jobs, seed_job
 from search_spaces import Space
@@ -211,10 +213,11 @@ def test_a_seed_network_beyond_a_limit_is_refused(data: SearchData) -> None:
         make_plan(config, data)
 
 
-def test_a_space_with_a_bad_menu_is_refused(data: SearchData, monkeypatch: pytest.MonkeyPatch) -> None:
-    spaces = {"digits": lambda shape, classes: Space(SPACE.seed, ((Widen, {"factors": (2,)}),))}
-    monkeypatch.setattr("nas.run.plan.SPACES", spaces)
+def test_a_space_with_a_bad_menu_is_refused(data: SearchData) -> None:
+    registry = REGISTRY.with_(
+        spaces={"odd": lambda shape, classes: Space(SPACE.seed, ((Widen, {"factors": (2,)}),))}
+    )
     with pytest.raises(
-        UserError, match=r'search: space "digits": widen: its menu has no choice .factors.; choose'
+        UserError, match=r'search: space "odd": widen: its menu has no choice .factors.; choose'
     ):
-        make_plan(tiny(), data)
+        make_plan(check_config({**TINY, "space": "odd"}, registry), data, registry)

@@ -112,9 +112,9 @@ def test_another_search_goes_by_the_same_table(front: Outcome, finished: Any, tm
         (there, "config.json"),
         (finished.run, "has measured none; name a run with --objective"),
     ):
-        other = config.model_copy(update={"latency_from": str(source)})
+        other = tiny(**STEADY, objective="latency", seed=4, latency_from=str(source))
         with pytest.raises(RunError, match=said):
             search(other, tmp_path / "none", Silent(), "", Inline)
     assert not (tmp_path / "none").exists()
-    with pytest.raises(UserError, match="latency_from is for a front of latency; add --policy pareto"):
+    with pytest.raises(UserError, match="hill-climb has no setting latency_from; choose pareto"):
         tiny(latency_from=str(there))

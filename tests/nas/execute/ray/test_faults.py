@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from engine_support import TINY, Inline
 
-from nas.config.run_config import make_config
 from nas.ledger import read
+from nas.registry.configure import make_config
 from nas.run.events import Silent
 from nas.run.lifecycle import resume, search
 

@@ -1,0 +1,36 @@
+"""A run continued from Python: what `nas.resume` and `Run.resume` share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nas.api import drive
+from nas.api.drive import NamedAgain, Session
+from nas.api.interrupts import interrupts
+from nas.api.options import place_of
+from nas.registry.plugins import with_plugins
+from nas.registry.value import Registry
+
+
+def resume_folder(
+    folder: Path,
+    *,
+    data: str | None = None,
+    space: str | None = None,
+    policy: str | None = None,
+    objective: str | None = None,
+    moves: Sequence[str] = (),
+    force: bool = False,
+    quiet: bool = False,
+    callbacks: Sequence[object] = (),
+    registry: Registry | None = None,
+    **place: Any,
+) -> None:
+    """Continue the run in `folder`. Arguments and errors as of `nas.resume`."""
+    settings, again = place_of(place), NamedAgain(data, space, policy, objective, tuple(moves))
+    known = with_plugins() if registry is None else registry
+    with interrupts() as pressed:
+        session = Session(pressed, quiet, tuple(callbacks), "", None, known, force, again, settings)
+        drive.resume(folder, session)

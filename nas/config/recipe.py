@@ -1,0 +1,41 @@
+"""Recipes: committed settings of a search, as TOML."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from nas.base.errors import UserError
+
+RECIPES = Path("runs/recipes")
+
+
+def find_recipe(name: str, spaces: Iterable[str]) -> Path:
+    """The file of a recipe: a path, or its name in RECIPES. Raises UserError; spaces: what might have been meant."""
+    path = Path(name)
+    if path.suffix == ".toml" or path.is_file():
+        return path
+    if (RECIPES / f"{name}.toml").is_file():
+        return RECIPES / f"{name}.toml"
+    known = [*spaces, *(sorted(p.stem for p in RECIPES.glob("*.toml")) if RECIPES.is_dir() else [])]
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}"
+    if not RECIPES.is_dir():
+        hint += f" (there is no folder {RECIPES} here: give a recipe as a path)"
+    raise UserError(f'search: "{name}" is neither a search space nor a recipe; {hint}')
+
+
+def load_recipe(path: Path) -> dict[str, Any]:
+    """The fields that a recipe file sets. Raises UserError when it can't be read or names no space."""
+    try:
+        recipe = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"recipe: {path} can't be read ({error}); name a TOML file or a space") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"recipe: {path} is not TOML ({error}); fix that line") from None
+    if "space" not in recipe:
+        raise UserError(f'recipe: {path} names no space; add a line like space = "digits"')
+    return recipe

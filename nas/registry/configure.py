@@ -1,0 +1,199 @@
+"""From what was given for a run to its configuration: layers joined, every name checked against a registry."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from nas.base.errors import UserError
+from nas.config.faults import checked, unknown
+from nas.config.option import Option, options
+from nas.config.recipe import find_recipe, load_recipe
+from nas.config.run_config import RunConfig, validated
+from nas.config.settings import Settings
+from nas.policies.front import LATENCY
+from nas.registry.names import is_code, move_named, named, named_by
+from nas.registry.ours import REGISTRY
+from nas.registry.value import Registry
+
+MERGED = ("train", "limits", "policy_settings", "sampler_settings")
+
+
+def make_config(
+    space_or_recipe: str, overrides: Mapping[str, Any], registry: Registry = REGISTRY
+) -> RunConfig:
+    """The configuration of `configure`, for one that needs no code of a user's."""
+    return configure(space_or_recipe, overrides, registry)[0]
+
+
+def configure(
+    space_or_recipe: str, overrides: Mapping[str, Any], registry: Registry = REGISTRY
+) -> tuple[RunConfig, Registry]:
+    """The configuration for a space's name or a recipe (a TOML file, or its name in runs/recipes), and `registry` with
+    the code that it names as package.module:name.
+
+    overrides: fields of RunConfig, or settings of the policy or the move sampler; tables are merged key by key. Raises
+    UserError with one line for anything wrong.
+    """
+    recipe: dict[str, Any] = {}
+    path = None
+    if space_or_recipe not in registry.spaces and not is_code(space_or_recipe):
+        path = find_recipe(space_or_recipe, registry.spaces)
+        recipe = load_recipe(path)
+    space = str(recipe.get("space", space_or_recipe))
+    registry = named(registry, {"space": space})
+    registry = named(registry, _names(_joined([recipe, overrides])))
+    if path is not None:
+        _check_recipe(path, recipe, registry)
+    entry = registry.spaces.get(space)
+    layers: list[Mapping[str, Any]] = [entry.defaults if entry else {}, recipe, overrides]
+    if any("budget" in layer for layer in layers[1:]):
+        layers[0] = {key: value for key, value in layers[0].items() if key != "generations"}
+    values = _joined(layers) | {"space": space}
+    if recipe:
+        values["recipe"] = space_or_recipe
+    config = check_config(values, registry)
+    if "workers" in values:
+        return config, registry
+    # A cluster's size is its own matter: all that can go on at once is handed to Ray, which queues what has no room.
+    free = config.children + 1 if config.address else max(1, _cores() // config.threads)
+    return config.model_copy(update={"workers": free}), registry
+
+
+def _names(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What may name code among `values`."""
+    settings: Any = values.get("policy_settings", {})
+    objective = values.get("objective", settings.get("objective") if isinstance(settings, Mapping) else None)
+    return {**{name: values.get(name) for name in ("policy", "executor", "moves")}, "objective": objective}
+
+
+def check_config(values: Mapping[str, Any], registry: Registry = REGISTRY) -> RunConfig:
+    """`values`, with settings of the policy and the sampler among them or in their tables, as a configuration whose
+    names are those of `registry`, or code. For values that a user has just given: code is imported. Raises UserError
+    with one line.
+    """
+    config = validated(gathered(values, registry))
+    return check_names(config, named_by(config, registry))
+
+
+def gathered(values: Mapping[str, Any], registry: Registry = REGISTRY) -> dict[str, Any]:
+    """`values` with the settings of the policy and the move sampler in tables of their own.
+
+    They may be written flat, as in a recipe and on a command line. Runs of older versions have the settings of all
+    policies, most with their default: those are left out. Raises UserError for a setting that the policy doesn't have.
+    """
+    fields = RunConfig.model_fields
+    result = {name: value for name, value in values.items() if name in fields}
+    policy = registry.policies.get(str(values.get("policy", fields["policy"].default)))
+    sampler = registry.samplers.get(str(values.get("move_sampler", fields["move_sampler"].default)))
+    for name, value in values.items():
+        if name in fields:
+            continue
+        if policy and name in _settings(policy.settings):
+            table = "policy_settings"
+        elif sampler and name in _settings(sampler.settings):
+            table = "sampler_settings"
+        else:
+            having = _having(name, registry)
+            if having and all(value == option.default for option in having.values()):
+                continue
+            if not having:
+                known = [*fields, *_settings(policy.settings if policy else None)]
+                raise UserError(f"configuration: {unknown('setting', name, known)}")
+            if policy is not None and policy.settings is not None:
+                chosen = values.get("policy", fields["policy"].default)
+                raise UserError(f"configuration: {chosen} has no setting {_elsewhere(name, having)}")
+            table = "policy_settings"  # a policy of a user's own, which says itself what it takes
+        result[table] = {**result.get(table, {}), name: value}
+    return result
+
+
+def check_names(config: RunConfig, registry: Registry = REGISTRY) -> RunConfig:
+    """`config` if its names are those of `registry`, with all settings of its policy and move sampler filled in.
+
+    Raises UserError with one line for a name that isn't, and for settings that the policy or sampler doesn't have.
+    """
+    _need("search space", config.space, registry.spaces)
+    _need("policy", config.policy, registry.policies)
+    _need("move sampler", config.move_sampler, registry.samplers)
+    _need("executor", config.executor, registry.executors)
+    for name in config.moves:
+        move_named(name, registry)
+    policy, sampler = registry.policies[config.policy], registry.samplers[config.move_sampler]
+    if not policy.samples and config.move_sampler != "uniform":
+        raise UserError(
+            f"configuration: {config.policy} draws all moves alike; leave {config.move_sampler} out or choose another "
+            "policy"
+        )
+    drawn = _filled(sampler.settings, config.sampler_settings, config.move_sampler, {})
+    settings = config.policy_settings
+    if policy.settings is not None:
+        others = {name: entry.settings for name, entry in registry.policies.items()}
+        settings = _filled(policy.settings, settings, config.policy, others)
+        if "objective" in settings:
+            _need("objective", str(settings["objective"]), [*registry.objectives, LATENCY])
+    return config.model_copy(update={"policy_settings": settings, "sampler_settings": drawn})
+
+
+def _need(what: str, name: str, known: Collection[str]) -> None:
+    if name not in known:
+        raise UserError(f"configuration: {unknown(what, name, [n for n in known if not is_code(n)])}")
+
+
+def _filled(
+    kind: type[Settings], given: Mapping[str, Any], name: str, others: Mapping[str, type[Settings] | None]
+) -> dict[str, Any]:
+    """The settings `given`, checked, with the others at their defaults."""
+    for key in given:
+        having = {other: _settings(its)[key] for other, its in others.items() if key in _settings(its)}
+        if key not in _settings(kind) and having:
+            raise UserError(f"configuration: {name} has no setting {_elsewhere(key, having)}")
+    return checked(kind, given).model_dump(mode="json")
+
+
+def _settings(kind: type[Settings] | None) -> dict[str, Option]:
+    return {} if kind is None else {option.name: option for option in options(kind)}
+
+
+def _having(name: str, registry: Registry) -> dict[str, Option]:
+    """The policies, or else the samplers, that have a setting of that name."""
+    for kinds in (registry.policies, registry.samplers):
+        found = {
+            entry: declared[name]
+            for entry, value in cast(Mapping[str, Any], kinds).items()
+            if name in (declared := _settings(value.settings))
+        }
+        if found:
+            return found
+    return {}
+
+
+def _elsewhere(name: str, having: Iterable[str]) -> str:
+    names = list(having)
+    return f"{name}; choose {' or '.join(names)}, which {'has' if len(names) == 1 else 'have'} it, or leave it out"
+
+
+def _joined(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The layers, each over those before it."""
+    values: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            merged = key in MERGED and isinstance(value, Mapping)
+            values[key] = {**values.get(key, {}), **value} if merged else value
+    return values
+
+
+def _check_recipe(path: Path, recipe: Mapping[str, Any], registry: Registry) -> None:
+    """UserError, naming the file, when a recipe is at fault by itself."""
+    ends = {} if {"budget", "generations"} & recipe.keys() else {"generations": 1}
+    try:
+        check_config({"data": "digits", **ends, **recipe}, registry)
+    except UserError as error:
+        raise UserError(f"recipe: {path}: {str(error).removeprefix('configuration: ')}") from None
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,60 @@
+"""The registry that this package brings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from morphs import MOVES
+from nas.execute.choose import make_executor
+from nas.policies.choose import OBJECTIVES, POLICIES, SAMPLERS
+from nas.registry.value import Registry, SpaceEntry
+from search_spaces import SPACES
+
+# What each space is run with unless a recipe or the command line says otherwise. Tuned on validation splits.
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "digits": {
+        "data": "digits",
+        "val_fraction": 0.2,
+        "limits": {"macs": 400_000},  # so that it ends within three minutes on two slow cores
+        "generations": 6,
+        "moves_per_child": 3,
+        "epochs": 80,
+        "final_share": 0.5,
+        "select": "loss",
+        "train": {"lr": 0.05, "batch_size": 64, "warmup_steps": 50, "clip_norm": 1.0},
+    },
+    "mlp": {
+        "data": "mnist",
+        "generations": 6,
+        "moves_per_child": 1,
+        "epochs": 15,
+        "final_share": 0.4,
+        "train": {"lr": 0.05, "warmup_steps": 50, "clip_norm": 1.0, "weight_decay": 1e-4},
+    },
+    "lenet": {
+        "data": "mnist",
+        "generations": 6,
+        "moves_per_child": 1,
+        "epochs": 2,
+        "train": {"lr": 0.05, "warmup_steps": 50, "clip_norm": 1.0},
+    },
+    "cifar_quick": {
+        "data": "cifar10",
+        "generations": 8,
+        "epochs": 2,
+        "train": {"lr": 0.05, "warmup_steps": 50, "clip_norm": 2.0},
+    },
+    "nash": {"data": "cifar10", "generations": 8, "epochs": 2, "train": {"lr": 0.1, "warmup_steps": 50}},
+}
+
+REGISTRY = Registry(
+    moves=MOVES,
+    spaces=MappingProxyType({name: SpaceEntry(space, DEFAULTS[name]) for name, space in SPACES.items()}),
+    policies=POLICIES,
+    samplers=SAMPLERS,
+    executors=MappingProxyType({"local": make_executor, "ray": make_executor}),
+    objectives=OBJECTIVES,
+    data=MappingProxyType({}),  # ours are loaded by name, or from a folder: see nas.data.load
+)

@@ -1,0 +1,97 @@
+"""The registry: one frozen value that names moves, spaces, policies, samplers, executors, objectives and data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+from morphs import Move
+from nas.base.errors import UserError
+from nas.execute.executor import ExecutorFactory
+from nas.policies.entry import Objective, PolicyEntry, SamplerEntry
+from nas.policies.user_policy import own_policy
+from search_spaces import Shape, Space, SpaceFunction
+
+DataFunction = Callable[[], Any]  # returns (train, test) or (train, val, test): see nas.data.custom
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class SpaceEntry:
+    """A search space. defaults: settings of a run in it, as a recipe has them; the data set among them, or a run must
+    name one.
+    """
+
+    function: SpaceFunction
+    defaults: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+
+    def __call__(self, input_shape: Shape, classes: int) -> Space:
+        """The space for inputs of that shape and so many classes."""
+        return self.function(input_shape, classes)
+
+
+@dataclass(frozen=True)
+class Registry:
+    """What a search can be made of. Names in a configuration mean what its registry says."""
+
+    moves: tuple[type[Move], ...]
+    spaces: Mapping[str, SpaceEntry]
+    policies: Mapping[str, PolicyEntry]
+    samplers: Mapping[str, SamplerEntry]
+    executors: Mapping[str, ExecutorFactory]
+    objectives: Mapping[str, Objective]
+    data: Mapping[str, DataFunction]
+
+    def with_(
+        self,
+        *,
+        moves: Iterable[type[Move]] = (),
+        spaces: Mapping[str, SpaceEntry | SpaceFunction] = _NOTHING,
+        policies: Mapping[str, PolicyEntry | Callable[..., Any]] = _NOTHING,
+        samplers: Mapping[str, SamplerEntry] = _NOTHING,
+        executors: Mapping[str, ExecutorFactory] = _NOTHING,
+        objectives: Mapping[str, Objective] = _NOTHING,
+        data: Mapping[str, DataFunction] = _NOTHING,
+    ) -> Registry:
+        """A registry with these as well. A policy that is a class or a function is called with (config, sampler).
+
+        Raises UserError for a name that is there, and for a move that is none.
+        """
+        more = tuple(moves)
+        for move in more:
+            if not (isinstance(move, type) and issubclass(move, Move)):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise UserError(f"registry: {move!r:.80} is not a move; give a subclass of morphs.Move")
+        named = _joined(
+            "move", {move.name: move for move in self.moves}, [(move.name, move) for move in more]
+        )
+        return Registry(
+            moves=tuple(named.values()),
+            spaces=_joined("search space", self.spaces, [(n, _space(v)) for n, v in spaces.items()]),
+            policies=_joined("policy", self.policies, [(n, _policy(n, v)) for n, v in policies.items()]),
+            samplers=_joined("move sampler", self.samplers, samplers.items()),
+            executors=_joined("executor", self.executors, executors.items()),
+            objectives=_joined("objective", self.objectives, objectives.items()),
+            data=_joined("data set", self.data, data.items()),
+        )
+
+
+def _space(given: SpaceEntry | SpaceFunction) -> SpaceEntry:
+    return given if isinstance(given, SpaceEntry) else SpaceEntry(given)
+
+
+def _policy(name: str, given: PolicyEntry | Callable[..., Any]) -> PolicyEntry:
+    if isinstance(given, PolicyEntry):
+        return given
+    return PolicyEntry(partial(own_policy, name, given), settings=None, code=given)
+
+
+def _joined(what: str, there: Mapping[str, Any], more: Iterable[tuple[str, Any]]) -> Mapping[str, Any]:
+    joined = dict(there)
+    for name, value in more:
+        if name in joined:
+            raise UserError(f'registry: there is a {what} "{name}" already; give yours another name')
+        joined[name] = value
+    return MappingProxyType(joined)
