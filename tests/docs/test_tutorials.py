@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 from docs_support import DOCS, blocks, run_page
 
-PAGES = [*sorted((DOCS / "tutorials").glob("*.md")), DOCS / "concepts" / "graphs.md"]
+PAGES = [
+    *sorted((DOCS / "tutorials").glob("*.md")),
+    DOCS / "concepts" / "graphs.md",
+    DOCS / "guides" / "python.md",
+]
 LONGEST = 30  # lines of an extension, without empty ones
 
 
