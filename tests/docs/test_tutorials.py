@@ -8,6 +8,7 @@ import pytest
 from docs_support import DOCS, blocks, run_page
 
 PAGES = [
+    DOCS.parent / "README.md",
     *sorted((DOCS / "tutorials").glob("*.md")),
     DOCS / "concepts" / "graphs.md",
     DOCS / "guides" / "python.md",
