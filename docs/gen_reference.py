@@ -179,61 +179,60 @@ def table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
 
 
 def recipe_keys() -> str:
-    """The keys of a recipe, from the fields of a run's configuration and of its training."""
-    from dataclasses import fields
-
+    """The keys of a recipe: the declared settings of a run, of its training, and of each policy and move sampler."""
     from nas.config.run_config import RunConfig
     from nas.config.training import TrainConfig
+    from nas.registry.ours import REGISTRY
 
-    helps = {p.name: p.help for name, command in commands() if name == "search" for p in command.params}
+    kinds = {**REGISTRY.policies, **REGISTRY.samplers}
+    return (
+        "\n\n".join(
+            (
+                "# Recipe keys",
+                "A recipe is a TOML file; `nas search FILE.toml` runs it, and options of the command line win over it. "
+                "A space has defaults of its own for some keys. Times are in seconds or text such as `10m`.",
+                settings(RunConfig),
+                "## Within `[train]`",
+                settings(TrainConfig),
+                *(
+                    f"## Of `{name}`\n\n{settings(kind.settings)}"
+                    for name, kind in kinds.items()
+                    if kind.settings is not None and settings(kind.settings)
+                ),
+            )
+        )
+        + "\n"
+    )
+
+
+def settings(declared: type[Any]) -> str:
+    """A table of the settings that a model declares; nothing where there are none."""
+    from nas.config.option import Required, options
+
+    said = {name: text for names, text in TERMS.findall(declared.__doc__ or "") for name in names.split(", ")}
     rows = [
         (
-            f"`{name}`",
-            f"`{hint(field.annotation)}`",
-            default(field),
-            field.description or helps.get(name) or "",
+            f"`{option.name}`",
+            f"`{hint(option.type)}`",
+            "required" if option.default is Required else f"`{option.default}`",
+            option.range,
+            option.help or " ".join(said.get(option.name, "").split()),
         )
-        for name, field in RunConfig.model_fields.items()
-        if name not in ("train", "recipe")
+        for option in options(declared)
+        if option.name not in ("train", "recipe", "policy_settings", "sampler_settings")
     ]
-    said = {
-        name: text
-        for names, text in DEFINITION.findall(TrainConfig.__doc__ or "")
-        for name in names.split(", ")
-    }
-    tuned = [
-        (f"`{f.name}`", f"`{hint(f.type)}`", f"`{f.default}`", " ".join(said.get(f.name, "").split()))
-        for f in fields(TrainConfig)
-    ]
-    head = ("key", "type", "default", "")
-    return "\n\n".join((
-        "# Recipe keys",
-        "A recipe is a TOML file; `nas search FILE.toml` runs it, and options of the command line win over it. A space "
-        "has defaults of its own for some keys. Times are in seconds or text such as `10m`.",
-        table(head, rows),
-        "## Within `[train]`",
-        table(head, tuned),
-    )) + "\n"  # fmt: skip
+    return table(("key", "type", "default", "range", ""), rows)
 
 
-DEFINITION = re.compile(r"^ +(\w+(?:, \w+)*): +(\S.*?)(?=^ +\w+(?:, \w+)*: |\Z)", re.MULTILINE | re.DOTALL)
+TERMS = re.compile(
+    r"^ +(\w+(?:, \w+)*): +(\S.*?)(?=^ +\w+(?:, \w+)*: |\Z)", re.MULTILINE | re.DOTALL
+)  # in a docstring
 
 
 def hint(annotation: Any) -> str:
     """A type as it is written."""
-    text = (
-        annotation.__name__
-        if isinstance(annotation, type) and "[" not in str(annotation)
-        else str(annotation)
-    )
-    return text.replace("typing.", "")
-
-
-def default(field: Any) -> str:
-    """The default of a field of the configuration."""
-    return (
-        "required" if field.is_required() else f"`{json.dumps(field.get_default(call_default_factory=True))}`"
-    )
+    plain = isinstance(annotation, type) and "[" not in str(annotation)
+    return annotation.__name__ if plain else str(annotation).replace("typing.", "")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ PAGES = [
     DOCS.parent / "README.md",
     *sorted((DOCS / "tutorials").glob("*.md")),
     DOCS / "concepts" / "graphs.md",
+    DOCS / "guides" / "python.md",
 ]
 LONGEST = 30  # lines of an extension, without empty ones
 
