@@ -4,11 +4,28 @@ import shutil
 from pathlib import Path
 
 import pytest
+from test_architecture import MODULES, arrows
 
 import nas
 from nas.ledger.config_file import DECIDING, sources
 
 ROOT = Path(nas.__file__ or "").parents[1]
+
+
+# What the code that decides imports besides: it carries, checks and keeps, but decides nothing.
+NEUTRAL = ("nas/base", "nas/config", "nas/execute", "nas/ledger", "nas/registry")
+
+
+def test_all_that_the_deciding_code_imports_is_hashed_or_known_to_decide_nothing() -> None:
+    left = {"nas.execute.task", "nas.run.plan", "nas.run.final_training"}
+    reached: set[str] = set()
+    while left:
+        module = left.pop()
+        reached.add(module)
+        left |= arrows(MODULES[module]) - reached
+    places = {MODULES[module].relative_to(ROOT).as_posix() for module in reached}
+    listed = (*DECIDING, *NEUTRAL)
+    assert not [p for p in places if not any(p == name or p.startswith(f"{name}/") for name in listed)]
 
 
 @pytest.fixture
