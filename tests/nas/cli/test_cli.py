@@ -139,7 +139,7 @@ WRONG = {
     "search digits --moves nas.base.seeds:derive": "is not a move; give a subclass of morphs.Move",
     "search no.such:space": "no module no for the search space",
     "search nas.base.seeds:derive --generations 1 --data digits": "return a search_spaces.Space",
-    "search digits --address auto": "address is a setting of Ray's; add --executor ray",
+    "search digits --address auto": "address is a setting of Ray; add --executor ray",
     "search digits --executor ray --storage relative/place": "give an absolute path or a URI like s3://",
     "search digits --policy random --move-sampler tpe": "random draws all moves alike; leave tpe out",
     "search digits --executor ray --address ray://host": "run on a machine of the cluster",
