@@ -94,7 +94,7 @@ class ForkServer:
 
     @classmethod
     def start(cls) -> ForkServer:
-        """Start a server from any process. It does its own imports, in its own session: Ctrl-C reaches the driver only."""
+        """Start a server from any process; it does its own imports. In its own session, it gets no Ctrl-C."""
         ours, theirs = Pipe()
         with theirs:
             paths = json.dumps([str(entry) for entry in sys.path])

@@ -171,9 +171,9 @@ class Engine:
         for record in view.complete:
             if record.job.generation == last and record.result:
                 rungs.setdefault(record.job.training.rung, []).append(seconds_of(record.result))
-        rounds = {rung: -(-len(told) // self.plan.config.workers) for rung, told in rungs.items()}
+        rounds = {rung: -(-len(spent) // self.plan.config.workers) for rung, spent in rungs.items()}
         rounds[0] = -(-trials // self.plan.config.workers)
-        return sum(max(told) * rounds[rung] for rung, told in rungs.items())
+        return sum(max(spent) * rounds[rung] for rung, spent in rungs.items())
 
     def _begin(self, jobs: Sequence[Job], running: dict[int, Job]) -> None:
         """Record `jobs` in the ledger, unless a former process did, and submit them.

@@ -20,7 +20,7 @@ from nas.execute.executor import ExecutorFactory
 from nas.ledger import Ledger, LedgerView, current_versions, read, read_config
 from nas.ledger.notes import Note
 from nas.ledger.shared import Shared, is_run, place_of
-from nas.registry.configure import check_names, gathered
+from nas.registry.configure import check_names, with_setting_tables
 from nas.registry.names import for_workers, named_again, named_by, user_code
 from nas.registry.ours import REGISTRY
 from nas.registry.value import Registry
@@ -254,7 +254,7 @@ def stored_config(
     if not isinstance(stored.get("config"), dict) or not isinstance(stored.get("data"), dict):
         raise RunError(f"{command}: {run} was not made by a search; name the folder of one")
     try:
-        return validated(gathered(stored["config"], registry))
+        return validated(with_setting_tables(stored["config"], registry))
     except UserError as error:
         fact = f"{command}: {run}: {error}"
         raise RunError(f"{fact}; use the version of this program that made the run") from None

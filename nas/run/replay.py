@@ -44,11 +44,11 @@ class Replay:
         """Keys of the trials that have ended for the decision after `started` trials; None: all that have ended."""
         if self.seen is None or started > len(self.seen):
             return None
-        return frozenset(key for told in self.seen[:started] for key in told)
+        return frozenset(key for keys in self.seen[:started] for key in keys)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
-        seen = None if self.seen is None else [list(told) for told in self.seen]
+        seen = None if self.seen is None else [list(keys) for keys in self.seen]
         return {**asdict(self), "seen": seen}
 
 
@@ -78,7 +78,7 @@ def replay_from(run: Path, described: Mapping[str, Any]) -> Replay | None:
         seen: Any = kept["seen"]
         values: dict[str, Any] = {
             **kept,
-            "seen": None if seen is None else tuple(tuple(told) for told in seen),
+            "seen": None if seen is None else tuple(tuple(keys) for keys in seen),
         }
         return Replay(**values)
     except (TypeError, KeyError):

@@ -141,7 +141,7 @@ WRONG = {
     "search nas.base.seeds:derive --generations 1 --data digits": "return a search_spaces.Space",
     "search digits --address auto": "address is a setting of Ray; add --executor ray",
     "search digits --executor ray --storage relative/place": "give an absolute path or a URI like s3://",
-    "search digits --policy random --move-sampler tpe": "random draws all moves alike; leave tpe out",
+    "search digits --policy random --move-sampler tpe": "random draws moves uniformly; omit tpe",
     "search digits --executor ray --address ray://host": "run on a machine of the cluster",
     "search digits --executor ray --gpus-per-child 0.25": "add --device cuda",
     "search digits --executor ray --device cuda:1 --gpus-per-child 0.5": "use cuda",
