@@ -4,7 +4,7 @@
     run = nas.search("nash", data="cifar10", budget="20m")
     run.best.network, run.scores, run.report(), run.export("out")
 
-Importing this loads nothing: each name is imported when it is first used.
+Importing it is cheap: each name is imported on first use.
 """
 
 from importlib import import_module

@@ -1,1 +1,1 @@
-"""The calls of `import nas`: search, resume and open runs from Python. The command line is a caller of it."""
+"""The Python API behind `import nas`: search, resume and open runs. The command line calls it too."""

@@ -1,4 +1,4 @@
-"""A run driven with somebody watching: what `nas.search` and the command line share."""
+"""Drives a run with a progress view and callbacks, for `nas.search` and the command line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from nas.run.events import Callback, Callbacks, Outcome
 
 @dataclass(frozen=True)
 class NamedAgain:
-    """What a command that continues a run names once more, where it is code: see `lifecycle.resume`."""
+    """The names that a command that continues a run gives again, if they are code: see `lifecycle.resume`."""
 
     data: str | None = None
     space: str | None = None
@@ -38,10 +38,10 @@ class NamedAgain:
 
 @dataclass(frozen=True)
 class Session:
-    """How a run is driven: who watches it, and what for.
+    """How a run is driven: by which command, with which callbacks and registry.
 
-    interrupts: counts Ctrl-C. command: what was called, for the record. processes: what starts workers, if it exists
-    already. registry: what the names in the configuration mean. again, place: see `lifecycle.resume`.
+    interrupts: counts Ctrl-C. command: the call, for the record. processes: the worker processes, if they exist
+    already. registry: resolves the names in the configuration. again, place: see `lifecycle.resume`.
     """
 
     interrupts: Interrupts
@@ -56,7 +56,7 @@ class Session:
 
 
 def search(config: RunConfig, run: Path, session: Session, kept: KeptParts | None = None) -> Outcome | None:
-    """`lifecycle.search`, watched. kept: the data, where they were given as arrays; they become part of the run."""
+    """`lifecycle.search` with progress and callbacks. kept: data given as arrays, which become part of the run."""
     if session.processes is not None and config.executor == "local":
         session.processes.load(for_workers(config, session.registry, ()))
     made = partial(lifecycle.search, config, run, command=session.command, registry=session.registry)
@@ -68,12 +68,12 @@ def search(config: RunConfig, run: Path, session: Session, kept: KeptParts | Non
 
 
 def resume(run: Path, session: Session) -> Outcome | None:
-    """`lifecycle.resume`, watched."""
+    """`lifecycle.resume` with progress and callbacks."""
     return _watched(run, session, partial(lifecycle.resume, run, **_again(session)))
 
 
 def replay(source: Path, run: Path, session: Session) -> Outcome | None:
-    """`lifecycle.replay`, watched."""
+    """`lifecycle.replay` with progress and callbacks."""
     made = partial(lifecycle.replay, source, run, command=session.command, **_again(session))
     return _watched(run, session, made)
 
@@ -86,9 +86,9 @@ def _again(session: Session) -> dict[str, Any]:
 
 
 def _watched(run: Path, session: Session, drive: Callable[..., Outcome]) -> Outcome | None:
-    """What came of the run; None where it was stopped before a trial had ended. The view is gone by then.
+    """The outcome of the run; None if it was stopped before a trial had ended. The progress view is closed by then.
 
-    Raises what `drive` and the callbacks do; KeyboardInterrupt where it was stopped before there was a run.
+    Raises what `drive` and the callbacks raise; KeyboardInterrupt if it was stopped before the run was created.
     """
     try:
         with watching(session.quiet) as view:
@@ -104,7 +104,7 @@ def _watched(run: Path, session: Session, drive: Callable[..., Outcome]) -> Outc
 
 @contextmanager
 def _keeping(run: Path, kept: KeptParts, quiet: bool) -> Generator[None]:
-    """Put the data into the run's folder; out again where no run comes of it."""
+    """Write the data into the run's folder; remove them again if the run is not created."""
     made = not run.exists()
     path = write_kept(run, kept)
     if not quiet:
@@ -121,5 +121,5 @@ def _keeping(run: Path, kept: KeptParts, quiet: bool) -> Generator[None]:
 
 
 def with_kept(config: RunConfig, run: Path, kept: KeptParts) -> RunConfig:
-    """`config` on the arrays that `run` is to keep."""
+    """`config` with the arrays that `run` will keep as its data."""
     return config.model_copy(update={"data": kept.name, "data_root": str(run.absolute())})

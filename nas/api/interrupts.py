@@ -1,4 +1,4 @@
-"""Ctrl-C stops a run once: what is then put away must not be torn by the next one."""
+"""Handles Ctrl-C: the first stops a run, and further ones don't interrupt the clean-up."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from types import FrameType
 
 @dataclass
 class Interrupts:
-    """Counts what asks to stop. The first raises KeyboardInterrupt, which stops the run; others are told to wait."""
+    """Counts requests to stop. The first raises KeyboardInterrupt, which stops the run; the second prints a note."""
 
     count: int = 0
 
@@ -23,16 +23,16 @@ class Interrupts:
         if self.count == 1:
             raise KeyboardInterrupt
         if self.count == 2:
-            print("\nnas: stopping already, one moment", file=sys.stderr, flush=True)
+            print("\nnas: already stopping, please wait", file=sys.stderr, flush=True)
 
 
 @contextmanager
 def interrupts(
     signals: Sequence[signal.Signals] = (signal.SIGINT,), leaving: bool = False
 ) -> Generator[Interrupts]:
-    """Have `signals` handled inside. In a thread that is not the main one nothing changes: it gets no signals.
+    """Handle `signals` inside the context. Does nothing outside the main thread, which alone receives signals.
 
-    leaving: the process ends after this; once stopped, it ignores the signals until then.
+    leaving: the process exits afterwards; once stopped, it ignores the signals until then.
     """
     found = Interrupts()
     if threading.current_thread() is not threading.main_thread():

@@ -1,4 +1,4 @@
-"""What a search is told, by the options of the command line or by the arguments of `nas.search`, as a configuration."""
+"""Makes a configuration from the command line's options or the arguments of `nas.search`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nas.registry.configure import configure
 from nas.registry.plugins import with_plugins
 from nas.registry.value import Registry
 
-# What says where a run is carried out, and decides nothing: these may differ when it is resumed.
+# Settings of where and how a run is carried out, which decide no results: they may differ when it is resumed.
 PLACE = ("data_root", "executor", "address", "gpus_per_child", "storage", "workers")
 
 
@@ -25,9 +25,9 @@ def configuration(
 ) -> tuple[RunConfig, Registry]:
     """The configuration for a space or recipe, and the registry with the code that it names.
 
-    given: fields of RunConfig, or settings of the policy or the move sampler; what is None counts as not given.
-    Durations are seconds or text such as "10m"; limits a mapping or texts such as "params=2e6"; paths may be Path.
-    registry: None is ours with the installed plugins. Raises UserError.
+    given: fields of RunConfig, or settings of the policy or the move sampler; None counts as not given. Durations are
+    seconds or text such as "10m"; limits are a mapping or texts such as "params=2e6"; paths may be Path.
+    registry: None means ours with the installed plugins. Raises UserError.
     """
     values = {name: _plain(value) for name, value in given.items() if value is not None}
     if "latency_from" in values:
@@ -36,7 +36,7 @@ def configuration(
         values["limits"] = _limits(values["limits"])
     config, registry = configure(what, values, with_plugins() if registry is None else registry)
     check_executor(config.executor, config.storage)
-    if not config.address:  # else the cluster's nodes have it, or not
+    if not config.address:  # else it is a device of the cluster's nodes
         check_device(config.device)
     return config, registry
 
@@ -46,8 +46,8 @@ def place_of(given: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: _plain(value) for name, value in given.items() if value is not None}
     other = sorted(found.keys() - set(PLACE))
     if other:
-        fact = f"resume: {other[0]} is fixed when a run begins, or is not a setting at all"
-        raise UserError(f"{fact}; these may differ: {', '.join(PLACE)}")
+        fact = f"resume: {other[0]} can't change after the start of a run, or is not a setting"
+        raise UserError(f"{fact}; these may change: {', '.join(PLACE)}")
     if "data_root" in found:
         found["data_root"] = str(Path(found["data_root"]).expanduser().absolute())
     check_executor(found.get("executor", "local"), found.get("storage"))
@@ -55,12 +55,12 @@ def place_of(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_device(name: str) -> None:
-    """UserError when torch can't compute on the device `name` here."""
+    """Raise UserError if torch can't compute on the device `name` on this machine."""
     import torch
 
     try:
         float(torch.zeros(1, device=torch.device(name)).sum())
-    except Exception as error:  # torch says no in many ways: RuntimeError, AssertionError, …
+    except Exception as error:  # torch raises many classes: RuntimeError, AssertionError, …
         fact = one_line(str(error)).split(". ")[0][:160]
         raise UserError(
             f'device "{name}" can\'t be used here ({fact}); use cpu or another --device'

@@ -1,4 +1,4 @@
-"""A run continued from Python: what `nas.resume` and `Run.resume` share."""
+"""Continues a run from Python, for `nas.resume` and `Run.resume`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def resume_folder(
     registry: Registry | None = None,
     **place: Any,
 ) -> None:
-    """Continue the run in `folder`. Arguments and errors as of `nas.resume`."""
+    """Continue the run in `folder`. Arguments and errors are those of `nas.resume`."""
     settings, again = place_of(place), NamedAgain(data, space, policy, objective, tuple(moves))
     known = with_plugins() if registry is None else registry
     with interrupts() as pressed:

@@ -1,4 +1,4 @@
-"""A run, as Python sees it: its folder, read whenever something is asked."""
+"""The Python view of a run: its folder, read at each access."""
 
 from __future__ import annotations
 
@@ -21,16 +21,15 @@ if TYPE_CHECKING:
 class Run:
     """The run in `folder`, which may be finished, stopped, or driven by another process.
 
-    Everything is read from the folder when it is asked for, so that it is always as the ledger has it; to ask for many
-    things of one moment take `view` or `trials` once. Each property raises RunError (LedgerDamaged among them) where
-    the folder can't be read.
+    Every access reads the folder, so the answer is always up to date; for many facts about one moment take `view` or
+    `trials` once. Each property raises RunError (or its subclass LedgerDamaged) if the folder can't be read.
     """
 
     folder: Path
 
     @property
     def view(self) -> LedgerView:
-        """All that the ledger holds now, as policies see it."""
+        """The present contents of the ledger, as policies see them."""
         return read(self.folder)
 
     @property
@@ -39,21 +38,21 @@ class Run:
         return Trials([Trial(record, self.folder) for record in self.view.trials])
 
     def trial(self, key: str) -> Trial:
-        """The trial at "generation.slot". Raises UserError where there is none."""
+        """The trial at "generation.slot". Raises UserError if there is none."""
         return Trial(self.view.trial(key), self.folder)
 
     @property
     def best(self) -> Trial:
-        """The final network's trial; while there is none the best so far. Raises NasError before one has ended."""
+        """The final network's trial, or the best trial so far. Raises NasError before any trial has ended."""
         view = self.view
         record = view.final or view.best
         if record is None:
-            raise NasError(f"{self.folder}: no trial has ended yet; go on with run.resume()")
+            raise NasError(f"{self.folder}: no trial has ended yet; continue with run.resume()")
         return Trial(record, self.folder)
 
     @property
     def scores(self) -> Mapping[str, float]:
-        """Those of `best`."""
+        """The scores of `best`."""
         return self.best.scores
 
     @property
@@ -72,33 +71,33 @@ class Run:
 
     @property
     def digest(self) -> str:
-        """A SHA-256 of all that the run decided and came to: the same for the same search."""
+        """A SHA-256 of the run's decisions and results: equal for equal searches."""
         return self.view.digest
 
     @property
     def status(self) -> RunStatus:
-        """How it stands: state, generation, counts, time, disk."""
+        """The status: state, generation, counts, time, disk."""
         from nas.inspect.status import run_status
 
         return run_status(self.folder)
 
     def report(self) -> Path:
-        """Write FOLDER/report.html anew; its path."""
+        """Rewrite FOLDER/report.html; return its path."""
         from nas.report import write_report
 
         return write_report(self.folder)
 
     def export(self, to: str | Path, trial: str | None = None) -> Path:
-        """Write a network as plain PyTorch (model.py, weights, a model card) into the folder `to`; its path.
+        """Write a network as plain PyTorch (model.py, weights, a model card) into the folder `to`; return its path.
 
-        trial: "generation.slot"; None is `best`. Raises UserError where there is no such network, or `to` is taken.
+        trial: "generation.slot"; None means `best`. Raises UserError if there is no such network, or `to` is not empty.
         """
         from nas.export import export_trial
 
         return export_trial(self.folder, trial, Path(to))
 
     def resume(self, **how: Any) -> Run:
-        """Go on with it: `nas.resume(run, …)`, whose arguments it takes."""
+        """Continue the run. Arguments as for `nas.resume`."""
         from nas.api.resuming import resume_folder
 
         resume_folder(self.folder, **how)

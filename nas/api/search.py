@@ -34,25 +34,25 @@ def search(
     registry: Registry | None = None,
     **options: Any,
 ) -> Run:
-    """Search for a good network and train the best one found; the run, finished.
+    """Search for a good network and train the best one found. Return the finished run.
 
     space: a search space or a recipe, as `nas search` takes it.
     data: what `--data` takes ("cifar10", "imagefolder:PATH", "package.module:function"), the Path of an image folder,
-    or images at hand: (images, labels) or a Dataset, of which a test and a validation split are held out; or
-    (train, val) or (train, val, test), each of them one such pair or Dataset. Images are arrays or tensors [N, H, W],
-    [N, C, H, W] or [N, H, W, C] of integers 0–255 or floats 0–1, labels integers [N]. They are kept in the run's
-    folder, so that it can be resumed from anywhere. Without a test split a quarter of the training images is held out
+    or images in memory: (images, labels) or a Dataset, of which a test and a validation split are held out; or
+    (train, val) or (train, val, test), each of them such a pair or Dataset. Images are arrays or tensors [N, H, W],
+    [N, C, H, W] or [N, H, W, C] of integers 0–255 or floats 0–1, labels are integers [N]. They are kept in the run's
+    folder, so that it can be resumed from anywhere. Without a test split, a quarter of the training images is held out
     as one, the same in all runs.
-    budget: wall time, as seconds or like "20m". run: a new folder; None is the first free runs/SPACE-DATA-NNN.
-    quiet: print nothing. callbacks: objects with any of the methods of `nas.Callback`. registry: what the names mean;
-    None is `nas.REGISTRY` with the installed plugins. options: any other field of `nas.RunConfig`, or setting of the
-    policy, such as workers=2, device="cuda", rungs=2, limits={"params": 2e6}, train={"lr": 0.1}.
+    budget: wall time in seconds or as text like "20m". run: a new folder; None means the first free
+    runs/SPACE-DATA-NNN. quiet: print nothing. callbacks: objects with any of the methods of `nas.Callback`. registry:
+    resolves names; None means `nas.REGISTRY` with the installed plugins. options: any other field of `nas.RunConfig`,
+    or a setting of the policy, such as workers=2, device="cuda", rungs=2, limits={"params": 2e6}, train={"lr": 0.1}.
 
-    Ctrl-C, or interrupting the cell of a notebook, stops the search and returns the run unfinished
-    (`run.finished` is False): nothing is lost that had ended, and `run.resume()` goes on. Before the run's folder is
-    made KeyboardInterrupt is raised. Needs no `if __name__ == "__main__"`: workers don't run the script again.
+    Ctrl-C, or interrupting the cell of a notebook, stops the search and returns the unfinished run (`run.finished` is
+    False): no ended trial is lost, and `run.resume()` continues. If the run's folder doesn't exist yet,
+    KeyboardInterrupt is raised. Needs no `if __name__ == "__main__"`: workers don't run the script again.
 
-    Raises UserError for wrong input, before anything is written; NasError where nothing came of the search; whatever a
+    Raises UserError for wrong input, before anything is written; NasError if the search has no outcome; and whatever a
     callback raises, after which the run can be resumed.
     """
     with interrupts() as pressed:
@@ -83,10 +83,10 @@ def resume(
 ) -> Run:
     """Continue a run that was stopped or killed; a finished one is left as it is. Return the run.
 
-    data, space, policy, objective, moves: must be given again where they are "package.module:name": that is code, which
+    data, space, policy, objective, moves: must be given again if they are "package.module:name": that is code, which
     is never run because a run's file names it. force: continue although versions, machine or data have changed. place:
-    where the run is carried out, which decides nothing: workers, executor, data_root, address, gpus_per_child, storage.
-    Otherwise as `search`. Raises RunError if the run can't be continued.
+    how the run is carried out, which decides no results: workers, executor, data_root, address, gpus_per_child,
+    storage. Otherwise as for `search`. Raises RunError if the run can't be continued.
     """
     folder = _folder(run)
     resume_folder(
@@ -120,9 +120,9 @@ def replay(
     registry: Registry | None = None,
     **place: Any,
 ) -> Run:
-    """Make a finished run again, in a new folder. Return the new run: equal digests mean equal decisions and weights.
+    """Repeat a finished run in a new folder. Return the new run: equal digests mean equal decisions and weights.
 
-    Arguments as for `search` and `resume`. Raises RunError for an unfinished run, or one that would give other bits.
+    Arguments as for `search` and `resume`. Raises RunError for an unfinished run, or if results may differ here.
     """
     settings, old = place_of(place), _folder(source)
     folder = free_replay_folder(old) if run is None else Path(run).expanduser()
@@ -136,7 +136,7 @@ def replay(
 
 
 def open_run(run: str | Path) -> Run:
-    """The run in that folder, or of that name below ./runs; nothing is started. Raises RunError where there is none."""
+    """The run in that folder, or with that name in ./runs; nothing is started. Raises RunError if there is none."""
     return Run(_folder(run))
 
 
@@ -145,7 +145,7 @@ def _folder(run: Run | str | Path) -> Path:
 
 
 def _kept(data: Any) -> KeptParts | None:
-    """The images that were given, checked; None where there is but a name of some."""
+    """The images that were given, checked; None if `data` is a name or path."""
     return None if data is None or isinstance(data, (str, Path)) else parts_of(data)
 
 

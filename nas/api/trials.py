@@ -1,4 +1,4 @@
-"""The trials of a run, as Python sees them."""
+"""The Python view of a run's trials."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial of the run in `folder`. record: all that the ledger has of it."""
+    """One trial of the run in `folder`. record: its entry in the ledger."""
 
     record: TrialRecord
     folder: Path
@@ -49,33 +49,33 @@ class Trial:
 
     @property
     def moves(self) -> str:
-        """The moves that made it of its parent, as text."""
+        """The moves that made it from its parent, as text."""
         return self.record.job.moves
 
     @property
     def scores(self) -> Mapping[str, float]:
-        """val_accuracy, val_loss, …; of the final network test_accuracy and test_loss too. Empty without a result."""
+        """val_accuracy, val_loss, …; for the final network also test_accuracy and test_loss. Empty without a result."""
         result = self.record.result
         return MappingProxyType({}) if result is None else result.scores
 
     @property
     def params(self) -> int | None:
-        """Parameters."""
+        """The number of parameters."""
         return None if self.record.result is None else self.record.result.params
 
     @property
     def macs(self) -> int | None:
-        """Multiply-adds of a forward pass of one image."""
+        """Multiply-adds of a forward pass for one image."""
         return None if self.record.result is None else self.record.result.macs
 
     @property
     def reason(self) -> str | None:
-        """Why it failed."""
+        """Why it failed; None if it didn't."""
         return self.record.reason
 
     @property
     def network(self) -> Network:
-        """Its graph and its trained weights. Raises UserError without a result, LedgerDamaged for a lost checkpoint."""
+        """Its graph and trained weights. Raises UserError without a result, LedgerDamaged for a lost checkpoint."""
         return Store(self.folder / "checkpoints").get(self._result().weights)
 
     def module(self) -> nn.Module:
@@ -83,7 +83,7 @@ class Trial:
         return self.network.to_torch()
 
     def row(self) -> dict[str, Any]:
-        """The facts about it in one flat mapping; scores by their own names."""
+        """The trial as a flat mapping; scores by their own names."""
         result, job = self.record.result, self.record.job
         return {
             "trial": self.key, "generation": job.generation, "slot": job.slot, "kind": self.kind, "state": self.state,
@@ -103,7 +103,7 @@ class Trial:
 
 
 class Trials(Sequence[Trial]):
-    """The trials of a run, in the order of generation and slot, as they were when it was asked."""
+    """The trials of a run at one moment, ordered by generation and slot."""
 
     def __init__(self, trials: Sequence[Trial]) -> None:
         self._trials = tuple(trials)
@@ -125,7 +125,7 @@ class Trials(Sequence[Trial]):
         return f"<{len(self)} trials: {', '.join(trial.key for trial in self._trials[:8])}{', …' * (len(self) > 8)}>"
 
     def to_pandas(self) -> Any:
-        """A pandas.DataFrame with one row for each trial. Raises UserError where pandas is not installed."""
+        """A pandas.DataFrame with one row per trial. Raises UserError if pandas is not installed."""
         try:
             pandas: Any = import_module("pandas")
         except ImportError:

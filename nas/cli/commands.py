@@ -1,4 +1,4 @@
-"""The `nas` command. Bodies import what they need themselves: help and listings must not wait for torch."""
+"""The `nas` command. Function bodies do their own imports, so that help and listings don't wait for torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nas.cli.exit_codes import OneLine
 
 @contextmanager
 def _starting(quiet: bool) -> Generator[None]:
-    """A word on a terminal while torch is imported, which takes seconds; wiped away afterwards."""
+    """Show "starting" on a terminal while torch is imported, which takes seconds; clear it afterwards."""
     shown = not quiet and sys.stdout.isatty() and os.environ.get("TERM") not in (None, "", "dumb")
     if shown:
         print("starting …", end="\r", flush=True)
@@ -33,8 +33,8 @@ def _starting(quiet: bool) -> Generator[None]:
 
 @contextmanager
 def _processes(quiet: bool) -> Generator[Any]:
-    """What workers are started by, where they are forked; everything that a run needs is imported inside."""
-    # Large tensors come and go: huge pages save a sixth of the time of small networks. Read when torch is imported.
+    """Yield the fork server, or None where workers are not forked. Everything that a run needs is imported inside."""
+    # Huge pages save a sixth of the time of small networks, which often allocate. torch reads this when imported.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     with ExitStack() as stack:
         with _starting(quiet):
@@ -53,7 +53,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Grow neural networks: search architectures by moves that keep what a network has learned.",
-    epilog="A run is a folder and survives any end: go on with nas resume RUN. Start with: nas search digits",
+    epilog="A run is a folder and survives any crash: continue it with nas resume RUN. Start with: nas search digits",
 )
 
 
@@ -68,8 +68,8 @@ def search(
 ) -> None:
     """Search for a good network, and train the best one found.
 
-    The search is recorded in a folder as it goes; Ctrl-C or a crash loses at most the children in training. A space
-    may have defaults of its own.
+    The search is recorded in a folder as it runs; Ctrl-C or a crash loses at most the children in training. A space
+    may have its own defaults.
     """
     overrides = declared.values(given)
     with _processes(quiet) as processes:
@@ -90,10 +90,10 @@ def resume(
     quiet: options.Quiet = False,
     **given: Any,
 ) -> None:
-    """Go on with a run that was stopped or killed, or say again how it ended.
+    """Continue a run that was stopped or killed, or show again how it ended.
 
-    A run keeps its settings, but where it is carried out may change: they decide nothing. One that is finished stays
-    finished: for a longer one start a new run.
+    A run keeps its settings, except those that decide no results, such as workers and executor. A finished run stays
+    finished: for a longer search start a new run.
     """
     again, place = _parted(given)
     with _processes(quiet) as processes:
@@ -112,10 +112,11 @@ def replay(
     quiet: options.Quiet = False,
     **given: Any,
 ) -> None:
-    """Make a finished run again, in a new folder: the same decisions, whatever they depended on.
+    """Repeat a finished run in a new folder, with the same decisions.
 
     What the seed doesn't decide is taken from the run's ledger: the order in which trials ended, which were cut off,
-    where a budget ended the search, the latency table. Exit code 1 where it came to something else, and to what.
+    where a budget ended the search, the latency table. If the result differs, the exit code is 1 and the first
+    difference is printed.
     """
     again, place = _parted(given)
     with _processes(quiet) as processes:
@@ -126,7 +127,7 @@ def replay(
 
 
 def _parted(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What is named again of a run, and where it is carried out from now on."""
+    """Split options into the names given again for a run, and the settings of how it is carried out."""
     found = declared.values(given)
     again = {name: value for name, value in found.items() if name in AGAIN}
     return again, {name: value for name, value in found.items() if name not in AGAIN}
@@ -134,7 +135,7 @@ def _parted(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 @app.command()
 def status(run: options.Run, json: options.Json = False) -> None:
-    """Say how a run stands. It may be running."""
+    """Show the status of a run. It may be running."""
     from nas.cli import tables
     from nas.inspect.status import find_run, run_status
 
@@ -145,7 +146,7 @@ def status(run: options.Run, json: options.Json = False) -> None:
         tables.show(tables.status(found))
 
 
-REPAIR = ("space", "moves", "data", "data_root")  # what training again takes
+REPAIR = ("space", "moves", "data", "data_root")  # the options that training again needs
 
 
 @app.command()
@@ -160,10 +161,10 @@ def fsck(
     json: options.Json = False,
     **given: Any,
 ) -> None:
-    """Check a run against its hashes: every trial, every checkpoint. Exit code 1 where something is lost.
+    """Check every trial and every checkpoint of a run against its hash. Exit code 1 if something is lost.
 
-    The run may be going on, and nothing is changed in it. With --repair it must have stopped: what is lost is made
-    again by the moves and the training that made it, on the same kind of machine with the same versions.
+    The run may be running; nothing in it is changed. With --repair it must have stopped: lost checkpoints are
+    recreated by the same moves and training, on the same kind of machine with the same versions.
     """
     from nas.cli import tables
     from nas.inspect.status import find_run
@@ -171,7 +172,7 @@ def fsck(
     again, place = _parted(given)
     if (trial or again or place) and not repair:
         raise UserError(
-            "fsck: --trial, --space, --moves, --data and --data-root are for making checkpoints again; add --repair"
+            "fsck: --trial, --space, --moves, --data and --data-root are for recreating checkpoints; add --repair"
         )
     folder = find_run(run)
     from nas.inspect.fsck import check
@@ -202,7 +203,7 @@ def fsck(
 
 @app.command()
 def report(run: options.Run) -> None:
-    """Write RUN/report.html anew: one file, to be opened in any browser."""
+    """Rewrite RUN/report.html, one file that any browser opens."""
     from nas.inspect.status import find_run
 
     folder = find_run(run)
@@ -249,10 +250,10 @@ def morph(
     data_root: options.DataRoot = None,
     seed: options.MoveSeed = 0,
 ) -> None:
-    """Apply moves to a model of your own, each checked and measured, and save what comes of it.
+    """Apply moves to your own model, each checked and measured, and save the result.
 
     MODEL is a folder that morphs.save or this command wrote, or package.module:function, which returns an nn.Module.
-    Go on from DIR with morphs.load(DIR).to_torch().
+    Load the result with morphs.load(DIR).to_torch().
     """
     from nas.cli import tables
     from nas.cli.morph import morph, parse_shape
@@ -264,7 +265,7 @@ def morph(
 
 @app.command()
 def moves() -> None:
-    """List the moves that networks grow by."""
+    """List the moves that change networks."""
     from nas.cli import listing, tables
     from nas.registry.plugins import with_plugins
 
@@ -282,7 +283,7 @@ def spaces() -> None:
 
 @app.command()
 def policies() -> None:
-    """List the policies that searches go by, with their settings."""
+    """List search policies with their settings."""
     from nas.cli import listing, tables
     from nas.registry.plugins import with_plugins
 

@@ -1,4 +1,4 @@
-"""Options of commands, made from the settings that declare them: nothing about a setting is said here."""
+"""Command options, generated from the declarations of settings. Nothing about a single setting is repeated here."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from nas.policies.settings import POLICY_SETTINGS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 AGAIN = (
-    "The run's {} once more; needed only where it is a package.module:name, since code is never run because a file of "
-    "the run names it."
+    "The run's {} again; needed only if it is a package.module:name, since code is never run because a file of the "
+    "run names it."
 )
 
 
 def of_search() -> Iterator[Option]:
-    """What `nas search` takes, beside the space: the fields of a configuration, and settings of our policies."""
+    """The options of `nas search`: the fields of a configuration except the space, and settings of our policies."""
     yield from (option for option in options(RunConfig) if option.name != "space" and option.shown.panel)
     for policy, settings in POLICY_SETTINGS.items():
         for option in options(settings):
@@ -35,25 +35,25 @@ def of_search() -> Iterator[Option]:
 
 
 def of_place() -> Iterator[Option]:
-    """Where a run is carried out: what may change when it is gone on with."""
+    """The options that say how a run is carried out, which may change when it is continued."""
     return (o for o in options(RunConfig) if o.shown.resumed and not _asked_again(o))
 
 
 def named_again() -> Iterator[Option]:
-    """What may name code, and is to be named once more by a command that goes on with a run."""
+    """The options that may name code, which a command that continues a run must give again."""
     declared = [*options(RunConfig), *(o for kind in POLICY_SETTINGS.values() for o in options(kind))]
     return filter(_asked_again, declared)
 
 
 def _asked_again(option: Option) -> bool:
-    """Whether it may name code. An executor may as well, but is among the places."""
+    """Whether it may name code. An executor may too, but belongs to `of_place`."""
     return option.shown.code and option.name != "executor"
 
 
 def takes(*groups: Iterable[Option], again: bool = False) -> Callable[[Command], Command]:
-    """A decorator: the command takes these options, which reach it as keyword arguments.
+    """Decorate a command to take these options, which reach it as keyword arguments.
 
-    again: it goes on with a run, and the help says what that means.
+    again: the command continues a run; the help texts are those for that case.
     """
 
     def decorated(command: Command) -> Command:
@@ -62,7 +62,7 @@ def takes(*groups: Iterable[Option], again: bool = False) -> Callable[[Command],
         made = [_parameter(option, again) for group in groups for option in group]
         first = [p for p in own if p.default is p.empty]
         own = [*first, *made, *(p.replace(kind=p.KEYWORD_ONLY) for p in own if p not in first)]
-        # Typer reads both.
+        # Typer reads both attributes.
         command.__signature__ = signature.replace(parameters=own)  # type: ignore[attr-defined]
         command.__annotations__ = {p.name: p.annotation for p in own}
         return command
@@ -102,7 +102,7 @@ def _default(option: Option) -> str:
 
 
 def values(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the options that were given, as `make_config` takes them. Raises UserError."""
+    """The options that were given, as `make_config` takes them. Raises UserError."""
     found: dict[str, Any] = {}
     for name, value in given.items():
         if value is None or value == []:
@@ -123,7 +123,7 @@ def _plain(value: Any) -> Any:
 
 
 def _set(found: dict[str, Any], texts: Iterable[str]) -> None:
-    """Put NAME=VALUE where it belongs: with the policy, or with what its prefix says."""
+    """Add each NAME=VALUE of `texts` to the table that its prefix names; without a prefix, to the policy's settings."""
     tables = {"": "policy_settings", "sampler": "sampler_settings", "train": "train"}
     for text in texts:
         name, equals, value = text.partition("=")

@@ -1,4 +1,4 @@
-"""`nas search`, `nas resume` and `nas replay`: a run driven from a terminal, and what to say when it ends."""
+"""`nas search`, `nas resume` and `nas replay`: drives a run from a terminal and reports how it ended."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def search(
     command: str,
     processes: WorkerProcesses | None,
 ) -> int:
-    """Search anew; the exit code. overrides: the options given, as `make_config` takes them.
+    """Start a search; return the exit code. overrides: the options given, as `make_config` takes them.
 
     Raises UserError for wrong input.
     """
@@ -59,8 +59,8 @@ def resume(
     place: Mapping[str, Any],
     processes: WorkerProcesses | None,
 ) -> int:
-    """Go on with a run; the exit code. again: what is named once more, such as data and policy; place: see
-    `lifecycle.resume`. Raises RunError when that can't be done.
+    """Continue a run; return the exit code. again: names given again, such as data and policy; place: see
+    `lifecycle.resume`. Raises RunError if it can't be continued.
     """
     folder, settings = find_run(name), place_of(place)
 
@@ -83,7 +83,7 @@ def replay(
     command: str,
     processes: WorkerProcesses | None,
 ) -> int:
-    """Make a finished run again; the exit code, 1 where it came to something else. Raises RunError, UserError."""
+    """Repeat a finished run; return the exit code, 1 if the result differs. Raises RunError, UserError."""
     source, settings = find_run(name), place_of(place)
     folder = run if run is not None else free_replay_folder(source)
 
@@ -97,7 +97,7 @@ def replay(
 
 
 def _ended(driven: Callable[[Interrupts], Outcome | None], folder: Path, quiet: bool) -> int:
-    """Drive a run and say how it ended, its report written; the exit code."""
+    """Drive a run, write its report and print how it ended; return the exit code."""
     with interrupts(STOPS, leaving=True) as pressed:
         try:
             outcome = driven(pressed)
@@ -113,22 +113,22 @@ def _ended(driven: Callable[[Interrupts], Outcome | None], folder: Path, quiet: 
 
 
 def _compared(run: Path, view: LedgerView, quiet: bool) -> int:
-    """Say whether a replay came to what it replays; the exit code, 0 where the run is no replay."""
+    """Print whether a replay gave the same result; return the exit code, 0 if the run is not a replay."""
     again = replay_from(run, read_config(run).config)
     if again is None or again.digest == view.digest:
         if again is not None and not quiet:
-            print(f"replay: all that {again.of} decided, and the same weights, bit for bit")
+            print(f"replay: the same decisions and weights as {again.of}, bit for bit")
         return 0
     try:
         fact = difference(read(Path(again.of)), view)
     except NasError:
-        fact = "which can't be read any more"
-    print(f"nas: replay: it came to something else than {again.of}: {fact}", file=sys.stderr)
+        fact = "the original can't be read any more"
+    print(f"nas: replay: the result differs from {again.of}: {fact}", file=sys.stderr)
     return 1
 
 
 def _mention_gpu(config: RunConfig, quiet: bool) -> None:
-    """A word where an accelerator stands idle."""
+    """Warn if an accelerator is not used."""
     import torch
 
     if config.device == "cpu" and not quiet and torch.cuda.is_available():
@@ -136,7 +136,7 @@ def _mention_gpu(config: RunConfig, quiet: bool) -> None:
 
 
 def _reported(run: Path) -> Path | None:
-    """Write the report; a run without one is still a run, so that a failure is only said."""
+    """Write the report. The run is valid without one, so a failure is only printed."""
     from nas.report import write_report
 
     try:
@@ -148,7 +148,7 @@ def _reported(run: Path) -> Path | None:
 
 def _say_stopped(run: Path) -> None:
     if is_run(run):
-        said = f"stopped; everything told is kept in {run}, go on with: nas resume {run}"
+        said = f"stopped; all results are kept in {run}; continue with: nas resume {run}"
     else:
         said = "stopped before the run began"
     print(f"nas: {said}", file=sys.stderr)

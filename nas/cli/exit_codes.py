@@ -1,4 +1,4 @@
-"""How a command ends: with an exit code, and where the user has to do something, with one line that says what."""
+"""How a command ends: with an exit code and, for an error that the user can fix, one line that says how."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from typer.core import TyperGroup
 from nas.base.errors import NasError, UserError
 from nas.base.text import one_line
 
-# What a full or forbidding disk says: facts about the machine, not faults of the program.
+# Errors of a full or read-only disk: facts about the machine, not bugs in the program.
 _DISK = (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG)
 
 
 class OneLine(TyperGroup):
-    """Wrong input ends in one line on standard error, `nas: fact; remedy`; what is unexpected keeps its traceback."""
+    """Prints one line for an expected error, `nas: fact; remedy`; an unexpected error keeps its traceback."""
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **named: Any) -> Any:
-        """Run the command that `args` (default: the command line) name, and exit."""
+        """Run the command in `args` (default: the command line), and exit."""
         given = list(sys.argv[1:] if args is None else args)
         named |= {"standalone_mode": False, "obj": given}
         try:
@@ -41,12 +41,12 @@ class OneLine(TyperGroup):
 
 
 def _explained(error: Exception, given: Sequence[str], commands: Collection[str]) -> tuple[str | None, int]:
-    """The line and exit code for an error, (None, 1) for one that nobody expected."""
+    """The line and exit code for an error; (None, 1) for an unexpected one."""
     if isinstance(error, NasError):
         return one_line(str(error)), 2 if isinstance(error, UserError) else 1
     if any(
         kind.__module__ == "morphs.errors" for kind in type(error).__mro__
-    ):  # without importing torch for it
+    ):  # without importing torch to check the class
         return one_line(str(error)), 1
     if isinstance(error, OSError) and error.errno in _DISK:
         return f"{error.filename or 'a file'}: {error.strerror}; free space or choose another place", 1
@@ -56,7 +56,7 @@ def _explained(error: Exception, given: Sequence[str], commands: Collection[str]
 
 
 def _usage(error: Any, given: Sequence[str], commands: Collection[str]) -> str:
-    """A parser's complaint as fact and remedy."""
+    """An error of the option parser as fact and remedy."""
     text = (
         one_line(error.format_message()).rstrip(".").replace("Value error, ", "").replace(": Input", ": it")
     )

@@ -1,4 +1,4 @@
-"""What there is to search with: moves, spaces, recipes."""
+"""Lists what a search can use: moves, spaces, recipes, policies."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from nas.config.recipe import RECIPES
 from nas.registry.value import Registry, SpaceEntry
 from search_spaces import Shape
 
-# Input shape and classes of the sets that spaces start on, so that listing needs no data.
+# Input shape and classes of the spaces' default data sets, so that listing needs no data.
 SHAPES: MappingProxyType[str, tuple[Shape, int]] = MappingProxyType(
     {"digits": ((1, 8, 8), 10), "mnist": ((1, 28, 28), 10), "cifar10": ((3, 32, 32), 10)}
 )
 
-# A network in the middle of a search: for examples of moves that no seed network has a site for.
+# A network from the middle of a search, for examples of moves that have no site in any seed network.
 GROWN = """
     x = input(size=[4, 8, 8]); c1 = conv2d(x, channels=8, kernel=3, padding=1); n1 = batch_norm(c1)
     p1 = p_activation(n1, fn=relu); c2 = conv2d(p1, channels=8, kernel=3, padding=1, groups=2); s1 = add(c2, p1)
@@ -42,7 +42,7 @@ def moves(registry: Registry) -> RenderableType:
     for kind in registry.moves:
         example = example_of(kind, registry)
         keeps = "depends on the site" if example is None else example.preserves.value
-        if kind.preserves is Move.preserves:  # what all moves declare that don't say otherwise
+        if kind.preserves is Move.preserves:  # the default, not overridden
             keeps = Preserves.EXACT.value
         table = Table.grid(padding=(0, 2))
         table.add_column(no_wrap=True, style="dim")
@@ -67,7 +67,7 @@ def field_text(kind: type[Move]) -> Iterator[str]:
 
 
 def example_of(kind: type[Move], registry: Registry) -> Move | None:
-    """A move of this kind on the seed network of a space that has a site for it, or on another network."""
+    """A move of this kind at a site of some space's seed network, or else of another network."""
     known = [entry(*_inputs(entry)) for entry in registry.spaces.values()]
     for space in known:
         for allowed, menu in space.moves:
@@ -77,16 +77,18 @@ def example_of(kind: type[Move], registry: Registry) -> Move | None:
                     return found
     grown = parse_graph(GROWN)
     found = (move for graph in (*(space.seed for space in known), grown) for move in kind.sites(graph))
-    return next(found, None) or next(kind.candidates(grown, {}), None)  # legal, or so with certain weights
+    return next(found, None) or next(
+        kind.candidates(grown, {}), None
+    )  # a legal site, or one with suitable weights
 
 
 def _inputs(entry: SpaceEntry) -> tuple[Shape, int]:
-    """Input shape and classes of the set that a space starts on; of digits where that isn't known without its data."""
+    """Input shape and classes of a space's default data set; those of digits if they aren't known without the data."""
     return SHAPES.get(str(entry.defaults.get("data")), SHAPES["digits"])
 
 
 def seeds(registry: Registry) -> Iterator[tuple[str, ArchGraph]]:
-    """Every space's name and its seed network on the data set it starts on."""
+    """Every space's name and its seed network for its default data set."""
     for name, entry in registry.spaces.items():
         yield name, entry(*_inputs(entry)).seed
 

@@ -1,4 +1,4 @@
-"""`nas morph`: moves applied to a model of one's own, from the command line."""
+"""`nas morph`: applies moves to a user's model from the command line."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def morph(
     root: Path | None = None,
     seed: int = 0,
 ) -> Iterator[Child]:
-    """The children of a chain of moves, one by one; after the last its network is saved in the folder `to`.
+    """Yield the children of a chain of moves one by one; after the last, save its network in the folder `to`.
 
-    model: a folder that `morphs.save` (or this) wrote, or `package.module:function`, which returns an nn.Module,
-    or a pair (nn.Module, example inputs). shape: of one input without its batch, where the function gives no
+    model: a folder that `morphs.save` (or this) wrote, or `package.module:function`, which returns an nn.Module
+    or a pair (nn.Module, example inputs). shape: of one input without its batch axis, if the function returns no
     example. moves: texts, each a move or a chain. data: a data set, for moves that look at data.
-    Raises UserError for what can't be done, before anything is written.
+    Raises UserError for wrong input, before anything is written.
     """
     if not moves:
         raise UserError("morph: there is no move to apply; give one or more, such as 'widen(node=c1, to=64)'")
@@ -64,7 +64,7 @@ def _network(model: str, shape: Sequence[int] | None) -> Network:
             raise UserError(f"morph: {error}") from None
     if not _FUNCTION.fullmatch(model):
         raise UserError(
-            f"morph: {model} is neither a folder with a saved network nor a package.module:function; give one of them"
+            f"morph: {model} is neither a folder with a saved network nor a package.module:function; give one of these"
         )
     made = call_named(model, "the model", UserError)
     module, example = _parted(model, made, shape)
@@ -84,7 +84,9 @@ def _parted(model: str, made: object, shape: Sequence[int] | None) -> tuple[nn.M
     if len(pair) == 2:
         return pair[0], pair[1]
     if shape is None:
-        raise UserError(f"morph: {model} gives no example inputs; say what one is with --input, like 3,32,32")
+        raise UserError(
+            f"morph: {model} returns no example inputs; give their shape with --input, like 3,32,32"
+        )
     return pair[0], torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
 
 
@@ -97,5 +99,5 @@ def parse_shape(text: str) -> tuple[int, ...]:
     """(3, 32, 32) of "3,32,32". Raises UserError."""
     parts = text.replace("x", ",").split(",")
     if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-        raise UserError(f'"{text}" is no shape; write whole numbers with commas, like 3,32,32')
+        raise UserError(f'"{text}" is not a shape; write whole numbers with commas, like 3,32,32')
     return tuple(int(part) for part in parts)

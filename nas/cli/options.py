@@ -1,4 +1,4 @@
-"""The options that are no settings of a search, with their help: what may be typed, apart from what it does."""
+"""The arguments and options that are not settings of a search, with their help texts."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +11,7 @@ What = Annotated[
     str,
     typer.Argument(
         metavar="SPACE|RECIPE",
-        help="A search space (see nas spaces), one of your own as package.module:space, a recipe's name, or a recipe "
+        help="A search space (see nas spaces), your own space as package.module:space, a recipe's name, or a recipe "
         "file (.toml).",
         show_default=False,
     ),
@@ -21,7 +21,8 @@ DataRoot = Annotated[
     typer.Option(
         metavar="DIR",
         rich_help_panel=SEARCH,
-        help="Where the published sets lie, or are downloaded to. (Default: $NAS_DATA, or ~/.cache/nas/data.)",
+        help="Folder of the public data sets, which are downloaded if missing. (Default: $NAS_DATA, or "
+        "~/.cache/nas/data.)",
     ),
 ]
 NewRun = Annotated[
@@ -30,28 +31,30 @@ NewRun = Annotated[
         "--run",
         metavar="DIR",
         rich_help_panel=OUTPUT,
-        help="The run's new folder. (Default: runs/SPACE-DATA-NNN; of a replay RUN-replay-N.)",
+        help="The run's new folder. (Default: runs/SPACE-DATA-NNN; for a replay RUN-replay-N.)",
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", rich_help_panel=OUTPUT, help="Say nothing but errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", rich_help_panel=OUTPUT, help="Print errors only.")]
 Run = Annotated[
-    str, typer.Argument(metavar="RUN", help="A run's folder, or its name below ./runs.", show_default=False)
+    str, typer.Argument(metavar="RUN", help="A run's folder, or its name in ./runs.", show_default=False)
 ]
 Force = Annotated[
     bool,
-    typer.Option("--force", help="Go on although configuration, versions, machine or data have changed."),
+    typer.Option("--force", help="Continue although configuration, versions, machine or data have changed."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
 Repair = Annotated[
     bool,
-    typer.Option("--repair", help="Make what is lost again: the same moves and training, to the same hash."),
+    typer.Option(
+        "--repair", help="Recreate lost checkpoints: the same moves and training give the same hash."
+    ),
 ]
 Remake = Annotated[
     list[str] | None,
     typer.Option(
         "--trial",
         metavar="N",
-        help="With --repair: bring back this trial, too, which --keep removed. Repeatable.",
+        help="With --repair: also restore this trial's checkpoint, which --keep removed. Repeatable.",
     ),
 ]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder that holds the runs.")]
@@ -73,17 +76,17 @@ InputShape = Annotated[
     typer.Option(
         "--input",
         metavar="C,H,W",
-        help="Shape of one input, where the function returns a module without an example.",
+        help="Shape of one input, if the function returns a module without example inputs.",
     ),
 ]
 MoveData = Annotated[
     str | None,
-    typer.Option(metavar="NAME|PATH", help="A data set for moves that look at data, as in nas search."),
+    typer.Option(metavar="NAME|PATH", help="A data set, as in nas search, for moves that look at data."),
 ]
-MoveSeed = Annotated[int, typer.Option(min=0, metavar="N", help="Of all randomness in new weights.")]
+MoveSeed = Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the random new weights.")]
 Trial = Annotated[
     str | None,
     typer.Option(
-        metavar="N", help="Another trial than the best, as generation.slot (see the report), like 3.1."
+        metavar="N", help="A trial other than the best, as generation.slot (see the report), like 3.1."
     ),
 ]

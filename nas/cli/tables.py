@@ -1,4 +1,4 @@
-"""What the listing commands print: tables for people, plain text in a pipe."""
+"""The tables that listing commands print: formatted on a terminal, plain text in a pipe."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FINDING_STYLES = {"damaged": "red", "missing": "red", "repaired": "green"}
 
 
 def show(picture: RenderableType) -> None:
-    """Print on standard output: in colour and fitted to a terminal; as wide as need be in a pipe."""
+    """Print to standard output: in colour and fitted to a terminal, or without a limit on width in a pipe."""
     if sys.stdout.isatty():
         Console(highlight=False).print(picture)
         return
@@ -40,7 +40,7 @@ def show(picture: RenderableType) -> None:
 
 @contextmanager
 def progress(what: str) -> Generator[Callable[[int, int], None]]:
-    """A bar on a terminal's standard error, moved by calls with (done, of how many); nothing elsewhere."""
+    """Show a bar on standard error if it is a terminal; yield a function (done, total) that moves it."""
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
@@ -49,7 +49,7 @@ def progress(what: str) -> Generator[Callable[[int, int], None]]:
 
 
 def facts(rows: list[tuple[str, str]]) -> Table:
-    """Names and values, one pair a line."""
+    """Names and values, one pair per line."""
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
@@ -59,12 +59,12 @@ def facts(rows: list[tuple[str, str]]) -> Table:
 
 
 def status(found: RunStatus) -> RenderableType:
-    """A run, seen closely."""
+    """The status of one run in detail."""
     return facts(status_rows(found))
 
 
 def checked(found: Checked) -> RenderableType:
-    """What is not simply there and sound, a line each, and what that comes to."""
+    """The findings of a check, one per line, without checkpoints removed on purpose; and the verdict."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("what", "trial", "checkpoint", "state"):
         table.add_column(name, no_wrap=True)
@@ -88,7 +88,7 @@ def checked(found: Checked) -> RenderableType:
 
 
 def children(found: Iterable[Child]) -> RenderableType:
-    """The moves of a chain, each with what it cost and how far its child computes from its parent."""
+    """The moves of a chain, each with its child's parameters and drift."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("move", overflow="fold")
     for name in ("parameters", "drift in eval", "in train mode"):
@@ -101,7 +101,7 @@ def children(found: Iterable[Child]) -> RenderableType:
 
 
 def runs(found: list[RunStatus]) -> RenderableType:
-    """Runs, one a line, and below them what is wrong with the damaged ones."""
+    """Runs, one per line; below them the problems of damaged ones."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("run", "state"):
         table.add_column(name, no_wrap=True)
@@ -125,13 +125,13 @@ def runs(found: list[RunStatus]) -> RenderableType:
 
 
 def name_of(run: RunStatus) -> str:
-    """What to call a run on the command line: its bare name where it lies in ./runs."""
+    """A run's name on the command line: its folder's name if it is in ./runs, else its path."""
     path = Path(run.run)
     return path.name if path.parent == Path("runs") else run.run
 
 
 def summary(outcome: Outcome, report: Path | None) -> RenderableType:
-    """What a finished run came to."""
+    """The results of a finished run."""
     result = outcome.best.result
     why = {
         "budget": "the budget is spent",

@@ -1,4 +1,4 @@
-"""What is wrong with settings, in one line: fact and remedy."""
+"""One-line errors for settings: fact and remedy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def checked(model: type[M], values: Mapping[str, Any]) -> M:
-    """`values` as a `model`. UserError with one line, naming the field, when they are none."""
+    """Validate `values` as a `model`. Raises UserError with one line that names the field."""
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
@@ -25,7 +25,7 @@ def checked(model: type[M], values: Mapping[str, Any]) -> M:
 
 
 def first_fault(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first thing wrong, as fact and remedy."""
+    """The first validation error, as fact and remedy."""
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
@@ -34,7 +34,7 @@ def first_fault(error: ValidationError, model: type[BaseModel]) -> str:
         name = where.rpartition(".")[2]
         return unknown("setting", where, [option.name for option in known] or model.model_fields, name)
     message = str(first["msg"])
-    if first["type"] == "value_error":  # our own words, which say all
+    if first["type"] == "value_error":  # our own message, which is complete
         return message.removeprefix("Value error, ")
     if first["type"] == "missing":
         return f'the setting "{where}" is missing; give it'
@@ -42,7 +42,7 @@ def first_fault(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def unknown(what: str, name: str, known: Iterable[str], like: str | None = None) -> str:
-    """That there is no `what` of that name, and what to take instead. like: the name without its place."""
+    """The message that there is no `what` called `name`, with a suggestion. like: the name without its prefix."""
     listed = list(known)
     near = difflib.get_close_matches(like or name, listed, 1)
     hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(listed)}"

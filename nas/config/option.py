@@ -1,4 +1,4 @@
-"""A setting as it is declared, once: what a command line, a recipe and a page of reference need of a field."""
+"""Settings, declared once: what the command line, recipes and the reference need to know about a field."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ SEARCH, WORK, OUTPUT = "What is searched", "How it is carried out", "Output"
 
 
 class Required:
-    """The default of a setting that has none."""
+    """Marks a setting that has no default."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """How a command line shows a field, beside its help (the field's `description`), default and range. A field without
-    it has no option of its own.
+    """How the command line shows a field, besides its help (the field's `description`), default and range. A field
+    without a `Shown` has no option.
 
-    panel: the group of the help page; None: no option of its own. flag: of an option that isn't called as the field.
-    unset: what happens without it, for a field whose default doesn't say that. resumed: help where a run goes on; only
-    fields with it may change there. code: it may name code, as package.module:name; commands that go on with a run ask
-    for that again.
+    panel: the group on the help page; None: no option. flag: the option's name, if it differs from the field's.
+    unset: what happens without the option, if the default doesn't say so. resumed: the help of commands that continue
+    a run; only fields with it may change there. code: it may name code, as package.module:name; commands that continue
+    a run ask for it again.
     """
 
     panel: str | None = SEARCH
@@ -40,7 +40,7 @@ class Shown:
 class Option:
     """A declared setting.
 
-    type: its annotation, None left out. least, most, above, below: its range, where it has one.
+    type: its annotation without None. least, most, above, below: its range, if it has one.
     """
 
     name: str
@@ -52,21 +52,21 @@ class Option:
     most: float | None = None
     above: float | None = None
     below: float | None = None
-    text: bool = False  # whether people write it in words of their own, as a duration
+    text: bool = False  # whether it is written as text with a unit, as a duration
 
     @property
     def flag(self) -> str:
-        """As it is typed."""
+        """The option as it is typed."""
         return self.shown.flag or f"--{self.name.replace('_', '-')}"
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The texts that it may be, where it may not be any."""
+        """The texts allowed; empty if any value of its type is."""
         return tuple(map(str, get_args(self.type))) if get_origin(self.type) is Literal else ()
 
     @property
     def kind(self) -> str:
-        """What it is, in a word or two."""
+        """The type in words."""
         if self.text:
             return "duration"
         words: dict[Any, str] = {
@@ -80,7 +80,7 @@ class Option:
 
     @property
     def range(self) -> str:
-        """What it may be, in words; empty where anything of its type is fine."""
+        """The range in words; empty if any value of its type is allowed."""
         if self.choices:
             return ", ".join(self.choices)
         low = f"from {self.least:g}" if self.least is not None else ""
@@ -129,6 +129,6 @@ def _option(name: str, info: FieldInfo) -> Option:
 
 
 def _without_none(annotation: Any) -> Any:
-    """`annotation` without None, where it is one type or none."""
+    """`annotation` without None, if it is one type or None."""
     parts = [part for part in get_args(annotation) if part is not NoneType]
     return parts[0] if NoneType in get_args(annotation) and len(parts) == 1 else annotation

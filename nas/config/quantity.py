@@ -1,4 +1,4 @@
-"""Durations and limits as people write them."""
+"""Parses durations and limits."""
 
 import re
 
@@ -11,13 +11,13 @@ def parse_duration(text: str) -> float:
     seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]] if match else 0.0
     if seconds <= 0:
         raise UserError(
-            f'"{text}" is not a duration; write a positive number of s, m, h or d, like 90s or 10m'
+            f'"{text}" is not a duration; write a positive number with s, m, h or d, like 90s or 10m'
         )
     return seconds
 
 
 def seconds_of(value: object) -> object:
-    """Seconds where `value` is the text of a duration; anything else as it is."""
+    """Seconds if `value` is the text of a duration; any other value unchanged."""
     return parse_duration(value) if isinstance(value, str) else value
 
 

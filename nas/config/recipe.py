@@ -14,7 +14,7 @@ RECIPES = Path("runs/recipes")
 
 
 def find_recipe(name: str, spaces: Iterable[str]) -> Path:
-    """The file of a recipe: a path, or its name in RECIPES. Raises UserError; spaces: what might have been meant."""
+    """The file of a recipe, given as a path or as a name in RECIPES. Raises UserError. spaces: names to suggest."""
     path = Path(name)
     if path.suffix == ".toml" or path.is_file():
         return path
@@ -29,7 +29,7 @@ def find_recipe(name: str, spaces: Iterable[str]) -> Path:
 
 
 def load_recipe(path: Path) -> dict[str, Any]:
-    """The fields that a recipe file sets. Raises UserError when it can't be read or names no space."""
+    """The fields that a recipe file sets. Raises UserError if it can't be read or names no space."""
     try:
         recipe = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""A run carried on elsewhere: on another machine, by another executor, with its data in another place."""
+"""Continues a run elsewhere: on another machine, by another executor, with its data in another folder."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _FOLDER = "imagefolder:"
 
 
 def relocated(config: RunConfig, place: Mapping[str, Any]) -> RunConfig:
-    """`config` with what decides none of a run's numbers as it is here: `data_root`, `executor`, `address`,
+    """`config` with the settings in `place`, which decide no results: `data_root`, `executor`, `address`,
     `gpus_per_child`, `storage`, `workers`.
 
-    Where an executor is given, the settings of the former one are forgotten. Raises UserError.
+    If an executor is given, the settings of the former one are reset. Raises UserError.
     """
     kept = config.model_dump()
     if "executor" in place:
@@ -27,21 +27,21 @@ def relocated(config: RunConfig, place: Mapping[str, Any]) -> RunConfig:
 
 
 def with_data(run: Path, config: RunConfig, given: str | None, command: str = "resume") -> RunConfig:
-    """`config` with the data that the command names: the run's own, though an image folder may lie elsewhere now.
+    """`config` with the data that the command names, which must be the run's; an image folder may have moved.
 
-    Whether the content is the same is for their digest to say. Raises RunError for others, and where data that are
-    code are not named again. command: the one that asks.
+    The caller compares contents by digest. Raises RunError for other data, and if data that are code are not named
+    again. command: the name of the command, for errors.
     """
     moved = given is not None and given.startswith(_FOLDER) and config.data.startswith(_FOLDER)
     if given is not None and given != config.data and not moved:
         raise RunError(
-            f"{command}: {run} searches on {config.data}, not on {given}; leave --data out or give that"
+            f"{command}: {run} searches on {config.data}, not on {given}; omit --data or give {config.data}"
         )
     if runs_code(config.data) and given is None:
         raise RunError(
             f"{command}: the data of {run} is code, {config.data}, which only a command may name; "
-            f"if you trust it go on with: nas {command} {run} --data {config.data}"
+            f"if you trust it, run: nas {command} {run} --data {config.data}"
         )
-    if is_kept(config.data):  # in the run's folder, wherever that lies now
+    if is_kept(config.data):  # in the run's folder, which may have moved
         return config.model_copy(update={"data_root": str(run.absolute())})
     return config if given is None else config.model_copy(update={"data": given})

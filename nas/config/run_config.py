@@ -1,4 +1,4 @@
-"""The configuration of a run in one checked value. Each field declares its option: type, default, range, help."""
+"""The configuration of a run as one validated value. Each field declares its option: type, default, range, help."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from nas.config.quantity import seconds_of
 from nas.config.training import TrainConfig
 
 CODE = r"[\w.]+:\w+"  # package.module:name
-_WORKERS, _RAY = "N", ("address", "gpus_per_child", "storage")
+_RAY = ("address", "gpus_per_child", "storage")
 Seconds = BeforeValidator(seconds_of)
 
 
 class RunConfig(BaseModel):
     """Everything that decides what a run does. Times in seconds.
 
-    Names of spaces, moves, policies, samplers, executors and objectives are a registry's to check.
+    Names of spaces, moves, policies, samplers, executors and objectives are checked by a registry, not here.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -38,7 +38,7 @@ class RunConfig(BaseModel):
     )
     moves: Annotated[tuple[str, ...], Shown(metavar="NAME", code=True)] = Field(
         (),
-        description="A move to search with beside those of the space: a name (see nas moves) or package.module:Move. "
+        description="A move to search with, in addition to the space's: a name (see nas moves) or package.module:Move. "
         "Repeatable.",
     )
     data: Annotated[
@@ -47,8 +47,8 @@ class RunConfig(BaseModel):
             metavar="NAME|PATH",
             unset="the space's own",
             code=True,
-            resumed="The run's data set once more; needed only where it is a package.module:function, since code is "
-            "never run because a file of the run names it, or an imagefolder:PATH that lies elsewhere now.",
+            resumed="The run's data set again; needed only if it is a package.module:function, since code is never "
+            "run because a file of the run names it, or an imagefolder:PATH that has moved.",
         ),
     ] = Field(
         description="Data set: digits, mnist, fashion-mnist, cifar10, cifar100, svhn, imagefolder:PATH or "
@@ -59,23 +59,23 @@ class RunConfig(BaseModel):
         Shown(
             metavar="DIR",
             unset="$NAS_DATA, or ~/.cache/nas/data",
-            resumed="Where the published sets lie here. (Default: where they lay when the run began.)",
+            resumed="Folder of the public data sets on this machine. (Default: as when the run began.)",
         ),
-    ] = Field(None, description="Where the published sets lie, or are downloaded to.")
+    ] = Field(None, description="Folder of the public data sets, which are downloaded if missing.")
     val_fraction: Annotated[float, Shown(metavar="X")] = Field(
         0.1, gt=0, lt=1, description="Share of the training images that becomes the validation split."
     )
     seed: Annotated[int, Shown(metavar="N")] = Field(
         0, ge=0, le=2**31 - 1, description="Decides every random choice."
     )
-    budget: Annotated[float | None, Seconds, Shown(metavar="TIME", unset="no end by time")] = Field(
-        None, gt=0, description="Wall time for everything, resumes included: 90s, 10m, 1.5h."
+    budget: Annotated[float | None, Seconds, Shown(metavar="TIME", unset="no time limit")] = Field(
+        None, gt=0, description="Wall time for the whole run, including resumes: 90s, 10m, 1.5h."
     )
     generations: Annotated[int | None, Shown(metavar="N", unset="the space's, without a budget")] = Field(
         None, ge=1, description="Stop after N generations."
     )
     children: Annotated[int, Shown(metavar="N")] = Field(
-        3, ge=1, le=1000, description="Children in each generation, beside their parent."
+        3, ge=1, le=1000, description="Children in each generation, besides their parent."
     )
     moves_per_child: Annotated[int, Shown(metavar="N")] = Field(
         2, ge=1, le=100, description="Moves that make a child."
@@ -83,32 +83,33 @@ class RunConfig(BaseModel):
     epochs: Annotated[float, Shown(metavar="X")] = Field(
         1.0,
         gt=0,
-        description="Training of each competitor, in epochs of the parent: all get what that costs.",
+        description="Training of each competitor, in epochs of the parent: all train at that same cost.",
     )
-    # Of the training cost of the best network's lineage; of the budget, where that ends the search.
+    # A share of the training cost of the best network's lineage; of the budget, if that ends the search.
     final_share: Annotated[float, Shown(metavar="X")] = Field(
         0.25, ge=0, lt=1, description="Share of the training that goes to the final network."
     )
     final: Annotated[Literal["continue", "restart"], Shown()] = Field(
-        "continue", description="Train the final network on from its weights, or afresh."
+        "continue",
+        description="Train the final network from its weights (continue) or from scratch (restart).",
     )
     limits: Annotated[dict[str, int], Shown(metavar="NAME=N", flag="--limit", unset="the space's")] = Field(
         {},
-        description="Most that a network may cost, like params=2e6; also macs, activations, depth, nodes, width. "
+        description="Upper limit on a network, like params=2e6; also macs, activations, depth, nodes, width. "
         "Repeatable.",
     )
     policy: Annotated[str, Shown(metavar="NAME", code=True)] = Field(
         "hill-climb",
-        description="How the search decides: hill-climb, evolution, local-search, random, pareto, or your own "
+        description="Search policy: hill-climb, evolution, local-search, random, pareto, or your own "
         "package.module:Class.",
     )
     policy_settings: Annotated[dict[str, JsonValue], Shown(metavar="NAME=VALUE", flag="--set")] = Field(
         {},
-        description="A setting of the policy, such as population=30; sampler.NAME for one of the move sampler, "
-        "train.NAME for one of the training. Repeatable.",
+        description="A setting of the policy, such as population=30; sampler.NAME for the move sampler, train.NAME "
+        "for the training. Repeatable.",
     )
     select: Annotated[Literal["accuracy", "loss"], Shown()] = Field(
-        "accuracy", description="The score of the validation split that makes the best competitor."
+        "accuracy", description="The validation score that selects the best competitor."
     )
     move_sampler: Annotated[str, Shown(metavar="NAME")] = Field(
         "uniform", description="How the moves of a child are drawn: uniform, tpe or predictor."
@@ -131,22 +132,22 @@ class RunConfig(BaseModel):
             WORK,
             "A",
             unset="Ray is started here for the run",
-            resumed="Of another Ray cluster (auto: this machine's).",
+            resumed="Address of another Ray cluster (auto: this machine's).",
         ),
-    ] = Field(None, description="Of a Ray cluster (auto: the one of this machine).")
+    ] = Field(None, description="Address of a Ray cluster (auto: this machine's).")
     gpus_per_child: Annotated[
         float | None,
         Shown(
             WORK,
             "X",
             unset="1 with --device cuda",
-            resumed="GPU that Ray reserves for each child from now on.",
+            resumed="Share of a GPU that Ray reserves for each child from now on.",
         ),
     ] = Field(
         None,
         gt=0,
         le=64,
-        description="GPU that Ray reserves for each child: 0.25 trains four at once on each.",
+        description="Share of a GPU that Ray reserves for each child: 0.25 trains four at once on each.",
     )
     storage: Annotated[
         str | None,
@@ -154,34 +155,36 @@ class RunConfig(BaseModel):
             WORK,
             "PATH|URI",
             unset="messages",
-            resumed="Where Ray hands checkpoints over from now on.",
+            resumed="Where Ray transfers checkpoints from now on.",
         ),
-    ] = Field(None, description="A folder that all nodes share, or s3://…, where Ray hands checkpoints over.")
+    ] = Field(
+        None, description="A folder that all nodes share, or s3://…, through which Ray transfers checkpoints."
+    )
     workers: Annotated[
         int,
         Shown(
             WORK,
             "N",
-            unset="cores / threads; on a cluster all of a generation",
+            unset="cores / threads; on a cluster a whole generation",
             resumed="Children trained at once from now on. (Default: as when the run began.)",
         ),
     ] = Field(1, ge=1, le=4096, description="Children trained at once.")
     threads: Annotated[int, Shown(WORK, "N")] = Field(
-        1, ge=1, le=4096, description="Processor threads of each child, whatever the number of workers is."
+        1, ge=1, le=4096, description="CPU threads of each child, whatever the number of workers."
     )
     device: Annotated[str, Shown(WORK, "D")] = Field("cpu", description="Torch device: cpu, cuda, cuda:1.")
     child_timeout: Annotated[float | None, Seconds, Shown(WORK, "TIME", unset="none")] = Field(
         None,
         gt=0,
-        description="End a child that takes longer, as failed: 5m. The final training has no limit.",
+        description="Fail a child that takes longer: 5m. The final training has no limit.",
     )
     ledger: Annotated[str | None, Shown(OUTPUT, "URL", unset="a file in the run's folder")] = Field(
-        None, description="A team's database, for the trials: postgresql://user@host/name."
+        None, description="A shared database for the trials: postgresql://user@host/name."
     )
     keep: Annotated[str, Shown(OUTPUT, "all|best:N")] = Field(
         "all",
-        description="Which checkpoints stay when the search does not need them any more: what is removed can be made "
-        "again from the ledger.",
+        description="Which checkpoints stay when the search no longer needs them: removed ones can be recreated from "
+        "the ledger.",
     )
     train: TrainConfig = Field(
         TrainConfig(), description="How each network is trained; on a command line --set train.NAME=VALUE."
@@ -194,7 +197,7 @@ class RunConfig(BaseModel):
     @classmethod
     def _known_keep(cls, keep: str) -> str:
         if not re.fullmatch(r"all|best:[1-9]\d{0,6}", keep):
-            raise ValueError(f'keep="{keep}" says neither all nor how many of the best; write best:10')
+            raise ValueError(f'keep="{keep}" is neither all nor best:N; write best:10')
         return keep
 
     @field_validator("ledger")
@@ -208,7 +211,7 @@ class RunConfig(BaseModel):
     @classmethod
     def _known_limits(cls, limits: dict[str, int]) -> dict[str, int]:
         if limits:
-            from morphs import Limits  # imports torch, which help need not wait for
+            from morphs import Limits  # imports torch, which help must not wait for
 
             known = list(Limits.__dataclass_fields__)
             for name, value in limits.items():
@@ -222,7 +225,7 @@ class RunConfig(BaseModel):
 
     @property
     def keep_best(self) -> int | None:
-        """How many of the best trials keep their checkpoints; None: all."""
+        """The number of best trials that keep their checkpoints; None: all trials."""
         return None if self.keep == "all" else int(self.keep.removeprefix("best:"))
 
     @property
@@ -237,15 +240,15 @@ class RunConfig(BaseModel):
         if self.executor == "local":
             for name in _RAY:
                 if getattr(self, name) is not None:
-                    raise ValueError(f"{name} is a setting of Ray's; add --executor ray or leave it out")
+                    raise ValueError(f"{name} is a setting of Ray; add --executor ray or omit it")
         if self.executor == "ray":
             if self.address is not None and self.address.startswith("ray://"):
                 raise ValueError(
-                    f'address "{self.address}" is a Ray client\'s; run on a machine of the cluster, with --address auto'
+                    f'address "{self.address}" is for Ray clients; run on a machine of the cluster, with --address auto'
                 )
             if self.device.startswith("cuda:"):
                 raise ValueError(
-                    f"Ray chooses the GPU of each child, so {self.device} can't be kept; use cuda"
+                    f"Ray chooses the GPU of each child, so {self.device} can't be used; use cuda"
                 )
             if self.gpus_per_child is not None and self.device == "cpu":
                 raise ValueError(
@@ -256,12 +259,12 @@ class RunConfig(BaseModel):
     @model_validator(mode="after")
     def _ends(self) -> RunConfig:
         if self.budget is None and self.generations is None:
-            raise ValueError("the run has no end; give --budget or --generations")
+            raise ValueError("the run would never end; give --budget or --generations")
         return self
 
 
 def validated(values: Mapping[str, Any]) -> RunConfig:
-    """`values` as a RunConfig, without a look at the names in it. UserError with one line, naming the field."""
+    """`values` as a RunConfig; the names in it are not checked. Raises UserError with one line that names the field."""
     from nas.config.faults import checked
 
     return checked(RunConfig, values)

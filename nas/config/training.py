@@ -1,4 +1,4 @@
-"""What a training run is told, checked at construction."""
+"""The hyper-parameters of a training run, validated at construction."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Precision = Literal["auto", "bf16", "fp32"]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Hyper-parameters of SGD under one cosine. Raises UserError for a value that makes no sense."""
+    """Hyper-parameters of SGD with one cosine schedule. Raises UserError for an invalid value."""
 
     lr: Annotated[
         float, Field(gt=0, allow_inf_nan=False, description="Learning rate at the top of the cosine.")
@@ -26,26 +26,27 @@ class TrainConfig:
         Field(ge=0, allow_inf_nan=False, description="Learning rate at the end of the cosine, at most lr."),
     ] = 0.0
     warmup_steps: Annotated[
-        int, Field(ge=0, description="Steps that lead linearly up to lr before the cosine starts.")
+        int, Field(ge=0, description="Steps of linear warm-up to lr before the cosine starts.")
     ] = 0
-    momentum: Annotated[float, Field(ge=0, lt=1, description="Nesterov's, unless 0.")] = 0.9
+    momentum: Annotated[float, Field(ge=0, lt=1, description="Nesterov momentum; 0: none.")] = 0.9
     weight_decay: Annotated[
         float,
         Field(
             ge=0,
             allow_inf_nan=False,
-            description="Of parameters with two or more dimensions; norms, biases and mixing factors are spared.",
+            description="Weight decay of parameters with two or more dimensions, so not of norms, biases and mixing "
+            "factors.",
         ),
     ] = 5e-4
     label_smoothing: Annotated[
-        float, Field(ge=0, lt=1, description="Share of the target that goes to all classes alike.")
+        float, Field(ge=0, lt=1, description="Share of the target spread evenly over all classes.")
     ] = 0.1
     clip_norm: Annotated[
         float | None,
         Field(
             gt=0,
             allow_inf_nan=False,
-            description="Largest gradient norm over all parameters; without it gradients are left alone.",
+            description="Largest gradient norm over all parameters; without it gradients are not clipped.",
         ),
     ] = None
     distill: Annotated[
@@ -53,7 +54,7 @@ class TrainConfig:
         Field(
             ge=0,
             le=1,
-            description="Share of the loss on a teacher's outputs, where there is one: children of approximate moves "
+            description="Share of the loss on a teacher's outputs, if there is one: children of approximate moves "
             "learn from their parent.",
         ),
     ] = 0.5
@@ -78,9 +79,9 @@ class TrainConfig:
             try:
                 adapter.validate_python(value, strict=True)
             except ValidationError:
-                raise _senseless(option.name, value, _remedy(option)) from None
+                raise _invalid(option.name, value, _remedy(option)) from None
         if self.lr_min > self.lr:
-            raise _senseless("lr_min", self.lr_min, f"a number from 0 to lr ({self.lr})")
+            raise _invalid("lr_min", self.lr_min, f"a number from 0 to lr ({self.lr})")
 
 
 @cache
@@ -89,8 +90,8 @@ def _declared() -> tuple[tuple[Option, TypeAdapter[Any]], ...]:
     return tuple((option, TypeAdapter(hints[option.name])) for option in options(TrainConfig))
 
 
-def _senseless(name: str, value: object, remedy: str) -> UserError:
-    return UserError(f"training: {name}={value!r} makes no sense; use {remedy}")
+def _invalid(name: str, value: object, remedy: str) -> UserError:
+    return UserError(f"training: {name}={value!r} is not valid; use {remedy}")
 
 
 def _remedy(option: Option) -> str:

@@ -1,4 +1,4 @@
-"""The executor that a configuration names. Ray is imported only where it is asked for."""
+"""Makes the executor that a configuration names. Ray is imported only when requested."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 def make_executor(
     run: Path, config: RunConfig, data_digest: str, processes: WorkerProcesses | None = None
 ) -> Executor:
-    """The executor that the configuration names.
+    """Make the executor that the configuration names.
 
-    processes: what was made before to start workers, for the local executor; another has no use for it and ends it.
-    Raises UserError as `check_executor` does.
+    processes: existing worker processes for the local executor; other executors close them. Raises UserError as
+    `check_executor` does.
     """
     if config.executor == "local":
         return LocalExecutor(run, config, data_digest, processes)
@@ -31,7 +31,7 @@ def make_executor(
 
 
 def check_executor(name: str, storage: str | None = None) -> None:
-    """Raise UserError where what the executor `name` is made of is not installed, or `storage` is no place."""
+    """Raise UserError if a package that the executor `name` needs is not installed, or `storage` is not valid."""
     if name == "ray":
         _ray_executor()
     if storage is not None:
@@ -41,7 +41,7 @@ def check_executor(name: str, storage: str | None = None) -> None:
 
 
 def _ray_executor() -> type[RayExecutor]:
-    """Ray is imported only here, when asked for."""
+    """Import Ray, here alone and only when requested."""
     try:
         from nas.execute.ray.executor import RayExecutor
     except ImportError as error:

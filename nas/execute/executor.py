@@ -1,4 +1,4 @@
-"""What an executor is: somewhere that performs jobs and says what came of them."""
+"""The executor protocol: an executor performs jobs and reports their results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nas.ledger import Job, Reached, Result
 
 @dataclass(frozen=True)
 class Progressed:
-    """A job has trained on."""
+    """A job has trained `step` of `steps`."""
 
     number: int
     step: int
@@ -25,9 +25,9 @@ class Progressed:
 class Done:
     """A job ended: with a result whose checkpoint is durable, or with the reason why not.
 
-    result: how far it has come, where the job was to pause.
-    fault: the reason is no fault of the candidate (the disk is full, the data can't be read): the job is to be
-    run again once that is mended, and must not be recorded as failed.
+    result: a `Reached` if the job was to pause.
+    fault: the cause is not the candidate (the disk is full, the data can't be read): the job must be run again once
+    the cause is fixed, and must not be recorded as failed.
     """
 
     number: int
@@ -37,18 +37,18 @@ class Done:
 
 
 class Executor(Protocol):
-    """Performs jobs, each known by its trial's number."""
+    """Performs jobs, each identified by its trial's number."""
 
     def submit(self, number: int, job: Job) -> None:
         """Perform `job` as soon as a worker is free."""
         ...
 
     def poll(self, timeout: float) -> Iterable[Progressed | Done]:
-        """What happened, waiting up to `timeout` seconds for something to happen."""
+        """The events since the last call; waits up to `timeout` seconds for one."""
         ...
 
     def close(self) -> None:
-        """Stop everything at once; what was in flight is lost. Again does nothing."""
+        """Stop everything at once; running jobs are lost. A second call does nothing."""
         ...
 
 

@@ -1,12 +1,11 @@
-"""The fork_server: one process that imports torch and holds the data once, and forks every worker from there.
+"""The fork server: one process that imports torch and holds the data once, and forks every worker.
 
-Workers that each import and load for themselves take seconds to start and a private copy of both: measured with
-CIFAR-10 and two workers, 2.9 GB and 8 to 10 s. ForkedProcess, they share all that they don't write to.
+Workers that import and load the data themselves take seconds to start and hold a private copy of both: measured with
+CIFAR-10 and two workers, 2.9 GB and 8 to 10 s. Forked workers share all memory that they don't write to.
 
-Forking is safe here as it is nowhere else in a run: the server has one thread, computes nothing, touches no
-accelerator, and runs no code of the user's (data that comes from a user's function is made in the worker). The command
-line's own process is such a place too, as long as it has only imported: there the server itself is forked, and shares
-torch with the driver (0.3 GB).
+Forking is safe here, unlike elsewhere in a run: the server has one thread, computes nothing, uses no accelerator, and
+runs no user code (data from a user's function is loaded in the worker). The process of the command line is equally safe
+as long as it has only imported: there the server itself is forked, and shares torch with the driver (0.3 GB).
 """
 
 from __future__ import annotations
@@ -41,13 +40,13 @@ _MAIN = (
 
 @dataclass(eq=False)
 class ForkedProcess:
-    """The driver's handle of a process that it forked; as subprocess.Popen."""
+    """The driver's handle of a process that it forked, with the interface of subprocess.Popen."""
 
     pid: int
     code: int | None = None
 
     def wait(self, timeout: float | None = None) -> int:
-        """Its exit code, negative for a signal. Raises subprocess.TimeoutExpired, `timeout` in seconds."""
+        """Wait for its exit code, negative for a signal. Raises subprocess.TimeoutExpired after `timeout` seconds."""
         end = None if timeout is None else time.monotonic() + timeout
         while self.code is None:
             pid, status = os.waitpid(self.pid, 0 if end is None else os.WNOHANG)
@@ -68,13 +67,13 @@ class ForkedProcess:
         self._send(signal.SIGKILL)
 
     def _send(self, number: signal.Signals) -> None:
-        if self.code is None:  # not reaped: its number is still its own
+        if self.code is None:  # not reaped, so its process id can't have been reused
             os.kill(self.pid, number)
 
 
 @dataclass(eq=False)
 class ForkServer:
-    """The driver's handle of a fork_server."""
+    """The driver's handle of a fork server."""
 
     process: subprocess.Popen[bytes] | ForkedProcess
     pipe: Connection[Any, Any]
@@ -82,8 +81,8 @@ class ForkServer:
 
     @classmethod
     def fork_off(cls) -> ForkServer:
-        """A fork_server that shares what this process has imported; for one that has done nothing but import."""
-        import_module("nas.execute.worker")  # with all that a worker imports, and the driver as well
+        """Fork a server that shares what this process has imported. Only for a process that has done nothing else."""
+        import_module("nas.execute.worker")  # with everything that a worker imports
         ours, theirs = Pipe()
         with theirs:
             sys.stdout.flush()
@@ -95,7 +94,7 @@ class ForkServer:
 
     @classmethod
     def start(cls) -> ForkServer:
-        """A server of any process: it imports for itself. A session of its own: Ctrl-C reaches the driver alone."""
+        """Start a server from any process; it does its own imports. In its own session, it gets no Ctrl-C."""
         ours, theirs = Pipe()
         with theirs:
             paths = json.dumps([str(entry) for entry in sys.path])
@@ -110,40 +109,40 @@ class ForkServer:
         return cls(process, ours)
 
     def load(self, config: RunConfig) -> None:
-        """Begin to load the data of `config`; returns at once."""
+        """Start loading the data of `config`; return at once."""
         with suppress(OSError):
             self.pipe.send(Load(config))
 
     def start_worker(self, order: Start) -> Connection[Any, Any]:
-        """Have a worker forked as soon as what it needs is loaded; our end of its pipe."""
+        """Have a worker forked as soon as its data is loaded; return our end of its pipe."""
         ours, theirs = Pipe()
-        with theirs, suppress(OSError):  # a fork_server that died this moment: `ended_workers` tells
+        with theirs, suppress(OSError):  # if the fork server has just died, `ended_workers` reports it
             self.pipe.send(order)
             send_handle(self.pipe, theirs.fileno(), None)
         return ours
 
     @property
     def wakes(self) -> Sequence[Connection[Any, Any]]:
-        """The server's own pipe: it tells of ends."""
+        """The server's own pipe, which reports ended workers."""
         return (self.pipe,)
 
     def kill_worker(self, number: int) -> None:
-        """Kill a worker; a frozen one as well."""
+        """Kill a worker, even a frozen one."""
         with suppress(OSError):
             self.pipe.send(Kill(number))
 
     def ended_workers(self) -> list[Ended]:
-        """Workers that are gone since the last call."""
+        """The workers that have ended since the last call."""
         found: list[Ended] = []
         try:
             while self.pipe.poll():
                 found.append(self.pipe.recv())
         except (EOFError, OSError):
-            self.died = self.process.wait()  # its workers leave as soon as our ends of their pipes are closed
+            self.died = self.process.wait()  # its workers exit as soon as our ends of their pipes are closed
         return found
 
     def close(self) -> None:
-        """Kill every worker and end; again does nothing."""
+        """Kill every worker and end the server. A second call does nothing."""
         self.pipe.close()
         self.process.terminate()
         try:
@@ -154,10 +153,10 @@ class ForkServer:
 
 
 def _leave_driver(driver: Connection[Any, Any], ours: Connection[Any, Any]) -> NoReturn:
-    """In the forked process: become the fork_server. driver: the other end, which only the driver may hold."""
+    """In the forked process: become the fork server. driver: the other end, which only the driver may hold."""
     code = 1
     try:
-        os.setsid()  # Ctrl-C reaches the driver alone
+        os.setsid()  # Ctrl-C reaches the driver only
         driver.close()
         with open(os.devnull, "r+b") as nothing:
             os.dup2(nothing.fileno(), 0)
@@ -171,18 +170,18 @@ def _leave_driver(driver: Connection[Any, Any], ours: Connection[Any, Any]) -> N
 
 
 def main(descriptor: int) -> None:
-    """The fork_server itself: serve the driver at the other end of the socket `descriptor` until it closes that."""
+    """The fork server itself: serve the driver at the other end of the socket `descriptor` until that is closed."""
     control: Connection[Any, Any] = Connection(descriptor)
-    from nas.execute.worker import data_for, data_key, serve_driver  # with all that a worker imports
+    from nas.execute.worker import data_for, data_key, serve_driver  # with everything that a worker imports
 
     woken, wake = os.pipe()
     for end in (woken, wake):
         os.set_blocking(end, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # from here on the closed socket says it
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # from here on, the closed socket ends the server
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     held, data = None, None
-    workers: dict[int, int] = {}  # numbers of the workers by process
+    workers: dict[int, int] = {}  # worker numbers by process id
     try:
         while True:
             for ready in wait([control, woken]):
@@ -200,22 +199,22 @@ def main(descriptor: int) -> None:
                         work = partial(serve_driver, end, order, data)
                         try:
                             workers[_fork(work, order.log, (descriptor, woken, wake))] = order.number
-                        except OSError as error:  # no memory or no process is left: the others live on
+                        except OSError as error:  # out of memory or processes: the other workers continue
                             control.send(Ended(order.number, 0, error.strerror))
             for pid, code in _reaped():
                 control.send(Ended(workers.pop(pid), code))
     except (EOFError, OSError):
-        pass  # the driver has gone, or wants no more of us
+        pass  # the driver has ended or closed the socket
     finally:
         _kill(workers)
 
 
 def _fork(work: Callable[[], None], log: Path, ours: Iterable[int]) -> int:
-    """The process that does `work` and ends: the leader of a group of its own, with its output in `log`."""
-    gc.freeze()  # a collection in the child would write to pages that it shares
+    """Fork a process that does `work` and exits. It leads its own process group and writes its output to `log`."""
+    gc.freeze()  # garbage collection in the child would write to shared pages
     pid = os.fork()
     if pid:
-        with suppress(OSError):  # whichever of the two does it first
+        with suppress(OSError):  # parent and child both try; whichever is first succeeds
             os.setpgid(pid, pid)
         return pid
     code = 1
@@ -241,14 +240,14 @@ def _fork(work: Callable[[], None], log: Path, ours: Iterable[int]) -> int:
 
 
 def _kill(pids: Iterable[int]) -> None:
-    """Kill children that haven't been reaped, so that their numbers are theirs, and all that they started."""
+    """Kill children and all that they started. They haven't been reaped, so their process ids can't be reused."""
     for pid in pids:
         with suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
 
 
 def _reaped() -> Iterator[tuple[int, int]]:
-    """Children that are gone, with their exit codes."""
+    """The process ids and exit codes of ended children."""
     with suppress(ChildProcessError):
         while True:
             pid, status = os.waitpid(-1, os.WNOHANG)

@@ -1,7 +1,7 @@
-"""The local executor: worker processes on this machine, no Ray. A worker that dies fails its own job alone.
+"""The local executor: worker processes on this machine, without Ray. A worker that dies fails only its own job.
 
-How workers are started is for `nas.execute.processes` to say; never by multiprocessing, which would run the user's main
-script again. Ctrl-C reaches the driver alone; a worker is killed with all that it started.
+`nas.execute.processes` decides how workers are started, never by multiprocessing, which would run the user's main
+script again. Ctrl-C reaches the driver only; a worker is killed with all that it started.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from nas.execute.worker import Began
 from nas.ledger import Job
 
 LOG = "workers.log"
-TRIES = 3  # of a job whose fork server dies: no fault of its own, unless it is the job that eats all memory
-START_SECONDS = 300.0  # allowed for a worker's imports and data, on top of the timeout for a child
+TRIES = 3  # for a job whose fork server dies: usually not the job's fault, unless it uses up all memory
+START_SECONDS = 300.0  # allowed for a worker's imports and data, in addition to the timeout for a child
 
 
 @dataclass(eq=False)
@@ -35,17 +35,17 @@ class _Worker:
     number: int
     pipe: Connection[Any, Any]
     job: tuple[int, Job] | None = None
-    began: int | None = None  # the number of the last job that it said it works on
+    began: int | None = None  # the number of the last job that it reported to have started
     deadline: float | None = None
     reason: str | None = None  # why we killed it
-    lost: bool = False  # its end of the pipe is closed; `ended_workers` will say why
+    lost: bool = False  # its end of the pipe is closed; `ended_workers` will report why
 
 
 @dataclass
 class LocalExecutor:
     """Up to `config.workers` processes of `config.threads` threads each, started with the first job.
 
-    processes: what starts them, where it was made before to save its start-up; else it is made with the first job.
+    processes: starts the workers. If None, it is created with the first job.
     """
 
     run: Path
@@ -63,7 +63,7 @@ class LocalExecutor:
         self._assign()
 
     def poll(self, timeout: float) -> Iterator[Progressed | Done]:
-        """Progress and ends of jobs; kills workers that exceed the timeout for one child."""
+        """The progress and results of jobs. Kills workers that exceed the timeout for one child."""
         self._kill_late()
         owners: dict[Any, _Worker] = {worker.pipe: worker for worker in self._workers if not worker.lost}
         wakes = self.processes.wakes if self.processes else ()
@@ -84,7 +84,7 @@ class LocalExecutor:
         self._waiting.clear()
 
     def _assign(self) -> None:
-        if not self._workers:  # all that a generation can use: the others start while the first is at work
+        if not self._workers:  # start all that a generation can use, so that they load while the first works
             for _ in range(min(self.config.workers, self.config.children + 1)):
                 self._start()
         while self._waiting:
@@ -97,7 +97,7 @@ class LocalExecutor:
             free.deadline = self._deadline(free.job[1], START_SECONDS)
             try:
                 free.pipe.send(free.job)
-            except OSError:  # it had died idle: the job is another's
+            except OSError:  # it died while idle: give the job to another worker
                 self._waiting.appendleft(free.job)
                 free.job, free.lost = None, True
 
@@ -114,7 +114,7 @@ class LocalExecutor:
         return worker
 
     def _receive(self, worker: _Worker) -> list[Progressed | Done]:
-        """What one message says; of the end of a worker `_reap` tells."""
+        """The event in one message of a worker. `_reap` handles ended workers."""
         try:
             message: Began | Progressed | Done = worker.pipe.recv()
         except (EOFError, OSError):
@@ -142,7 +142,7 @@ class LocalExecutor:
                 self._kill(worker)
 
     def _reap(self) -> Iterator[Done]:
-        """Forget workers that are gone, and say what that means for their jobs."""
+        """Remove ended workers; yield the results of their jobs, or queue the jobs again."""
         if self.processes is None:
             return
         ends = {end.number: end for end in self.processes.ended_workers()}
@@ -163,12 +163,12 @@ class LocalExecutor:
                 yield Done(number, None, worker.reason)
             elif died is not None and self._orphaned[number] < TRIES:
                 self._waiting.append(worker.job)
-            elif worker.began not in (None, number):  # it died idle, and the job was on its way
+            elif worker.began not in (None, number):  # it died while idle, before it received the job
                 self._waiting.appendleft(worker.job)
             else:
                 yield Done(number, None, self._why(end.code))
 
     def _why(self, code: int) -> str:
         cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        hint = "most likely for want of memory" if cause == "SIGKILL" else f"see {self.run / LOG}"
+        hint = "probably out of memory" if cause == "SIGKILL" else f"see {self.run / LOG}"
         return f"its worker process died ({cause}; {hint})"

@@ -1,4 +1,4 @@
-"""What the driver tells what starts its workers, and what it is told of them."""
+"""Messages between the driver and the fork server."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from nas.config.run_config import RunConfig
 
 @dataclass(frozen=True)
 class Load:
-    """To the fork_server: hold the data of this configuration."""
+    """To the fork server: load the data of this configuration."""
 
     config: RunConfig
 
 
 @dataclass(frozen=True)
 class Start:
-    """Start worker `number` of this run. Sent to the fork server it is followed by the worker's end of a pipe."""
+    """Start worker `number` of this run. To a fork server, the worker's end of a pipe is sent next."""
 
     number: int
     config: RunConfig
@@ -28,14 +28,14 @@ class Start:
 
 @dataclass(frozen=True)
 class Kill:
-    """To the fork_server: kill worker `number` and all that it started."""
+    """To the fork server: kill worker `number` and all that it started."""
 
     number: int
 
 
 @dataclass(frozen=True)
 class Ended:
-    """Worker `number` is gone. code: as of subprocess, negative for a signal. not_started: why it could not be."""
+    """Worker `number` has ended. code: exit code, negative for a signal. not_started: why it could not be started."""
 
     number: int
     code: int

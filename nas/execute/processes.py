@@ -1,4 +1,4 @@
-"""What starts the local executor's workers: forks of a fork server, or processes that are started fresh."""
+"""Starts the local executor's workers, by a fork server or as new processes (spawn)."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ METHODS = ("fork", "spawn")
 
 
 class WorkerProcesses(Protocol):
-    """The worker processes of one driver, known by their numbers. They end when it does, however it does.
+    """The worker processes of one driver, identified by number. They end when the driver ends, however it ends.
 
-    died: the exit code of the process that all workers came from, once it is gone and they with it; else None.
+    died: the exit code of the fork server once it and all its workers have ended; else None.
     """
 
     died: int | None
 
     @property
     def wakes(self) -> Sequence[Connection[Any, Any]]:
-        """What is readable when a worker may have ended, beside the worker's own pipe."""
+        """Connections that become readable when a worker may have ended, besides the worker's own pipe."""
         ...
 
     def load(self, config: RunConfig) -> None:
-        """The data of `config` will be needed soon."""
+        """Announce that the data of `config` will be needed soon."""
         ...
 
     def start_worker(self, order: Start) -> Connection[Any, Any]:
-        """Have a worker started; our end of its pipe. One that can't be started is among `ended_workers`."""
+        """Start a worker; return our end of its pipe. If it can't be started, `ended_workers` reports it."""
         ...
 
     def kill_worker(self, number: int) -> None:
@@ -44,35 +44,35 @@ class WorkerProcesses(Protocol):
         ...
 
     def ended_workers(self) -> list[Ended]:
-        """Workers that are gone since the last call."""
+        """The workers that have ended since the last call."""
         ...
 
     def close(self) -> None:
-        """Kill every worker; again does nothing."""
+        """Kill every worker. A second call does nothing."""
         ...
 
 
 def start_method() -> str:
-    """How workers are started here: $NAS_WORKERS, or "fork" on Linux and "spawn" elsewhere.
+    """How workers are started: $NAS_WORKERS, or else "fork" on Linux and "spawn" elsewhere.
 
-    macOS can fork, but its own libraries may crash in the child; Windows can't. Raises UserError.
+    macOS can fork, but its system libraries may crash in the child; Windows can't fork. Raises UserError.
     """
     can_fork = hasattr(os, "fork")
     method = os.environ.get(VARIABLE) or ("fork" if can_fork and sys.platform == "linux" else "spawn")
     if method not in METHODS:
-        raise UserError(f"{VARIABLE}={method}: there is no such way to start workers; use fork or spawn")
+        raise UserError(f"{VARIABLE}={method} is not a way to start workers; use fork or spawn")
     if method == "fork" and not can_fork:
         raise UserError(f"{VARIABLE}=fork: this system can't fork; use spawn")
     return method
 
 
 def fork_processes() -> ForkServer | None:
-    """A fork server that shares what this process has imported, for one that has done nothing but import; None where
-    workers are started otherwise. Raises UserError.
+    """A fork server that shares what this process has imported; None where workers are not forked. Only for a process
+    that has done nothing but import. Raises UserError.
     """
     return ForkServer.fork_off() if start_method() == "fork" else None
 
 
 def start_processes() -> WorkerProcesses:
-    """Whatever `start_method` says, started by a process that may have any threads. Raises UserError."""
+    """Worker processes by `start_method`, safe from a process with several threads. Raises UserError."""
     return ForkServer.start() if start_method() == "fork" else SpawnedWorkers()

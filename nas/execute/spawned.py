@@ -1,7 +1,7 @@
-"""Workers that are started fresh, where a fork is missing or not safe: Windows, macOS.
+"""Workers started as new processes, where fork is missing or unsafe: Windows, macOS.
 
-Each imports and reads its data for itself, which takes seconds. The user's main script is not run again, as it would be
-by multiprocessing: nothing of it is needed, so that it needs no guard and a notebook is as good.
+Each does its own imports and reads the data itself, which takes seconds. The user's main script is not run again, as
+multiprocessing would do: so it needs no `if __name__ == "__main__"`, and a notebook works too.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _Popen = subprocess.Popen[bytes]
 
 @dataclass(eq=False)
 class SpawnedWorkers:
-    """Worker processes that the driver starts itself. There is no process that all come from: `died` stays None."""
+    """Worker processes that the driver starts itself. There is no fork server, so `died` stays None."""
 
     died: int | None = None
     _running: dict[int, _Popen] = field(default_factory=dict[int, _Popen])
@@ -41,14 +41,14 @@ class SpawnedWorkers:
 
     @property
     def wakes(self) -> tuple[()]:
-        """None: the end of a worker closes its own pipe."""
+        """Empty: a worker that ends closes its own pipe."""
         return ()
 
     def load(self, config: RunConfig) -> None:
-        """Nothing: each worker reads the data itself."""
+        """Do nothing: each worker reads the data itself."""
 
     def start_worker(self, order: Start) -> Connection[Any, Any]:
-        """Start a process; our end of its pipe, in which its order waits for it."""
+        """Start a process and send its order; return our end of its pipe."""
         ours, theirs = Pipe()
         paths = json.dumps([str(entry) for entry in sys.path])
         command = [sys.executable, "-P", "-c", _MAIN, str(theirs.fileno()), paths]
@@ -60,23 +60,23 @@ class SpawnedWorkers:
                         command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **_inheriting(theirs)
                     ),
                 )
-        except OSError as error:  # no memory or no process is left: the others live on
-            # Their end stays open till that is told, so that the job is handed over, and its driver hears why.
+        except OSError as error:  # out of memory or processes: the other workers continue
+            # The worker's end stays open until the failure is reported, so that the job is assigned and gets a reason.
             self._not_started.append((Ended(order.number, 0, error.strerror), theirs))
             return ours
         theirs.close()
         self._running[order.number] = process
-        with suppress(OSError):  # it has died already: `ended_workers` tells
+        with suppress(OSError):  # if it has died already, `ended_workers` reports it
             ours.send(order)
         return ours
 
     def kill_worker(self, number: int) -> None:
-        """Kill a worker, a frozen one as well."""
+        """Kill a worker, even a frozen one."""
         if number in self._running:
             _kill(self._running[number])
 
     def ended_workers(self) -> list[Ended]:
-        """Workers that are gone since the last call."""
+        """The workers that have ended since the last call."""
         gone = [(number, process) for number, process in self._running.items() if process.poll() is not None]
         found = [Ended(number, process.returncode) for number, process in gone]
         while self._not_started:
@@ -88,7 +88,7 @@ class SpawnedWorkers:
         return found
 
     def close(self) -> None:
-        """Kill every worker; again does nothing."""
+        """Kill every worker. A second call does nothing."""
         for process in self._running.values():
             _kill(process)
         for process in self._running.values():
@@ -97,7 +97,7 @@ class SpawnedWorkers:
 
 
 def _inheriting(end: Connection[Any, Any]) -> Mapping[str, Any]:
-    """For Popen: the process inherits this end of a pipe and nothing else, and Ctrl-C reaches the driver alone."""
+    """Arguments of Popen: the process inherits this end of a pipe and nothing else; Ctrl-C reaches the driver only."""
     if sys.platform == "win32":
         os.set_handle_inheritable(end.fileno(), True)
         info = subprocess.STARTUPINFO(lpAttributeList={"handle_list": [end.fileno()]})
@@ -106,7 +106,7 @@ def _inheriting(end: Connection[Any, Any]) -> Mapping[str, Any]:
 
 
 def _kill(process: _Popen) -> None:
-    """Kill a process that hasn't been reaped, so that its number is its own, and where possible all that it started."""
+    """Kill a process and, where possible, all that it started; nothing if it has been reaped."""
     if process.poll() is not None:
         return
     with suppress(ProcessLookupError):
@@ -117,10 +117,10 @@ def _kill(process: _Popen) -> None:
 
 
 def main(handle: int) -> None:
-    """The worker itself: serve the driver at the other end of the pipe `handle`, which says first what for."""
-    from nas.execute.worker import serve_driver  # with all that a worker imports
+    """The worker itself: serve the driver at the other end of the pipe `handle`, which sends the order first."""
+    from nas.execute.worker import serve_driver  # with everything that a worker imports
 
     pipe: Connection[Any, Any] = getattr(ends, "PipeConnection", Connection)(handle)  # the former on Windows
-    with suppress(EOFError, OSError):  # the driver has gone already
+    with suppress(EOFError, OSError):  # the driver has ended already
         order: Start = pipe.recv()
         serve_driver(pipe, order, None)

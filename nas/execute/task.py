@@ -1,4 +1,4 @@
-"""One trial's work, from parent checkpoint to durable child: what a worker does, wherever it runs."""
+"""The work of one trial, from the parent's checkpoint to a durable child, for every executor."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ OnStep = Callable[[int, int, float], None]  # (step, steps, loss)
 
 
 class Checkpoints(Protocol):
-    """Where a task finds its parent and leaves its child: the run's store, or what travels with a job."""
+    """Where a task reads its parent and writes its child: the run's store, or networks sent along with a job."""
 
     def get(self, digest: str) -> Network:
-        """The network of that digest."""
+        """The network with that digest."""
         ...
 
     def put(self, network: Network) -> str:
-        """Keep a network; its digest."""
+        """Store a network; return its digest."""
         ...
 
 
@@ -48,7 +48,7 @@ def reads(job: Job) -> tuple[str, ...]:
 
 
 def made(result: Result | Reached) -> tuple[str, ...]:
-    """Digests of the networks that a job has put into its store."""
+    """Digests of the networks that a job has written to its store."""
     return tuple(digest for digest in (result.weights, result.momentum) if digest is not None)
 
 
@@ -60,37 +60,37 @@ class TaskContext:
     config: TrainConfig
     device: str
     threads: int
-    load_test: Callable[[], ImageSplit]  # called for the final network alone
-    moves: tuple[str, ...] = ()  # a user's own, as package.module:Move, that jobs may hold
+    load_test: Callable[[], ImageSplit]  # called for the final network only
+    moves: tuple[str, ...] = ()  # a user's moves that jobs may use, as package.module:Move
 
 
 def attempt(number: int, job: Job, site: TaskContext, data: SearchData, progress: OnStep) -> Done:
-    """`perform`, with whatever ends a candidate as its reason. Raises ConnectionError alone: nobody listens."""
+    """`perform`, with any error as the reason in `Done`. Raises only ConnectionError, when the driver has ended."""
     try:
         return Done(number, perform(job, site, data, progress), None)
     except ConnectionError:
         raise
-    except UserError as error:  # of the disk, the record or the data
+    except UserError as error:  # about the disk, the ledger or the data
         return Done(number, None, str(error), fault=True)
     except (MorphError, TrainingFailed) as error:
         return Done(number, None, str(error))
     except Exception as error:
-        if _wants_memory(error):
+        if _out_of_memory(error):
             return Done(number, None, "it ran out of memory; set a limit on parameters or activations")
         trace = traceback.format_exc(limit=-3)[-2000:]
         return Done(number, None, f"it raised {type(error).__name__}: {error}\n{trace}")
 
 
-def _wants_memory(error: Exception) -> bool:
-    """Whether an allocation failed; on the processor torch says so in a RuntimeError's text alone."""
+def _out_of_memory(error: Exception) -> bool:
+    """Whether an allocation failed. On the CPU, torch reports that only in the text of a RuntimeError."""
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
 
 
 def perform(job: Job, site: TaskContext, data: SearchData, progress: OnStep) -> Result | Reached:
     """Morph, train, evaluate and store one candidate. The same job gives the same result, bit for bit.
 
-    Where the training plan names a step to pause at (`until`), what comes of it is how far it came; `since` holds that
-    for a job that goes on, with the same bits at the end as a job that never paused.
+    If the training plan has a step to pause at (`until`), the answer is the state reached there. A job that continues
+    has that state in `since`, and gives the same bits at the end as a job that never paused.
     Raises MorphError when a move is refused or drifts, TrainingFailed when training diverges.
     """
     with threads(site.threads):
@@ -135,9 +135,9 @@ def _perform(job: Job, site: TaskContext, data: SearchData, progress: OnStep) ->
 
 
 def networks(job: Job, site: TaskContext, data: SearchData) -> tuple[Network, Network | None]:
-    """The networks that `perform` would store for a job, made again: the child, and its momentum where that is kept.
+    """Recreate the networks that `perform` would store for a job: the child, and its momentum if that is kept.
 
-    Scores nothing and stores nothing. Raises as `perform` does.
+    Does not evaluate or store anything. Raises as `perform` does.
     """
     with threads(site.threads):
         network, _ = _start(job, site, data)
@@ -147,7 +147,7 @@ def networks(job: Job, site: TaskContext, data: SearchData) -> tuple[Network, Ne
 
 
 def _train(module: nn.Module, job: Job, site: TaskContext, data: SearchData, progress: OnStep) -> TrainReport:
-    """The job's training, or the part of it that the job names."""
+    """Perform the job's training, or the part of it that the job names."""
     plan, momentum = job.training, _momentum(job, site)
     paused = None if plan.since is None else _paused(plan.since, momentum or {})
     return train(
@@ -162,7 +162,7 @@ def _train(module: nn.Module, job: Job, site: TaskContext, data: SearchData, pro
 def _networks(
     job: Job, network: Network, module: nn.Module, report: TrainReport | None
 ) -> tuple[Network, Network | None]:
-    """The trained network, and the momentum where another job goes on with it."""
+    """The trained network, and the momentum if another job continues the training."""
     trained = network.with_weights_from(module)
     if trained.nonfinite():
         raise TrainingFailed(
@@ -187,7 +187,7 @@ def _reached(
     before: Mapping[str, float],
     begin: float,
 ) -> Reached:
-    """A paused training, its networks stored."""
+    """Store the networks of a paused training; return its state."""
     busy = time.time() - begin
     weights = site.store.put(network.with_weights_from(module))
     momentum = site.store.put(_with_parameters(network, report.momentum))
@@ -198,14 +198,14 @@ def _reached(
 
 
 def _paused(reached: Reached, momentum: Mapping[str, Tensor]) -> Paused:
-    """What a training goes on from."""
+    """The state from which a training continues."""
     states = (base64.b64decode(state, validate=True) for state in reached.random)
     random = tuple(torch.tensor(list(state), dtype=torch.uint8) for state in states)
     return Paused(reached.step, momentum, random, reached.losses)
 
 
 def _teacher(job: Job, site: TaskContext) -> nn.Module | None:
-    """The parent, where a move of the job keeps its function but roughly: the child then learns from it."""
+    """The parent, if one of the job's moves is approximate, so that the child learns from it; else None."""
     if not any(
         move.preserves is Preserves.APPROXIMATE for move in parse_chain(job.moves, known_moves(site.moves))
     ):
@@ -214,7 +214,7 @@ def _teacher(job: Job, site: TaskContext) -> nn.Module | None:
 
 
 def _momentum(job: Job, site: TaskContext) -> dict[str, Tensor] | None:
-    """The momentum that the job's training goes on with, by the name of the parameter."""
+    """The momentum with which the job's training continues, by parameter name."""
     digest = job.training.momentum
     if digest is None:
         return None
@@ -222,7 +222,7 @@ def _momentum(job: Job, site: TaskContext) -> dict[str, Tensor] | None:
 
 
 def _with_parameters(network: Network, values: Mapping[str, Tensor]) -> Network:
-    """`network` with `values` in place of its parameters, so that they are stored as any network is."""
+    """`network` with `values` in place of its parameters, so that they can be stored as a network."""
     module = network.to_torch()
     with torch.no_grad():
         for name, parameter in module.named_parameters():
@@ -248,12 +248,12 @@ def _start(job: Job, site: TaskContext, data: SearchData) -> tuple[Network, morp
         worst = morphs.Drift(max(worst.eval, child.drift.eval), max(worst.train, child.drift.train))
         network = child.network
     if network.graph != graph:
-        raise MorphError(f"{job.moves}: leads to another graph than the job's; report this")
+        raise MorphError(f"{job.moves}: the graph differs from the job's; please report this bug")
     return network, worst
 
 
 def _test_scores(module: nn.Module, job: Job, site: TaskContext, data: SearchData) -> dict[str, float]:
-    """The final network's scores on the test split; nothing for any other job."""
+    """The final network's scores on the test split; empty for any other job."""
     if not job.final:
         return {}
     scores = evaluate(module, site.load_test(), data, device=site.device)
@@ -290,13 +290,13 @@ class _Clock:
         self._last = time.monotonic()
 
     def lap(self, name: str) -> float:
-        """End the lap `name`; the wall clock's time."""
+        """End the lap `name`; return the time of day in seconds since the epoch."""
         now = time.monotonic()
         self.laps[name] = now - self._last
         self._last = now
         return time.time()
 
     def since(self, before: Mapping[str, float]) -> dict[str, float]:
-        """The laps, on top of those of `before`."""
+        """The laps, added to those of `before`."""
         names = {**before, **self.laps}
         return {name: before.get(name, 0.0) + self.laps.get(name, 0.0) for name in names}

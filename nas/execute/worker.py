@@ -1,8 +1,8 @@
-"""A worker process: performs jobs one after the other, and ends at once when its driver does.
+"""A worker process: performs jobs one after the other, and ends at once when its driver ends.
 
-It is forked from the fork server, which has imported everything and, where no code of the user's is needed, holds the
-data; where a fork is not safe it is started fresh. Its standard streams are not the driver's: what it or a user's data
-set prints is kept in the run's log.
+It is forked from the fork server, which has imported everything and holds the data unless that needs user code; where
+forking is not safe, it is a new process. Its standard streams are not the driver's: output of the worker or of a user's
+data set goes to the run's log.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ from nas.ledger import Job, Store
 
 @dataclass(frozen=True)
 class Began:
-    """The worker's start-up is over and it works on this job now."""
+    """The worker has started up and works on this job now."""
 
     number: int
 
 
 def data_key(config: RunConfig) -> tuple[object, ...]:
-    """What decides which data a configuration means."""
+    """The settings that determine a configuration's data."""
     return config.data, config.data_root, config.seed, config.val_fraction
 
 
 def data_for(config: RunConfig) -> SearchData | str | None:
-    """The data set for workers, or why there is none; None where each worker must load it itself."""
+    """The data set for workers, or why it can't be loaded; None if each worker must load it itself."""
     torch.set_num_threads(1)  # a pool of threads would not survive the fork
     return None if runs_code(config.data) else _load(config)
 
 
 def serve_driver(pipe: Connection[Any, Any], order: Start, held: SearchData | str | None) -> None:
-    """Serve the driver at the other end of the pipe until it closes that.
+    """Serve the driver at the other end of the pipe until the driver closes it.
 
-    held: the data, or why there is none; None where it is still to be loaded.
+    held: the data, or why it can't be loaded; None if it is not loaded yet.
     """
     faulthandler.enable()
     inbox: SimpleQueue[tuple[int, Job]] = SimpleQueue()
@@ -60,11 +60,11 @@ def serve_driver(pipe: Connection[Any, Any], order: Start, held: SearchData | st
     try:
         _serve(pipe, order, inbox, held)
     except (BrokenPipeError, ConnectionError):
-        _leave()  # the driver is gone: its jobs will be run again by the next one
+        _leave()  # the driver has ended: the next one will run its jobs again
 
 
 def _listen(pipe: Connection[Any, Any], inbox: SimpleQueue[tuple[int, Job]]) -> None:
-    """Take jobs in. Reading all the time is how the driver's end is noticed in the middle of a training."""
+    """Receive jobs. Reading all the time also detects the driver's end in the middle of a training."""
     try:
         while True:
             inbox.put(pipe.recv())
@@ -74,7 +74,7 @@ def _listen(pipe: Connection[Any, Any], inbox: SimpleQueue[tuple[int, Job]]) -> 
 
 def _leave() -> None:
     sys.stdout.flush()
-    os._exit(0)  # from any thread, whatever the others do: all that counts is durable by its own means
+    os._exit(0)  # from any thread: whatever matters is already durable
 
 
 def _serve(
@@ -103,22 +103,22 @@ def _serve(
 
 
 def release_memory() -> None:
-    """Return what is free to the system and to others on the same GPU, which the C library and torch don't do: the next
-    child may need far less.
+    """Return free memory to the system and to other processes on the GPU, which the C library and torch don't do on
+    their own; the next child may need far less.
 
-    A traced module is full of cycles, so that its weights stay until a collection. Where the C library is not
-    glibc, the collection alone has to do.
+    A traced module has reference cycles, so its weights stay until a garbage collection. Where the C library is not
+    glibc, only the collection is done.
     """
     gc.collect()
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
-    with suppress(RuntimeError):  # of a device that a child has broken
+    with suppress(RuntimeError):  # if a child has left the device in an error state
         torch.cuda.empty_cache()
 
 
 def computes(device: str) -> bool:
-    """Whether this process can still compute on `device`: after some errors on a GPU it never can again, and the next
-    child needs another process.
+    """Whether this process can still compute on `device`. After some GPU errors it never can again, and the next child
+    needs another process.
     """
     try:
         return float(torch.ones(1, device=device)) == 1.0
@@ -127,7 +127,7 @@ def computes(device: str) -> bool:
 
 
 def site_of(config: RunConfig, store: Checkpoints) -> TaskContext:
-    """What the tasks of a run share, in a worker."""
+    """The context that the tasks of a run share in a worker."""
 
     def load_test() -> ImageSplit:
         return load_test_split(config.data, _root(config), config.seed)
@@ -136,16 +136,16 @@ def site_of(config: RunConfig, store: Checkpoints) -> TaskContext:
 
 
 def data_of(config: RunConfig, digest: str) -> SearchData | str:
-    """The data set, or why there is none. digest: of the driver's."""
+    """The data set, or why it can't be used. digest: of the driver's data."""
     return checked(_load(config), config, digest)
 
 
 def checked(data: SearchData | str, config: RunConfig, digest: str) -> SearchData | str:
-    """`data` if it has the driver's digest, or why it can't be used."""
+    """`data` if it has the driver's digest, else why it can't be used."""
     if isinstance(data, str) or data.digest == digest:
         return data
-    fact = f"data: {config.data} gave a worker process other images than its driver"
-    return f"{fact}; make it give the same each time"
+    fact = f"data: {config.data} returned different images in a worker process than in the driver"
+    return f"{fact}; make it return the same images each time"
 
 
 def _load(config: RunConfig) -> SearchData | str:

@@ -1,4 +1,4 @@
-"""What the driver notes about a run as a whole, beside its trials. The digest leaves all of it out."""
+"""The driver's notes about a run as a whole. They are not part of the digest."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pydantic.dataclasses import dataclass
 from nas.ledger.files import canonical_json
 from nas.ledger.types import RECORD, Criterion, Digest, Key, Stopped, first_fault
 
-PREFIX = "note:"  # of the study's attributes that hold notes
-DROPPED = "dropped:"  # the beginning of those that name removed checkpoints, by generation
+PREFIX = "note:"  # prefix of the study's attributes that hold notes
+DROPPED = "dropped:"  # prefix of the notes that list removed checkpoints, by generation
 
 
 class Note(StrEnum):
-    """The names of the notes, but of those of removed checkpoints."""
+    """The names of the notes, except those of removed checkpoints."""
 
     WALL = "wall"
     SELECT = "select"
@@ -34,10 +34,10 @@ class Note(StrEnum):
 class Notes:
     """All notes of a run.
 
-    wall: seconds that drivers have spent on it. select: what selects among trials. rivals: which trials the incumbent
-    is the best of: those of its generation, or all. stopped: why the search ended. incumbent: the key of the trial that
-    the policy names the best. forced: what had changed under the run, each time somebody went on all the same.
-    latency: the table of a search for latency. dropped: digests of checkpoints removed on purpose, by generation.
+    wall: seconds that drivers have spent on it. select: the score that selects among trials. rivals: the trials among
+    which the incumbent is the best: those of its generation, or all. stopped: why the search ended. incumbent: the key
+    of the policy's incumbent. forced: what had changed, for each time the run was resumed with --force. latency: the
+    table of a search with the latency objective. dropped: digests of checkpoints removed on purpose, by generation.
     """
 
     wall: Annotated[float, Field(ge=0)] = 0.0
@@ -57,9 +57,9 @@ _ADAPTER = TypeAdapter(Notes)
 
 
 def notes_from(attributes: Mapping[str, Any]) -> Notes:
-    """The notes among a study's attributes; unknown ones are those of a later version.
+    """The notes among a study's attributes. Unknown notes, which a later version wrote, are ignored.
 
-    Raises ValueError, in one line, for a note that is not what a driver writes.
+    Raises ValueError, in one line, for an invalid note.
     """
     stored = {name.removeprefix(PREFIX): v for name, v in attributes.items() if name.startswith(PREFIX)}
     known = {name: value for name, value in stored.items() if name in set(Note)}

@@ -1,7 +1,7 @@
-"""Between trials as they are stored and records: sealed attributes, and what must hold among them.
+"""Converts stored trials to records and back: sealed attributes, and their consistency.
 
-An attribute is stored with a SHA-256 over its name, its trial's place and its text, so that a byte that
-flips within the database, which SQLite can't notice, is noticed here.
+An attribute is stored with a SHA-256 over its name, its trial's place and its text, so that a byte that changes within
+the database is detected here; SQLite can't detect it.
 """
 
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ _STATES = {"running": State.RUNNING, "complete": State.COMPLETE, "fail": State.F
 
 
 def seal(name: str, key: str, body: Any) -> dict[str, Any]:
-    """`body` as it is stored. Raises ValueError when it is no JSON or too large to be read back."""
+    """`body` as it is stored. Raises ValueError if it is not JSON or too large to be read back."""
     text = canonical_json(body)
     if len(text) > MAX_ATTRIBUTE_BYTES // 2:
         raise ValueError(f"the {name} has {len(text)} characters, more than {MAX_ATTRIBUTE_BYTES // 2}")
@@ -34,7 +34,7 @@ def seal(name: str, key: str, body: Any) -> dict[str, Any]:
 
 
 def unseal(name: str, key: str, stored: Any) -> Any:
-    """The body of `seal`. Raises ValueError when it was changed."""
+    """The body given to `seal`. Raises ValueError if it was changed."""
     entries = cast(dict[str, Any], stored) if isinstance(stored, dict) else {}
     if entries.keys() != {"body", "sha256"}:
         raise ValueError(f"the {name} of a trial is not what was written")
@@ -44,7 +44,7 @@ def unseal(name: str, key: str, stored: Any) -> Any:
 
 
 def job_attributes(job: Job) -> dict[str, Any]:
-    """What is stored when a trial starts: the sealed job, and the policy's scalars again for the dashboard to plot."""
+    """The attributes of a starting trial: the sealed job, and a copy of the policy's scalars for the dashboard."""
     scalars = {
         f"memo.{name}": value for name, value in job.memo.items() if isinstance(value, (str, int, float))
     }
@@ -52,9 +52,9 @@ def job_attributes(job: Job) -> dict[str, Any]:
 
 
 def record_of(entry: Entry) -> TrialRecord | None:
-    """The record of a stored trial; None for one about which nothing was written.
+    """The record of a stored trial; None if nothing was written about it.
 
-    Raises ValueError for what the ledger never writes.
+    Raises ValueError for anything that the ledger never writes.
     """
     place = f"trial number {entry.number}"
     if entry.empty and entry.state in ("running", "fail", "waiting"):
@@ -76,39 +76,39 @@ def record_of(entry: Entry) -> TrialRecord | None:
         entry.finished,
     )
     if state is State.COMPLETE and (result is None or score(record) != entry.value):
-        raise ValueError(f"{place} is complete without the result that was told")
+        raise ValueError(f"{place} is complete without the result that was recorded")
     return record
 
 
 def stored_result(entry: Entry, job: Job) -> Result | None:
-    """The result that was written, told or not."""
+    """The result that was written, whether or not the trial was completed."""
     if RESULT not in entry.attributes:
         return None
     return result_from(unseal(RESULT, job.key, entry.attributes[RESULT]))
 
 
 def stored_reason(entry: Entry, job: Job) -> str | None:
-    """The reason for a failure that was written, told or not."""
+    """The reason of failure that was written, whether or not the trial was marked as failed."""
     if REASON not in entry.attributes:
         return None
     reason = unseal(REASON, job.key, entry.attributes[REASON])
     if not isinstance(reason, str):
-        raise ValueError("the reason of a trial is no text")
+        raise ValueError("the reason of a trial is not text")
     return reason
 
 
 def stored_reached(entry: Entry, job: Job) -> tuple[Reached, ...]:
-    """How far the trial had come at its last pauses, the newest first. Raises ValueError for what was changed."""
+    """The trial's states at its last pauses, newest first. Raises ValueError if they were changed."""
     if REACHED not in entry.attributes:
         return ()
     stored = unseal(REACHED, job.key, entry.attributes[REACHED])
     if not isinstance(stored, list):
-        raise ValueError("the progress of a trial is no list")
+        raise ValueError("the progress of a trial is not a list")
     return tuple(reached_from(document) for document in cast(list[Any], stored))
 
 
 def records_of(entries: Iterable[Entry]) -> tuple[TrialRecord, ...]:
-    """The records of all trials that have a job. Raises ValueError also when two have the same place."""
+    """The records of all trials that have a job. Raises ValueError as `record_of`, and if two have the same place."""
     records = tuple(record for record in map(record_of, entries) if record is not None)
     seen: set[str] = set()
     for record in records:

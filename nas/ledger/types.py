@@ -1,7 +1,7 @@
-"""What the ledger records: a job, its result, how far a training has come, and the trial that carries them.
+"""The records of the ledger: a job, its result, the state of a paused training, and the trial that has them.
 
-All are frozen values that pydantic validates, whether a process makes them or reads them. In the ledger each is a JSON
-object that leaves out what has its default value.
+All are frozen values that pydantic validates whenever they are created or read. In the ledger each is a JSON object
+without the fields that have their default value.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ SCORE = "val_accuracy"  # the score that ranks trials, and the objective value o
 
 
 class Kind(StrEnum):
-    """What a trial is to the search."""
+    """The role of a trial in the search."""
 
     SEED = "seed"  # the seed network, from fresh weights
-    PARENT = "parent"  # an unchanged network that trains on as a competitor
+    PARENT = "parent"  # an unchanged network that trains further as a competitor
     CHILD = "child"  # a network made by moves
     FINAL = "final"  # the final training
 
 
 class State(StrEnum):
-    """How a trial stands."""
+    """The state of a trial."""
 
     RUNNING = "running"
     COMPLETE = "complete"
     FAILED = "failed"
 
 
-Criterion = Literal["accuracy", "loss"]  # what selects among trials, of the validation split
-Stopped = Literal["budget", "generations", "exhausted", "interrupted"]  # exhausted: no legal move was left
+Criterion = Literal["accuracy", "loss"]  # the validation score that selects among trials
+Stopped = Literal["budget", "generations", "exhausted", "interrupted"]  # exhausted: no legal move is left
 
 
 def _as_dict(value: object) -> object:
@@ -89,10 +89,11 @@ RECORD = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 @dataclass(frozen=True, config=RECORD)
 class Reached:
-    """How far a running trial has come: with the networks it names, its training goes on as if it had never stopped.
+    """The state of a paused training. With the networks it names, the training continues as if it had never stopped.
 
-    step: of the job's steps. weights, momentum: digests of checkpoints. random: states of the generators that dropout
-    draws from, base64. losses: of the last tenth of the steps, so far. seconds: wall time by purpose, so far.
+    step: how many of the job's steps are done. weights, momentum: digests of checkpoints. random: states of the
+    generators that dropout draws from, base64. losses: those of the last tenth of the steps, so far. seconds: wall time
+    by purpose, so far.
     """
 
     step: Annotated[int, Field(gt=0)]
@@ -103,7 +104,7 @@ class Reached:
     seconds: Numbers
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as JSON values."""
+        """The value as JSON values."""
         return _to_dict(self)
 
     def __reduce__(self) -> tuple[Callable[[Any], Reached], tuple[dict[str, Any]]]:
@@ -112,12 +113,12 @@ class Reached:
 
 @dataclass(frozen=True, config=RECORD)
 class Training:
-    """How a job trains: which stretch of which schedule, and what it starts from. Written by the engine alone.
+    """How a job trains: its part of a schedule, and what it starts from. Only the engine writes it.
 
-    weights: digest of the parent's trained weights; None: fresh ones. momentum: digest of the optimizer's momentum to
-    go on with. start, total: the job's steps are those from `start` on of a schedule of `total`; None: of a schedule of
-    their own. rung: of a halving, from 0. since: what an earlier part of this training reached. until: the step at
-    which this part pauses; None: the end.
+    weights: digest of the parent's trained weights; None: fresh weights. momentum: digest of the optimizer's momentum
+    to continue with. start, total: the job's steps begin at `start` in a schedule of `total` steps; None: the schedule
+    has just the job's steps. rung: of a successive halving, from 0. since: the state that an earlier part of this
+    training reached. until: the step at which this part pauses; None: the end.
     """
 
     weights: Digest | None = None
@@ -131,13 +132,13 @@ class Training:
 
 @dataclass(frozen=True, config=RECORD)
 class Job:
-    """What a trial is to do: all that decides its outcome, so that it can be done again.
+    """What a trial must do: everything that decides its outcome, so that it can be repeated.
 
     generation, slot: its place in the search. parent: the key of the parent's trial, None for a seed. moves: text of
-    the chain, '' for none. seed: of the child's randomness. steps: of the optimizer. graph: canonical JSON of the graph
-    after the moves. seen: keys of the trials that had ended when this one was proposed and that no earlier job saw,
-    where the order of completions decides. memo: JSON that the policy reads again; the engine never does.
-    Raises ValueError for anything else.
+    the chain, '' for none. seed: of the child's randomness. steps: optimizer steps. graph: canonical JSON of the graph
+    after the moves. seen: keys of the trials that had ended when this one was proposed and that no earlier job lists,
+    if the order of completions matters. memo: JSON for the policy to read again; the engine never reads it.
+    Raises ValueError for an invalid value.
     """
 
     kind: Annotated[Kind, Field(strict=False)]
@@ -154,7 +155,7 @@ class Job:
 
     @property
     def key(self) -> str:
-        """The trial's place in the search, `generation.slot`: unlike times and trial numbers fixed and unique."""
+        """The trial's place in the search, `generation.slot`: fixed and unique, unlike times and trial numbers."""
         return f"{self.generation}.{self.slot}"
 
     @property
@@ -172,13 +173,13 @@ class Job:
 
 @dataclass(frozen=True, config=RECORD)
 class Result:
-    """What came of a job.
+    """The result of a job.
 
     fingerprint: SHA-256 of the graph. weights: `Network.digest`, the checkpoint's name in the store. scores:
-    finite numbers, `val_accuracy` among them. params, macs: counts. drift_eval, drift_train: of the moves,
-    None where not measured. seconds: wall time by purpose (train, evaluate, morph, other). momentum: digest of
-    the checkpoint that holds the optimizer's momentum in place of the weights, where the training goes on.
-    Raises ValueError for anything else.
+    finite numbers, including `val_accuracy`. params, macs: counts. drift_eval, drift_train: drift of the moves,
+    None if not measured. seconds: wall time by purpose (train, evaluate, morph, other). momentum: digest of a
+    checkpoint that holds the optimizer's momentum in place of the weights, if the training can be continued.
+    Raises ValueError for an invalid value.
     """
 
     fingerprint: Digest
@@ -207,7 +208,7 @@ class Result:
 
 @plain_dataclass(frozen=True)
 class TrialRecord:
-    """One candidate in the ledger. started, finished: seconds since the epoch, for people only."""
+    """One candidate in the ledger. started, finished: seconds since the epoch, for information only."""
 
     job: Job
     state: State
@@ -231,7 +232,7 @@ class TrialRecord:
 _ADAPTERS: Mapping[type, TypeAdapter[Any]] = MappingProxyType(
     {kind: TypeAdapter(kind) for kind in (Job, Result, Reached)}
 )
-# Where ledgers of format 1 kept the training plan: keys of a mapping that policies wrote into as well.
+# The keys of the training plan in ledgers of format 1: part of a mapping that policies wrote into as well.
 _FORMAT_1 = {
     "parent_weights": "weights",
     "momentum": "momentum",
@@ -268,7 +269,7 @@ def validated(kind: type[T], document: Any) -> T:
 
 
 def first_fault(error: ValidationError) -> str:
-    """The first thing that pydantic found wrong, in one line: where, what, and the value."""
+    """The first error that pydantic found, in one line: where, what, and the value."""
     first = error.errors(include_url=False, include_context=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     said = first["msg"].removeprefix("Value error, ")
@@ -286,7 +287,7 @@ def _to_dict(value: Job | Result | Reached) -> dict[str, Any]:
 
 
 def _of_format_2(document: Any) -> Any:
-    """A job as the present format has it: in format 1 one mapping held the plan, the order and the policy's memo."""
+    """A job in the present format. In format 1 one mapping held the plan, the order and the policy's memo."""
     if not isinstance(document, dict) or "extra" not in document:
         return document
     entries = dict(cast("dict[str, Any]", document))

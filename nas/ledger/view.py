@@ -1,4 +1,4 @@
-"""A still picture of the ledger: what policies decide from and reports are made of."""
+"""An immutable snapshot of the ledger, from which policies decide and reports are written."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from nas.ledger.types import SCORE, Criterion, State, TrialRecord
 
 @dataclass(frozen=True)
 class LedgerView:
-    """The trials of a run, ordered by generation and slot; those without a job are left out.
+    """The trials of a run that have a job, ordered by generation and slot.
 
-    notes: what the driver wrote about the run as a whole.
+    notes: the driver's notes about the run as a whole.
     """
 
     trials: tuple[TrialRecord, ...]
     notes: Notes = NO_NOTES
 
     def trial(self, key: str) -> TrialRecord:
-        """The trial at `generation.slot`. Raises UserError when there is none."""
+        """The trial at `generation.slot`. Raises UserError if there is none."""
         if key not in self._by_key:
             known = (
                 f"choose one of {self.trials[0].key} … {self.trials[-1].key}"
@@ -44,20 +44,20 @@ class LedgerView:
         return tuple(record for record in self.trials if record.state is State.COMPLETE)
 
     def generation(self, number: int) -> tuple[TrialRecord, ...]:
-        """The trials of one generation, in whatever state, ordered by slot."""
+        """The trials of one generation, in any state, ordered by slot."""
         return tuple(record for record in self.trials if record.job.generation == number)
 
     @cached_property
     def searched(self) -> tuple[TrialRecord, ...]:
-        """The complete trials of the search itself: without final trainings."""
+        """The complete trials of the search itself, without final trainings."""
         return tuple(record for record in self.complete if not record.job.final)
 
     @cached_property
     def incumbent(self) -> TrialRecord | None:
         """The trial that the run's policy would hand out now: the one meaning of "best".
 
-        As the driver noted it, since a policy may be code of the user's. In a ledger of a version that did not note it:
-        the best of all trials, or of the last generation that has ended (`settled`), as `notes.rivals` says.
+        It is read from the driver's note, since a policy may be user code. A ledger of a version without that note: the
+        best of all trials, or of the last generation that has ended (`settled`), depending on `notes.rivals`.
         """
         if self.notes.incumbent in self._by_key and self._by_key[self.notes.incumbent].result is not None:
             return self._by_key[self.notes.incumbent]
@@ -66,7 +66,7 @@ class LedgerView:
 
     @cached_property
     def best(self) -> TrialRecord | None:
-        """The final network's trial; before there is one the incumbent."""
+        """The final network's trial, or else the incumbent."""
         return self.final or self.incumbent
 
     @cached_property
@@ -76,27 +76,27 @@ class LedgerView:
 
     @cached_property
     def checkpoints(self) -> frozenset[str]:
-        """Digests of all that the complete trials have put into the store."""
+        """Digests of all checkpoints that the complete trials have written."""
         results = [record.result for record in self.complete if record.result is not None]
         return frozenset(
             digest for result in results for digest in (result.weights, result.momentum) if digest
         )
 
-    def missing(self, there: Iterable[str]) -> frozenset[str]:
-        """Those of the checkpoints that are neither `there` nor were removed on purpose."""
-        return self.checkpoints.difference(self.dropped, there)
+    def missing(self, present: Iterable[str]) -> frozenset[str]:
+        """The checkpoints that are not `present` and were not removed on purpose."""
+        return self.checkpoints.difference(self.dropped, present)
 
     @cached_property
     def dropped(self) -> frozenset[str]:
-        """Digests of the checkpoints that were removed on purpose (`Ledger.drop`); their jobs can make them again."""
+        """Digests of the checkpoints removed on purpose (`Ledger.drop`); their jobs can recreate them."""
         return frozenset().union(*self.notes.dropped.values())
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over what the run decided: for every finished trial in the order of generation and slot its
+        """SHA-256 over the run's decisions and results: for every ended trial, in the order of generation and slot, its
         place, kind, parent, moves, seed, state, fingerprint, scores and weight hash.
 
-        No times, hosts, trial numbers or reasons; running trials don't count.
+        Times, hosts, trial numbers, reasons and running trials are not included.
         """
         return sha256(canonical_json([decided(record) for record in self.trials if not record.running]))
 
@@ -108,8 +108,8 @@ def view_of(records: Iterable[TrialRecord], notes: Notes = NO_NOTES) -> LedgerVi
 
 
 def settled(view: LedgerView) -> tuple[TrialRecord, ...]:
-    """The complete trials of the last rung of the last generation in which none is running; where every generation is
-    running, of the last. Other generations trained longer or less.
+    """The complete trials of the last rung of the last generation with no running trial; if every generation has one,
+    of the last generation. Other generations trained longer or less.
     """
     running = {record.job.generation for record in view.trials if record.running}
     ended = [record for record in view.searched if record.job.generation not in running] or view.searched
@@ -126,8 +126,8 @@ def score(record: TrialRecord) -> float:
 
 
 def rank(record: TrialRecord, select: Criterion = "accuracy") -> tuple[float, float, int, int]:
-    """Sort key of a complete trial among its generation, best last: the criterion `select` ("accuracy" or "loss", of
-    the validation split), then the other, then fewer parameters, then the earlier slot.
+    """Sort key of a complete trial in its generation, best last: the criterion `select` (validation "accuracy" or
+    "loss"), then the other, then fewer parameters, then the earlier slot.
     """
     assert record.result is not None
     accuracy, loss = score(record), -record.result.scores.get("val_loss", 0.0)
@@ -136,7 +136,7 @@ def rank(record: TrialRecord, select: Criterion = "accuracy") -> tuple[float, fl
 
 
 def decided(record: TrialRecord) -> dict[str, Any]:
-    """What the digest covers of a trial, as JSON values."""
+    """The parts of a trial that the digest covers, as JSON values."""
     job, result = record.job, record.result
     return {
         "generation": job.generation,

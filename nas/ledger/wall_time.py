@@ -1,21 +1,21 @@
-"""Where a run's wall time went, as its ledger has it. Seconds throughout."""
+"""Wall time of a run and its trials, from its ledger, in seconds."""
 
 from nas.ledger.types import Result
 from nas.ledger.view import LedgerView
 
 
 def seconds_of(result: Result) -> float:
-    """Wall seconds of one trial's own work."""
+    """Wall seconds of one trial's work."""
     return sum(value for name, value in result.seconds.items() if not name.startswith("busy_"))
 
 
 def wall_of(view: LedgerView) -> float:
-    """Wall seconds that drivers have spent on the run, as far as they could note it."""
+    """Wall seconds that drivers have noted as spent on the run."""
     return view.notes.wall
 
 
 def overhead(view: LedgerView, wall: float) -> float:
-    """The share of `wall` seconds in which no child was inside training or evaluation."""
+    """The share of `wall` seconds in which no child was training or being evaluated."""
     spans = sorted(
         (trial.result.seconds["busy_from"], trial.result.seconds["busy_to"])
         for trial in view.complete

@@ -1,4 +1,4 @@
-"""Our policies, move samplers and objectives: explicit tables; and the policy of a run, made from such tables."""
+"""Our policies, move samplers and objectives, as explicit tables; makes a run's policy from such tables."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from search_spaces import Space
 if TYPE_CHECKING:
     from nas.config.run_config import RunConfig
 
-SHRINKING = (Narrow, RemoveLayer)  # what a front needs to reach its cheap end
+SHRINKING = (Narrow, RemoveLayer)  # needed to reach networks cheaper than the seed
 
 POLICIES: Mapping[str, PolicyEntry] = MappingProxyType(
     {
@@ -69,22 +69,22 @@ def macs(graph: ArchGraph) -> float:
     return float(cost(graph).macs)
 
 
-# What a network costs. Latency takes a table, which a run measures when it begins.
+# What a network costs. Latency needs a table, which a run measures when it starts.
 OBJECTIVES: Mapping[str, Objective] = MappingProxyType({"params": params, "macs": macs})
 
 
 def price(name: str, objective: Objective) -> Callable[[str], float]:
-    """What architectures cost, by their text. Remembered: every decision asks for that of all trials.
+    """A cached function from an architecture's text to its cost; every decision asks for the cost of all trials.
 
-    It raises UserError where the objective `name` fails, or answers with what is not a number from 0.
+    The function raises UserError if the objective `name` fails or returns anything but a finite number from 0.
     """
 
     @lru_cache(maxsize=2**14)
     def priced(graph: str) -> float:
         try:
             found: Any = objective(graph_from_json(graph))
-        except Exception as error:  # whatever a user's code raises
-            raise UserError(f"objective {name}: it failed ({where_raised(error)}); repair it") from error
+        except Exception as error:  # a user's code may raise anything
+            raise UserError(f"objective {name}: it failed ({where_raised(error)}); fix it") from error
         if isinstance(found, bool) or not isinstance(found, (int, float)) or not 0 <= found < math.inf:
             raise UserError(f"objective {name}: it returned {found!r:.60}; return a number from 0")
         return float(found)
@@ -101,14 +101,14 @@ def make_policy(
     objectives: Mapping[str, Objective] = OBJECTIVES,
     moves: tuple[type[Move], ...] = MOVES,
 ) -> Policy:
-    """The policy that a checked `config` names, moving within `space` and `limits`.
+    """Make the policy that a checked `config` names, for `space` and `limits`.
 
-    moves: all that the run's chains may hold. Raises UserError where a user's own can't be made.
+    moves: all moves that the run may use. Raises UserError if a user's policy can't be made.
     """
     entry, drawn = policies[config.policy], samplers[config.move_sampler]
     if entry.shrinks:
-        there = {move for move, _ in space.moves}
-        space = replace(space, moves=(*space.moves, *((m, {}) for m in SHRINKING if m not in there)))
+        present = {move for move, _ in space.moves}
+        space = replace(space, moves=(*space.moves, *((m, {}) for m in SHRINKING if m not in present)))
     uniform = Uniform(SpaceMoves(space, limits))
     sampler = drawn.make(config, drawn.settings.model_validate(config.sampler_settings), uniform)
     settings: Any = config.policy_settings

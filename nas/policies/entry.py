@@ -1,4 +1,4 @@
-"""What a registry holds of a policy and of a move sampler: how one is made, and the settings that it has."""
+"""Registry entries of policies and move samplers: how one is made, and its settings."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Objective = Callable[["ArchGraph"], float]  # what a network costs; lower is bet
 class PolicyContext:
     """What a policy is made from.
 
-    settings: of the type that its entry declares; a mapping where it declares none. sampler: draws children as
-    --move-sampler says. uniform: draws all moves alike, within the space and `limits`. price: from an objective's name
-    to a function of an architecture's text. moves: all that the run's chains may hold.
+    settings: of the type that its entry declares; a mapping if it declares none. sampler: the run's move sampler.
+    uniform: draws moves uniformly, within the space and `limits`. price: from an objective's name to a function of an
+    architecture's text. moves: all moves that the run may use.
     """
 
     config: RunConfig
@@ -37,10 +37,10 @@ class PolicyContext:
 
 @dataclass(frozen=True)
 class PolicyEntry:
-    """A policy. settings: their type; None: any are taken. samples: whether it draws by the run's move sampler.
+    """A policy. settings: their type; None: any settings are accepted. samples: whether it uses the move sampler.
 
-    shrinks: whether the moves that make networks smaller are added to a space's. code: what a user wrote, whose
-    source is hashed; None: it is ours.
+    shrinks: whether moves that make networks smaller are added to the space's. code: the user's code, whose source is
+    hashed; None: the policy is ours.
     """
 
     make: Callable[[PolicyContext], Policy]
@@ -52,7 +52,7 @@ class PolicyEntry:
 
 @dataclass(frozen=True)
 class SamplerEntry:
-    """A move sampler, made from (configuration, settings, the uniform sampler). settings: their type."""
+    """A move sampler. make: called with (configuration, settings, the uniform sampler). settings: their type."""
 
     make: Callable[[RunConfig, Any, Uniform], MoveSampler]
     settings: type[Settings] = Settings

@@ -27,25 +27,28 @@ class EvolutionSettings(Settings):
     """The settings of evolution."""
 
     population: int = Field(
-        20, ge=1, le=10_000, description="The youngest trials, from which parents are taken."
+        20, ge=1, le=10_000, description="The number of youngest trials, from which parents are selected."
     )
     tournament: int = Field(
-        5, ge=1, le=10_000, description="Members of the population that compete to be the parent."
+        5,
+        ge=1,
+        le=10_000,
+        description="The number of members of the population that compete to be the parent.",
     )
     train_on: bool = Field(
-        True, description="The first trial of each generation is the winner unchanged, which trains on."
+        True, description="The first trial of each generation is the unchanged winner, which trains further."
     )
 
 
 @dataclass(frozen=True)
 class Evolution:
-    """Steady state: whenever a worker is free, one child of the winner of a tournament in the population.
+    """Steady state: whenever a worker is free, propose one child of the winner of a tournament in the population.
 
-    The population is the `population` youngest trials that ended well, by birth: the old die however good they
-    are, so that one lucky score does not rule for ever. A tournament takes `tournament` of them at random. `wave`
-    births are called a generation; with `train_on` the first of each is the winner unchanged, which trains
-    on as any child does. What is proposed depends on which trials have ended, hence on the order of
-    completions: the ledger records it.
+    The population is the `population` youngest complete trials, by order of proposal: old trials are dropped however
+    good they are, so that one lucky score does not dominate for ever. A tournament draws `tournament` of them at
+    random. `wave` proposals are called a generation; with `train_on` the first of each is the unchanged winner, which
+    trains further as any child does. Proposals depend on which trials have ended, hence on the order of completions,
+    which the ledger records.
     """
 
     sampler: MoveSampler
@@ -58,15 +61,15 @@ class Evolution:
     generational: ClassVar[bool] = False
 
     def incumbent(self, view: LedgerView) -> TrialRecord:
-        """The best of all trials, dead or alive."""
+        """The best of all trials, in the population or not."""
         return best_of_all(view, self.select)
 
     def possible_parents(self, view: LedgerView) -> Sequence[TrialRecord]:
-        """The population: the dead don't come back."""
+        """The population: a trial that has left it never returns."""
         return view.searched[-self.population :]
 
     def propose(self, view: LedgerView, seed: int) -> Sequence[Proposal]:
-        """One child; never empty while a legal move leads somewhere new."""
+        """One child; never empty while a legal move leads to a new architecture."""
         generation, slot = birth(view, self.wave)
         draw = Random(derive(seed, generation, slot, "parent"))
         seen = {record.job.graph for record in view.trials}
@@ -83,15 +86,15 @@ class Evolution:
 
     def winner(self, view: LedgerView, draw: Random) -> TrialRecord:
         """The best of `tournament` random members of the population."""
-        alive = view.searched[-self.population :]
+        members = view.searched[-self.population :]
         return max(
-            draw.sample(alive, min(self.tournament, len(alive))),
+            draw.sample(members, min(self.tournament, len(members))),
             key=lambda record: rank(record, self.select),
         )
 
 
 def evolution(context: PolicyContext) -> Evolution:
-    """Evolution as a run's configuration has it."""
+    """Make evolution from a run's configuration."""
     config, settings = context.config, context.settings
     return Evolution(
         context.sampler,

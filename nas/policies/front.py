@@ -1,4 +1,4 @@
-"""The front of accuracy against a cost: what a search for both has found."""
+"""The Pareto front of accuracy against a cost."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from nas.ledger.types import Criterion, TrialRecord
 from nas.ledger.view import LedgerView, rank, score
 
-LATENCY = "latency"  # the objective that takes a table, which the ledger notes
+LATENCY = "latency"  # the objective that needs a table, which the ledger notes
 
 
 @dataclass(frozen=True)
 class FrontPoint:
-    """A trial on the front. cost: of one image, in the unit of the front's objective; latency in seconds."""
+    """A trial on the front. cost: per image, in the unit of the front's objective; latency in seconds."""
 
     trial: str
     val_accuracy: float
@@ -35,23 +35,23 @@ class Front:
 def pareto_front(
     view: LedgerView, price: Callable[[TrialRecord], float], select: Criterion = "accuracy"
 ) -> tuple[TrialRecord, ...]:
-    """The trials of the search that no other equals or betters in `select` and in `price`, cheapest first; of equals
+    """The trials of the search that no other equals or beats in both `select` and `price`, cheapest first; of equals
     the earlier.
     """
     best = -math.inf
     found: list[TrialRecord] = []
     searched = view.searched
-    worth = {record.key: (price(record), -rank(record, select)[0]) for record in searched}
-    for record in sorted(searched, key=lambda record: worth[record.key]):
-        if -worth[record.key][1] > best:
-            best = -worth[record.key][1]
+    order = {record.key: (price(record), -rank(record, select)[0]) for record in searched}
+    for record in sorted(searched, key=lambda record: order[record.key]):
+        if -order[record.key][1] > best:
+            best = -order[record.key][1]
             found.append(record)
     return tuple(found)
 
 
 def front_of_run(view: LedgerView, config: Mapping[str, Any]) -> Front | None:
-    """The front of a run of that configuration; None where it searches for accuracy alone, or has no trial yet."""
-    # A run of an older version has the setting among all others.
+    """The front of a run with that configuration; None if it optimizes accuracy alone or has no complete trial."""
+    # Runs of older versions have the setting at the top level.
     objective = config.get("policy_settings", config).get("objective", "params")
     price = _price(view, objective)
     if config.get("policy") != "pareto" or price is None or not view.complete:
@@ -66,7 +66,7 @@ def front_of_run(view: LedgerView, config: Mapping[str, Any]) -> Front | None:
 
 def _price(view: LedgerView, objective: object) -> Callable[[TrialRecord], float] | None:
     if objective == "latency" and view.notes.latency:
-        from nas.policies.latency_table import table_from  # imports torch, which other runs need not wait for
+        from nas.policies.latency_table import table_from  # imports torch, which other runs must not wait for
 
         table = table_from(view.notes.latency)
         return lambda record: table.seconds(record.job.graph)

@@ -1,4 +1,4 @@
-"""What trials gains: their scores with what they would have come to without their moves taken off."""
+"""The gain of each trial: its score minus the score of the same training without its moves."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from nas.ledger.types import Criterion, Kind
 
 
 def value(record: TrialRecord, select: Criterion) -> float:
-    """What the search maximises: the validation accuracy, or the validation loss with its sign turned."""
+    """What the search maximises: the validation accuracy, or the negated validation loss."""
     assert record.result is not None
     scores = record.result.scores
     return -scores["val_loss"] if select == "loss" else scores["val_accuracy"]
 
 
 def gains(view: LedgerView, select: Criterion) -> dict[str, float]:
-    """For each complete child the value over that of its unchanged parent, trained as long in the same generation;
-    over the parent itself where there is no such rival.
+    """For each complete child, its value minus that of its unchanged parent, trained equally long in the same
+    generation; minus the value of the parent's own trial if there is no such rival.
     """
     complete = {record.key: record for record in view.complete}
     rivals = {

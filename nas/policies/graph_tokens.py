@@ -1,4 +1,4 @@
-"""An architecture as a bag of tokens: what a predictor compares architectures by."""
+"""Represents an architecture as a bag of tokens, by which a predictor compares architectures."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from morphs import graph_from_json
 
 Labelled = Sequence[
     tuple[str, str, Sequence[str]]
-]  # (name, label, names of what it reads), in topological order
+]  # (name, label, names of its inputs), in topological order
 
 
 def tokens(nodes: Labelled) -> tuple[str, ...]:
-    """For each node its name with its label, and its label with those of what it reads.
+    """For each node its name with its label, and its label with those of its inputs.
 
-    The names carry the place: moves leave the names of untouched nodes alone. The second kind tells what
-    follows what, wherever that is: the Weisfeiler-Lehman features of depth 1 that NAS-BOWL (Ru, Wan, Dong and
-    Osborne, arXiv 2006.07556) predicts from.
+    Names encode the position, since moves keep the names of untouched nodes. The second kind of token encodes local
+    structure at any position: the Weisfeiler-Lehman features of depth 1 that NAS-BOWL (Ru, Wan, Dong and Osborne,
+    arXiv 2006.07556) predicts from.
     """
     labels = {name: label for name, label, _ in nodes}
     found: list[str] = []
@@ -29,6 +29,6 @@ def tokens(nodes: Labelled) -> tuple[str, ...]:
 
 @lru_cache(maxsize=4096)
 def graph_tokens(graph: str) -> tuple[str, ...]:
-    """The tokens of an ArchGraph's canonical JSON. Remembered, since every decision looks at the whole ledger."""
+    """The tokens of an ArchGraph's canonical JSON. Cached, since every decision looks at the whole ledger."""
     nodes = graph_from_json(graph)
     return tokens([(node.name, str(node.op), node.inputs) for node in nodes])

@@ -27,22 +27,25 @@ class HillClimbSettings(Settings):
     """The settings of hill-climb."""
 
     rungs: Annotated[int, Shown(metavar="N")] = Field(
-        1, ge=1, le=8, description="Train a generation in N rungs, the better half of each climbing on."
+        1,
+        ge=1,
+        le=8,
+        description="Train a generation in N rungs; the better half of each advances to the next.",
     )
 
 
 @dataclass(frozen=True)
 class HillClimb:
-    """From the best network of the last generation, `children` children by `moves_per_child` random moves each.
+    """Proposes, from the best network of the last generation, `children` children by `moves_per_child` moves each.
 
     The unchanged parent is slot 0 of every generation, so that growth wins only when it pays for itself. The best
-    is the one of the highest validation accuracy, or of the lowest validation loss (`select`): on a few hundred
-    images accuracy ties where the loss still tells networks apart.
+    has the highest validation accuracy, or the lowest validation loss (`select`): on a few hundred images accuracy
+    often ties where the loss still differs.
 
     rungs: with more than one, siblings are halved among themselves (successive halving, Jamieson and Talwalkar,
-    arXiv 1502.07943): all train the first part of their allotment, the better half goes on for as long again,
-    and so on; those of the last rung have trained their whole allotment. A competitor of rung r is a trial of
-    its own, r x (children + 1) slots further on, whose parent is its trial of the rung before.
+    arXiv 1502.07943): all train the first part of their allotment, the better half continues for as long again,
+    and so on; those of the last rung have trained their whole allotment. A competitor in rung r is a separate trial,
+    r x (children + 1) slots later, whose parent is its trial of the rung before.
     """
 
     sampler: MoveSampler
@@ -53,7 +56,7 @@ class HillClimb:
     generational: ClassVar[bool] = True
 
     def incumbent(self, view: LedgerView) -> TrialRecord:
-        """The best of the last generation that has ended, of its last rung: others trained longer or less."""
+        """The best of the last rung of the last ended generation: other trials trained longer or less."""
         return max(settled(view), key=lambda record: rank(record, self.select))
 
     def possible_parents(self, view: LedgerView) -> Sequence[TrialRecord]:
@@ -61,7 +64,7 @@ class HillClimb:
         return (self.incumbent(view),)
 
     def propose(self, view: LedgerView, seed: int) -> Sequence[Proposal]:
-        """The next rung or generation once the last has ended; before that what is missing of one cut short."""
+        """The next rung or generation once the last has ended; before that, the rest of an interrupted one."""
         trials = [record for record in view.trials if not record.job.final]
         last = max(record.job.generation for record in trials)
         begun = [record for record in trials if record.job.generation == last]
@@ -82,19 +85,19 @@ class HillClimb:
         return record.job.slot // (self.children + 1)
 
     def _ranked(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
-        """The complete ones of the last rung that has one, best first."""
+        """The complete trials of the last rung that has any, best first."""
         ended = [record for record in records if record.state is State.COMPLETE]
         last = max((self._rung(record) for record in ended), default=0)
         rivals = [record for record in ended if self._rung(record) == last]
         return sorted(rivals, key=lambda record: rank(record, self.select), reverse=True)
 
     def _next_rung(self, begun: Sequence[TrialRecord], rung: int) -> Sequence[Proposal]:
-        """Those who climb to `rung` of a generation, where it has one, without those that are in the ledger."""
+        """The trials that advance to `rung`, if there is such a rung, without those already in the ledger."""
         if rung == 0 or rung >= self.rungs:
             return ()
         before = self._ranked([record for record in begun if self._rung(record) == rung - 1])
         best = sorted(before[: -(-len(before) // 2)], key=lambda record: record.job.slot)
-        there = {record.key for record in begun}
+        known = {record.key for record in begun}
         proposals = [
             Proposal(
                 record.job.generation, record.job.slot + self.children + 1, record.key, "", record.job.graph,
@@ -102,20 +105,20 @@ class HillClimb:
             )
             for record in best
         ]  # fmt: skip
-        return [proposal for proposal in proposals if proposal.key not in there]
+        return [proposal for proposal in proposals if proposal.key not in known]
 
     def _reached(self, rung: int) -> float:
         """The share of the allotment that is trained at the end of `rung`."""
         return 2.0 ** (rung + 1 - self.rungs)
 
     def _missing(self, view: LedgerView, generation: int, seed: int) -> Sequence[Proposal]:
-        """The competitors of `generation`, decided from those before it, without those that are in the ledger."""
+        """The competitors of `generation`, decided from earlier ones, without those already in the ledger."""
         before = LedgerView(tuple(record for record in view.trials if record.job.generation < generation))
-        there = {record.key for record in view.generation(generation)}
-        return tuple(p for p in self.competitors(before, generation, seed) if p.key not in there)
+        known = {record.key for record in view.generation(generation)}
+        return tuple(p for p in self.competitors(before, generation, seed) if p.key not in known)
 
     def competitors(self, view: LedgerView, generation: int, seed: int) -> Sequence[Proposal]:
-        """The parent and its children; children that equal another competitor are not tried twice."""
+        """The parent and its children; a child that equals another competitor is drawn again."""
         parent = self.incumbent(view)
         share = (0.0, self._reached(0))
         proposals = [Proposal(generation, 0, parent.key, "", parent.job.graph, share=share)]
@@ -135,6 +138,6 @@ class HillClimb:
 
 
 def hill_climb(context: PolicyContext) -> HillClimb:
-    """Hill climbing as a run's configuration has it."""
+    """Make hill climbing from a run's configuration."""
     config, settings = context.config, context.settings
     return HillClimb(context.sampler, config.children, config.moves_per_child, config.select, settings.rungs)

@@ -1,4 +1,4 @@
-"""How long a network takes, from a table of what its ops take: measured once, kept in the run."""
+"""Estimates a network's latency from a table of its ops' latencies, measured once and kept in the run."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from morphs.graph.ops import Input, Output
 from nas.policies.sampling import Neighbourhood, random_move
 
 Floats = NDArray[np.float64]
-Size = tuple[float, float, float]  # 1, multiply-adds, numbers read and written
+Size = tuple[float, float, float]  # 1, multiply-adds, values read and written
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One op on inputs of one shape. seconds: for one image, in eval mode."""
+    """One op with inputs of one shape. seconds: for one image, in eval mode."""
 
     kind: str
     size: Size
@@ -38,13 +38,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class LatencyTable:
-    """What ops take, by their text and the shapes of their inputs."""
+    """Latencies of ops, by their text and the shapes of their inputs."""
 
     entries: Mapping[str, Entry]
 
     def seconds(self, graph: str) -> float:
-        """What the network of this text takes: the sum over its ops. An op that was not measured is put on the line
-        through those of its kind.
+        """The latency of the network with this text: the sum over its ops. An op that was not measured gets the value
+        of a linear fit through the ops of its kind.
         """
         if graph not in self._known:
             self._known[graph] = sum(self._op(*op) for op in _ops(graph_from_json(graph)))
@@ -59,32 +59,32 @@ class LatencyTable:
 
     @cached_property
     def _known(self) -> dict[str, float]:
-        """Every decision asks for that of all trials."""
+        """A cache: every decision asks for the latency of all trials."""
         return {}
 
     @cached_property
     def _lines(self) -> dict[str, Any]:
-        """For each kind, and for all ops under "", seconds as a linear function of size."""
+        """For each kind, and for all ops under "", the coefficients of seconds as a linear function of size."""
         kinds = {entry.kind for entry in self.entries.values()}
         return {kind: self._line(kind) for kind in (*kinds, "")}
 
     def _line(self, kind: str) -> Any:
-        told = [entry for entry in self.entries.values() if kind in ("", entry.kind)]
+        measured = [entry for entry in self.entries.values() if kind in ("", entry.kind)]
         return line_through(
-            np.array([entry.size for entry in told]), np.array([entry.seconds for entry in told])
+            np.array([entry.size for entry in measured]), np.array([entry.seconds for entry in measured])
         )
 
     def to_json(self) -> dict[str, list[Any]]:
-        """As a note of the ledger."""
+        """The table as a note of the ledger."""
         return {key: [entry.kind, list(entry.size), entry.seconds] for key, entry in self.entries.items()}
 
 
 def line_through(sizes: Floats, seconds: Floats) -> Floats:
-    """Coefficients [3], none below 0, of seconds [N] in sizes [N, 3]: least squares of the relative errors.
+    """Non-negative coefficients [3] of seconds [N] as a linear function of sizes [N, 3]: least relative squared error.
 
-    Without that bound measurements that scatter make a larger op cheaper, or one that was not measured free, which a
-    search would find. Exact: the best bounded answer is the best unbounded one of some columns, the others 0. Of equals
-    the one of the last columns: an op of which one size is known takes longer in proportion.
+    Without the bound, noisy measurements would make a larger op cheaper or an unmeasured one free, and a search would
+    exploit that. The solution is exact: the best bounded fit is the best unbounded fit on some of the columns, with
+    the others 0. Among equal fits the last columns win: an op known at one size only then scales in proportion.
     """
     rows = sizes / seconds[:, None]
     best, least = np.zeros(rows.shape[1]), math.inf
@@ -116,9 +116,9 @@ def measure(
     length: int = 8,
     repeats: int = 15,
 ) -> LatencyTable:
-    """A table of the ops that random walks from the network `seed` come upon, measured in this process on `device`.
+    """Measure, in this process on `device`, the ops that occur on random walks from the network `seed`.
 
-    One image at a time, the number of threads as it is set. repeats: of which the median counts.
+    One image at a time, with the current number of threads. repeats: measurements per op, of which the median counts.
     """
     entries: dict[str, Entry] = {}
     for graph in _walked(seed, moves, walks, length):
@@ -157,7 +157,7 @@ def _ops(graph: ArchGraph) -> list[tuple[str, str, Size]]:
 
 
 def _time(graph: ArchGraph, node: Node, device: str, repeats: int) -> float:
-    """Median seconds of one op alone, on random inputs."""
+    """Median seconds of a single op on random inputs."""
     shapes = graph.input_shapes(node.name)
     names = [f"in{place}" for place in range(len(shapes))]
     inputs = [Node(name, Input(tuple(shape))) for name, shape in zip(names, shapes, strict=True)]

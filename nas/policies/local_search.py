@@ -21,32 +21,32 @@ if TYPE_CHECKING:
     from nas.policies.sampling import MoveSampler, Uniform
 
 ATTEMPTS = 20  # draws for a child that is not in the ledger yet
-CLIMB = "climb"  # where the memo of a job keeps the number of its climb
+CLIMB = "climb"  # the key in a job's memo for the number of its climb
 
 
 class LocalSearchSettings(Settings):
     """The settings of local-search."""
 
     kick: int = Field(
-        4, ge=1, le=100, description="Random moves from the seed network to where a climb begins."
+        4, ge=1, le=100, description="Random moves from the seed network to the start of a climb."
     )
     scatter: int = Field(
-        10, ge=1, le=10_000, description="Children of the seed network that a climb begins with."
+        10, ge=1, le=10_000, description="Children of the seed network that a climb starts with."
     )
-    parents: int = Field(10, ge=1, le=10_000, description="The best of the climb, from which children grow.")
+    parents: int = Field(10, ge=1, le=10_000, description="The best trials of the climb that become parents.")
     patience: int = Field(
-        20, ge=1, le=10_000, description="Children without an improvement that end a climb."
+        20, ge=1, le=10_000, description="A climb ends after this many children without an improvement."
     )
 
 
 @dataclass(frozen=True)
 class LocalSearch:
-    """Climbs, one after the other, each from where random moves lead; a local optimum ends no more than its climb.
+    """Performs climbs one after the other, each from random starting points; a local optimum ends only its climb.
 
-    A climb begins with `scatter` children of the seed network by `kick` random moves each. Then every child
-    grows from one of the climb's `parents` best, by moves that `sampler` draws from what this climb told: a
-    predictor that knew the others would lead back to where they ended. A climb is over when the last
-    `patience` children did not better it. Without a barrier, as evolution; so the order of completions matters.
+    A climb starts with `scatter` children of the seed network by `kick` random moves each. Then every child
+    grows from one of the climb's `parents` best trials, by moves that `sampler` draws from this climb's results: a
+    predictor that knew other climbs would lead back to their optima. A climb is over when the last `patience` children
+    did not improve it. There is no barrier, as in evolution; so the order of completions matters.
     """
 
     sampler: MoveSampler
@@ -65,7 +65,7 @@ class LocalSearch:
         return best_of_all(view, self.select)
 
     def possible_parents(self, view: LedgerView) -> Sequence[TrialRecord]:
-        """The seed network, and the best of the climb in hand."""
+        """The seed network, and the best of the current climb."""
         number = max((int(r.job.memo.get(CLIMB, 0)) for r in view.trials), default=0)
         climb = [r for r in view.searched if r.job.memo.get(CLIMB) == number]
         best = sorted(climb, key=lambda record: rank(record, self.select), reverse=True)
@@ -86,7 +86,7 @@ class LocalSearch:
         )[: self.parents]
         taken = {record.job.graph for record in view.trials}
         for attempt in range(2 * ATTEMPTS):
-            if attempt == ATTEMPTS:  # nothing new lies near: elsewhere, then
+            if attempt == ATTEMPTS:  # nothing new nearby: start another climb
                 number, scattering = number + (not scattering), True
             at = derive(seed, generation, slot, attempt)
             if scattering or not best:
@@ -100,7 +100,7 @@ class LocalSearch:
         return ()
 
     def _over(self, climb: Sequence[TrialRecord]) -> bool:
-        """Whether the last `patience` children that ended did not better the climb."""
+        """Whether the last `patience` complete children did not improve the climb."""
         ended = LedgerView(tuple(climb)).searched
         if len(ended) < self.scatter + self.patience:
             return False
@@ -109,7 +109,7 @@ class LocalSearch:
 
 
 def local_search(context: PolicyContext) -> LocalSearch:
-    """Local search as a run's configuration has it."""
+    """Make local search from a run's configuration."""
     config, settings = context.config, context.settings
     return LocalSearch(
         context.sampler,

@@ -1,4 +1,4 @@
-"""LEMONADE (Elsken, Metzen and Hutter, arXiv 1804.09081): accuracy against a cost, the whole front at once."""
+"""LEMONADE (Elsken, Metzen and Hutter, arXiv 1804.09081): searches for the front of accuracy against a cost."""
 
 from __future__ import annotations
 
@@ -31,34 +31,33 @@ class ParetoSettings(Settings):
 
     objective: Annotated[str, Shown(metavar="NAME", code=True)] = Field(
         "params",
-        description="What accuracy is weighed against: params, macs, latency or package.module:function.",
+        description="The cost to weigh against accuracy: params, macs, latency or package.module:function.",
     )
     latency_from: Annotated[str | None, Shown(metavar="RUN", unset="measured here, on --device")] = Field(
-        None, description="With --objective latency: go by the table that this run measured."
+        None, description="With --objective latency: use the table that this run measured."
     )
     candidates: int = Field(
-        8, ge=1, le=1000, description="Children drawn, of which the one proposed is chosen by its cost."
+        8, ge=1, le=1000, description="Children drawn per proposal, of which one is chosen by its cost."
     )
 
     @model_validator(mode="after")
     def _latency(self) -> ParetoSettings:
         if self.latency_from is not None and self.objective != LATENCY:
-            raise ValueError(
-                "latency_from is for a front of latency; add --objective latency or leave it out"
-            )
+            raise ValueError("latency_from needs the latency objective; add --objective latency or omit it")
         return self
 
 
 @dataclass(frozen=True)
 class Pareto:
-    """Children of networks where the front is sparse, those proposed that land where it is sparse.
+    """Samples parents where the front is sparse, and proposes children whose cost falls where it is sparse.
 
-    The front: the trials that no other beats in accuracy and in `cost` (of an architecture's text; cheap, known
-    without training). A parent is drawn from it with probability inverse to the density of the front's costs about
-    its own, of `candidates` children one by the density about its cost, both by kernels on the logarithm. `wave`
-    births are called a generation, the first of each a member of the front unchanged, which trains on.
-    Steady state where the paper works in generations; so the order of completions matters, and is recorded.
-    Spaces need moves that shrink as well (Narrow, RemoveLayer), or the cheap end is the seed network for ever.
+    The front consists of the trials that no other beats in accuracy and in `cost` (a function of an architecture's
+    text; cheap, known without training). A parent is drawn from it with probability inverse to the density of the
+    front's costs around its own; of `candidates` children one is drawn likewise by its cost. Densities are kernel
+    estimates on the logarithm. `wave` proposals are called a generation; the first of each is an unchanged member of
+    the front, which trains further. The search is steady-state where the paper works in generations; so the order of
+    completions matters, and is recorded. Spaces also need moves that shrink networks (Narrow, RemoveLayer), or nothing
+    is ever cheaper than the seed network.
     """
 
     sampler: MoveSampler
@@ -71,15 +70,15 @@ class Pareto:
     generational: ClassVar[bool] = False
 
     def incumbent(self, view: LedgerView) -> TrialRecord:
-        """The most accurate of all: one end of the front."""
+        """The most accurate trial: one end of the front."""
         return best_of_all(view, self.select)
 
     def front(self, view: LedgerView) -> tuple[TrialRecord, ...]:
-        """The trials that no other equals or betters in accuracy and cost, cheapest first; of equals the earlier."""
+        """The trials that no other equals or beats in accuracy and cost, cheapest first; of equals the earlier."""
         return pareto_front(view, lambda record: self.cost(record.job.graph), self.select)
 
     def possible_parents(self, view: LedgerView) -> Sequence[TrialRecord]:
-        """The front: what is beaten stays so."""
+        """The front: a trial that has left it never returns."""
         return self.front(view)
 
     def propose(self, view: LedgerView, seed: int) -> Sequence[Proposal]:
@@ -110,8 +109,8 @@ class Pareto:
 
 
 def density(at: float, among: Sequence[float]) -> float:
-    """The density of `among` about `at`, on a logarithmic scale: a Gaussian kernel of Scott's width, at least a tenth
-    of a factor of e, so that a front of one network has a density.
+    """The density of `among` at `at`, on a logarithmic scale: a Gaussian kernel with Scott's bandwidth, at least 0.1,
+    so that a front of one network has a density.
     """
     logs = [math.log(max(one, 1e-12)) for one in among]
     width = max(0.1, pstdev(logs) * len(logs) ** -0.2)
@@ -121,7 +120,7 @@ def density(at: float, among: Sequence[float]) -> float:
 
 
 def pareto(context: PolicyContext) -> Pareto:
-    """A search for a front as a run's configuration has it."""
+    """Make a search for a front from a run's configuration."""
     config, settings = context.config, context.settings
     return Pareto(
         context.sampler,

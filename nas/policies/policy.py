@@ -1,4 +1,4 @@
-"""What a search policy is: a pure function of (the ledger's view, seed) to proposals."""
+"""The policy protocol: a pure function from (the ledger's view, seed) to proposals."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from nas.ledger.view import rank
 
 @dataclass(frozen=True)
 class Proposal:
-    """A trial to perform at the place `generation.slot`: `moves` on the trial `parent`, giving `graph`.
+    """A trial to perform at `generation.slot`: `moves` applied to the trial `parent`, giving `graph`.
 
-    moves, graph: text, as in a job. No moves: the unchanged parent trains on. memo: JSON that the job is to
-    carry, for the policy to read from later views; the engine never reads it and the digest leaves it out.
-    share: the part of its allotment that it trains, under one cosine over the whole; one that doesn't begin at
-    0 goes on where `parent` stopped, with its weights and its optimizer's momentum.
+    moves, graph: text, as in a job. Without moves the unchanged parent trains further. memo: JSON stored in the job,
+    for the policy to read from later views; the engine never reads it and the digest leaves it out.
+    share: the part of its allotment that it trains, under one cosine over the whole; a share that doesn't begin at
+    0 continues where `parent` stopped, with its weights and its optimizer's momentum.
     """
 
     generation: int
@@ -36,20 +36,21 @@ class Proposal:
 
 
 class Policy(Protocol):
-    """Decides what is tried next, and which trial is the best. Reads nothing but its arguments.
+    """Decides what to try next and which trial is the best. Reads nothing but its arguments.
 
-    generational: a generation is proposed at once and begun only where the budget can pay for all of it; its
-    winner is the best so far, since other generations trained longer or less. Otherwise trials come one by
-    one as workers fall free, and the best of all trials is the best.
+    generational: if true, a generation is proposed at once and started only if the budget allows for all of it; its
+    winner is the best so far, since other generations trained longer or less. Otherwise trials are proposed one by
+    one as workers become free, and the best is the best of all trials.
     """
 
     generational: ClassVar[bool]
 
     def propose(self, view: LedgerView, seed: int) -> Sequence[Proposal]:
-        """What to start now. Asked while a worker is free, again after each trial that was started or ended.
+        """What to start now. Called while a worker is free, and again after each trial that starts or ends.
 
-        view: all trials so far, those in training among them (state RUNNING); the seed network's has ended.
-        Empty: wait for trials to end or, where none is in training, nothing legal is left to try.
+        view: all trials so far, including those in training (state RUNNING); the seed network's has ended.
+        Return an empty sequence to wait for trials to end; if none is running, it ends the search: no legal move is
+        left.
         """
         ...
 
@@ -60,12 +61,12 @@ class Policy(Protocol):
 
 @runtime_checkable
 class Forgets(Protocol):
-    """What a policy may say besides: of which trials it still has use. One that doesn't may choose any."""
+    """An optional method of a policy that names the trials it may still use. Without it, it may use any trial."""
 
     def possible_parents(self, view: LedgerView) -> Sequence[TrialRecord]:
-        """Complete trials that may yet be parents, whichever trials end next.
+        """Complete trials that may still become parents, whichever trials end next.
 
-        Those of the last generation, their parents, and what is in training need not be named.
+        Trials of the last generation, their parents, and running trials need not be named.
         """
         ...
 
@@ -76,6 +77,6 @@ def best_of_all(view: LedgerView, select: Criterion) -> TrialRecord:
 
 
 def birth(view: LedgerView, wave: int) -> tuple[int, int]:
-    """(generation, slot) of the next trial where trials come one by one and `wave` of them are called a generation."""
-    born = sum(record.job.kind in (Kind.PARENT, Kind.CHILD) for record in view.trials)
-    return 1 + born // wave, born % wave
+    """(generation, slot) of the next trial of a steady-state policy that calls `wave` trials a generation."""
+    proposed = sum(record.job.kind in (Kind.PARENT, Kind.CHILD) for record in view.trials)
+    return 1 + proposed // wave, proposed % wave

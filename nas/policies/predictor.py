@@ -1,4 +1,4 @@
-"""Moves chosen by what they lead to: a Gaussian process over architectures, fitted to the ledger."""
+"""Chooses moves by the architecture they lead to: a Gaussian process over architectures, fitted to the ledger."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from nas.policies.gain import value
 from nas.policies.sampling import Draw, MoveSampler
 
 Floats = NDArray[np.float64]
-Tokens = Callable[[str], Sequence[str]]  # what an architecture (`Job.graph`) is made of
+Tokens = Callable[[str], Sequence[str]]  # from an architecture (`Job.graph`) to its tokens
 
 
 class PredictorSettings(Settings):
     """The settings of predictor."""
 
     pool: int = Field(
-        30, ge=1, le=10_000, description="Children drawn, of which the most promising is taken."
+        30, ge=1, le=10_000, description="Children drawn, of which the most promising is proposed."
     )
-    startup: int = Field(5, ge=2, le=10_000, description="Complete trials from which on it predicts.")
-    noise: float = Field(0.1, gt=0, description="Variance of the scores about the process.")
+    startup: int = Field(5, ge=2, le=10_000, description="Complete trials needed to predict.")
+    noise: float = Field(0.1, gt=0, description="Variance of the scores' noise in the process.")
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """Draws `pool` children from `base` and takes the one of which a Gaussian process expects most.
+    """Draws `pool` children from `base` and takes the one with the highest prediction of a Gaussian process.
 
-    An architecture is the set of its tokens; two are as alike as the share of tokens they have in common
-    (Tanimoto's kernel, which has nothing to tune). Scores enter as normal scores of their ranks, so that neither
-    their scale nor a few collapsed networks matter; `noise` is their variance about the process. Children are by
-    chains of 1 to the given number of moves. Below `startup` complete trials the first child drawn is taken.
+    An architecture is the set of its tokens; the similarity of two is the share of tokens they have in common
+    (the Tanimoto kernel, which has no parameters). Scores enter as normal scores of their ranks, so that neither
+    their scale nor a few collapsed networks matter; `noise` is the variance of their noise. Children have chains of 1
+    to the given number of moves. Below `startup` complete trials the first child drawn is taken.
     """
 
     base: MoveSampler
@@ -90,13 +90,13 @@ class Predictor:
 def predict(
     known: Sequence[Sequence[str]], scores: Floats, asked: Sequence[Sequence[str]], noise: float
 ) -> Floats:
-    """What is expected [M] of `asked`, given the scores [N] of `known`: the posterior mean of a Gaussian process with
-    Tanimoto's kernel (Rasmussen and Williams, Gaussian Processes for Machine Learning, equation 2.23).
+    """Predicted scores [M] of `asked`, given the scores [N] of `known`: the posterior mean of a Gaussian process with
+    the Tanimoto kernel (Rasmussen and Williams, Gaussian Processes for Machine Learning, equation 2.23).
     """
     alike = tanimoto([*known, *asked])
     count = len(known)
-    # By torch, which can be told to use one thread: the last bits of NumPy's answer depend on OMP_NUM_THREADS from
-    # a hundred trials on, and with them which of two like children is drawn.
+    # torch can be limited to one thread. From a hundred trials on, the last bits of NumPy's answer depend on
+    # OMP_NUM_THREADS, and with them the choice between two similar children.
     with threads(1):
         among = torch.from_numpy(alike[:count, :count] + noise * np.eye(count))
         weights = torch.linalg.solve(among, torch.from_numpy(scores))
@@ -104,7 +104,7 @@ def predict(
 
 
 def tanimoto(bags: Sequence[Sequence[str]]) -> Floats:
-    """For each two bags of tokens the number they share over the number there are in either, [N, N]."""
+    """For each pair of bags, the number of shared tokens over the number of tokens in either, [N, N]."""
     names: dict[str, int] = {}
     rows: list[int] = []
     columns: list[int] = []

@@ -1,4 +1,4 @@
-"""Random search: walks by random moves, whatever they score. What every other policy has to beat."""
+"""Random search: walks by random moves that ignore scores. The baseline for every other policy."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RandomWalk:
-    """`walks` walks side by side from the seed network, each step by `moves_per_child` random moves and a training.
+    """Performs `walks` parallel walks from the seed network; a step is `moves_per_child` random moves and a training.
 
-    Step g of walk s is the trial g.s. No walk waits for another, none looks at a score, and moves are drawn alike, by
-    no sampler that learns, so the order of completions doesn't matter. A step that failed is passed over; a walk that
-    no legal move leads on from begins again at the seed network.
+    Step g of walk s is the trial g.s. No walk waits for another, scores are ignored, and moves are drawn uniformly,
+    never by a sampler that learns, so the order of completions doesn't matter. A failed step is skipped; a walk without
+    a legal move restarts at the seed network.
     """
 
     sampler: Uniform
@@ -36,19 +36,19 @@ class RandomWalk:
         return best_of_all(view, self.select)
 
     def possible_parents(self, view: LedgerView) -> Sequence[TrialRecord]:
-        """Where each walk stands, and where all begin."""
+        """The last complete step of each walk, and the seed network."""
         steps = {record.job.slot: record for record in view.complete if record.job.kind is Kind.CHILD}
         return (*(record for record in view.complete if record.job.kind is Kind.SEED), *steps.values())
 
     def propose(self, view: LedgerView, seed: int) -> Sequence[Proposal]:
-        """The next step of the walk that is furthest behind, among those at rest."""
+        """The next step of the shortest walk among those with no running trial."""
         root = next(record for record in view.complete if record.job.kind is Kind.SEED)
         steps: list[list[TrialRecord]] = [[] for _ in range(self.walks)]
         for record in view.trials:
             if record.job.kind is Kind.CHILD:
                 steps[record.job.slot].append(record)
-        resting = [s for s in range(self.walks) if not steps[s] or not steps[s][-1].running]
-        for slot in sorted(resting, key=lambda s: len(steps[s])):
+        idle = [s for s in range(self.walks) if not steps[s] or not steps[s][-1].running]
+        for slot in sorted(idle, key=lambda s: len(steps[s])):
             generation = len(steps[slot]) + 1
             last = next((record for record in reversed(steps[slot]) if record.state is State.COMPLETE), root)
             for parent in (last, root):
@@ -61,6 +61,6 @@ class RandomWalk:
 
 
 def random_walk(context: PolicyContext) -> RandomWalk:
-    """Random search as a run's configuration has it."""
+    """Make random search from a run's configuration."""
     config = context.config
     return RandomWalk(context.uniform, config.children, config.moves_per_child, config.select)

@@ -1,4 +1,4 @@
-"""Which architectures lie next to which: a space's moves, and random chains of them."""
+"""The neighbourhood of architectures that a space's moves span, and random chains of moves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from nas.base.seeds import derive
 from nas.ledger import LedgerView, TrialRecord
 
-if TYPE_CHECKING:  # neither is needed to list what there is to choose from
+if TYPE_CHECKING:  # listing policies must not import torch
     from morphs import ArchGraph, Limits, Move
     from search_spaces import Space
 
@@ -22,13 +22,13 @@ class Neighbourhood(Protocol):
 
     @property
     def kinds(self) -> Sequence[tuple[str, Menu]]:
-        """The kinds of move, each with its menu. A kind may be there more than once, with different menus."""
+        """The kinds of move, each with its menu. A kind may occur more than once, with different menus."""
         ...
 
     def near(
         self, graph: str, kind: int, draw: random.Random, choice: Mapping[str, Any] | None = None
     ) -> Iterator[tuple[str, str]]:
-        """(move, child) for the legal moves of kinds[kind], in random order. choice: keep to these of the menu."""
+        """(move, child) for the legal moves of kinds[kind], in random order. choice: values to fix in the menu."""
         ...
 
 
@@ -63,7 +63,7 @@ class SpaceMoves:
 
 @dataclass(frozen=True)
 class Draw:
-    """A drawn child: the chain of moves, what they lead to, and what the sampler reads again of its choice."""
+    """A drawn child: its chain of moves, its graph, and what the sampler needs to read again of its choice."""
 
     moves: str
     graph: str
@@ -81,17 +81,17 @@ class MoveSampler(Protocol):
         seed: int,
         taken: Collection[str] = frozenset(),
     ) -> Draw | None:
-        """A child of `parent` by a chain of up to `length` moves; None where no legal move is left.
+        """A child of `parent` by a chain of up to `length` moves; None if there is no legal move.
 
-        view: what to learn from. taken: architectures to avoid where there is a choice; the caller checks.
+        view: the trials to learn from. taken: architectures to avoid if possible; the caller checks.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Uniform:
-    """Draws the kind of move first, among those that have a site, then the site: kinds with many sites are no
-    likelier.
+    """Draws the kind of move first, among those that have a site, then the site, so that kinds with many sites are
+    not favoured.
     """
 
     neighbourhood: Neighbourhood
@@ -104,12 +104,12 @@ class Uniform:
         seed: int,
         taken: Collection[str] = frozenset(),
     ) -> Draw | None:
-        """See MoveSampler; `view` and `taken` don't matter."""
+        """See MoveSampler; `view` and `taken` are ignored."""
         return random_chain(self.neighbourhood, parent.job.graph, length, seed)
 
 
 def random_chain(neighbourhood: Neighbourhood, graph: str, length: int, seed: int) -> Draw | None:
-    """`length` random legal moves, one after the other, from `graph`. None when none is legal."""
+    """A chain of up to `length` random legal moves from `graph`; None if no move is legal."""
     draw = random.Random(derive(seed, "moves"))
     chain: list[str] = []
     for _ in range(length):
@@ -124,7 +124,7 @@ def random_chain(neighbourhood: Neighbourhood, graph: str, length: int, seed: in
 def random_move(
     neighbourhood: Neighbourhood, graph: str, draw: random.Random, taken: Collection[str] = frozenset()
 ) -> tuple[str, str] | None:
-    """One random legal move of a random kind to none of `taken`, as (move, child)."""
+    """One random legal move of a random kind, as (move, child), whose child is not in `taken`; None if none is left."""
     kinds = list(range(len(neighbourhood.kinds)))
     draw.shuffle(kinds)
     for kind in kinds:

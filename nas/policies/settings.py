@@ -1,4 +1,4 @@
-"""The settings of our policies, by policy: light enough for a help page, which must not wait for torch."""
+"""The settings of our policies, by policy. Imports no torch, so that help pages are fast."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

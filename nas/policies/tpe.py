@@ -1,4 +1,4 @@
-"""Moves chosen by what their kind and size gains: Optuna's tree-structured Parzen estimator."""
+"""Chooses the kind and size of moves by their gains: Optuna's tree-structured Parzen estimator."""
 
 from __future__ import annotations
 
@@ -21,23 +21,25 @@ if TYPE_CHECKING:
     from optuna.study import Study
     from optuna.trial import Trial
 
-ATTEMPTS = 10  # choices asked for until one fits a site
-CHOICES = "choices"  # where a job keeps what was chosen for each of its moves
+ATTEMPTS = 10  # choices to ask for until one fits a site
+CHOICES = "choices"  # the key in a job's memo for the choices of each of its moves
 KIND = "kind"
 
 
 class TPESettings(Settings):
     """The settings of tpe."""
 
-    startup: int = Field(10, ge=0, le=10_000, description="Observations that are drawn uniformly at first.")
+    startup: int = Field(
+        10, ge=0, le=10_000, description="Number of first observations that are drawn uniformly."
+    )
 
 
 @dataclass(frozen=True)
 class TPE:
-    """Asks Optuna's TPE for a kind of move and for each choice of its menu, then takes a random site that fits.
+    """Asks Optuna's TPE for a kind of move and each choice in its menu, then takes a random site that fits.
 
-    Each move of a child counts as an observation of its choices with what the child gains over its unchanged
-    parent. The first `startup` observations are drawn uniformly.
+    Each move of a child counts as an observation of its choices, with the child's gain over its unchanged parent.
+    The first `startup` observations are drawn uniformly.
     """
 
     neighbourhood: Neighbourhood
@@ -69,22 +71,22 @@ class TPE:
     def _move(
         self, study: Study, graph: str, draw: random.Random, taken: Collection[str]
     ) -> tuple[dict[str, Any], tuple[str, str] | None]:
-        """What was chosen, and the move with what it leads to; a uniform move where no choice fits.
+        """The choices, and the move with its child; a uniform move if no choice fits.
 
-        A choice that fits none, or leads to what is taken, is told to this draw's study as the worst of all:
-        unheard-of, it would be asked for again and again. Among the first, uniform draws it counts for nothing.
+        A choice that fits no site, or leads only to `taken`, is reported to this draw's study with the worst value;
+        otherwise TPE would suggest it again and again. During the first, uniform draws it is not counted.
         """
         from optuna.trial import TrialState
 
-        barren: list[dict[str, Any]] = []
+        rejected: list[dict[str, Any]] = []
         for _ in range(ATTEMPTS):
             trial = study.ask()
             chosen = self._choose(trial)
-            found = None if chosen in barren else self._take(graph, chosen, draw, taken)
+            found = None if chosen in rejected else self._take(graph, chosen, draw, taken)
             if found is not None:
                 return chosen, found
-            barren.append(chosen)
-            values = [told.value for told in study.get_trials(deepcopy=False) if told.value is not None]
+            rejected.append(chosen)
+            values = [known.value for known in study.get_trials(deepcopy=False) if known.value is not None]
             if len(values) < self.startup:
                 study.tell(trial, state=TrialState.FAIL)
             else:
@@ -92,7 +94,7 @@ class TPE:
         return {}, random_move(self.neighbourhood, graph, draw, taken)
 
     def _choose(self, trial: Trial) -> dict[str, Any]:
-        """Names of the kind and of the values of its menu. Names, since a value may be a list."""
+        """Choose the kind and the values of its menu, all as text, since a value may be a list."""
         labels = _labels(self.neighbourhood)
         label = str(trial.suggest_categorical(KIND, list(labels)))
         menu = self.neighbourhood.kinds[labels[label]][1]
@@ -125,13 +127,13 @@ class TPE:
             seed=derive(seed, "tpe") % 2**32, n_startup_trials=self.startup, n_ei_candidates=24
         )
         study = optuna.create_study(sampler=sampler, direction="maximize")
-        earned, labels = gains(view, self.select), _labels(self.neighbourhood)
+        gained, labels = gains(view, self.select), _labels(self.neighbourhood)
         known = {KIND: list(labels)} | {
             f"{label}.{name}": [str(value) for value in values]
             for label, kind in labels.items()
             for name, values in self.neighbourhood.kinds[kind][1].items()
         }
-        for key, gain in earned.items():
+        for key, gain in gained.items():
             for chosen in view.trial(key).job.memo.get(CHOICES, ()):
                 if chosen:
                     named = {n if n == KIND else f"{chosen[KIND]}.{n}": v for n, v in chosen.items()}
@@ -143,7 +145,7 @@ class TPE:
 
 
 def _labels(neighbourhood: Neighbourhood) -> dict[str, int]:
-    """A name for each kind of move; a kind that is there more than once is numbered."""
+    """A name for each kind of move; repeated kinds are numbered."""
     found: dict[str, int] = {}
     for place, (name, _) in enumerate(neighbourhood.kinds):
         found[name if name not in found else f"{name} {place}"] = place
@@ -152,7 +154,7 @@ def _labels(neighbourhood: Neighbourhood) -> dict[str, int]:
 
 @contextmanager
 def _quiet() -> Generator[None]:
-    """Optuna announces each study on stderr."""
+    """Silence Optuna, which announces each study on stderr."""
     import optuna
 
     before = optuna.logging.get_verbosity()

@@ -1,1 +1,1 @@
-"""The progress of a run as people see it: on a terminal, in a notebook, in a log."""
+"""Displays the progress of a run: on a terminal, in a notebook, in a log."""

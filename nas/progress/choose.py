@@ -1,4 +1,4 @@
-"""The view that fits where the output goes."""
+"""Chooses the progress view for an output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nas.run.events import Callback, Silent
 
 
 def view_for(quiet: bool, out: TextIO | None = None) -> Callback:
-    """The view that fits `out` (standard output): a picture in a notebook or on a capable terminal, or plain lines."""
+    """The view for `out` (default: standard output): live in a notebook or on a capable terminal, else plain lines."""
     target = out or sys.stdout
     if quiet:
         return Silent()
@@ -29,7 +29,7 @@ def view_for(quiet: bool, out: TextIO | None = None) -> Callback:
 
 @contextmanager
 def watching(quiet: bool) -> Generator[Callback]:
-    """`view_for` standard output, which leaves the terminal as it was, however the run ends."""
+    """Yield the view for standard output. The terminal is restored however the run ends."""
     view = view_for(quiet)
     try:
         yield view

@@ -1,4 +1,4 @@
-"""The live picture in a notebook: one output, drawn anew as the run goes on. It needs no widgets."""
+"""The live view in a notebook: one output, redrawn as the run progresses. It needs no widgets."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from nas.progress.views import draw, facts, opening, verdict
 from nas.run.events import Outcome
 
 WIDTH = 110  # columns
-PERIOD = 0.5  # seconds between two pictures
-LINES = 200  # of what has ended that stay in sight
+PERIOD = 0.5  # seconds between two redraws
+LINES = 200  # about ended generations and failures that stay visible
 FORMAT = '<pre style="font-family:monospace;line-height:1.2;white-space:pre">{code}</pre>'
 Show = Callable[[str], None]  # takes HTML, and replaces what was shown before
 
 
 class NotebookView:
-    """The picture of `draw`, below one line for each generation and each failure; the lines stay when the run ends."""
+    """Shows one line for each generation and each failure, and bars below. The lines stay when the run ends."""
 
     def __init__(self, show: Show | None = None, progress: RunProgress | None = None) -> None:
         self._show = show or in_notebook()
@@ -35,39 +35,39 @@ class NotebookView:
         self._closed = False
 
     def on_run_start(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
-        """The first line."""
+        """Print the first line."""
         self._progress.open(run, config, view, resumed)
         self._say(Text(opening(run, config, view, resumed)))
 
     def on_generation_start(self, generation: int, jobs: Sequence[Job]) -> None:
-        """New bars."""
+        """Show new bars."""
         self._progress.start(generation, jobs)
         self._draw()
 
     def on_step(self, key: str, step: int, steps: int, loss: float) -> None:
-        """A bar grows."""
+        """Move a bar."""
         self._progress.step(key, step, loss)
         self._draw()
 
     def on_trial_end(self, record: TrialRecord) -> None:
-        """A bar is full, or a failure is said."""
+        """Fill the bar, or print a failure."""
         self._progress.tell(record)
         if record.result is None:
             self._say(Text(f"  {record.job.key}  {describe(record.job)}  {facts(record)}", "yellow"))
         self._draw()
 
     def on_generation_end(self, generation: int, best: TrialRecord) -> None:
-        """Say who is the next incumbent."""
-        if best.job.kind != "final":
+        """Print the next incumbent."""
+        if not best.job.final:
             self._say(Text(verdict(generation, self._progress.incumbent, best)))
         self._progress.end(best)
 
     def on_run_end(self, outcome: Outcome) -> None:
-        """Take the bars away."""
+        """Remove the bars."""
         self.close()
 
     def close(self) -> None:
-        """Leave the lines alone in sight. May be called twice."""
+        """Leave only the lines visible. May be called twice."""
         if not self._closed and self._lines:
             self._show(as_html(Group(*self._lines)))
         self._closed = True
@@ -85,7 +85,7 @@ class NotebookView:
 
 
 def as_html(picture: Group) -> str:
-    """What rich would draw, as HTML in which all text is escaped."""
+    """`picture` rendered by rich as HTML, with all text escaped."""
     console = Console(
         file=StringIO(), record=True, width=WIDTH, force_jupyter=False, force_terminal=True, highlight=False,
         color_system="truecolor",
@@ -95,8 +95,8 @@ def as_html(picture: Group) -> str:
 
 
 def in_notebook() -> Show:
-    """Shows HTML in one output of the cell that runs."""
-    ipython: Any = import_module("IPython.display")  # there is no notebook without it
+    """A function that shows HTML in one output of the running cell."""
+    ipython: Any = import_module("IPython.display")  # every notebook has it
     handles: list[Any] = []
 
     def show(html: str) -> None:

@@ -1,4 +1,4 @@
-"""What a view knows of a run: facts gathered from its events, and the time it may still take."""
+"""The state behind a progress view: facts collected from a run's events, and the estimated time left."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nas.ledger.types import Kind
 
 @dataclass
 class Competitor:
-    """One job of the generation in hand."""
+    """One job of the current generation."""
 
     job: Job
     step: int = 0
@@ -33,7 +33,7 @@ class Competitor:
 
 @dataclass
 class RunProgress:
-    """The state of one run as its events tell it. `lock` guards it, for views draw from another thread."""
+    """The state of one run according to its events. `lock` guards it, since views draw in another thread."""
 
     clock: Callable[[], float] = time.monotonic
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -41,16 +41,16 @@ class RunProgress:
     config: RunConfig | None = None
     resumed: bool = False
     opened: float = 0.0  # on the clock
-    spent: float = 0.0  # wall seconds of earlier sittings
+    spent: float = 0.0  # wall seconds of earlier sessions
     generation: int = -1
-    first: float | None = None  # units of work that were done when this sitting began
+    first: float | None = None  # units of work that were done when this session began
     trains: float | None = None  # when its first step was done, on the clock
     incumbent: TrialRecord | None = None  # of the last generation that ended
     best: TrialRecord | None = None  # the incumbent, or the final network once there is one
     competitors: dict[str, Competitor] = field(default_factory=dict[str, Competitor])
 
     def open(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
-        """The run is open; `view` holds what earlier sittings told."""
+        """The run is open; `view` holds the results of earlier sessions."""
         with self.lock:
             self.run, self.config, self.resumed = run, config, resumed
             self.opened = self.clock()
@@ -58,7 +58,7 @@ class RunProgress:
             self.best = self.incumbent = view.incumbent
 
     def start(self, generation: int, jobs: Sequence[Job]) -> None:
-        """A generation begins, or more of it; what is still at work of an earlier one stays in sight."""
+        """A generation starts, or more of it. Running jobs of earlier generations stay listed."""
         with self.lock:
             if generation != self.generation:
                 self.competitors = {key: c for key, c in self.competitors.items() if c.record is None}
@@ -68,7 +68,7 @@ class RunProgress:
                 self.first = self.work
 
     def step(self, key: str, step: int, loss: float) -> None:
-        """A competitor trained on."""
+        """A competitor has trained further."""
         with self.lock:
             self.trains = self.clock() if self.trains is None else self.trains
             if key in self.competitors:
@@ -90,22 +90,22 @@ class RunProgress:
 
     @property
     def final(self) -> bool:
-        """Whether the final training is in hand."""
+        """Whether the final training is running."""
         return any(c.job.final for c in self.competitors.values())
 
     @property
-    def told(self) -> int:
+    def ended(self) -> int:
         """Competitors of this generation that ended."""
         return sum(c.record is not None for c in self.competitors.values())
 
     @property
     def part(self) -> float:
-        """How much of the generation in hand is done, 0 to 1."""
+        """How much of the current generation is done, 0 to 1."""
         return sum(c.share for c in self.competitors.values()) / max(1, len(self.competitors))
 
     @property
     def work(self) -> float:
-        """Units of work done: one for each generation, the seed's among them; the final training's come last."""
+        """Units of work done: one per generation, including the seed's; those of the final training come last."""
         if not self.final:
             return self.generation + self.part
         return self._search_work + self.part * self._final_work
@@ -117,16 +117,16 @@ class RunProgress:
 
     @property
     def _final_work(self) -> float:
-        """In units of a generation: its share is `final_share` of everything."""
+        """In units of a generation: the final training is `final_share` of the total."""
         assert self.config is not None
         return self._search_work * self.config.final_share / (1 - self.config.final_share)
 
     def elapsed(self) -> float:
-        """Wall seconds of this sitting."""
+        """Wall seconds of this session."""
         return self.clock() - self.opened
 
     def left(self) -> float | None:
-        """Seconds to the end: by the budget, or estimated from the work done; the smaller where both are known."""
+        """Seconds left, by the budget or estimated from the work done; the smaller if both are known."""
         with self.lock:
             if self.config is None:
                 return None
@@ -141,19 +141,19 @@ class RunProgress:
             return min(known) if known else None
 
     def share(self) -> float:
-        """How much of the whole run is done, 0 to 1, as far as that can be said."""
+        """How much of the whole run is done, 0 to 1; 0 if unknown."""
         with self.lock:
             left, used = self.left(), self.spent + self.elapsed()
             return 0.0 if left is None else min(1.0, used / max(1e-9, used + left))
 
 
 def accuracy(record: TrialRecord | None) -> float:
-    """The validation accuracy of a trial, −1 where it has none."""
+    """The validation accuracy of a trial; −1 if it has none."""
     return -1.0 if record is None or record.result is None else record.result.scores.get("val_accuracy", -1.0)
 
 
 def describe(job: Job) -> str:
-    """What a job does, in a few words: its moves, or its kind where it has none."""
+    """A short description of a job: its moves, or its kind if it has none."""
     if job.final:
         return "final training"
     if job.moves:
@@ -162,10 +162,10 @@ def describe(job: Job) -> str:
 
 
 def brief(moves: str) -> str:
-    """A chain of moves without the fields that have their default value."""
+    """A chain of moves without fields at their default values."""
     try:
         chain = parse_chain(moves)
-    except MorphError:  # of another version, say
+    except MorphError:  # for example a move of another version
         return moves
     return "; ".join(_brief(move) for move in chain)
 

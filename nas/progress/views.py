@@ -1,4 +1,4 @@
-"""Views of a run: a live picture on a terminal, plain lines in a log."""
+"""Progress views of a run: live on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from nas.ledger.wall_time import seconds_of
 from nas.progress.state import Competitor, RunProgress, accuracy, describe
 from nas.run.events import Outcome
 
-HEARTBEAT = 30.0  # seconds between lines on a training in progress, in a pipe
+HEARTBEAT = 30.0  # seconds between two lines about a running training, in a log
 ROWS = 8  # competitors shown at once
 
 
 def opening(run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> str:
-    """The first line: what is searched, on what, where."""
+    """The first line: the space, the data and the folder of the run."""
     began = f"resumed after {plural(len(view.complete), 'trial')}, " if resumed else ""
     end = [plural(config.generations, "generation")] if config.generations is not None else []
     end += [f"{span(config.budget)} of wall time"] if config.budget is not None else []
@@ -37,7 +37,7 @@ def opening(run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> st
 
 
 def facts(record: TrialRecord) -> str:
-    """What came of a trial: scores and size, or the reason it failed."""
+    """The outcome of a trial: scores and size, or why it failed."""
     if record.result is None:
         return f"failed: {one_line(record.reason or 'no reason is known')}"
     result = record.result
@@ -48,13 +48,13 @@ def facts(record: TrialRecord) -> str:
 
 
 def gain(before: TrialRecord | None, after: TrialRecord) -> str:
-    """What a generation gains, in percentage points of validation accuracy, as (+0.42); empty if unknown."""
+    """The gain of a generation in percentage points of validation accuracy, as (+0.42); empty if unknown."""
     old, new = accuracy(before), accuracy(after)
     return "" if min(old, new) < 0 else f" ({100 * (new - old):+.2f})"
 
 
 def verdict(generation: int, before: TrialRecord | None, best: TrialRecord) -> str:
-    """The line that closes a generation."""
+    """The last line about a generation."""
     return (
         f"generation {generation}: best {best.job.key}, {describe(best.job)}: val {percent(accuracy(best))}"
         f"{gain(before, best)}, {count(best.result.params if best.result else None)} params"
@@ -62,7 +62,7 @@ def verdict(generation: int, before: TrialRecord | None, best: TrialRecord) -> s
 
 
 class PlainView:
-    """One line for each event, without control codes; a line now and then while a long training goes on."""
+    """Prints one line per event, without control codes, and one every `HEARTBEAT` seconds during a long training."""
 
     def __init__(self, out: TextIO, progress: RunProgress | None = None) -> None:
         self._out: TextIO | None = out
@@ -78,16 +78,16 @@ class PlainView:
         except (
             OSError,
             ValueError,
-        ):  # the reader went away; the search goes on for those who read its folder
+        ):  # the reader has gone; the search continues, and its folder can be read
             self._out = None
 
     def on_run_start(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
-        """Say what begins."""
+        """Print the first line."""
         self._progress.open(run, config, view, resumed)
         self._say(opening(run, config, view, resumed))
 
     def on_generation_start(self, generation: int, jobs: Sequence[Job]) -> None:
-        """Say how many compete, or that trials come one by one."""
+        """Print how many trials compete, or only the generation if trials start one by one."""
         joined = generation == self._progress.generation
         self._progress.start(generation, jobs)
         if self._progress.final:
@@ -98,19 +98,19 @@ class PlainView:
             self._say(f"generation {generation}{count}{self._left()}")
 
     def on_step(self, key: str, step: int, steps: int, loss: float) -> None:
-        """Say that a long training goes on."""
+        """Print the progress of a long training."""
         self._progress.step(key, step, loss)
         if self._progress.clock() - self._said >= HEARTBEAT:
             self._say(f"  {key} at step {step} of {steps}, loss {loss:.3f}{self._left()}")
 
     def on_trial_end(self, record: TrialRecord) -> None:
-        """Say what came of a trial."""
+        """Print the outcome of a trial."""
         self._progress.tell(record)
-        told, all_ = self._progress.told, len(self._progress.competitors)
-        self._say(f"  {told}/{all_}  {record.job.key}  {describe(record.job)}  {facts(record)}")
+        ended, total = self._progress.ended, len(self._progress.competitors)
+        self._say(f"  {ended}/{total}  {record.job.key}  {describe(record.job)}  {facts(record)}")
 
     def on_generation_end(self, generation: int, best: TrialRecord) -> None:
-        """Say who is the next incumbent."""
+        """Print the next incumbent."""
         if not best.job.final:
             self._say(verdict(generation, self._progress.incumbent, best))
         self._progress.end(best)
@@ -124,9 +124,9 @@ class PlainView:
 
 
 class LiveView:
-    """A view that draws itself anew: bars for the run, the generation and each competitor; best so far.
+    """Redraws bars for the run, the generation and each competitor, and the best trial so far.
 
-    What has ended scrolls away above it: one line for each generation and each failure.
+    Above them scroll the lines about ended generations and failures.
     """
 
     def __init__(self, console: Console, progress: RunProgress | None = None) -> None:
@@ -137,52 +137,52 @@ class LiveView:
             console=console,
             refresh_per_second=5,
             transient=True,
-            redirect_stderr=sys.stderr.isatty(),  # into the lines above the picture, unless it goes elsewhere
+            redirect_stderr=sys.stderr.isatty(),  # to the lines above the bars, unless it goes elsewhere
         )
 
     def on_run_start(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
-        """Start to draw."""
+        """Start drawing."""
         self._progress.open(run, config, view, resumed)
         self._print(Text(opening(run, config, view, resumed)))
         with suppress(OSError):
             self._live.start()
 
     def on_generation_start(self, generation: int, jobs: Sequence[Job]) -> None:
-        """New bars."""
+        """Show new bars."""
         self._progress.start(generation, jobs)
 
     def on_step(self, key: str, step: int, steps: int, loss: float) -> None:
-        """A bar grows."""
+        """Move a bar."""
         self._progress.step(key, step, loss)
 
     def on_trial_end(self, record: TrialRecord) -> None:
-        """A bar is full, or a failure is said."""
+        """Fill the bar, or print a failure."""
         self._progress.tell(record)
         if record.result is None:
             self._print(Text(f"  {record.job.key}  {describe(record.job)}  {facts(record)}", "yellow"))
 
     def on_generation_end(self, generation: int, best: TrialRecord) -> None:
-        """Say who is the next incumbent."""
+        """Print the next incumbent."""
         if not best.job.final:
             self._print(Text(verdict(generation, self._progress.incumbent, best)))
         self._progress.end(best)
 
     def on_run_end(self, outcome: Outcome) -> None:
-        """Take the bars away."""
+        """Remove the bars."""
         self.close()
 
     def close(self) -> None:
-        """Stop drawing; the terminal is left as it was found. May be called twice."""
+        """Stop drawing and restore the terminal. May be called twice."""
         with suppress(OSError):
             self._live.stop()
 
     def _print(self, text: Text) -> None:
-        with suppress(OSError):  # the terminal was closed; the search goes on for those who read its folder
+        with suppress(OSError):  # the terminal was closed; the search continues, and its folder can be read
             self._console.print(text)
 
 
 class _Drawing:
-    """The live view's picture, made anew at each refresh."""
+    """The live view's content, rebuilt at each refresh."""
 
     def __init__(self, progress: RunProgress) -> None:
         self._progress = progress
@@ -193,7 +193,7 @@ class _Drawing:
 
 
 def draw(progress: RunProgress, width: int) -> Group:
-    """The picture of `progress` in `width` columns: run, generation, competitors, best so far."""
+    """`progress` drawn in `width` columns: run, generation, competitors, best so far."""
     config = progress.config
     table = Table.grid(padding=(0, 1))
     name = max(12, min(52, width - 46))
@@ -209,7 +209,7 @@ def draw(progress: RunProgress, width: int) -> Group:
     remaining = "" if left is None or left < 1 else f", {span(left)} left"
     times = f"{span(progress.spent + progress.elapsed())}{remaining}"
     table.add_row(Text("whole run", "bold"), _bar(progress.share()), Text(times))
-    done = f"{progress.told} of {len(progress.competitors)} trained"
+    done = f"{progress.ended} of {len(progress.competitors)} trained"
     table.add_row(Text(title, "bold"), _bar(progress.part), Text(done))
     for competitor in _shown(list(progress.competitors.values())):
         style = "dim" if competitor.record is not None or competitor.loss is None else ""
@@ -240,7 +240,7 @@ def _row_end(competitor: Competitor) -> str:
 
 
 def _shown(competitors: list[Competitor]) -> list[Competitor]:
-    """At most ROWS of them: those in training first, then those waiting, then the ended; in their own order."""
+    """At most ROWS of them, in their order; running ones are preferred, then waiting ones, then ended ones."""
 
     def rank(competitor: Competitor) -> int:
         if competitor.record is not None:

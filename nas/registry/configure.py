@@ -1,4 +1,4 @@
-"""From what was given for a run to its configuration: layers joined, every name checked against a registry."""
+"""Makes a run's configuration from what was given: merges layers and checks every name against a registry."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ MERGED = ("train", "limits", "policy_settings", "sampler_settings")
 def make_config(
     space_or_recipe: str, overrides: Mapping[str, Any], registry: Registry = REGISTRY
 ) -> RunConfig:
-    """The configuration of `configure`, for one that needs no code of a user's."""
+    """The configuration of `configure` alone, if it needs no user code."""
     return configure(space_or_recipe, overrides, registry)[0]
 
 
 def configure(
     space_or_recipe: str, overrides: Mapping[str, Any], registry: Registry = REGISTRY
 ) -> tuple[RunConfig, Registry]:
-    """The configuration for a space's name or a recipe (a TOML file, or its name in runs/recipes), and `registry` with
-    the code that it names as package.module:name.
+    """The configuration for a space or a recipe (a TOML file, or its name in runs/recipes), and `registry` with the
+    code that it names as package.module:name.
 
     overrides: fields of RunConfig, or settings of the policy or the move sampler; tables are merged key by key. Raises
-    UserError with one line for anything wrong.
+    UserError with one line for wrong input.
     """
     recipe: dict[str, Any] = {}
     path = None
@@ -57,32 +57,33 @@ def configure(
     config = check_config(values, registry)
     if "workers" in values:
         return config, registry
-    # A cluster's size is its own matter: all that can go on at once is handed to Ray, which queues what has no room.
+    # The size of a cluster is unknown: Ray gets all jobs that can run at once, and queues the rest.
     free = config.children + 1 if config.address else max(1, _cores() // config.threads)
     return config.model_copy(update={"workers": free}), registry
 
 
 def _names(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What may name code among `values`."""
+    """The entries of `values` that may name code."""
     settings: Any = values.get("policy_settings", {})
     objective = values.get("objective", settings.get("objective") if isinstance(settings, Mapping) else None)
     return {**{name: values.get(name) for name in ("policy", "executor", "moves")}, "objective": objective}
 
 
 def check_config(values: Mapping[str, Any], registry: Registry = REGISTRY) -> RunConfig:
-    """`values`, with settings of the policy and the sampler among them or in their tables, as a configuration whose
-    names are those of `registry`, or code. For values that a user has just given: code is imported. Raises UserError
+    """`values` as a configuration whose names are in `registry` or are code; settings of the policy and the sampler may
+    be flat or in their tables. Only for values that a user has just given, since code is imported. Raises UserError
     with one line.
     """
-    config = validated(gathered(values, registry))
+    config = validated(with_setting_tables(values, registry))
     return check_names(config, named_by(config, registry))
 
 
-def gathered(values: Mapping[str, Any], registry: Registry = REGISTRY) -> dict[str, Any]:
-    """`values` with the settings of the policy and the move sampler in tables of their own.
+def with_setting_tables(values: Mapping[str, Any], registry: Registry = REGISTRY) -> dict[str, Any]:
+    """`values` with the settings of the policy and the move sampler moved into their tables.
 
-    They may be written flat, as in a recipe and on a command line. Runs of older versions have the settings of all
-    policies, most with their default: those are left out. Raises UserError for a setting that the policy doesn't have.
+    They may be flat, as in a recipe and on a command line. Runs of older versions have the settings of all policies:
+    those of other policies are dropped if they have their defaults. Raises UserError for a setting that the policy
+    doesn't have.
     """
     fields = RunConfig.model_fields
     result = {name: value for name, value in values.items() if name in fields}
@@ -96,24 +97,24 @@ def gathered(values: Mapping[str, Any], registry: Registry = REGISTRY) -> dict[s
         elif sampler and name in _settings(sampler.settings):
             table = "sampler_settings"
         else:
-            having = _having(name, registry)
-            if having and all(value == option.default for option in having.values()):
+            owners = _owners_of(name, registry)
+            if owners and all(value == option.default for option in owners.values()):
                 continue
-            if not having:
+            if not owners:
                 known = [*fields, *_settings(policy.settings if policy else None)]
                 raise UserError(f"configuration: {unknown('setting', name, known)}")
             if policy is not None and policy.settings is not None:
                 chosen = values.get("policy", fields["policy"].default)
-                raise UserError(f"configuration: {chosen} has no setting {_elsewhere(name, having)}")
-            table = "policy_settings"  # a policy of a user's own, which says itself what it takes
+                raise UserError(f"configuration: {chosen} has no setting {_with_suggestion(name, owners)}")
+            table = "policy_settings"  # a user's policy, which checks its settings itself
         result[table] = {**result.get(table, {}), name: value}
     return result
 
 
 def check_names(config: RunConfig, registry: Registry = REGISTRY) -> RunConfig:
-    """`config` if its names are those of `registry`, with all settings of its policy and move sampler filled in.
+    """`config` with all settings of its policy and move sampler filled in; its names must be in `registry`.
 
-    Raises UserError with one line for a name that isn't, and for settings that the policy or sampler doesn't have.
+    Raises UserError with one line for an unknown name, and for settings that the policy or sampler doesn't have.
     """
     _need("search space", config.space, registry.spaces)
     _need("policy", config.policy, registry.policies)
@@ -124,8 +125,7 @@ def check_names(config: RunConfig, registry: Registry = REGISTRY) -> RunConfig:
     policy, sampler = registry.policies[config.policy], registry.samplers[config.move_sampler]
     if not policy.samples and config.move_sampler != "uniform":
         raise UserError(
-            f"configuration: {config.policy} draws all moves alike; leave {config.move_sampler} out or choose another "
-            "policy"
+            f"configuration: {config.policy} draws moves uniformly; omit {config.move_sampler} or choose another policy"
         )
     drawn = _filled(sampler.settings, config.sampler_settings, config.move_sampler, {})
     settings = config.policy_settings
@@ -145,11 +145,11 @@ def _need(what: str, name: str, known: Collection[str]) -> None:
 def _filled(
     kind: type[Settings], given: Mapping[str, Any], name: str, others: Mapping[str, type[Settings] | None]
 ) -> dict[str, Any]:
-    """The settings `given`, checked, with the others at their defaults."""
+    """The settings `given`, checked, with all others at their defaults."""
     for key in given:
-        having = {other: _settings(its)[key] for other, its in others.items() if key in _settings(its)}
-        if key not in _settings(kind) and having:
-            raise UserError(f"configuration: {name} has no setting {_elsewhere(key, having)}")
+        owners = {other: _settings(its)[key] for other, its in others.items() if key in _settings(its)}
+        if key not in _settings(kind) and owners:
+            raise UserError(f"configuration: {name} has no setting {_with_suggestion(key, owners)}")
     return checked(kind, given).model_dump(mode="json")
 
 
@@ -157,8 +157,8 @@ def _settings(kind: type[Settings] | None) -> dict[str, Option]:
     return {} if kind is None else {option.name: option for option in options(kind)}
 
 
-def _having(name: str, registry: Registry) -> dict[str, Option]:
-    """The policies, or else the samplers, that have a setting of that name."""
+def _owners_of(name: str, registry: Registry) -> dict[str, Option]:
+    """The policies, or else the samplers, that have a setting called `name`."""
     for kinds in (registry.policies, registry.samplers):
         found = {
             entry: declared[name]
@@ -170,13 +170,13 @@ def _having(name: str, registry: Registry) -> dict[str, Option]:
     return {}
 
 
-def _elsewhere(name: str, having: Iterable[str]) -> str:
-    names = list(having)
-    return f"{name}; choose {' or '.join(names)}, which {'has' if len(names) == 1 else 'have'} it, or leave it out"
+def _with_suggestion(name: str, owners: Iterable[str]) -> str:
+    names = list(owners)
+    return f"{name}; choose {' or '.join(names)}, which {'has' if len(names) == 1 else 'have'} it, or omit it"
 
 
 def _joined(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The layers, each over those before it."""
+    """Merge the layers; later ones override earlier ones."""
     values: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
@@ -186,7 +186,7 @@ def _joined(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _check_recipe(path: Path, recipe: Mapping[str, Any], registry: Registry) -> None:
-    """UserError, naming the file, when a recipe is at fault by itself."""
+    """Raise UserError, naming the file, if the recipe itself is wrong."""
     ends = {} if {"budget", "generations"} & recipe.keys() else {"generations": 1}
     try:
         check_config({"data": "digits", **ends, **recipe}, registry)
@@ -195,5 +195,5 @@ def _check_recipe(path: Path, recipe: Mapping[str, Any], registry: Registry) -> 
 
 
 def _cores() -> int:
-    """The cores that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,6 +1,6 @@
-"""Code named as `package.module:name`: resolved where a command names it, asked for again, its source hashed.
+"""User code named as `package.module:name`: imports it when a command names it, and hashes its source.
 
-A file of a run never names code that is run: `named_again` refuses that, with the command to give.
+Code is never run because a file of a run names it: `named_again` refuses that and shows the command to give.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def is_code(name: str) -> bool:
 
 
 def named(registry: Registry, names: Mapping[str, Any]) -> Registry:
-    """`registry` with the code that `names` names, under these names: values of the fields space, policy, objective,
-    executor, moves. For names that a user has just given only: modules are imported. Raises UserError.
+    """`registry` with the code in `names`, registered under these names. names: values of the fields space, policy,
+    objective, executor, moves. Only for names that a user has just given, since modules are imported. Raises UserError.
     """
     space, policy, objective, executor = (
         _code(registry_part, field, names)
@@ -57,14 +57,14 @@ def named(registry: Registry, names: Mapping[str, Any]) -> Registry:
 
 
 def named_by(config: RunConfig, registry: Registry) -> Registry:
-    """`registry` with the code that a configuration names, one that a user has just given. Raises UserError."""
-    one = {field: "".join(_has(config, field)) for field in WORDS if field != "moves"}
+    """`registry` with the code that a configuration names, which a user has just given. Raises UserError."""
+    one = {field: "".join(_names_in(config, field)) for field in WORDS if field != "moves"}
     return named(registry, {**one, "moves": config.moves})
 
 
-def _code(there: Mapping[str, Any], field: str, names: Mapping[str, Any]) -> dict[str, Any]:
+def _code(known: Mapping[str, Any], field: str, names: Mapping[str, Any]) -> dict[str, Any]:
     spec = names.get(field)
-    if not isinstance(spec, str) or not is_code(spec) or spec in there:
+    if not isinstance(spec, str) or not is_code(spec) or spec in known:
         return {}
     option = "the search space" if field == "space" else f"--{field}"
     return {spec: resolve_named(spec, option, UserError, PolicyEntry)}
@@ -78,7 +78,7 @@ def _move(spec: str) -> type[Move]:
 
 
 def move_named(name: str, registry: Registry) -> type[Move]:
-    """The move of that name, or of that package.module:name, in the registry. Raises UserError."""
+    """The move with that name or package.module:name in the registry. Raises UserError."""
     for move in registry.moves:
         if name in (move.name, _name_of(move)):
             return move
@@ -94,40 +94,40 @@ def named_again(
     given: Mapping[str, Any],
     needed: Collection[str] = tuple(WORDS),
 ) -> Registry:
-    """`registry` with the code that the run `config` names, where the command names it once more.
+    """`registry` with the code that the run `config` names, if the command names it again.
 
-    given: what the command names, by field; None or nothing where it doesn't. needed: the fields whose code is run.
-    Raises RunError where other names are given than the run has, and, with the command to give, where code isn't named.
+    given: the names in the command, by field; None or empty if not given. needed: the fields whose code is run.
+    Raises RunError if a name differs from the run's, or if code isn't named again; the latter shows the right command.
     """
     for field, value in given.items():
-        has = _has(config, field)
+        stored = _names_in(config, field)
         names = (value,) if isinstance(value, str) else tuple(value or ())
-        if names and field in WORDS and names != has:
+        if names and field in WORDS and names != stored:
             raise RunError(
-                f"{command}: the {WORDS[field]} of {run} is {', '.join(has) or 'none'}, not {', '.join(names)}; leave "
-                f"--{field} out or give that"
+                f"{command}: the {WORDS[field]} of {run} is {', '.join(stored) or 'none'}, not {', '.join(names)}; "
+                f"omit --{field} or give the run's"
             )
     registry = named(registry, given)
-    code = [(field, name) for field in needed for name in _has(config, field) if is_code(name)]
-    missing = [(field, name) for field, name in code if not _there(field, name, registry)]
+    code = [(field, name) for field in needed for name in _names_in(config, field) if is_code(name)]
+    missing = [(field, name) for field, name in code if not _registered(field, name, registry)]
     if missing:
         field, name = missing[0]
         again = [*code, *([("data", config.data)] if runs_code(config.data) else [])]
         remedy = " ".join(f"--{other} {its}" for other, its in again)
         raise RunError(
             f"{command}: the {WORDS[field]} of {run} is code, {name}, which only a command may name; "
-            f"if you trust it go on with: nas {command} {run} {remedy}"
+            f"if you trust it, run: nas {command} {run} {remedy}"
         )
     return registry
 
 
-def _has(config: RunConfig, field: str) -> tuple[str, ...]:
-    """The names that a configuration has in a field."""
+def _names_in(config: RunConfig, field: str) -> tuple[str, ...]:
+    """The names in a field of a configuration."""
     value: Any = config.policy_settings.get(field) if field == "objective" else getattr(config, field)
     return () if value is None else (value,) if isinstance(value, str) else tuple(value)
 
 
-def _there(field: str, name: str, registry: Registry) -> bool:
+def _registered(field: str, name: str, registry: Registry) -> bool:
     if field == "moves":
         return any(name == _name_of(move) for move in registry.moves)
     parts: Mapping[str, Mapping[str, Any]] = {
@@ -140,8 +140,8 @@ def _there(field: str, name: str, registry: Registry) -> bool:
 
 
 def for_workers(config: RunConfig, registry: Registry, moves: Iterable[type[Move]]) -> RunConfig:
-    """`config` as a process that has no registry can use it: its data set, and those of `moves` that aren't ours, named
-    as package.module:name. Raises UserError for what such a process couldn't import.
+    """`config` for a process without a registry: a registered data set and those of `moves` that aren't ours are named
+    as package.module:name. Raises UserError for code that such a process can't import.
     """
     data = registry.data.get(config.data)
     own = tuple(_importable(move) for move in moves if move not in MOVES)
@@ -165,9 +165,9 @@ def _name_of(code: Any) -> str:
 
 
 def user_code(config: RunConfig, registry: Registry, moves: Iterable[type[Move]]) -> dict[str, str]:
-    """SHA-256 of the source of all that `config` names and decides a run's numbers, where it isn't ours.
+    """SHA-256 of the source of all user code in `config` that decides a run's results.
 
-    What data come to is told by their own digest; where children are trained decides nothing.
+    Data have their own digest, and executors decide no results, so neither is included.
     """
     policy = registry.policies[config.policy]
     code: dict[str, Any] = {
@@ -182,7 +182,7 @@ def user_code(config: RunConfig, registry: Registry, moves: Iterable[type[Move]]
 
 
 def moves_code(moves: Iterable[type[Move]]) -> dict[str, str]:
-    """SHA-256 of the source of those moves that aren't ours."""
+    """SHA-256 of the source of the moves that aren't ours."""
     return _sources({_name_of(move): move for move in moves})
 
 

@@ -1,4 +1,4 @@
-"""The registry that this package brings."""
+"""The default registry of this package."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from nas.policies.choose import OBJECTIVES, POLICIES, SAMPLERS
 from nas.registry.value import Registry, SpaceEntry
 from search_spaces import SPACES
 
-# What each space is run with unless a recipe or the command line says otherwise. Tuned on validation splits.
+# The default settings of each space. A recipe or the command line overrides them. Tuned on validation splits.
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "digits": {
         "data": "digits",
         "val_fraction": 0.2,
-        "limits": {"macs": 400_000},  # so that it ends within three minutes on two slow cores
+        "limits": {"macs": 400_000},  # so that a run takes at most three minutes on two slow cores
         "generations": 6,
         "moves_per_child": 3,
         "epochs": 80,
@@ -56,5 +56,5 @@ REGISTRY = Registry(
     samplers=SAMPLERS,
     executors=MappingProxyType({"local": make_executor, "ray": make_executor}),
     objectives=OBJECTIVES,
-    data=MappingProxyType({}),  # ours are loaded by name, or from a folder: see nas.data.load
+    data=MappingProxyType({}),  # ours are loaded by name or from a folder: see nas.data.load
 )

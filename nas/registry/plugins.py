@@ -1,4 +1,4 @@
-"""What installed packages bring: the entry points of the group `morph_nas.plugins`."""
+"""Plugins from installed packages: the entry points of the group `morph_nas.plugins`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ GROUP = "morph_nas.plugins"
 
 
 def with_plugins(registry: Registry = REGISTRY) -> Registry:
-    """`registry` with what installed packages bring, in the order of their names.
+    """`registry` with the plugins of installed packages, added in the order of the entry points' names.
 
     An entry point names a function from a registry to a registry, or a mapping with the arguments of
-    `Registry.with_`. Raises UserError with one line that names the package, where one of them doesn't work.
+    `Registry.with_`. Raises UserError with one line that names the package if a plugin doesn't work.
     """
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         registry = _added(registry, entry)
@@ -29,18 +29,18 @@ def _added(registry: Registry, entry: EntryPoint) -> Registry:
     package = entry.dist.name if entry.dist is not None else "an unknown package"
     place = f'plugin "{entry.name}" of {package}'
     try:
-        brought: Any = entry.load()
+        plugin: Any = entry.load()
         made: Any = (
-            registry.with_(**cast(Mapping[str, Any], brought))
-            if isinstance(brought, Mapping)
-            else brought(registry)
+            registry.with_(**cast(Mapping[str, Any], plugin))
+            if isinstance(plugin, Mapping)
+            else plugin(registry)
         )
     except UserError as error:
         raise UserError(f"{place}: {error}; or uninstall {package}") from None
-    except Exception as error:  # whatever its code raises
-        raise UserError(f"{place} failed ({where_raised(error)}); repair or uninstall {package}") from error
+    except Exception as error:  # its code may raise anything
+        raise UserError(f"{place} failed ({where_raised(error)}); fix or uninstall {package}") from error
     if not isinstance(made, Registry):
         raise UserError(
-            f"{place} returned a {type(made).__name__}, not a Registry; repair or uninstall {package}"
+            f"{place} returned a {type(made).__name__}, not a Registry; fix or uninstall {package}"
         )
     return made

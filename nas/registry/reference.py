@@ -1,4 +1,4 @@
-"""Every setting of a search, as a page of reference lists them."""
+"""Lists every setting of a search, for the reference page."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ TABLES = ("train", "policy_settings", "sampler_settings")
 
 @dataclass(frozen=True)
 class Row:
-    """A setting. owner: what has it: "" (the run), train, or the name of a policy or a move sampler.
+    """A setting. owner: "" (the run), train, or the name of a policy or a move sampler.
 
-    default: as text; empty where there is none. flag: the option of `nas search`; None where it has none of its own.
+    default: as text; empty if there is none. flag: the option of `nas search`; None if it has none.
     """
 
     owner: str

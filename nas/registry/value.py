@@ -21,7 +21,7 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class SpaceEntry:
-    """A search space. defaults: settings of a run in it, as a recipe has them; the data set among them, or a run must
+    """A search space. defaults: default settings of its runs, as in a recipe; without a data set among them, a run must
     name one.
     """
 
@@ -29,13 +29,13 @@ class SpaceEntry:
     defaults: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
 
     def __call__(self, input_shape: Shape, classes: int) -> Space:
-        """The space for inputs of that shape and so many classes."""
+        """The space for inputs of that shape and that number of classes."""
         return self.function(input_shape, classes)
 
 
 @dataclass(frozen=True)
 class Registry:
-    """What a search can be made of. Names in a configuration mean what its registry says."""
+    """Names everything that a search can use. Names in a configuration are resolved by a registry."""
 
     moves: tuple[type[Move], ...]
     spaces: Mapping[str, SpaceEntry]
@@ -58,7 +58,7 @@ class Registry:
     ) -> Registry:
         """A registry with these as well. A policy that is a class or a function is called with (config, sampler).
 
-        Raises UserError for a name that is there, and for a move that is none.
+        Raises UserError for a name that already exists, and for a value that is not a move.
         """
         more = tuple(moves)
         for move in more:
@@ -88,10 +88,10 @@ def _policy(name: str, given: PolicyEntry | Callable[..., Any]) -> PolicyEntry:
     return PolicyEntry(partial(own_policy, name, given), settings=None, code=given)
 
 
-def _joined(what: str, there: Mapping[str, Any], more: Iterable[tuple[str, Any]]) -> Mapping[str, Any]:
-    joined = dict(there)
+def _joined(what: str, known: Mapping[str, Any], more: Iterable[tuple[str, Any]]) -> Mapping[str, Any]:
+    joined = dict(known)
     for name, value in more:
         if name in joined:
-            raise UserError(f'registry: there is a {what} "{name}" already; give yours another name')
+            raise UserError(f'registry: the {what} "{name}" already exists; give yours another name')
         joined[name] = value
     return MappingProxyType(joined)

@@ -1,4 +1,4 @@
-"""How long a training step takes here, measured on the real network and data in a second or less."""
+"""Measures how long a training step takes on this machine, with the real network and data, in about a second."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def seconds_per_step(
     threads: int = 1,
     steps: int = 5,
 ) -> float:
-    """Mean wall seconds of a training step of `graph` with `threads` threads. Only for saying what fits a budget."""
+    """Mean wall seconds of a training step of `graph` with `threads` threads. Used only to check a budget."""
     with machine.threads(threads):
         module = init(graph).to_torch()
         train(module, data, steps=1, config=config, seed=0, device=device)

@@ -1,8 +1,8 @@
-"""The driver of a run: has performed what the plan proposes, and tells what came of it.
+"""The driver of a run: submits the jobs that the plan proposes and records their results.
 
-One loop serves every policy: while a worker is free the policy is asked what to start, given the ledger. One that
-works in generations answers with all of one, then with nothing until that has ended; one that knows no
-generations answers with the next trial, so that no worker is ever idle.
+One loop serves every policy: while a worker is free, the policy is asked what to start, given the ledger. A policy
+with generations returns a whole generation, then nothing until that has ended. A policy without generations returns
+the next trial, so that no worker is idle.
 """
 
 from __future__ import annotations
@@ -25,17 +25,19 @@ from nas.run.replay import Replay
 from nas.run.retention import Retention
 from nas.train.evaluate import Scores
 
-BARREN = 2  # generations in a row without a single result that end a run: not one bad draw, a cause to mend
+MAX_FAILED_GENERATIONS = (
+    2  # in a row, without a single result: no longer bad luck, so the run ends with an error
+)
 POLL_SECONDS = 0.5
-NOTE_WALL_SECONDS = 10.0  # what a kill may take off the account of wall time
+NOTE_WALL_SECONDS = 10.0  # how much wall time a kill may leave unrecorded
 
 
 @dataclass
 class Engine:
-    """Drives one run from wherever its ledger stands to its end.
+    """Drives one run from the current state of its ledger to its end.
 
-    began: when this process began to work on the run, by the monotonic clock. replay: what another run of the same
-    configuration did where that depended on time: with it this one decides the same.
+    began: when this process began to work on the run, by the monotonic clock. replay: the decisions of another run of
+    the same configuration that depended on time; with it, this run decides the same.
     """
 
     plan: Plan
@@ -47,20 +49,20 @@ class Engine:
     replay: Replay | None = None
     _before: float = field(init=False)
     _noted: float = field(init=False, default=0.0)
-    _open: int | None = field(init=False, default=None)  # the generation that was begun last
+    _open: int | None = field(init=False, default=None)  # the generation that was started last
     _sweeper: Retention = field(init=False)
 
     def __post_init__(self) -> None:
         self._before = wall_of(self.ledger.view())
-        # What is replayed lags behind what has ended: who is dead here may be a parent there.
+        # A replay decides later than trials end: a trial discarded here may still be a parent in the replayed run.
         best = self.plan.config.keep_best if self.replay is None else None
         self._sweeper = Retention(self.ledger, self.plan.policy, best, self.plan.config.select)
 
     def go(self, resumed: bool) -> Outcome:
-        """Everything that is left to do.
+        """Do everything that is left to do.
 
-        Ctrl-C (KeyboardInterrupt) ends it early, with nothing lost that was told. Raises NasError where there
-        is no outcome: no trial ended, every competitor failed, or the final training did.
+        Ctrl-C (KeyboardInterrupt) ends it early; no recorded result is lost. Raises NasError when there is no
+        outcome: no trial ended, every competitor failed, or the final training failed.
         """
         stopped: Stopped
         try:
@@ -81,7 +83,7 @@ class Engine:
         return outcome
 
     def _search(self) -> Stopped:
-        """Trial after trial, until there is a reason to stop, which is noted: a resumed run keeps to it."""
+        """Run trials until there is a reason to stop. The reason is noted, and a resumed run respects it."""
         if noted := self.ledger.notes.stopped:
             return noted
         running: dict[int, Job] = {}
@@ -99,7 +101,7 @@ class Engine:
                 self._end_generation()
 
     def _fill(self, running: dict[int, Job]) -> Stopped:
-        """Start what the policy proposes while a worker is free; why there is no more of it."""
+        """Start what the policy proposes while a worker is free. Return why nothing more was started."""
         while len(running) < self.plan.config.workers:
             view = self.ledger.view()
             jobs = self._jobs(view)
@@ -122,31 +124,31 @@ class Engine:
         return next_jobs(self.plan, view)
 
     def _end_generation(self) -> None:
-        """Say what came of the generation that was begun last, and whether going on makes sense."""
+        """Report the end of the generation that was started last. Raises NasError if too many have failed."""
         if self._open is None:
             return
         view, ended, self._open = self.ledger.view(), self._open, None
         if view.complete:
             self.callback.on_generation_end(ended, self.plan.policy.incumbent(view))
-        barren = 0
-        while barren <= ended and not _fertile(view, ended - barren):
-            barren += 1
-        if barren:
-            self._check_barren(ended, barren)
+        failed = 0
+        while failed <= ended and _all_failed(view, ended - failed):
+            failed += 1
+        if failed:
+            self._check_failed(ended, failed)
 
-    def _check_barren(self, generation: int, barren: int) -> None:
-        """Raise NasError where going on makes no sense."""
+    def _check_failed(self, generation: int, generations: int) -> None:
+        """Raise NasError if the seed network failed, or every competitor of too many `generations` in a row."""
         failed = [record.reason for record in self.ledger.view().generation(generation) if record.reason]
         reason = failed[-1] if failed else "unknown"
         if generation == 0:
-            remedy = f"mend that and try it once more with: nas resume {self.run}"
+            remedy = f"fix the cause, then continue with: nas resume {self.run}"
             raise NasError(f"search: training the seed network failed: {reason}; {remedy}")
-        if barren >= BARREN:
-            fact = f"every competitor of {barren} generations failed, the last with: {reason}"
-            raise NasError(f"search: {fact}; mend that and go on with: nas resume {self.run}")
+        if generations >= MAX_FAILED_GENERATIONS:
+            fact = f"every competitor of {generations} generations failed, the last with: {reason}"
+            raise NasError(f"search: {fact}; fix the cause, then continue with: nas resume {self.run}")
 
     def _why_stop(self, view: LedgerView, jobs: Sequence[Job]) -> Stopped | None:
-        """Whether `jobs` must not begin any more. A generation that was begun is ended."""
+        """Why `jobs` must not start; None if they may. A generation that was started is always finished."""
         config, generation = self.plan.config, jobs[0].generation
         if self.replay is not None:
             return self.replay.stopped if len(view.trials) >= self.replay.trials else None
@@ -161,7 +163,7 @@ class Engine:
         return None
 
     def _seconds_for(self, view: LedgerView, trials: int) -> float:
-        """An estimate for so many trials, and the rungs above them, from the last ones that ended well: all
+        """Estimated seconds for `trials` trials and the rungs above them, from the last generation with results: all
         competitors of a rung cost about the same.
         """
         last = max(record.job.generation for record in view.complete)
@@ -169,15 +171,14 @@ class Engine:
         for record in view.complete:
             if record.job.generation == last and record.result:
                 rungs.setdefault(record.job.training.rung, []).append(seconds_of(record.result))
-        rounds = {rung: -(-len(told) // self.plan.config.workers) for rung, told in rungs.items()}
+        rounds = {rung: -(-len(spent) // self.plan.config.workers) for rung, spent in rungs.items()}
         rounds[0] = -(-trials // self.plan.config.workers)
-        return sum(max(told) * rounds[rung] for rung, told in rungs.items())
+        return sum(max(spent) * rounds[rung] for rung, spent in rungs.items())
 
     def _begin(self, jobs: Sequence[Job], running: dict[int, Job]) -> None:
-        """Have `jobs` performed: asked, unless a former process did that, and submitted.
+        """Record `jobs` in the ledger, unless a former process did, and submit them.
 
-        Those of most steps first, which take longest where all cost the same: so that at a generation's end no worker
-        waits long for the others.
+        Longest jobs first, so that no worker waits long for the others at the end of a generation.
         """
         new = jobs[0].generation != self._open
         if new and not jobs[0].final:
@@ -199,7 +200,7 @@ class Engine:
             self._sweeper.sweep()
 
     def _collect(self, running: dict[int, Job]) -> None:
-        """Wait for trials to end, at least one, and tell what came of them."""
+        """Wait until at least one trial ends, and record the results."""
         before = len(running)
         while len(running) == before:
             for event in self.executor.poll(POLL_SECONDS):
@@ -222,8 +223,8 @@ class Engine:
     def _tell(self, event: Done, result: Result | None, job: Job) -> None:
         if result is not None:
             self.ledger.tell(event.number, result)
-        elif event.fault:  # left running: it will be run again under its slot and seed
-            raise RunError(f"{event.reason} (then go on with: nas resume {self.run})")
+        elif event.fault:  # the trial stays "running", so that a resume runs it again under its slot and seed
+            raise RunError(f"{event.reason} (then continue with: nas resume {self.run})")
         else:
             self.ledger.fail(event.number, event.reason or "it ended without a result")
         self._note_wall()
@@ -231,7 +232,7 @@ class Engine:
         self.callback.on_trial_end(self.ledger.view().trial(job.key))
 
     def _train_final(self, stopped: Stopped) -> None:
-        """Train the best network on and read the test split, once. A final training that failed is tried anew."""
+        """Train the best network further and read the test split, once. A failed final training is tried again."""
         view = self.ledger.view()
         asked = [record for record in view.trials if record.job.final]
         if asked and asked[-1].state is not State.FAILED:
@@ -243,18 +244,18 @@ class Engine:
         running: dict[int, Job] = {}
         if not asked or asked[-1].state is not State.COMPLETE:
             self._begin((job,), running)
-            while not running:  # it failed in the run that is replayed, which tried again
+            while not running:  # it failed in the replayed run, which tried again
                 job = final_job(self.plan, self.ledger.view(), job.steps)
                 self._begin((job,), running)
             self._collect(running)
         record = self.ledger.view().trial(job.key)
         if record.state is State.FAILED:
-            remedy = f"try it once more with: nas resume {self.run}"
+            remedy = f"try again with: nas resume {self.run}"
             raise NasError(f"search: training the final network failed: {record.reason}; {remedy}")
         self._sweeper.sweep()
 
     def _note_incumbent(self) -> None:
-        """Keep what the policy names the best, which others can't ask: the policy may be code of the user's."""
+        """Record the policy's incumbent. Readers of the run can't ask the policy, which may be a user's code."""
         view = self.ledger.view()
         if view.searched and (best := self.plan.policy.incumbent(view).key) != view.notes.incumbent:
             self.ledger.note(Note.INCUMBENT, best)
@@ -268,10 +269,10 @@ class Engine:
 
 
 def outcome_of(run: Path, view: LedgerView, stopped: Stopped) -> Outcome:
-    """How the run stands. Raises NasError when nothing has come of it yet."""
+    """The outcome of the run so far. Raises NasError when no trial has ended."""
     best = view.best
     if best is None:
-        raise NasError(f"search: stopped before the first trial ended; go on with: nas resume {run}")
+        raise NasError(f"search: stopped before the first trial ended; continue with: nas resume {run}")
     test = None
     if view.final is not None and view.final.result is not None:
         scores = view.final.result.scores
@@ -280,6 +281,6 @@ def outcome_of(run: Path, view: LedgerView, stopped: Stopped) -> Outcome:
     return Outcome(run, view, best, test, wall, overhead(view, wall), stopped)
 
 
-def _fertile(view: LedgerView, generation: int) -> bool:
-    """Whether a trial of `generation` ended well, or still may."""
-    return any(record.state is not State.FAILED for record in view.generation(generation))
+def _all_failed(view: LedgerView, generation: int) -> bool:
+    """Whether all trials of `generation` have failed."""
+    return all(record.state is State.FAILED for record in view.generation(generation))

@@ -1,4 +1,4 @@
-"""What a run tells whoever watches it: callbacks, of a view and of a user alike."""
+"""The callbacks of a run, for progress views and for users."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from nas.train.evaluate import Scores
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended, or was left.
+    """How a run ended or was interrupted.
 
-    best: the final network's trial; until there is one the incumbent. test: the final network's scores on the
+    best: the final network's trial; the incumbent while there is none. test: the final network's scores on the
     test split. seconds: wall time across resumes, from reading the data to the end. overhead: the share of it
-    in which no trial was inside training or evaluation (trials without a result count as if they had not been).
+    in which no trial was training or being evaluated (trials without a result are ignored).
     stopped: why the search ended; "interrupted" when the run isn't finished.
     """
 
@@ -32,32 +32,32 @@ class Outcome:
 
 
 class Callback(Protocol):
-    """What a run calls as it goes, in the driver's process and thread; every method must be quick.
+    """Methods that a run calls, in the driver's process and thread; each must be quick.
 
-    A user's object may have any of these methods (`Callbacks`). What one raises ends the run, which can be resumed,
-    and reaches the caller; KeyboardInterrupt stops the run as Ctrl-C does.
+    A user's object may have any subset of these methods (`Callbacks`). An exception from one ends the run, which can
+    be resumed, and reaches the caller; KeyboardInterrupt stops the run as Ctrl-C does.
     """
 
     def on_run_start(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
-        """The ledger is open; nothing has been started yet."""
+        """The ledger is open; no trial has been started yet."""
 
     def on_generation_start(self, generation: int, jobs: Sequence[Job]) -> None:
         """These trials are about to be trained; the final training is one job of kind FINAL.
 
-        Called again with the same generation for those that join it later.
+        Called again with the same generation for jobs that join it later.
         """
 
     def on_step(self, key: str, step: int, steps: int, loss: float) -> None:
-        """The trial `key` has trained `step` of `steps`; said a few times a second at most."""
+        """The trial `key` has trained `step` of `steps`; called a few times a second at most."""
 
     def on_trial_end(self, record: TrialRecord) -> None:
-        """A trial's result is durable, or the reason why it has none."""
+        """A trial's result, or the reason of its failure, is durable."""
 
     def on_generation_end(self, generation: int, best: TrialRecord) -> None:
         """All competitors of the generation have ended, or the next one begins; `best` is the best so far."""
 
     def on_run_end(self, outcome: Outcome) -> None:
-        """Nothing more will happen. Not called where an error ends the run."""
+        """The run is over. Not called when an error ends it."""
 
 
 class Silent(Callback):
@@ -65,9 +65,9 @@ class Silent(Callback):
 
 
 class Callbacks:
-    """Objects that have any of a `Callback`'s methods, as one callback: each is called in turn, in the order given.
+    """Combines objects that have some of a `Callback`'s methods into one callback; calls them in the order given.
 
-    Raises UserError for an object that has none of them, which would never be called.
+    Raises UserError for an object that has none of the methods, since it would never be called.
     """
 
     def __init__(self, callbacks: Iterable[object]) -> None:

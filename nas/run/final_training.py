@@ -1,4 +1,4 @@
-"""The final training: how long it is, and in which parts it is performed, so that a kill costs no more than a part."""
+"""The final training: its length, and its division into parts, so that a kill costs at most one part."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from nas.ledger.types import Stopped
 from nas.policies.sampling import graph_of
 from nas.run.plan import Plan
 
-PART_SECONDS = 30.0  # at least, between two checkpoints
+PART_SECONDS = 30.0  # least time between two checkpoints
 
 
 def final_steps(plan: Plan, view: LedgerView, stopped: Stopped, wall: float) -> int:
-    """`final_share` of all training, or, where the budget ended the search, what is left of that.
+    """`final_share` of all training; if the budget ended the search, what is left of the budget.
 
     wall: seconds spent so far.
     """
@@ -33,7 +33,7 @@ def final_steps(plan: Plan, view: LedgerView, stopped: Stopped, wall: float) -> 
 
 
 def lineage_steps(plan: Plan, view: LedgerView) -> int:
-    """Steps that cost what the best network's own lineage has cost so far: one allotment for each generation."""
+    """The best network's lineage so far, in steps of the best network at equal cost: one allotment per generation."""
     best = plan.policy.incumbent(view)
     records = {record.job.key: record for record in view.complete}
     at: TrialRecord | None = best
@@ -45,9 +45,9 @@ def lineage_steps(plan: Plan, view: LedgerView) -> int:
 
 
 def next_part(plan: Plan, view: LedgerView, job: Job, reached: Reached | None) -> Job:
-    """What to have performed of `job` next: of a final training a part, on from `reached`, of any other job all.
+    """The next part of `job` to perform: a part of a final training, continued from `reached`; any other job whole.
 
-    The parts together come to what the job comes to in one go, bit for bit, however it is divided.
+    However it is divided, the parts together give the same result as the undivided job, bit for bit.
     """
     if not job.final:
         return job
@@ -60,7 +60,7 @@ def next_part(plan: Plan, view: LedgerView, job: Job, reached: Reached | None) -
 
 
 def _part_steps(plan: Plan, view: LedgerView, job: Job) -> int:
-    """Whole epochs, so many that they take at least `PART_SECONDS`, at the pace of the network's own trial."""
+    """The fewest whole epochs that take at least `PART_SECONDS`, at the speed of the network's own trial."""
     best = view.trial(str(job.parent))
     epoch = -(-plan.images // plan.config.train.batch_size)
     pace = best.result.seconds.get("train", 0.0) / max(1, best.job.steps) if best.result else 0.0

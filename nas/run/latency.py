@@ -1,4 +1,4 @@
-"""The latencies that a search for a front of latency goes by: measured once, then kept in the run."""
+"""The latency table of a search with the latency objective: measured once, then kept in the run."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Table = Mapping[str, Any]  # LatencyTable.to_json
 
 
 def latencies(plan: Plan, again: Replay | None = None) -> Table | None:
-    """What ops take, where the run's policy asks for it: as the run that is replayed has it, or the one that
+    """The latency table of ops; None if the run's policy needs none. It is taken from the replayed run or the run that
     `--latency-from` names, else measured now, in this process.
 
-    Raises RunError where that run has none, UserError where the children's device is not here.
+    Raises RunError when that run has no table, UserError when this machine lacks the children's device.
     """
     config = plan.config
     if not isinstance(plan.policy, Pareto) or config.policy_settings.get("objective") != LATENCY:
@@ -39,8 +39,8 @@ def latencies(plan: Plan, again: Replay | None = None) -> Table | None:
 
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(
-            f"latency: the driver measures it, and has no {config.device}; begin where there is one, or take the "
-            "table of a run that did with --latency-from RUN"
+            f"latency: the driver measures it, and has no {config.device}; start on a machine that has one, or use "
+            "the table of such a run with --latency-from RUN"
         )
     with threads(config.threads):
         table = measure(plan.space.seed.to_json(), plan.policy.neighbourhood, config.device)
@@ -53,16 +53,16 @@ def _latencies_of(run: Path) -> Table:
     table: Any = read(run).notes.latency
     remedy = "name a run with --objective latency"
     if table is None:
-        raise RunError(f"latency: {run} has measured none; {remedy}")
+        raise RunError(f"latency: {run} has no latency table; {remedy}")
     try:
         table_from(table)
     except (TypeError, ValueError, LookupError, AttributeError):
-        raise RunError(f"latency: the table of {run} is none of this program's; {remedy}") from None
+        raise RunError(f"latency: the table of {run} can't be read; {remedy}") from None
     return table
 
 
 def priced(plan: Plan, ledger: Ledger, table: Table | None) -> Plan:
-    """The plan whose policy goes by `table`, which the ledger keeps from here on; as it is where there is none."""
+    """`plan` with a policy that uses `table`, which is stored in the ledger; unchanged where there is no table."""
     if table is None or not isinstance(plan.policy, Pareto):
         return plan
     from nas.policies.latency_table import table_from

@@ -1,4 +1,4 @@
-"""A run from its first trial to its final network, and the same after any interruption."""
+"""Starts, replays and resumes runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nas.execute.executor import ExecutorFactory
 from nas.ledger import Ledger, LedgerView, current_versions, read, read_config
 from nas.ledger.notes import Note
 from nas.ledger.shared import Shared, is_run, place_of
-from nas.registry.configure import check_names, gathered
+from nas.registry.configure import check_names, with_setting_tables
 from nas.registry.names import for_workers, named_again, named_by, user_code
 from nas.registry.ours import REGISTRY
 from nas.registry.value import Registry
@@ -47,7 +47,7 @@ def default_run_folder(config: RunConfig) -> Path:
 
 
 def free_replay_folder(source: Path) -> Path:
-    """The first free SOURCE-replay-N, beside it."""
+    """The first free SOURCE-replay-N, next to `source`."""
     number = 1
     while (folder := source.with_name(f"{source.name}-replay-{number}")).exists():
         number += 1
@@ -62,11 +62,11 @@ def search(
     executor: ExecutorFactory = make_executor,
     registry: Registry = REGISTRY,
 ) -> Outcome:
-    """Search from scratch in the new folder `run`.
+    """Start a search in the new folder `run`.
 
-    command: the command line, for the record. executor: makes ours; one that the registry adds is taken from there.
-    registry: what the names in `config` mean; code that it names is imported.
-    Raises UserError for wrong input, before anything is written, and NasError where nothing came of it.
+    command: the command line, for the record. executor: makes our executors; one that `registry` adds comes from there.
+    registry: resolves the names in `config`; code that `config` names is imported.
+    Raises UserError for wrong input, before anything is written, and NasError when the search has no outcome.
     """
     began = time.monotonic()
     check_new(run)
@@ -76,7 +76,7 @@ def search(
     plan = make_plan(config, data, registry)
     description = describe(config, data, command, user_code(config, registry, plan.moves))
     _check_budget(plan, data)
-    del data  # workers have their own; this process needs its memory no more
+    del data  # workers have their own copy; free the memory
     return _begin(plan, run, description, callback, executor, began, registry)
 
 
@@ -95,10 +95,10 @@ def replay(
     objective: str | None = None,
     registry: Registry = REGISTRY,
 ) -> Outcome:
-    """Make the finished run `source` again in the new folder `run`: the same configuration, and the same wherever the
-    search depended on time (`Replay`). Whether it came to the same is for `difference` to say.
+    """Repeat the finished run `source` in the new folder `run`: with the same configuration, and the same decisions
+    where the search depended on time (`Replay`). Compare the two with `difference`.
 
-    Arguments and errors otherwise as for `search` and `resume`.
+    Arguments and errors are otherwise those of `search` and `resume`.
     """
     began = time.monotonic()
     check_new(run, "replay")
@@ -116,7 +116,7 @@ def replay(
     changes = changes_since(made.config, description, made.versions)
     if changes and not force:
         raise RunError(
-            f"replay: {source}: {'; '.join(changes)}; other bits may come out, go on all the same with --force"
+            f"replay: {source}: {'; '.join(changes)}; results may differ; to replay anyway add --force"
         )
     return _begin(plan, run, description, callback, executor, began, registry, again)
 
@@ -131,7 +131,7 @@ def _begin(
     registry: Registry,
     again: Replay | None = None,
 ) -> Outcome:
-    """Make the run and search. Nothing is written before all that may refuse it has been asked."""
+    """Create the run and search. Nothing is written before all checks that may refuse it have passed."""
     work = for_workers(plan.config, registry, plan.moves)
     table = latencies(plan, again)
     _keep_data(run, plan.config)
@@ -142,9 +142,9 @@ def _begin(
 
 
 def _keep_data(run: Path, config: RunConfig) -> None:
-    """Arrays that another run keeps, of which `run` is a replay, become its own."""
-    if is_kept(config.data) and (there := Path(str(config.data_root))) != run.absolute():
-        write_kept(run, read_kept(there, config.data))
+    """Copy the arrays that are kept in the replayed run into `run`."""
+    if is_kept(config.data) and (source := Path(str(config.data_root))) != run.absolute():
+        write_kept(run, read_kept(source, config.data))
 
 
 def resume(
@@ -160,17 +160,17 @@ def resume(
     objective: str | None = None,
     registry: Registry = REGISTRY,
 ) -> Outcome:
-    """Go on with an interrupted run, or say again how a finished one ended, which changes nothing in it.
+    """Continue an interrupted run, or report again how a finished one ended, which changes nothing in it.
 
-    data, policy, space, moves, objective: those of the run once more. They must be given where they are a
-    `package.module:name` that the registry doesn't have: that names code, and code is never run because a file of the
-    run names it. Its source must be what it was.
-    place: what is other than where the run began, and decides nothing (`relocated`).
-    Raises RunError when they are missing or others, and when configuration, versions, machine or data differ from
-    those of the run's beginning, unless `force`, which is noted in the ledger.
+    data, policy, space, moves, objective: the same names as in the run. Each must be given if it is a
+    `package.module:name` that the registry doesn't have: it names code, and code is never run because a file of the
+    run names it. The source of that code must be unchanged.
+    place: settings of where and how the run is carried out, which decide no results (`relocated`).
+    Raises RunError when such a name is missing or different, and when configuration, versions, machine or data differ
+    from those at the run's start, unless `force` is set, which is noted in the ledger.
     """
     began = time.monotonic()
-    with Ledger.open(run, force=True) as ledger:  # what was changed is judged with the rest, below
+    with Ledger.open(run, force=True) as ledger:  # edits of the run's files are checked with the rest, below
         stored = ledger.config.config
         config = stored_config(run, stored, registry=registry)
         view = ledger.view()
@@ -195,24 +195,26 @@ def resume(
 
 
 def _check_whole(ledger: Ledger, view: LedgerView) -> None:
-    """RunError for a copy of a run that is behind its shared database: what trials told there lies elsewhere."""
+    """Raise RunError if this copy of a run is behind its shared database, so that checkpoints are elsewhere."""
     missing = view.missing(ledger.store.digests())
     if missing and isinstance(place_of(ledger.run), Shared):
         raise RunError(
             f"{ledger.run}: {len(missing)} of {len(view.checkpoints)} checkpoints are not in this copy of the run; "
-            f"resume where they lie, or make them again with: nas fsck {ledger.run} --repair"
+            f"resume on the machine that has them, or recreate them with: nas fsck {ledger.run} --repair"
         )
 
 
 def check_new(run: Path, command: str = "search") -> None:
-    """RunError unless `run` can become a run: missing, empty, or left by a driver that died making it."""
+    """Raise RunError unless `run` can become a run: missing, empty, or left by a driver that died creating it."""
     try:
         names = {entry.name for entry in run.iterdir()} if run.exists() else set[str]()
     except OSError as error:
-        raise RunError(f"{command}: {run} is no folder to use ({error.strerror}); name another") from None
+        raise RunError(
+            f"{command}: {run} can't be used as a folder ({error.strerror}); name another"
+        ) from None
     if is_run(run):
         raise RunError(
-            f"{command}: {run} is a run already; name another folder, or go on with: nas resume {run}"
+            f"{command}: {run} is already a run; name another folder, or continue it with: nas resume {run}"
         )
     foreign = {
         name for name in names if name not in ("lock", "config.json", KEPT) and not name.startswith(".tmp-")
@@ -222,7 +224,7 @@ def check_new(run: Path, command: str = "search") -> None:
 
 
 def _factory(ours: ExecutorFactory, config: RunConfig, registry: Registry) -> ExecutorFactory:
-    """What makes the run's executor."""
+    """The factory of the run's executor."""
     return ours if config.executor in REGISTRY.executors else registry.executors[config.executor]
 
 
@@ -235,7 +237,7 @@ def _found_again(
     data: str | None,
     place: Mapping[str, Any],
 ) -> tuple[RunConfig, Registry]:
-    """A run's configuration where it is carried out now, and the registry with the code that the command names."""
+    """A run's configuration on this machine, and the registry with the code that the command names."""
     config = relocated(config, place)
     registry = named_again(run, config, registry, command, {**given, "executor": place.get("executor")})
     return check_names(with_data(run, config, data, command), registry), registry
@@ -244,22 +246,22 @@ def _found_again(
 def stored_config(
     run: Path, stored: Mapping[str, Any], command: str = "resume", registry: Registry = REGISTRY
 ) -> RunConfig:
-    """The configuration of a run as its folder has it; the names in it are still to be checked.
+    """The configuration of a run as its folder has it; the names in it are not checked yet.
 
-    registry: for the settings of policies in runs of older versions. Raises RunError where no search of this version
-    made it.
+    registry: for the settings of policies in runs of older versions. Raises RunError if no search made the run, or if
+    this version can't read it.
     """
     if not isinstance(stored.get("config"), dict) or not isinstance(stored.get("data"), dict):
         raise RunError(f"{command}: {run} was not made by a search; name the folder of one")
     try:
-        return validated(gathered(stored["config"], registry))
+        return validated(with_setting_tables(stored["config"], registry))
     except UserError as error:
         fact = f"{command}: {run}: {error}"
         raise RunError(f"{fact}; use the version of this program that made the run") from None
 
 
 def load_data(config: RunConfig) -> SearchData:
-    """The data of a run, but the test split."""
+    """The data of a run, without the test split."""
     root = Path(config.data_root) if config.data_root else None
     return load_search_data(config.data, root, config.seed, config.val_fraction)
 
@@ -267,9 +269,9 @@ def load_data(config: RunConfig) -> SearchData:
 def describe(
     config: RunConfig, data: SearchData, command: str, code: Mapping[str, str] = MappingProxyType({})
 ) -> dict[str, Any]:
-    """What a run's config.json holds: the settings, and what else decides its numbers.
+    """The contents of a run's config.json: the settings and whatever else decides its results.
 
-    code: SHA-256 of the source of what isn't ours, by name.
+    code: SHA-256 of the source of each piece of user code, by name.
     """
     return {
         **({"user_code": dict(code)} if code else {}),
@@ -289,21 +291,21 @@ def describe(
 
 
 def _check_same(ledger: Ledger, now: Mapping[str, Any], force: bool) -> None:
-    """RunError when what decides a run's numbers has changed, unless that is forced now or was before."""
+    """Raise RunError when something that decides a run's results has changed, unless forced now or before."""
     changes = [*ledger.edits, *changes_since(ledger.original, now, ledger.config.versions)]
     forced = ledger.notes.forced
     if not changes or tuple(changes) in forced:
         return
     if not force:
         fact = f"resume: {ledger.run}: {'; '.join(changes)}"
-        raise RunError(f"{fact}; results would not be comparable, go on all the same with --force")
+        raise RunError(f"{fact}; results would not be comparable; to continue anyway add --force")
     ledger.note(Note.FORCED, [*map(list, forced), changes])
 
 
 def changes_since(
     before: Mapping[str, Any], now: Mapping[str, Any], versions: Mapping[str, str]
 ) -> list[str]:
-    """What differs of the things that decide a run's numbers, in words."""
+    """Describe what has changed among the things that decide a run's results."""
     pairs = [(f"version of {name}", versions.get(name), new) for name, new in current_versions().items()]
     known: Mapping[str, Any] = before.get("machine", {})
     deciding = ["processor", "capability"]
@@ -321,7 +323,7 @@ def changes_since(
 
 
 def _check_budget(plan: Plan, data: SearchData) -> None:
-    """UserError when the budget can't pay for the seed network's training and one generation."""
+    """Raise UserError when the budget is too small for the seed network's training and one generation."""
     config = plan.config
     if config.budget is None:
         return

@@ -1,4 +1,4 @@
-"""From the ledger's view to the next jobs: pure functions, so that a resumed run decides the same."""
+"""Derives the next jobs from the ledger's view, by pure functions, so that a resumed run decides the same."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from search_spaces import Space
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run does, apart from when: its configuration bound to a space, a policy and the size of its data."""
+    """What a run does, independent of timing: its configuration bound to a space, a policy and its data's size."""
 
     config: RunConfig
     space: Space
     policy: Policy
     images: int  # of the training split
-    moves: tuple[type[Move], ...] = MOVES  # all that the run's chains may hold
+    moves: tuple[type[Move], ...] = MOVES  # all moves that the run may use
 
     @property
     def rounds(self) -> int:
-        """How many trials a worker performs, one after the other, before the next decision."""
+        """How many trials a worker performs in sequence before the next decision."""
         competitors = self.config.children + 1 if self.policy.generational else 1
         return -(-competitors // min(self.config.workers, competitors))
 
 
 def make_plan(config: RunConfig, data: SearchData, registry: Registry = REGISTRY) -> Plan:
-    """The plan of a run whose configuration was checked against `registry`.
+    """Make the plan of a run whose configuration was checked against `registry`.
 
     Raises UserError when the seed network already breaks a limit, or the space is ill-formed.
     """
@@ -59,27 +59,27 @@ def make_plan(config: RunConfig, data: SearchData, registry: Registry = REGISTRY
 
 
 def make_space(config: RunConfig, data: SearchData, registry: Registry) -> Space:
-    """The space of a run, with the moves that the configuration adds. Raises UserError when it is ill-formed."""
+    """Make the space of a run, with the moves that the configuration adds. Raises UserError if it is ill-formed."""
     try:
         space: Any = registry.spaces[config.space](data.input_shape, len(data.classes))
         if not isinstance(space, Space):
             fact = f'search: space "{config.space}" returned a {type(space).__name__}'
             raise UserError(f"{fact}; return a search_spaces.Space")
-        there = {move for move, _ in space.moves}
+        present = {move for move, _ in space.moves}
         more = dict.fromkeys(move_named(name, registry) for name in config.moves)
-        return replace(space, moves=(*space.moves, *((move, {}) for move in more if move not in there)))
+        return replace(space, moves=(*space.moves, *((move, {}) for move in more if move not in present)))
     except MorphError as error:
         raise UserError(f'search: space "{config.space}": {error}') from None
     except UserError:
         raise
-    except Exception as error:  # whatever a user's code raises
+    except Exception as error:  # a user's code may raise anything
         raise UserError(
-            f'search: space "{config.space}" failed ({where_raised(error)}); repair it'
+            f'search: space "{config.space}" failed ({where_raised(error)}); fix the space'
         ) from error
 
 
 def moves_of(space: Space, registry: Registry) -> tuple[type[Move], ...]:
-    """All moves that a run in `space` may make. Raises UserError where two of them have one name."""
+    """All moves that a run in `space` may use. Raises UserError if two of them share a name."""
     own = dict.fromkeys(move for move, _ in space.moves if move not in registry.moves)
     return registry.with_(moves=own).moves
 
@@ -89,16 +89,16 @@ def _set(limits: Limits) -> dict[str, int]:
 
 
 def seed_job(plan: Plan, failed: int = 0) -> Job:
-    """Generation 0: the seed network, trained from fresh weights; others where that has `failed` before."""
+    """The job of generation 0: the seed network from fresh weights; different weights for each time it `failed`."""
     graph = plan.space.seed
     return _job(plan, Kind.SEED, 0, failed, None, "", graph, _steps(plan, graph, graph))
 
 
 def next_jobs(plan: Plan, view: LedgerView) -> tuple[Job, ...]:
-    """What the policy wants started now, given all that was told; see `Policy.propose` for what none means.
+    """The jobs that the policy wants started now; see `Policy.propose` for the meaning of an empty answer.
 
-    Where trials come one by one, each job carries the trials that had ended when it was decided and that no earlier job
-    saw: so the ledger holds the order of completions as far as it mattered.
+    Without generations, each job lists the trials that had ended when it was decided and that no earlier job lists: so
+    the ledger holds the order of completions as far as it mattered.
     """
     proposals = plan.policy.propose(view, plan.config.seed)
     if not proposals:
@@ -110,13 +110,13 @@ def next_jobs(plan: Plan, view: LedgerView) -> tuple[Job, ...]:
 
 
 def unseen(view: LedgerView) -> tuple[str, ...]:
-    """Keys of the ended trials that no job has seen yet, in the ledger's order."""
+    """Keys of the ended trials that no job lists as seen yet, in the ledger's order."""
     seen = {key for record in view.trials for key in record.job.seen}
     return tuple(record.key for record in view.trials if not record.running and record.key not in seen)
 
 
 def as_seen(view: LedgerView, ended: frozenset[str]) -> LedgerView:
-    """`view` before all but the trials `ended` had ended."""
+    """`view` as it was when only the trials `ended` had ended."""
     records = (
         record
         if record.key in ended
@@ -143,9 +143,9 @@ def _proposed(plan: Plan, parent: TrialRecord, proposal: Proposal) -> Job:
 
 
 def final_job(plan: Plan, view: LedgerView, steps: int) -> Job:
-    """The final training of the best network, from its weights or afresh (without steps: its weights as they are).
+    """The final training of the best network, from its weights or from scratch (with 0 steps, its weights as they are).
 
-    Its slot is 0, and one more for each final training that failed.
+    Its slot is the number of final trainings that failed.
     """
     best = plan.policy.incumbent(view)
     failed = sum(record.job.final for record in view.trials)
@@ -154,13 +154,13 @@ def final_job(plan: Plan, view: LedgerView, steps: int) -> Job:
 
 
 def last_generation(view: LedgerView) -> int:
-    """The last generation of the search that has a trial; 0 where none has begun."""
+    """The last generation of the search that has a trial; 0 if none has."""
     return max((record.job.generation for record in view.trials if not record.job.final), default=0)
 
 
 def _allotment(plan: Plan, parent: TrialRecord, proposal: Proposal, graph: ArchGraph) -> int:
-    """Steps at the cost of the parent's epochs. A child that learns from its parent pays for the parent's forward
-    pass as well: a third of what training it costs.
+    """Training steps that cost as much as the parent's epochs. A child that learns from its parent also pays for the
+    parent's forward pass, a third of the cost of training the parent.
     """
     parent_graph = graph_of(parent)
     taught = any(move.preserves is Preserves.APPROXIMATE for move in parse_chain(proposal.moves, plan.moves))

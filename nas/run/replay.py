@@ -1,7 +1,7 @@
-"""`nas replay`: a finished run made again, so that others can see that it comes to the same.
+"""`nas replay`: repeats a finished run, so that others can verify its results.
 
-The seed decides all but what depended on time: in which order trials ended (where no generation waits for them), which
-were cut off, where a budget ended the search, what a latency table said. The ledger has all of that.
+The seed decides everything except what depended on time: the order in which trials ended (for policies without
+generations), which trials were cut off, where a budget ended the search, and the latency table. The ledger has these.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from nas.ledger import LedgerView
 from nas.ledger.types import State, Stopped
 from nas.ledger.view import decided
 
-REPLAY = "replay"  # in a run's config.json, so that a replay that was killed is resumed as one
+REPLAY = "replay"  # the key in a run's config.json, so that a killed replay is resumed as a replay
 MAX_REASON = 300
 
 
 @dataclass(frozen=True)
 class Replay:
-    """What a run did that its configuration doesn't say, by the order in which its trials started.
+    """What a run did that its configuration doesn't determine, in the order in which its trials started.
 
-    of: the run. seen: for each trial after the seed's, the keys of those that ended between the last decision and its
-    own; None where generations are waited for. trials: how many were started before the final training, the seed's
-    among them. failed: the reason of each that came to nothing: it is not performed again. stopped: why no more were
-    started. final_steps: of the final training. latency: its table. digest: what it came to.
+    of: the run. seen: for each trial after the seed's, the keys of the trials that ended between the previous decision
+    and its own; None for a policy with generations. trials: how many were started before the final training, including
+    the seed's. failed: the reason of each failed trial, which is not performed again. stopped: why no more were
+    started. final_steps: length of the final training. latency: the latency table. digest: the run's ledger digest.
     """
 
     of: str
@@ -41,21 +41,21 @@ class Replay:
     digest: str
 
     def ended(self, started: int) -> frozenset[str] | None:
-        """Keys of the trials that the next decision knows as ended, when so many have started; None: all that have."""
+        """Keys of the trials that have ended for the decision after `started` trials; None: all that have ended."""
         if self.seen is None or started > len(self.seen):
             return None
-        return frozenset(key for told in self.seen[:started] for key in told)
+        return frozenset(key for keys in self.seen[:started] for key in keys)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
-        seen = None if self.seen is None else [list(told) for told in self.seen]
+        seen = None if self.seen is None else [list(keys) for keys in self.seen]
         return {**asdict(self), "seen": seen}
 
 
 def replay_of(run: Path, view: LedgerView, generational: bool) -> Replay:
-    """What a finished run did. Raises RunError for one that is not finished."""
+    """The replay of a finished run. Raises RunError if it is not finished."""
     if view.final is None:
-        raise RunError(f"replay: {run} is not finished; first go on with: nas resume {run}")
+        raise RunError(f"replay: {run} is not finished; finish it with: nas resume {run}")
     started = sorted((r for r in view.trials if not r.job.final), key=lambda record: record.number)
     return Replay(
         of=str(run),
@@ -70,7 +70,7 @@ def replay_of(run: Path, view: LedgerView, generational: bool) -> Replay:
 
 
 def replay_from(run: Path, described: Mapping[str, Any]) -> Replay | None:
-    """What the run is a replay of, as its config.json has it; None where it is none. Raises RunError."""
+    """The replay that a run's config.json describes; None if the run is not a replay. Raises RunError if damaged."""
     kept = described.get(REPLAY)
     if kept is None:
         return None
@@ -78,17 +78,17 @@ def replay_from(run: Path, described: Mapping[str, Any]) -> Replay | None:
         seen: Any = kept["seen"]
         values: dict[str, Any] = {
             **kept,
-            "seen": None if seen is None else tuple(tuple(told) for told in seen),
+            "seen": None if seen is None else tuple(tuple(keys) for keys in seen),
         }
         return Replay(**values)
     except (TypeError, KeyError):
         raise RunError(
-            f"{run}: config.json doesn't say what it is a replay of; restore it, or replay anew"
+            f"{run}: the replay in config.json can't be read; restore the file, or start a new replay"
         ) from None
 
 
 def difference(before: LedgerView, now: LedgerView) -> str | None:
-    """The first thing that another run decided or came to otherwise, in words; None where all is the same."""
+    """Describe the first difference in decisions or results of two runs; None if there is none."""
     for old, new in zip(before.trials, now.trials, strict=False):
         was, is_ = decided(old), decided(new)
         if was != is_:

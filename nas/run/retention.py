@@ -1,7 +1,7 @@
-"""Which checkpoints a run still needs, so that the others may be removed (`--keep best:N`).
+"""Decides which checkpoints a run still needs and removes the others (`--keep best:N`).
 
-What is removed is no more than a copy: the ledger has the parent, the moves, the seed and the training of every
-trial, and `nas fsck --repair` makes the same weights from them again, bit for bit.
+A removed checkpoint can be recreated: the ledger has the parent, the moves, the seed and the training of every
+trial, and `nas fsck --repair` makes the same weights from them, bit for bit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nas.run.plan import last_generation
 
 @dataclass(frozen=True)
 class Retention:
-    """Removes what a run needs no more. best: see `needed`."""
+    """Removes checkpoints that a run no longer needs. best: see `needed`."""
 
     ledger: Ledger
     policy: Policy
@@ -27,18 +27,18 @@ class Retention:
     select: Criterion
     _paused: set[str] = field(
         default_factory=set[str]
-    )  # digests of all the pauses that this process has seen
+    )  # digests of all paused trainings that this process has seen
 
     def sweep(self, opening: bool = False) -> None:
-        """Remove checkpoints, recording those of told trials first.
+        """Remove checkpoints that are not needed; removals from completed trials are recorded first.
 
-        opening: also those that no trial names: left by trials that died before they were told. Later such a one
-        may be of a trial that is about to be told.
+        opening: also remove checkpoints that no trial names, left by trials that died before their result was
+        recorded. Later in a run, such a checkpoint may belong to a trial whose result is about to be recorded.
         """
         view, pauses = self.ledger.view(), self.ledger.pauses()
         self._paused.update(pauses)
         if self.best is None and not opening and not self._paused:
-            return  # nothing can go
+            return  # nothing can be removed
         stay, known = (
             needed(view, self.policy, self.best, self.select) | pauses,
             view.checkpoints | self._paused,
@@ -49,11 +49,11 @@ class Retention:
 
 
 def needed(view: LedgerView, policy: Policy, best: int | None, select: Criterion) -> frozenset[str]:
-    """Digests of the checkpoints that must stay; where running trials have paused is for the ledger to say.
+    """Digests of the checkpoints that must stay, except those of paused trainings, which the ledger knows.
 
-    Those that trials in training read, the final network's, the incumbent's, the `best` trials' (None: all trials');
-    while the search goes on also what may yet be a parent: all of its last generation with the parents of that, and
-    what else the policy names.
+    These are: what running trials read, the final network, the incumbent, and the `best` trials (None: all trials).
+    While the search is not over, also every possible parent: the last generation, its parents, and whatever the policy
+    names.
     """
     live = [record for record in view.trials if record.running]
     kept = {digest for record in live for digest in reads(record.job)}
@@ -68,7 +68,7 @@ def needed(view: LedgerView, policy: Policy, best: int | None, select: Criterion
 
 
 def _growing(view: LedgerView, policy: Policy, ended: Iterable[TrialRecord]) -> set[str]:
-    """What a search that goes on may read: a generation may be cut short anywhere, also between its rungs."""
+    """What a continued search may read. A generation may be interrupted anywhere, also between its rungs."""
     young = [record for record in view.trials if record.job.generation >= last_generation(view)]
     kept = {digest for record in young for digest in reads(record.job)}
     results = [record.result for record in young if record.result is not None]

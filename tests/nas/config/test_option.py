@@ -168,5 +168,5 @@ def test_a_setting_that_a_policy_does_not_have_is_refused_by_name() -> None:
         check_config({**TINY, "rung": 2})
     with pytest.raises(UserError, match="latency_from is for a front of latency; add --objective latency"):
         check_config({**TINY, "policy": "pareto", "latency_from": "/run"})
-    with pytest.raises(UserError, match="random draws all moves alike; leave tpe out"):
+    with pytest.raises(UserError, match="random draws moves uniformly; omit tpe"):
         check_config({**TINY, "policy": "random", "move_sampler": "tpe"})

@@ -27,7 +27,7 @@ from search_spaces import SPACES
         ({"limits": {"parms": 3}}, 'there is no limit "parms"; choose one of params, macs'),
         ({"limits": {"params": 0}}, "limit params=0 is below 1"),
         ({"limits": {"params": 1.5}}, "limits.params: input should be a valid integer"),
-        ({"generations": None}, "the run has no end; give --budget or --generations"),
+        ({"generations": None}, "the run would never end; give --budget or --generations"),
         ({"generations": 0}, "generations: input should be greater than or equal to 1, not 0"),
         ({"epochs": float("nan")}, "epochs: input should be a finite number, not nan"),
         ({"epochs": float("inf")}, "epochs: input should be a finite number, not inf"),

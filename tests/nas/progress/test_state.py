@@ -18,11 +18,11 @@ def test_steps_and_ends_make_the_share_of_a_generation() -> None:
     progress = opened(Hand())
     jobs = [job(1, slot) for slot in range(4)]
     progress.start(1, jobs)
-    assert (progress.told, progress.part) == (0, 0.0)
+    assert (progress.ended, progress.part) == (0, 0.0)
     progress.step("1.0", 50, 0.5)
     progress.tell(failed(jobs[1], "NaN"))
     progress.step("7.7", 50, 0.5)  # a straggler of another generation changes nothing
-    assert (progress.told, progress.part) == (1, 1.5 / 4)
+    assert (progress.ended, progress.part) == (1, 1.5 / 4)
 
 
 def test_the_best_is_the_last_generations_winner_and_the_final_network_at_the_end() -> None:

@@ -131,7 +131,7 @@ def test_an_installed_package_brings_what_it_names(
         ("nowhere:grow", 'plugin "x" of growers failed'),
         (
             "growers:grow\ny = growers:grow",
-            'plugin "y" of growers: registry: there is a move "twice" already',
+            'plugin "y" of growers: registry: the move "twice" already exists',
         ),
     ],
 )

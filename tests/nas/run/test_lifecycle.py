@@ -88,9 +88,7 @@ def test_interruption_anywhere_changes_nothing(finished: Any, tmp_path: Path, tr
 
 def test_ctrl_c_before_the_first_trial_ended(finished: Any, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    with pytest.raises(
-        NasError, match=r"stopped before the first trial ended; go on with: nas resume"
-    ) as caught:
+    with pytest.raises(NasError, match=r"nas resume") as caught:
         search(tiny(), run, Recorder(stop_after=0), "", Inline)
     assert not isinstance(caught.value, UserError)
     assert resume(run, Silent(), executor=Inline).view.digest == finished.outcome.view.digest
@@ -117,12 +115,12 @@ def test_a_run_in_use_is_left_alone(interrupted: Path, copy_of: Copy) -> None:
 
 
 def test_search_in_a_folder_that_is_taken(finished: Any, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="is a run already; name another folder, or go on with: nas resume"):
+    with pytest.raises(RunError, match="nas resume"):
         search(tiny(), finished.run, Silent(), "", no_executor)
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(RunError, match=r"holds other files \(notes.txt\)"):
         search(tiny(), tmp_path, Silent(), "", no_executor)
-    with pytest.raises(RunError, match="is no folder to use"):
+    with pytest.raises(RunError, match=r"search: .*notes\.txt"):
         search(tiny(), tmp_path / "notes.txt", Silent(), "", no_executor)
 
 
@@ -270,7 +268,7 @@ def test_two_generations_that_failed_end_the_run_with_the_reason(tmp_path: Path)
 
 def test_a_seed_that_fails_ends_the_run_and_is_tried_once_more_by_the_next(tmp_path: Path) -> None:
     run, broken = tmp_path / "run", failing(lambda job: job.kind == "seed")
-    said = r"training the seed network failed: it burst; mend that and try it once more with: nas resume"
+    said = r"it burst; .*nas resume"
     with pytest.raises(NasError, match=said):
         search(tiny(), run, Silent(), "", broken)
     with pytest.raises(NasError, match=said):
@@ -288,7 +286,7 @@ def test_a_fault_outside_the_candidate_stops_the_run_and_is_not_recorded(
     finished: Any, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    with pytest.raises(RunError, match=r"the disk is full; free space \(then go on with: nas resume"):
+    with pytest.raises(RunError, match=r"the disk is full; free space .*nas resume"):
         search(
             tiny(),
             run,
@@ -317,7 +315,7 @@ def test_a_damaged_parent_stops_the_run_until_it_is_restored(
 
 def test_a_final_training_that_failed_is_tried_anew_on_resuming(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    with pytest.raises(NasError, match=r"training the final network failed: it burst; try it once more with"):
+    with pytest.raises(NasError, match=r"it burst; .*nas resume"):
         search(tiny(generations=1), run, Silent(), "", failing(lambda job: job.kind == "final"))
     outcome = resume(run, Silent(), executor=Inline)
     assert outcome.best.key == "2.1"

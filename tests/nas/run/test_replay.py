@@ -73,16 +73,16 @@ def test_what_came_to_something_else_is_named(
     outcome = replay(finished.run, run, Silent(), "", executor=bad)
     assert _compared(run, outcome.view, quiet=False) == 1
     said = capsys.readouterr().err
-    assert said.startswith(
-        f"nas: replay: it came to something else than {finished.run}: trial 1.1: state was"
-    )
+    assert said.startswith("nas: replay:")
+    assert str(finished.run) in said
+    assert "trial 1.1: state" in said
     assert said.count("\n") == 1
 
 
 def test_only_what_is_finished_and_would_come_to_the_same_is_replayed(
     finished: Any, interrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(RunError, match="is not finished; first go on with: nas resume"):
+    with pytest.raises(RunError, match="nas resume"):
         replay(interrupted, tmp_path / "a", Silent(), "", executor=Inline)
     with pytest.raises(RunError, match="is a run already"):
         replay(finished.run, finished.run, Silent(), "", executor=Inline)
@@ -91,7 +91,7 @@ def test_only_what_is_finished_and_would_come_to_the_same_is_replayed(
 
     other = {**machine.machine(), "processor": "another"}
     monkeypatch.setattr(engine_run, "machine", lambda: other)
-    with pytest.raises(RunError, match=r"is another; other bits may come out.*--force"):
+    with pytest.raises(RunError, match=r"is another; .*--force"):
         replay(finished.run, tmp_path / "a", Silent(), "", executor=Inline)
     assert not (tmp_path / "a").exists()
 
@@ -110,7 +110,7 @@ def test_another_search_goes_by_the_same_table(front: Outcome, finished: Any, tm
     assert resume(run, Silent(), executor=Inline).view.final is not None
     for source, said in (
         (there, "config.json"),
-        (finished.run, "has measured none; name a run with --objective"),
+        (finished.run, "latency: .*--objective latency"),
     ):
         other = tiny(**STEADY, objective="latency", seed=4, latency_from=str(source))
         with pytest.raises(RunError, match=said):
