@@ -19,15 +19,15 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
-from nas.base.errors import LedgerDamaged, RunError
+from nas.base.errors import RunError
 from nas.ledger import sqlite
-from nas.ledger.config_file import ConfigFile, differences, read_config, write_config
-from nas.ledger.create import FORMAT, IDENTITY, LEDGER, ORIGINAL, leased, make
-from nas.ledger.files import canonical_json, sha256
+from nas.ledger.config_file import ConfigFile, write_config
+from nas.ledger.create import FORMAT, LEDGER, leased, make
 from nas.ledger.lock import Lock
 from nas.ledger.notes import DROPPED, PREFIX, Note, Notes, notes_from
+from nas.ledger.opening import check_folder, check_study, edits_of, notes_of, open_study, original_of
 from nas.ledger.records import (
     REACHED,
     REASON,
@@ -40,8 +40,7 @@ from nas.ledger.records import (
     stored_reason,
     stored_result,
 )
-from nas.ledger.shared import FILE as DATABASE
-from nas.ledger.shared import POINTER, Place, Shared, is_run, place_of
+from nas.ledger.shared import Shared, is_run, place_of
 from nas.ledger.store import Store
 from nas.ledger.study import Entry, Study, guarded
 from nas.ledger.types import Job, Reached, Result, State, TrialRecord
@@ -101,7 +100,7 @@ class Ledger:
         force: accept a configuration that was edited after the run was created. Raises RunError if `run` is not a run,
         is in use, or its configuration changed.
         """
-        config = _check_folder(run)
+        config = check_folder(run)
         lock = Lock(run / LOCK)
         with _closing_on_error(lock):
             return cls._opened(run, lock, config, force=force)
@@ -112,12 +111,12 @@ class Ledger:
         if isinstance(place, Shared):  # check first, so that nothing is written to another run's database
             study = open_study(place, sqlite.READ)
             with closing(study):
-                _check_study(run, config, study)
+                check_study(run, config, study)
         lease = leased(place, run / LOCK)
         with _closing_on_error(lease):
             study = open_study(place, sqlite.WRITE, lease)
         with _closing_on_error(lease), _closing_on_error(study):
-            _check_study(run, config, study)
+            check_study(run, config, study)
             edits = edits_of(study, config)
             if edits and not force:
                 raise RunError(
@@ -135,7 +134,7 @@ class Ledger:
     @property
     def original(self) -> Mapping[str, Any]:
         """The configuration with which the run was created, if the ledger has it, else that of config.json."""
-        return _original_of(self._study) or self.config.config
+        return original_of(self._study) or self.config.config
 
     @property
     def edits(self) -> tuple[str, ...]:
@@ -322,20 +321,6 @@ def _pauses(entry: Entry, job: Job) -> tuple[Reached, ...]:
         return ()
 
 
-def notes_of(study: Study) -> Notes:
-    """Return the notes among a study's attributes."""
-    with guarded(study.place):
-        return notes_from(study.attributes)
-
-
-def open_study(place: Place, mode: str, lease: Lease | None = None) -> Study:
-    """Check a database and open its study. Raises RunError or LedgerDamaged."""
-    if not isinstance(place, Shared):  # a server checks its own
-        with guarded(place):
-            sqlite.check(place, mode)
-    return Study(place, mode, lease)
-
-
 @contextmanager
 def _closing_on_error(resource: Lock | Study | Lease | None) -> Generator[None]:
     try:
@@ -344,59 +329,3 @@ def _closing_on_error(resource: Lock | Study | Lease | None) -> Generator[None]:
         if resource is not None:
             resource.close()
         raise
-
-
-def _check_folder(run: Path) -> ConfigFile:
-    if not run.is_dir():
-        raise RunError(f"{run} is not a run: there is no such folder; give the folder of a run")
-    config = read_config(run)
-    if not is_run(run):
-        raise RunError(
-            f"{run} is not a run: {DATABASE} is missing; restore it from a copy or start a new run"
-        )
-    return config
-
-
-def edits_of(study: Study, config: ConfigFile) -> tuple[str, ...]:
-    """Describe how config.json differs from the configuration with which the run was created.
-
-    Forced runs store these texts and compare them later, so the wording is part of the format.
-    """
-    if study.attributes[LEDGER]["config"] == config.digest:
-        return ()
-    original = _original_of(study)
-    return (
-        differences(original, config.config) if original else ("config.json was changed, where is unknown",)
-    )
-
-
-def _original_of(study: Study) -> Mapping[str, Any] | None:
-    """Return the configuration with which a run was created; None if an old ledger lacks it or it was tampered with."""
-    original: Any = study.attributes.get(ORIGINAL)
-    if (
-        not isinstance(original, dict)
-        or sha256(canonical_json(original)) != study.attributes[LEDGER]["config"]
-    ):
-        return None
-    return cast("dict[str, Any]", original)
-
-
-def _check_study(run: Path, config: ConfigFile, study: Study) -> None:
-    """Check that a study is a ledger, and that of this run."""
-    place, known = study.place, study.attributes.get(LEDGER)
-    if not isinstance(known, dict) or set(known) != {"format", "config"}:  # pyright: ignore[reportUnknownArgumentType]
-        raise LedgerDamaged(sqlite.damage(place, "the study belongs to another program"))
-    if known["format"] not in (1, FORMAT):
-        raise RunError(
-            f"{place} has format {known['format']!r:.20}, not {FORMAT}; use the version that wrote it"
-        )
-    if study.attributes.get(IDENTITY) != config.run:
-        named = POINTER if isinstance(place, Shared) else DATABASE
-        raise RunError(
-            f"{run} and {place} belong to different runs; restore config.json and {named} from one copy of the run"
-        )
-
-
-def check_run(run: Path, study: Study) -> None:
-    """Check that a study opened for reading is the run's ledger; its configuration may have been edited."""
-    _check_study(run, _check_folder(run), study)

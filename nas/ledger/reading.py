@@ -10,7 +10,7 @@ from typing import TypeVar
 from nas.base.errors import RunError
 from nas.ledger import sqlite
 from nas.ledger.config_file import read_config
-from nas.ledger.ledger import DATABASE, check_run, edits_of, notes_of, open_study
+from nas.ledger.opening import DATABASE, check_run, edits_of, notes_of, open_study
 from nas.ledger.records import record_of, records_of, stored_reached
 from nas.ledger.shared import Place, Shared, place_of
 from nas.ledger.study import Study, guarded

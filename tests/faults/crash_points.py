@@ -56,7 +56,7 @@ from faults.traced import Stop, kill_at, stops
 from nas.base.errors import LedgerDamaged
 from nas.ledger import LedgerView, Store, read, read_config, sqlite
 from nas.ledger.lock import Lock
-from nas.run.lifecycle import _check_new as check_new
+from nas.run.lifecycle import check_new
 
 TRIALS, STOP_AFTER = 5, 2
 _EXACT = slice(5, 9)  # the transactions of which every byte is taken: of a trial asked, told and noted

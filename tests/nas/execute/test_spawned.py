@@ -181,6 +181,6 @@ def test_a_whole_search_on_a_system_without_fork_and_its_kin_comes_to_the_same(t
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    whole = search(configuration("digits", options), tmp_path / "whole", Silent(), "", Inline)
+    whole = search(configuration("digits", options)[0], tmp_path / "whole", Silent(), "", Inline)
     assert done.stdout.split() == [whole.view.digest]
     assert not (tmp_path / "run" / LOG).read_text()

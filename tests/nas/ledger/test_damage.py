@@ -12,7 +12,7 @@ import pytest
 
 from nas.base.errors import LedgerDamaged, RunError
 from nas.ledger import Job, Ledger, read
-from nas.ledger.ledger import open_study
+from nas.ledger.opening import open_study
 from nas.ledger.sqlite import READ
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -247,7 +247,7 @@ import resource, signal, sys
 from pathlib import Path
 from nas.base.errors import RunError, LedgerDamaged
 from nas.ledger import Job, Ledger, read
-from nas.ledger.ledger import open_study
+from nas.ledger.opening import open_study
 from nas.ledger.sqlite import READ
 run = Path(sys.argv[1])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -17,7 +17,7 @@ def shown(clock: Hand) -> tuple[NotebookView, list[str]]:
 def test_bars_while_it_runs_and_lines_when_it_has_ended() -> None:
     clock = Hand()
     watcher, pictures = shown(clock)
-    watcher.on_run_start(Path("runs/x"), config(), view(), False)
+    watcher.on_run_start(Path("folder/x"), config(), view(), False)
     watcher.on_generation_start(0, [seed_job()])
     clock.now += PERIOD
     watcher.on_step("0.0", 50, 100, 0.5)
@@ -38,7 +38,7 @@ def test_bars_while_it_runs_and_lines_when_it_has_ended() -> None:
 def test_it_is_not_drawn_more_often_than_people_look() -> None:
     clock = Hand()
     watcher, pictures = shown(clock)
-    watcher.on_run_start(Path("runs/x"), config(), view(), False)
+    watcher.on_run_start(Path("folder/x"), config(), view(), False)
     watcher.on_generation_start(0, [seed_job()])
     before = len(pictures)
     for step in range(100):
@@ -51,7 +51,7 @@ CELL = """
 from nas.progress.choose import watching
 from cli_support import config, seed_job, told, view
 with watching(False) as watcher:
-    watcher.on_run_start("runs/x", config(), view(), False)
+    watcher.on_run_start("folder/x", config(), view(), False)
     watcher.on_generation_start(0, [seed_job()])
     watcher.on_generation_end(0, told(seed_job(), 0.8))
 """

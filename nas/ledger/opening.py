@@ -1,0 +1,91 @@
+"""What must hold of a run's ledger before it is used, for its driver and for readers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from nas.base.errors import LedgerDamaged, RunError
+from nas.ledger import sqlite
+from nas.ledger.config_file import ConfigFile, differences, read_config
+from nas.ledger.create import FORMAT, IDENTITY, LEDGER, ORIGINAL
+from nas.ledger.files import canonical_json, sha256
+from nas.ledger.notes import Notes, notes_from
+from nas.ledger.shared import FILE as DATABASE
+from nas.ledger.shared import POINTER, Place, Shared, is_run
+from nas.ledger.study import Study, guarded
+
+if TYPE_CHECKING:
+    from nas.ledger.lease import Lease
+
+
+def open_study(place: Place, mode: str, lease: Lease | None = None) -> Study:
+    """Check a database and open its study. Raises RunError or LedgerDamaged."""
+    if not isinstance(place, Shared):  # a server checks its own
+        with guarded(place):
+            sqlite.check(place, mode)
+    return Study(place, mode, lease)
+
+
+def notes_of(study: Study) -> Notes:
+    """Return the notes among a study's attributes."""
+    with guarded(study.place):
+        return notes_from(study.attributes)
+
+
+def check_folder(run: Path) -> ConfigFile:
+    """Read the configuration of the run in a folder. Raises RunError if it is not a run."""
+    if not run.is_dir():
+        raise RunError(f"{run} is not a run: there is no such folder; give the folder of a run")
+    config = read_config(run)
+    if not is_run(run):
+        raise RunError(
+            f"{run} is not a run: {DATABASE} is missing; restore it from a copy or start a new run"
+        )
+    return config
+
+
+def edits_of(study: Study, config: ConfigFile) -> tuple[str, ...]:
+    """Describe how config.json differs from the configuration with which the run was created.
+
+    Forced runs store these texts and compare them later, so the wording is part of the format.
+    """
+    if study.attributes[LEDGER]["config"] == config.digest:
+        return ()
+    original = original_of(study)
+    return (
+        differences(original, config.config) if original else ("config.json was changed, where is unknown",)
+    )
+
+
+def original_of(study: Study) -> Mapping[str, Any] | None:
+    """Return the configuration with which a run was created; None if an old ledger lacks it or it was tampered with."""
+    original: Any = study.attributes.get(ORIGINAL)
+    if (
+        not isinstance(original, dict)
+        or sha256(canonical_json(original)) != study.attributes[LEDGER]["config"]
+    ):
+        return None
+    return cast("dict[str, Any]", original)
+
+
+def check_study(run: Path, config: ConfigFile, study: Study) -> None:
+    """Check that a study is a ledger, and that of this run."""
+    place, known = study.place, study.attributes.get(LEDGER)
+    if not isinstance(known, dict) or set(known) != {"format", "config"}:  # pyright: ignore[reportUnknownArgumentType]
+        raise LedgerDamaged(sqlite.damage(place, "the study belongs to another program"))
+    if known["format"] not in (1, FORMAT):
+        raise RunError(
+            f"{place} has format {known['format']!r:.20}, not {FORMAT}; use the version that wrote it"
+        )
+    if study.attributes.get(IDENTITY) != config.run:
+        named = POINTER if isinstance(place, Shared) else DATABASE
+        raise RunError(
+            f"{run} and {place} belong to different runs; restore config.json and {named} from one copy of the run"
+        )
+
+
+def check_run(run: Path, study: Study) -> None:
+    """Check that a study opened for reading is the run's ledger; its configuration may have been edited."""
+    check_study(run, check_folder(run), study)
