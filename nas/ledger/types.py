@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import field
 from enum import StrEnum
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self, TypeVar, cast
 
@@ -229,9 +230,6 @@ class TrialRecord:
         return self.state is State.RUNNING
 
 
-_ADAPTERS: Mapping[type, TypeAdapter[Any]] = MappingProxyType(
-    {kind: TypeAdapter(kind) for kind in (Job, Result, Reached)}
-)
 # The keys of the training plan in ledgers of format 1: part of a mapping that policies wrote into as well.
 _FORMAT_1 = {
     "parent_weights": "weights",
@@ -240,7 +238,7 @@ _FORMAT_1 = {
     "total": "total",
     "rung": "rung",
 }
-T = TypeVar("T", Job, Result, Reached)
+T = TypeVar("T")
 
 
 def job_from(document: Any) -> Job:
@@ -261,7 +259,7 @@ def reached_from(document: Any) -> Reached:
 def validated(kind: type[T], document: Any) -> T:
     """A record of `kind` from its JSON values. Raises ValueError, in one line, for anything else."""
     try:
-        return _ADAPTERS[kind].validate_json(canonical_json(document))
+        return _adapter(kind).validate_json(canonical_json(document))
     except ValidationError as error:
         raise ValueError(f"not a {kind.__name__}: {first_fault(error)}") from None
     except (TypeError, RecursionError) as error:
@@ -277,13 +275,18 @@ def first_fault(error: ValidationError) -> str:
     return f"{where}: {said}, not {first['input']!r:.60}" if where else said
 
 
+@lru_cache
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
 def is_digest(value: object) -> bool:
     """Whether `value` is a SHA-256 in hexadecimal."""
     return isinstance(value, str) and re.fullmatch(HEX, value) is not None
 
 
 def _to_dict(value: Job | Result | Reached) -> dict[str, Any]:
-    return _ADAPTERS[type(value)].dump_python(value, mode="json", exclude_defaults=True)
+    return _adapter(type(value)).dump_python(value, mode="json", exclude_defaults=True)
 
 
 def _of_format_2(document: Any) -> Any:

@@ -7,21 +7,23 @@ generations), which trials were cut off, where a budget ended the search, and th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from pydantic.dataclasses import dataclass
 
 from nas.base.errors import RunError
 from nas.base.text import one_line
 from nas.ledger import LedgerView
-from nas.ledger.types import State, Stopped
+from nas.ledger.types import RECORD, State, Stopped, validated
 from nas.ledger.view import decided
 
 REPLAY = "replay"  # the key in a run's config.json, so that a killed replay is resumed as a replay
 MAX_REASON = 300
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=RECORD)
 class Replay:
     """What a run did that its configuration doesn't determine, in the order in which its trials started.
 
@@ -34,10 +36,10 @@ class Replay:
     of: str
     seen: tuple[tuple[str, ...], ...] | None
     trials: int
-    failed: Mapping[str, str]
+    failed: dict[str, str]
     stopped: Stopped
     final_steps: int
-    latency: Mapping[str, Any] | None
+    latency: dict[str, Any] | None
     digest: str
 
     def ended(self, started: int) -> frozenset[str] | None:
@@ -75,16 +77,10 @@ def replay_from(run: Path, described: Mapping[str, Any]) -> Replay | None:
     if kept is None:
         return None
     try:
-        seen: Any = kept["seen"]
-        values: dict[str, Any] = {
-            **kept,
-            "seen": None if seen is None else tuple(tuple(keys) for keys in seen),
-        }
-        return Replay(**values)
-    except (TypeError, KeyError):
-        raise RunError(
-            f"{run}: the replay in config.json can't be read; restore the file, or start a new replay"
-        ) from None
+        return validated(Replay, kept)
+    except ValueError as error:
+        fact = f"{run}: the replay in config.json can't be read ({error})"
+        raise RunError(f"{fact}; restore the file, or start a new replay") from None
 
 
 def difference(before: LedgerView, now: LedgerView) -> str | None:
