@@ -53,7 +53,7 @@ class Presses:
 
 
 def test_a_search_of_a_script_comes_to_the_same_as_the_engine(tmp_path: Path, capfd: Any) -> None:
-    settings = configuration("digits", {**SMALL, "data": "digits"})
+    settings, _ = configuration("digits", {**SMALL, "data": "digits"})
     whole = lifecycle.search(settings, tmp_path / "whole", Silent(), "", Inline)
     before = signal.getsignal(signal.SIGINT)
     run = nas.search("digits", data="digits", run=tmp_path / "run", **SMALL)

@@ -35,7 +35,7 @@ def test_more_workers_on_another_machine_decide_the_same(
     assert outcome.view.digest == finished.outcome.view.digest
     assert (told[0].workers, told[0].data_root) == (3, "/elsewhere")
     assert read_config(run).config["config"]["workers"] == 1  # the run's own record stays
-    assert "forced" not in outcome.view.notes
+    assert not outcome.view.notes.forced
 
 
 def test_the_settings_of_a_former_executor_are_forgotten() -> None:
