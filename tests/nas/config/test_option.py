@@ -166,7 +166,7 @@ def test_a_setting_that_a_policy_does_not_have_is_refused_by_name() -> None:
             check_config({**TINY, "policy": "evolution", **table({"rungs": 2})})
     with pytest.raises(UserError, match='there is no setting "rung"; did you mean rungs'):
         check_config({**TINY, "rung": 2})
-    with pytest.raises(UserError, match="latency_from .*--objective latency"):
+    with pytest.raises(UserError, match=r"latency_from .*--objective latency"):
         check_config({**TINY, "policy": "pareto", "latency_from": "/run"})
     with pytest.raises(UserError, match="random draws moves uniformly; omit tpe"):
         check_config({**TINY, "policy": "random", "move_sampler": "tpe"})
