@@ -141,7 +141,7 @@ def test_durations(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "soon", "-3s", "0", "0s", "1e3", "10 minutes", "m", "1m30s", "nan"])
 def test_what_is_no_duration(text: str) -> None:
-    with pytest.raises(UserError, match="is not a duration; write a positive number of s, m, h or d"):
+    with pytest.raises(UserError, match="is not a duration"):
         parse_duration(text)
 
 
