@@ -140,7 +140,7 @@ def test_alternation_finds_the_factors_of_a_kernel_that_is_a_product():
 def test_one_effective_tap_is_enough_exactly_if_the_channels_are_as_many_as_the_rank(rank, one, two):
     g = compose(rand(rank, 6, *one), rand(8, rank, *two, seed=1))
     assert factor(g, rank, one, two, seeded()).residual <= 2 * RESIDUAL
-    with pytest.raises(NoFactoring, match=f"use {rank} channels"):
+    with pytest.raises(NoFactoring, match=f" {rank} channels"):
         factor(g, rank - 1, one, two, seeded())
 
 
@@ -177,9 +177,9 @@ def test_a_refusal_names_channels_that_work(case):
 
 
 def test_refusals_of_what_can_not_fit():
-    with pytest.raises(NoFactoring, match=r"don't hold \(5, 5\); choose larger"):
+    with pytest.raises(NoFactoring, match=r"\(3, 3\).*\(1, 3\).*\(5, 5\)"):
         factor(rand(2, 2, 5, 5), 8, (3, 3), (1, 3), seeded())
-    with pytest.raises(NoFactoring, match="choose a multiple of 2"):
+    with pytest.raises(NoFactoring, match=r"3 channels.* 2"):
         factor(rand(2, 2, 3, 3), 3, (3, 3), (1, 3), seeded(), groups=2)
 
 
