@@ -96,7 +96,7 @@ def _rebuilt(
 
 
 def _copied(settings: dict[str, Any]) -> dict[str, Any]:
-    """`settings` whose tensors, such as a learning rate on an accelerator, are copies: they are written to in place."""
+    """`settings` or state whose tensors, such as a learning rate, are copies: optimizers write to them in place."""
     return {
         name: v.clone() if isinstance(v, Tensor) else v for name, v in settings.items() if name != "params"
     }
@@ -124,7 +124,7 @@ def _carried(state: State, old: Tensor, new: Tensor, origin: Origin, group: Stat
     if origin.entries is None and all(index is None for index in origin.axes):
         if old.shape != new.shape:
             raise _misfit(old, new, origin)
-        return {name: v.clone() if isinstance(v, Tensor) else v for name, v in state.items()}
+        return _copied(state)
     carried: State = {}
     for name, value in state.items():
         if not isinstance(value, Tensor) or value.dim() == 0:

@@ -56,10 +56,13 @@ def drift(
         raise WeightsError(
             f"drift: the networks read and write {shapes[0]} and {shapes[1]}; compare networks of the same shapes"
         )
-    probes = _probes(parent.graph, probe, seed)
-    exact = torch.float64
+    return _measured(parent, child, _probes(parent.graph, probe, seed), torch.float64)
+
+
+def _measured(parent: Network, child: Network, probes: tuple[Tensor, ...], dtype: torch.dtype) -> Drift:
+    """The drift of `child`, which computes in `dtype`, from `parent` in float64."""
     modes = [
-        _relative(parent, _run(parent, probes, training, exact), _run(child, probes, training, exact))
+        _relative(parent, _run(parent, probes, training, torch.float64), _run(child, probes, training, dtype))
         for training in (False, True)
     ]
     return Drift(*modes)
@@ -91,16 +94,8 @@ def allowance(
         return Drift(BOUND64, BOUND64)
     if not measure:
         return Drift(BOUND32, BOUND32)
-    probes = _probes(network.graph, probe, seed)
-    own = [
-        _relative(
-            network,
-            _run(network, probes, training, torch.float64),
-            _run(network, probes, training, network.dtype),
-        )
-        for training in (False, True)
-    ]
-    return Drift(max(BOUND32, 10 * own[0]), max(BOUND32, 10 * own[1]))
+    own = _measured(network, network, _probes(network.graph, probe, seed), network.dtype)
+    return Drift(max(BOUND32, 10 * own.eval), max(BOUND32, 10 * own.train))
 
 
 def _run(network: Network, probes: tuple[Tensor, ...], training: bool, dtype: torch.dtype) -> Tensor:

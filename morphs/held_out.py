@@ -12,8 +12,6 @@ from morphs.move import Batch
 
 EVERY = 5  # one example in five is kept back …
 MOST = 128  # … until there are so many
-
-
 DRY = "; batches is an iterator, which an earlier step has read to its end: give a list or a loader"
 
 

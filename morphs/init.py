@@ -8,7 +8,7 @@ from torch import Tensor
 from morphs.errors import WeightsError
 from morphs.graph.arch import ArchGraph
 from morphs.graph.traits import Param
-from morphs.network import Key, Network
+from morphs.network import Network
 
 
 def init(graph: ArchGraph, seed: int = 0, dtype: torch.dtype = torch.float32) -> Network:
@@ -20,9 +20,7 @@ def init(graph: ArchGraph, seed: int = 0, dtype: torch.dtype = torch.float32) ->
     if type(seed) is not int or not 0 <= seed < 2**63:
         raise WeightsError(f"init: seed {seed!r:.40} is not a seed; give a whole number from 0 to 2**63 - 1")
     generator = torch.Generator().manual_seed(seed)
-    weights: dict[Key, Tensor] = {}
-    for key, param in graph.params.items():
-        weights[key] = fresh(param, param.shape, generator).to(dtype)
+    weights = {key: fresh(param, param.shape, generator).to(dtype) for key, param in graph.params.items()}
     return Network(graph, weights)
 
 

@@ -137,6 +137,18 @@ class Context:
             raise NeedsData(f"{fact}; give targets from 0 to {classes - 1}, or pass loss=")
         return nn.functional.cross_entropy(outputs, targets.long())
 
+    def examples(self, most: int, dtype: torch.dtype) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
+        """The first `most` inputs of the batches, on the CPU in `dtype`; with each part all targets of its batch."""
+        left = most
+        for inputs, targets in self.batches or ():
+            tensors = (inputs,) if isinstance(inputs, Tensor) else inputs
+            some = tuple(tensor[:left].to("cpu", dtype) for tensor in tensors)
+            if len(some[0]):
+                yield some, targets
+            left -= len(some[0])
+            if left <= 0:
+                return
+
 
 @dataclass(frozen=True)
 class Move(ABC):

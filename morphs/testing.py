@@ -171,10 +171,8 @@ def _check_origins(network: Network, child: Child) -> None:
             raise _broken(child.move, f"{place} comes from {origin.source}, unknown", "name a parent's key")
         carried = origin.gather(network.weights[origin.source])
         kept = origin.entries is None and all(index is None for index in origin.axes)
-        same = (
-            torch.equal(carried, weights[node, name]) if kept else carried.shape == weights[node, name].shape
-        )
-        if not same:
+        made = weights[node, name]
+        if not (torch.equal(carried, made) if kept else carried.shape == made.shape):
             raise _broken(child.move, f"{place} is not what its origin says", "return the index maps used")
 
 
@@ -188,18 +186,16 @@ def check_training(network: Network, child: Child) -> None:
     for _ in range(STEPS):
         optimizer.zero_grad()
         out: Tensor = module(*inputs)
-        (
-            out - torch.linspace(-1, 1, out.numel(), dtype=out.dtype).reshape(out.shape)
-        ).square().mean().backward()
+        targets = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).reshape(out.shape)
+        (out - targets).square().mean().backward()
         optimizer.step()
     trained = child.network.with_weights_from(module)
     if trained.nonfinite():
         raise _broken(child.move, f"training after {child.move} diverges", "start new weights smaller")
     params, old = child.network.graph.params, child.network.weights
     new = [key for key, param in params.items() if param.trainable and child.origin[key].source is None]
-    if new and all(
-        torch.equal(trained.weights[key], old[key]) for key in new
-    ):  # some may not: a bias before a norm
+    # some may not move: a bias before a norm
+    if new and all(torch.equal(trained.weights[key], old[key]) for key in new):
         fact = f"no new parameter gets a gradient after {child.move}"
         raise _broken(child.move, fact, "of two new factors in a row leave one different from 0")
 

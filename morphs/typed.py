@@ -52,11 +52,8 @@ def build(cls: type[T], values: Mapping[str, Any], partial: bool = False) -> T:
         f.name for f in fields(cls) if f.name not in values and not (partial and f.default is not MISSING)
     ]
     if missing:
-        raise TypeError(
-            f"{', '.join(missing)} is missing; give it"
-            if len(missing) == 1
-            else f"{', '.join(missing)} are missing; give them"
-        )
+        are, them = ("is", "it") if len(missing) == 1 else ("are", "them")
+        raise TypeError(f"{', '.join(missing)} {are} missing; give {them}")
     checked: dict[str, Any] = {}
     for name, value in values.items():
         try:

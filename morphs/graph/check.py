@@ -3,7 +3,7 @@
 import re
 
 from morphs.errors import GraphError
-from morphs.graph.node import Node
+from morphs.graph.node import Node, leading_to
 from morphs.graph.ops import Trait
 
 NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)*", re.ASCII)
@@ -30,7 +30,10 @@ def check_nodes(nodes: tuple[Node, ...]) -> None:
         )
     if not any(node.op.trait is Trait.SOURCE for node in nodes):
         raise GraphError("graph: it has no input node; add one")
-    _check_reachable(by_name, outputs[0])
+    live = leading_to(outputs[0], by_name)
+    dead = [name for name in by_name if name not in live]
+    if dead:
+        raise GraphError(f'node "{dead[0]}": no path leads from it to the output; connect or remove it')
 
 
 def _check_slots(node: Node, by_name: dict[str, Node]) -> None:
@@ -61,16 +64,3 @@ def _check_owner(node: Node, by_name: dict[str, Node]) -> None:
         raise GraphError(
             f'node "{node.name}": its op differs from that of its owner "{node.owner}"; make them equal'
         )
-
-
-def _check_reachable(by_name: dict[str, Node], output: str) -> None:
-    live: set[str] = set()
-    stack = [output]
-    while stack:
-        name = stack.pop()
-        if name not in live:
-            live.add(name)
-            stack.extend(by_name[name].inputs)
-    dead = [name for name in by_name if name not in live]
-    if dead:
-        raise GraphError(f'node "{dead[0]}": no path leads from it to the output; connect or remove it')

@@ -1,7 +1,7 @@
 """Node: one place in an architecture, and the canonical order of nodes."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from heapq import heapify, heappop, heappush
@@ -64,6 +64,18 @@ def canonical_order(nodes: Iterable[Node]) -> list[Node]:
         cycle = " -> ".join(edge[0] for edge in nx.find_cycle(stuck))
         raise GraphError(f"graph: nodes {cycle} form a cycle; leave out one of these edges")
     return order
+
+
+def leading_to(end: str, nodes: Mapping[str, Node]) -> set[str]:
+    """The names of the nodes from which a path leads to `end`, itself among them."""
+    found: set[str] = set()
+    stack = [end]
+    while stack:
+        name = stack.pop()
+        if name not in found:
+            found.add(name)
+            stack.extend(nodes[name].inputs)
+    return found
 
 
 @lru_cache(maxsize=2**16)

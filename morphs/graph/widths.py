@@ -18,6 +18,8 @@ from functools import cached_property
 from math import lcm
 from types import MappingProxyType
 
+from networkx.utils import UnionFind
+
 from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import Axis, Trait
 
@@ -168,8 +170,7 @@ def _write(graph: ArchGraph, node: Node, read: list[_Layout], ties: _Ties) -> _L
     if op.trait is Trait.TIE:
         return _tie_inputs(graph, node, read, ties)
     if op.trait is Trait.FLATTEN:
-        shape = graph.shape(node.inputs[0])
-        return _repeat(read[0], width // shape[0])
+        return _repeat(read[0], width // graph.shape(node.inputs[0])[0])
     if op.trait is Trait.ABSORB:
         return _convolve(graph, node, read[0], own, ties)
     return read[0]
@@ -209,30 +210,23 @@ def _convolve(graph: ArchGraph, node: Node, read: _Layout, own: _Layout, ties: _
 def _collect(graph: ArchGraph, layouts: dict[str, _Layout], ties: _Ties) -> Widths:
     """Cut producers where any tie cuts them, join tied parts, and number the groups."""
     cuts = _cuts(layouts, ties)
-    parent: dict[tuple[str, int], tuple[str, int]] = {}
-
-    def find(part: tuple[str, int]) -> tuple[str, int]:
-        while parent.setdefault(part, part) != part:
-            parent[part] = parent[parent[part]]
-            part = parent[part]
-        return part
-
+    tied: UnionFind[tuple[str, int]] = UnionFind()
     for a, b in ties.pairs:
         for one, other in zip(_parts(a, cuts), _parts(b, cuts), strict=True):
-            parent[find(one)] = find(other)
+            tied.union(one, other)
 
     numbers: dict[tuple[str, int], int] = {}
     members: list[list[tuple[str, int]]] = []
     for producer, ends in cuts.items():
         for start in ends[:-1]:
-            root = find((producer, start))
+            root = tied[producer, start]
             if root not in numbers:
                 numbers[root] = len(members)
                 members.append([])
             members[numbers[root]].append((producer, start))
     spans = {
         name: tuple(
-            Span(numbers[find(part)], piece.times) for piece in layout for part in _parts(piece, cuts)
+            Span(numbers[tied[part]], piece.times) for piece in layout for part in _parts(piece, cuts)
         )
         for name, layout in layouts.items()
     }
@@ -285,16 +279,13 @@ def _group(
 def resized(graph: ArchGraph, group: int, to: int) -> ArchGraph:
     """`graph` with the width of channel group number `group` set to `to`; weights are not looked at."""
     widths = channel_groups(graph)
-    sizes = [g.width for g in widths.groups]
-    sizes[group] = to
-
-    def columns(name: str) -> int:
-        return sum(sizes[span.group] * span.times for span in widths.spans[name])
-
+    groups = list(widths.groups)
+    groups[group] = replace(groups[group], width=to)
+    after = replace(widths, groups=tuple(groups))
     changed: list[Node] = []
     for node in map(graph.__getitem__, widths.writers[group]):
         if node.op.layer is not None:
             shapes = graph.input_shapes(node.name)
-            op = node.op.resized(shapes, columns(node.inputs[0]), columns(node.name))
+            op = node.op.resized(shapes, after.columns(node.inputs[0]), after.columns(node.name))
             changed.append(replace(node, op=op))
     return graph.update(*changed)

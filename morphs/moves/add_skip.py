@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -47,11 +48,7 @@ class AddSkip(Move):
     def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
         """Options: reach (most weight layers to skip), how, project."""
         reach = chosen(options, "reach", (4,))[0]
-        ways = [
-            (how, bool(project))
-            for how in chosen(options, "how", ("add",))
-            for project in chosen(options, "project", (False,))
-        ]
+        ways = tuple(product(chosen(options, "how", ("add",)), chosen(options, "project", (False,))))
         layers = frozenset(node.name for node in graph if node.op.layer is not None)
         sources = [node.name for node in graph if node.op.role in SOURCES]
         before: dict[str, frozenset[str]] = {}  # of each node, itself included
@@ -64,7 +61,7 @@ class AddSkip(Move):
                     skipped = (before[target.name] - before[source]) & layers
                     if 1 <= len(skipped) <= reach:
                         for how, project in ways:
-                            yield cls(source, target.name, how, project)
+                            yield cls(source, target.name, how, bool(project))
 
     def reshape(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 from math import prod
 from typing import ClassVar, Literal, Self
 
@@ -110,16 +111,15 @@ class Compact(Move):
             kernels = [pair(k) for k in chosen(options, "kernels", ((3, 3),))]
             if not op.convolution:
                 kernels = [None, *(kernels if entry != graph[name].inputs[0] else ())]
-            for kernel in kernels:
-                for how in chosen(options, "how", ("alg3",)):
-                    for activation in chosen(options, "activation", ("relu",)):
-                        for ratio in chosen(options, "ratio", (2,)):
-                            for keep in chosen(options, "keep", (0.5,)):
-                                channels = max(least, int(ratio * width))
-                                yield cls(
-                                    name, channels, how, float(keep), kernel=kernel, activation=activation,
-                                    rows=rows,
-                                )  # fmt: skip
+            choices = (
+                chosen(options, "how", ("alg3",)),
+                chosen(options, "activation", ("relu",)),
+                chosen(options, "ratio", (2,)),
+                chosen(options, "keep", (0.5,)),
+            )
+            for kernel, how, activation, ratio, keep in product(kernels, *choices):
+                channels = max(least, int(ratio * width))
+                yield cls(name, channels, how, float(keep), kernel=kernel, activation=activation, rows=rows)
 
     def netmorph(self, graph: ArchGraph, channels: int | None = None) -> Deepen:
         """The paper's baseline at the same site: the exact factoring with `channels` (NetMorph-Oracle's is the width

@@ -40,7 +40,7 @@ def _by_inputs(how: str, aim: Aim, rows: Rows, first: Tensor, generator: torch.G
     elif how == "norm":
         kept = first.flatten(1).norm(dim=1).topk(aim.width or 0).indices.sort().values
     else:
-        problem = by_inputs(rows.spread(first)[0])
+        problem = by_inputs(rows.spread(first))
         full = None if aim.error is None else _products(rows, rows.moments(first), len(first))
         kept, found = sparsest(problem, aim, None, full, diagonal=True)
         notes = _found(found)

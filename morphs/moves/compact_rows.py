@@ -54,8 +54,8 @@ class Rows:
             return maps @ weight.T
         return nn.functional.conv2d(maps, weight, padding=self.new.convolution.padding)
 
-    def spread(self, weight: Tensor) -> tuple[Tensor, int]:
-        """Covariance [D, D] of O_new for W_new1 `weight`, and the number of rows it is of."""
+    def spread(self, weight: Tensor) -> Tensor:
+        """Covariance [D, D] of O_new for W_new1 `weight`."""
         generator = torch.Generator().manual_seed(self.seed)
         total: Moments | None = None
         for maps in self.inputs():
@@ -66,7 +66,7 @@ class Rows:
             some = Moments.of(out, out[:, :0])
             total = some if total is None else total + some
         assert total is not None
-        return total.products(centred=True)[0], total.rows
+        return total.products(centred=True)[0]
 
     def moments(self, weight: Tensor) -> Moments:
         """Of A_new = φ(A₁ W_new1), in the columns that L₂ reads, and of O(2)′ [rows, D₂], L₂'s own output."""
@@ -127,7 +127,8 @@ def read_rows(
     part = truncated(parent, source)
     read = [place for place, given in enumerate(parent.graph.inputs) if given.name in part.graph]
     dtype = torch.float64 if parent.dtype == torch.float64 else torch.float32
-    images = tuple(_take(context.batches, read, -(-most // places), dtype))
+    taken = context.examples(-(-most // places), dtype)
+    images = tuple(tuple(tensors[place] for place in read) for tensors, _ in taken)
     found = sum(len(tensors[0]) for tensors in images)
     if found < 2:
         raise NeedsData(f"the batches hold {found} images; give at least 2")
@@ -147,19 +148,6 @@ def read_rows(
         images, module, new, build_layer(activation_layer(activation, ())), after,
         parent.weights[owner, "weight"].to(dtype), None if bias is None else bias.to(dtype), positions, seed,
     )  # fmt: skip
-
-
-def _take(batches: object, read: list[int], images: int, dtype: torch.dtype) -> Iterator[tuple[Tensor, ...]]:
-    """Inputs of the first `images` images, no batch more than they need."""
-    left = images
-    for inputs, *_ in batches:  # type: ignore[attr-defined]
-        tensors = (inputs,) if isinstance(inputs, Tensor) else inputs
-        some = tuple(tensors[place][:left].to("cpu", dtype) for place in read)
-        if len(some[0]):
-            yield some
-        left -= len(some[0])
-        if left <= 0:
-            return
 
 
 def deviation(activation: str, fan_in: int) -> float:

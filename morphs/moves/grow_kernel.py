@@ -76,9 +76,8 @@ def embed(filters: Tensor, kernel: Pair) -> Tensor:
     high, wide = filters.shape[2:]
     top, left = (kernel[0] - high) // 2, (kernel[1] - wide) // 2
     middle = grown[:, :, top : top + high, left : left + wide]
-    packed = (
-        filters.is_contiguous() and filters.stride(-1) == 1
-    )  # of 1×1 filters that lie channels last only one is
+    # of 1×1 filters that lie channels last only one is
+    packed = filters.is_contiguous() and filters.stride(-1) == 1
     if filters.device.type == "cpu" and packed:
         # row by row of a filter as one item: half again as fast as torch, which copies the numbers one by one
         row = f"V{wide * filters.element_size()}"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, cast
 
 from morphs.graph.arch import ArchGraph, Node
+from morphs.graph.node import leading_to
 from morphs.graph.ops import OPS, Role, Trait
 from morphs.menus import Choices
 from morphs.move import Context, Made, Move, Options, Preserves
@@ -72,13 +73,7 @@ class RemoveLayer(Move):
     def _unneeded(self, graph: ArchGraph, rewired: tuple[Node, ...]) -> frozenset[str]:
         """The nodes from which no path leads to the output now; IllegalMove where one must stay."""
         after = {**{node.name: node for node in graph}, **{node.name: node for node in rewired}}
-        live: set[str] = set()
-        stack = [graph.output.name]
-        while stack:
-            name = stack.pop()
-            if name not in live:
-                live.add(name)
-                stack.extend(after[name].inputs)
+        live = leading_to(graph.output.name, after)
         for node in graph:
             if node.name not in live and node.op.trait is Trait.SOURCE:
                 raise self.refuse(f'the input "{node.name}" would no longer be read', "choose another layer")

@@ -13,7 +13,7 @@ The maximum is sought by projected gradient ascent: a step along the gradient, w
 loss, then a QR decomposition. The step doubles while it helps, up to a power iteration, and else is cut.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any, Self
@@ -82,11 +82,11 @@ class _Ascent:
     @classmethod
     def of(cls, child: Network, made: Made, context: Context) -> Self:
         dtype = torch.float64 if child.dtype == torch.float64 else torch.float32
-        seen = tuple(_examples(context, dtype))
-        if not seen:
+        given = tuple(context.examples(EXAMPLES, dtype))
+        if not given:
             raise NeedsData("the gradient of the loss is taken on data and none was given; pass batches=")
-        total = sum(len(targets) for _, targets, _ in seen)
-        seen = tuple((inputs, targets, share / total) for inputs, targets, share in seen)
+        total = sum(len(inputs[0]) for inputs, _ in given)
+        seen = tuple((x, targets[: len(x[0])].to("cpu"), len(x[0]) / total) for x, targets in given)
         module = child.to(dtype).to_torch().requires_grad_(False).train()
         for part in module.modules():
             if isinstance(part, nn.Dropout):
@@ -116,9 +116,8 @@ class _Ascent:
         found: Rows = {}
         for key, tensor in rows.items():
             groups = getattr(self.graph[key[0]].op, "groups", 1)
-            part = self.rows[key] // (
-                len(self.fixed[key]) // groups
-            )  # each group of a convolution reads its own
+            # each group of a convolution reads its own
+            part = self.rows[key] // (len(self.fixed[key]) // groups)
             flat = tensor.reshape(len(part.unique()), -1, tensor[0].numel())
             found[key] = orthonormal(flat).reshape(tensor.shape) * self.scale[key]
         return found
@@ -177,24 +176,10 @@ def orthonormal(rows: Tensor) -> Tensor:
     parts: list[Tensor] = []
     for part in rows.split(rows.shape[2], dim=1):
         basis, triangle = torch.linalg.qr(part.transpose(1, 2))
-        ahead = (
-            triangle.diagonal(dim1=1, dim2=2) >= 0
-        )  # QR may turn rows round, which is another unit under ReLU
+        # QR may turn rows round, which is another unit under ReLU
+        ahead = triangle.diagonal(dim1=1, dim2=2) >= 0
         parts.append((basis * torch.where(ahead, 1, -1)[:, None, :].to(basis.dtype)).transpose(1, 2))
     return torch.cat(parts, 1)
-
-
-def _examples(context: Context, dtype: torch.dtype) -> Iterator[Seen]:
-    """The first examples of the batches, and of each batch their number."""
-    left = EXAMPLES
-    for given, targets in context.batches or ():
-        tensors = (given,) if isinstance(given, Tensor) else given
-        some = tuple(t[:left].to("cpu", dtype) for t in tensors)
-        if len(some[0]):
-            yield some, targets[:left].to("cpu"), float(len(some[0]))
-        left -= len(some[0])
-        if left <= 0:
-            return
 
 
 def _places(chosen: Chosen) -> Tensor:

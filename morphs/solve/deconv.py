@@ -18,9 +18,8 @@ from torch import Tensor
 
 from morphs.graph.ops import Pair
 
-CHOLESKY_LIMIT = (
-    1e6  # condition of the matrix; the Gram matrix has its square, near 1 / machine precision beyond
-)
+# condition of the matrix; the Gram matrix has its square, near 1 / machine precision beyond
+CHOLESKY_LIMIT = 1e6
 REFINED = 20.0  # condition beyond which a solution is refined; below, its error is some 1e-14 of it already
 SVD_LIMIT = 640  # unknowns and equations: larger systems aren't worth a singular value decomposition
 POWER_STEPS, POWER_COLUMNS = 2, 4  # estimate a condition within a factor of 2
@@ -29,9 +28,9 @@ RANK = 1e-10  # relative: singular values below it count as zero
 
 def compose(first: Tensor, second: Tensor) -> Tensor:
     """F2 ⊛ F1 [C₊, C₋, K1 + K2 − 1] (equation 5) of F1 [C, C₋, K1] and F2 [C₊, C, K2]."""
-    if _kernel(second) == (1, 1):
+    if kernel_of(second) == (1, 1):
         return (second.flatten(1) @ first.flatten(1)).reshape(-1, *first.shape[1:])
-    system = _System(first.permute(0, 2, 3, 1).contiguous(), _kernel(second))
+    system = _System(first.permute(0, 2, 3, 1).contiguous(), kernel_of(second))
     return system.apply(second.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
@@ -42,7 +41,7 @@ def deconv(known: Tensor, target: Tensor, kernel: Pair) -> tuple[Tensor, float]:
     refinement where that gains anything; a small system that is too ill conditioned for it is solved by singular
     values, and then the condition is that of its rank. A large one that is has condition infinity.
     """
-    taps = _kernel(known)
+    taps = kernel_of(known)
     # an axis on which `known` has one tap becomes more right-hand sides
     more = [size if tap == 1 else 1 for size, tap in zip(target.shape[2:], taps, strict=True)]
     rows, ins, high, wide = target.shape
@@ -55,7 +54,8 @@ def deconv(known: Tensor, target: Tensor, kernel: Pair) -> tuple[Tensor, float]:
     return found.reshape(rows, -1, *kernel), condition
 
 
-def _kernel(filters: Tensor) -> Pair:
+def kernel_of(filters: Tensor) -> Pair:
+    """Height and width of filters [C, C', K, K']."""
     return int(filters.shape[2]), int(filters.shape[3])
 
 
@@ -167,9 +167,8 @@ class _System:
 def _cholesky(gram: Tensor) -> tuple[Tensor, bool]:
     """The lower factor, written over `gram`, and whether there is none."""
     info = torch.zeros((), dtype=torch.int32)
-    torch.linalg.cholesky_ex(
-        gram.mT, out=(gram.mT, info)
-    )  # the transposed view: LAPACK's order, hence no copy
+    # the transposed view: LAPACK's order, hence no copy
+    torch.linalg.cholesky_ex(gram.mT, out=(gram.mT, info))
     return gram.mT, bool(info)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from morphs.graph.ops import Pair
-from morphs.solve.deconv import compose
+from morphs.solve.deconv import compose, kernel_of
 
 Factors = tuple[Tensor, Tensor, float]  # F1, F2 and the condition of the system that gave them
 
@@ -27,7 +27,7 @@ class Equation:
     @property
     def kernel(self) -> Pair:
         """Of G."""
-        return int(self.goal.shape[2]), int(self.goal.shape[3])
+        return kernel_of(self.goal)
 
     @property
     def composite(self) -> Pair:

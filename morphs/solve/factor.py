@@ -14,7 +14,7 @@ from torch import Tensor
 
 from morphs.errors import NoFactoring
 from morphs.graph.ops import Pair
-from morphs.solve.deconv import deconv
+from morphs.solve.deconv import deconv, kernel_of
 from morphs.solve.ends import end, ends, matrix
 from morphs.solve.equation import Equation, Factors, noise, place, silence
 
@@ -40,11 +40,6 @@ class Factoring:
     residual: float
     spread: float
 
-    @property
-    def support(self) -> tuple[Pair, Pair]:
-        """Rows and columns of F1's and F2's kernels that are not all zero."""
-        return _support(self.first), _support(self.second)
-
 
 def factor(
     target: Tensor,
@@ -69,7 +64,7 @@ def factor(
         raise NoFactoring(
             f"{channels} channels don't part into {groups} groups; choose a multiple of {groups}"
         )
-    kernel = int(target.shape[2]), int(target.shape[3])
+    kernel = kernel_of(target)
     if any(a + b - 1 < k for a, b, k in zip(first, second, kernel, strict=True)):
         raise NoFactoring(f"kernels {first} and {second} don't hold {kernel}; choose larger ones")
     middle = ((first[0] + second[0] - 1 - kernel[0]) // 2, (first[1] + second[1] - 1 - kernel[1]) // 2)
@@ -265,12 +260,6 @@ def _spread(filters: Tensor) -> float:
     if square < 2 * mean**2:  # digits cancel in the formula below, which is three times as fast
         return float(flat.std(correction=0))
     return sqrt(square - mean**2)
-
-
-def _support(factor: Tensor) -> Pair:
-    """Rows and columns of the kernel that are not all zero."""
-    filled = (factor != 0).flatten(0, 1).any(0)
-    return int(filled.any(1).sum()), int(filled.any(0).sum())
 
 
 def _why_not(equations: list[Equation], generator: torch.Generator) -> str:

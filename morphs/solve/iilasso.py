@@ -42,12 +42,6 @@ class Problem:
         """The smallest λ at which β = 0 is the only solution, whatever α is."""
         return float(self.target.abs().max())
 
-    def loss(self, beta: Tensor, penalty: float, alpha: float) -> float:
-        """What is minimised, without the constant ½‖y‖²/N."""
-        size = beta.abs()
-        sparse = size.sum() + alpha / 2 * (size @ self.similarity @ size)
-        return float(beta @ self.gram @ beta / 2 - self.target @ beta + penalty * sparse)
-
 
 @dataclass(frozen=True, eq=False)
 class Solution:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from morphs.errors import NoFactoring
 from morphs.graph.ops import Pair
+from morphs.solve.deconv import kernel_of
 from morphs.solve.equation import silence
 from morphs.solve.factor import factor
 
@@ -45,7 +46,7 @@ def factor_sequence(goal: Tensor, stages: Sequence[Stage], generator: torch.Gene
 
     Raises NoFactoring when no exact factoring was found.
     """
-    kernel, whole = _kernel(goal), composite([k for k, _ in stages])
+    kernel, whole = kernel_of(goal), composite([k for k, _ in stages])
     if not _covers(whole, kernel):
         raise NoFactoring(f"a path of kernel {whole} can't hold kernel {kernel}; choose larger kernels")
     filters: list[Tensor] = []
@@ -72,7 +73,7 @@ def _peel(
     if growth <= MOST_GROWTH * float(goal.norm()):
         return found.first, found.second
     outs, ins = goal.shape[:2]
-    inner = _kernel(goal)
+    inner = kernel_of(goal)
     if _covers(kernel, inner) and channels >= min(outs, ins * prod(inner)):
         return _rotated(goal, channels, kernel, generator)
     if _covers(room, inner) and channels >= min(ins, outs * prod(inner)):
@@ -96,7 +97,7 @@ def _rotated(goal: Tensor, channels: int, kernel: Pair, generator: torch.Generat
 def _room(goal: Tensor, stages: Sequence[Stage]) -> Pair:
     """The largest kernel that the layers after the first may fill; all they have where nothing is sure."""
     outs, ins = goal.shape[:2]
-    kernel = _kernel(goal)
+    kernel = kernel_of(goal)
     (first, channels), *rest = stages
     full = composite([k for k, _ in rest])
     rooms = [(height, width) for height in _sizes(full[0]) for width in _sizes(full[1])]
@@ -112,10 +113,6 @@ def _room(goal: Tensor, stages: Sequence[Stage]) -> Pair:
 def _sizes(size: int) -> range:
     """`size` and the smaller ones of its parity, which sit in its middle."""
     return range(size, 0, -2)
-
-
-def _kernel(filters: Tensor) -> Pair:
-    return int(filters.shape[2]), int(filters.shape[3])
 
 
 def _covers(kernel: Pair, other: Pair) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from morphs.errors import NoFactoring
 from morphs.graph.ops import Pair
-from morphs.solve.deconv import compose
+from morphs.solve.deconv import compose, kernel_of
 from morphs.solve.equation import silence
 from morphs.solve.sequence import Stage, centred, equal_spread, factor_sequence, surely_holds
 
@@ -25,7 +25,7 @@ def factor_sum(
     where none does). Raises NoFactoring when that one can't.
     """
     outs, ins = goal.shape[:2]
-    kernel = (int(goal.shape[2]), int(goal.shape[3]))
+    kernel = kernel_of(goal)
     sure = [place for place, path in enumerate(paths) if path and surely_holds(outs, ins, kernel, path)]
     solved = sure or [max(place for place, path in enumerate(paths) if path)]
     found: dict[int, list[Tensor]] = {}
@@ -48,7 +48,7 @@ def _random_path(
     They fill no more of their kernels than composes to the kernel of `goal`.
     """
     outs, ins = goal.shape[:2]
-    kernel = (int(goal.shape[2]), int(goal.shape[3]))
+    kernel = kernel_of(goal)
     if not stages:
         identity = torch.eye(outs, ins, dtype=torch.float64)[:, :, None, None]
         return [], centred(identity, kernel)

@@ -46,11 +46,6 @@ def _padding(padding: Any, kernel: Pair, dilation: Pair) -> Pair:
     return (top, left)
 
 
-def _linear(module: nn.Linear) -> Op:
-    bias: Any = module.bias
-    return ops.Linear(int(module.out_features), bias is not None)
-
-
 def _batch_norm(module: nn.BatchNorm1d | nn.BatchNorm2d) -> Op:
     tracked: Any = module.running_mean
     weight: Any = module.weight
@@ -65,10 +60,6 @@ def _batch_norm(module: nn.BatchNorm1d | nn.BatchNorm2d) -> Op:
     return ops.BatchNorm(float(module.eps), momentum, weight is not None, tracked is not None)
 
 
-def _prelu(module: nn.PReLU) -> Op:
-    return ops.PActivation("relu", per_channel=module.num_parameters > 1)
-
-
 def _p_activation(module: PActivation) -> Op:
     made = read_layer(module.phi, Ref("phi", (1,))).ops
     phi = made[0] if made else None
@@ -77,32 +68,25 @@ def _p_activation(module: PActivation) -> Op:
     return ops.PActivation(phi.fn, phi.args, module.a.dim() == 1)
 
 
-def _scale(module: Scale) -> Op:
-    return ops.Scale(module.weight.dim() == 1)
-
-
 WITH_TENSORS: Mapping[type[nn.Module], Callable[[Any], Op]] = {
     nn.Conv2d: _conv2d,
-    nn.Linear: _linear,
+    nn.Linear: lambda module: ops.Linear(int(module.out_features), module.bias is not None),
     nn.BatchNorm1d: _batch_norm,
     nn.BatchNorm2d: _batch_norm,
-    nn.PReLU: _prelu,
+    nn.PReLU: lambda module: ops.PActivation("relu", per_channel=module.num_parameters > 1),
     PActivation: _p_activation,
-    Scale: _scale,
+    Scale: lambda module: ops.Scale(module.weight.dim() == 1),
     Lerp: lambda module: ops.Lerp(module.a.dim() == 1),
     RegisteredActivation: lambda module: ops.Activation(module.activation_name),
 }
 
-_OWN_ARGUMENTS: Mapping[type[nn.Module], Callable[..., OpChain]] = {
+# read as the function of the same name, with the module's attributes
+AS_CALLS: Mapping[type[nn.Module], Callable[..., OpChain]] = {
+    **{cls: calls.activation(fn) for fn, cls in ACTIVATION_MODULES.items()},
     nn.LeakyReLU: calls.leaky_relu,
     nn.ELU: calls.elu,
     nn.GELU: calls.gelu,
     nn.Softplus: calls.softplus,
-}
-
-# read as the function of the same name, with the module's attributes
-AS_CALLS: Mapping[type[nn.Module], Callable[..., OpChain]] = {
-    **{cls: _OWN_ARGUMENTS.get(cls) or calls.activation(fn) for fn, cls in ACTIVATION_MODULES.items()},
     nn.Hardtanh: calls.hardtanh,
     nn.MaxPool2d: calls.max_pool2d,
     nn.AvgPool2d: calls.avg_pool2d,

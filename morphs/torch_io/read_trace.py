@@ -11,7 +11,7 @@ from torch.fx.node import map_aggregate
 from morphs.errors import GraphError, UnsupportedModule
 from morphs.graph import ops
 from morphs.graph.arch import ArchGraph
-from morphs.graph.node import Node, natural_key
+from morphs.graph.node import Node, leading_to, natural_key
 from morphs.graph.ops import Op, Shape
 from morphs.network import Key, Network
 from morphs.torch_io.read_calls import ARITHMETIC, CALLS
@@ -159,12 +159,15 @@ class _TraceReader:
         name, shape = first.name, first.shape
         reads = tuple(ref.name for ref in made.reads)
         for number, op in enumerate(made.ops):
-            stem = made.stem if made.stem and number == 0 else _stem(op)
             shape = op.shape(tuple(self.shapes[source] for source in reads))
-            name = self._module_node(layer.path) if layer else self._function_node(scope, stem)
-            self._add(name, op, reads)
-            if layer is not None:
+            if layer is None:
+                stem = made.stem if made.stem and number == 0 else op.phi or op.kind
+                name = self._claim(f"{node_name(scope)}.{stem}" if scope else stem)
+            else:
+                name = self.paths[layer.path]
+                name = self._claim(name) if name in self.nodes else name
                 self.layers[name] = layer
+            self._add(name, op, reads)
             reads = (name,)
         if made.memory is Memory.NEW:
             return _new(name, shape)
@@ -184,13 +187,6 @@ class _TraceReader:
         self.shapes[name] = op.shape(tuple(self.shapes[source] for source in reads))
         self.nodes[name] = Node(name, op, reads)
 
-    def _module_node(self, path: str) -> str:
-        name = self.paths[path]
-        return self._claim(name) if name in self.nodes else name
-
-    def _function_node(self, scope: str, stem: str) -> str:
-        return self._claim(f"{node_name(scope)}.{stem}" if scope else stem)
-
     def finish(self, node: FxNode) -> Network:
         """The network of everything the output depends on."""
         returned = node.args[0]
@@ -207,23 +203,13 @@ class _TraceReader:
                 "from_torch: what the module returns was changed in place through another view; drop the inplace=True"
             )
         self._add(self.output, ops.Output(), (value.name,))
-        live = self._live()
+        live = leading_to(self.output, self.nodes)
         for name, made in self.nodes.items():
             if isinstance(made.op, ops.Input) and name not in live:
                 raise UnsupportedModule(
                     f'from_torch: the output does not depend on input "{name}"; leave it out'
                 )
         return self._network([made for name, made in self.nodes.items() if name in live])
-
-    def _live(self) -> set[str]:
-        live: set[str] = set()
-        stack = [self.output]
-        while stack:
-            name = stack.pop()
-            if name not in live:
-                live.add(name)
-                stack.extend(self.nodes[name].inputs)
-        return live
 
     def _network(self, nodes: list[Node]) -> Network:
         """The network of `nodes`, in the order of the trace: the first use of a module owns its parameters."""
@@ -254,10 +240,6 @@ class _TraceReader:
                         f'from_torch: module "{layer.path}": it shares its {name} with module '
                         f'"{seen[tensor.data_ptr()]}"; call one module twice instead'
                     )
-
-
-def _stem(op: Op) -> str:
-    return op.fn if isinstance(op, ops.Activation) else op.kind
 
 
 def _new(name: str, shape: Shape) -> Ref:

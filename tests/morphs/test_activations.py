@@ -78,30 +78,30 @@ def in_place(x):
 
 
 REFUSED = {
-    "softmax": (lambda x: torch.softmax(x.flatten(), 0).reshape(x.shape), "depends on its place or on others"),
-    "centred": (lambda x: x - x.mean(), "depends on its place or on others"),
-    "placed": (lambda x: x * torch.arange(x.numel(), dtype=x.dtype).reshape(x.shape), "depends on its place"),
-    "glu": (lambda x: x[: len(x) // 2], "doesn't keep shape"),
-    "single": (lambda x: x.float(), "doesn't keep shape"),
-    "number": (lambda x: 1.0, "doesn't keep shape"),
-    "root": (torch.sqrt, "is not finite for some x within ±30"),
-    "naive": (lambda x: torch.exp(x * x), "is not finite for some x within ±30"),
-    "far": (lambda x: x.exp() / (1 + x.exp()), "gives NaN for some x within ±10000"),
-    "sign": (torch.sign, "jumps at x = "),
-    "floor": (lambda x: torch.floor(x + 0.3), "jumps at x = "),
-    "hardshrink": (F.hardshrink, "jumps at x = "),
-    "cusp": (lambda x: x.abs().sqrt(), "gradient is zero everywhere, or not finite"),
-    "constant": (lambda x: 0 * x, "gradient is zero everywhere"),
-    "detached": (lambda x: x.detach() * 2, "it has no gradient"),
-    "learned": (nn.PReLU(), "it has parameters"),
-    "random": (wobble, "two results"),
-    "writes": (in_place, "writes into its argument"),
-    "raises": (lambda x, y: x, "it raised TypeError"),
-    "relu": (bent, "the name is taken"),
-    "conv2d": (bent, "the name is taken"),
-    "prelu": (bent, "the name is taken"),
-    "a b": (bent, "it is not a valid name"),
-    "true": (bent, "it is not a valid name"),
+    "softmax": (lambda x: torch.softmax(x.flatten(), 0).reshape(x.shape), "place"),
+    "centred": (lambda x: x - x.mean(), "place"),
+    "placed": (lambda x: x * torch.arange(x.numel(), dtype=x.dtype).reshape(x.shape), "place"),
+    "glu": (lambda x: x[: len(x) // 2], "shape"),
+    "single": (lambda x: x.float(), "shape"),
+    "number": (lambda x: 1.0, "shape"),
+    "root": (torch.sqrt, "±30"),
+    "naive": (lambda x: torch.exp(x * x), "±30"),
+    "far": (lambda x: x.exp() / (1 + x.exp()), "±10000"),
+    "sign": (torch.sign, " x = "),
+    "floor": (lambda x: torch.floor(x + 0.3), " x = "),
+    "hardshrink": (F.hardshrink, " x = "),
+    "cusp": (lambda x: x.abs().sqrt(), "gradient"),
+    "constant": (lambda x: 0 * x, "gradient"),
+    "detached": (lambda x: x.detach() * 2, "gradient"),
+    "learned": (nn.PReLU(), "parameters"),
+    "random": (wobble, "random"),
+    "writes": (in_place, "argument"),
+    "raises": (lambda x, y: x, "TypeError"),
+    "relu": (bent, "name"),
+    "conv2d": (bent, "name"),
+    "prelu": (bent, "name"),
+    "a b": (bent, "name"),
+    "true": (bent, "name"),
 }  # fmt: skip
 
 
@@ -109,7 +109,7 @@ REFUSED = {
 def test_what_is_no_activation_is_refused_and_not_kept(name):
     function, fact = REFUSED[name]
     before = dict(activations.ACTIVATIONS)
-    with pytest.raises(ActivationError, match="register_activation: ") as caught:
+    with pytest.raises(ActivationError, match=f"register_activation: {name}: ") as caught:
         morphs.register_activation(name, function)
     assert fact in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -118,9 +118,9 @@ def test_what_is_no_activation_is_refused_and_not_kept(name):
 
 def test_a_declared_trait_is_checked_and_a_modest_one_kept():
     for trait in ("idempotent", "nonnegative"):
-        with pytest.raises(ActivationError, match=f"declared {trait} and is not; leave out {trait}"):
+        with pytest.raises(ActivationError, match=f"bent: .*{trait}"):
             morphs.register_activation("bent", bent, **{trait: True})
-    with pytest.raises(ActivationError, match="declared zero_at_zero"):
+    with pytest.raises(ActivationError, match=r"shifted: .*zero_at_zero"):
         morphs.register_activation("shifted", lambda x: x.tanh() + 1, zero_at_zero=True)
     morphs.register_activation("hinge", F.relu, idempotent=False)
     assert not activations.ACTIVATIONS["hinge"].idempotent
@@ -130,7 +130,7 @@ def test_a_declared_trait_is_checked_and_a_modest_one_kept():
 def test_a_name_has_one_function():
     morphs.register_activation("bent", bent)
     morphs.register_activation("bent", bent)
-    with pytest.raises(ActivationError, match="the name is taken; choose another name"):
+    with pytest.raises(ActivationError, match=r"bent: .*name"):
         morphs.register_activation("bent", torch.abs)
 
 
@@ -182,18 +182,16 @@ def test_an_idempotent_one_is_inserted_plainly_after_itself():
 
 def test_names_that_are_not_registered_here_are_refused_with_the_remedy():
     remedy = r"morphs.register_activation\("
-    with pytest.raises(CodecError, match=f"unheard .* registered first: {remedy}"):
+    with pytest.raises(CodecError, match=f"unheard.*{remedy}"):
         morphs.parse_graph(TEXT.replace("bent", "unheard"))
-    with pytest.raises(
-        ShapeError, match=f"\"p\": activation 'unheard' is unknown; .* register it first: {remedy}"
-    ):
+    with pytest.raises(ShapeError, match=f"\"p\".*'unheard'.*{remedy}"):
         morphs.parse_graph(TEXT.replace("bent(", "relu(").replace("bent", "unheard"))
     document = json.loads(morphs.parse_graph(TEXT.replace("bent", "relu")).to_json())
     document["nodes"][2]["op"]["fn"] = "unheard"
-    with pytest.raises(CodecError, match=f"register it first: {remedy}"):
+    with pytest.raises(CodecError, match=f"'unheard'.*{remedy}"):
         morphs.graph_from_json(json.dumps(document))
     net = lively(morphs.parse_graph(TEXT.replace("bent", "relu")))
-    with pytest.raises(IllegalMove, match=f"activation unheard is unknown; .* register it first: {remedy}"):
+    with pytest.raises(IllegalMove, match=f"deepen: .*unheard.*{remedy}"):
         morphs.apply(net, "deepen(node=b, activation=unheard)")
 
 
@@ -206,7 +204,7 @@ def test_another_process_reads_the_graph_once_it_has_registered_the_name(tmp_pat
         try:
             morphs.load(sys.argv[1])
         except morphs.errors.CodecError as error:
-            assert "register it first" in str(error), error
+            assert "register_activation" in str(error), error
         else:
             raise SystemExit("it was read")
         morphs.register_activation("bent", lambda x: ((x * x + 1).sqrt() - 1) / 2 + x)

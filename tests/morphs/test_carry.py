@@ -155,11 +155,11 @@ def test_compiled_modules_are_carried_like_plain_ones():
 
 def test_modules_that_are_not_the_networks_are_refused():
     parent, optimizer, child, module, _ = grown("deepen(node=r, kernel=[3, 3])", OPTIMIZERS["sgd"])
-    with pytest.raises(WeightsError, match=r"the child module has no parameter conv1\.weight"):
+    with pytest.raises(WeightsError, match=r"child.*conv1\.weight"):
         morphs.carry(optimizer, parent, parent, child)
-    with pytest.raises(WeightsError, match="the parent module has no parameter"):
+    with pytest.raises(WeightsError, match=r"parent.*\.weight"):
         morphs.carry(optimizer, nn.Linear(2, 2), module, child)
-    with pytest.raises(WeightsError, match="steps no parameter"):
+    with pytest.raises(WeightsError, match=r"optimizer.*parent"):
         morphs.carry(optimizer, child.network.to_torch(), module, child)
 
 
@@ -284,7 +284,7 @@ def test_state_of_all_parameters_together_is_refused():
         return loss
 
     optimizer.step(closure)
-    with pytest.raises(WeightsError, match=r"LBFGS keeps a list \(al\).*; make a new LBFGS") as caught:
+    with pytest.raises(WeightsError, match=r"LBFGS.*\(al\)") as caught:
         morphs.carry(optimizer, parent, module, child)
     assert "\n" not in str(caught.value)
 
@@ -297,9 +297,7 @@ def test_an_optimizer_goes_through_a_chain_child_by_child():
     momentum = optimizer.state[parent.c.weight]["momentum_buffer"]
     chain = "widen(node=c, to=7); deepen(node=r, kernel=[3, 3]); widen(node=c, to=9)"
     children = list(morphs.apply_chain(net.with_weights_from(parent), chain))
-    with pytest.raises(
-        WeightsError, match="; pass the modules of one step, and after a chain of each in turn"
-    ):
+    with pytest.raises(WeightsError, match=r"carry: .*\(\d.*\(\d"):
         morphs.carry(optimizer, parent, children[-1].network.to_torch(), children[-1])
     module, carried = parent, optimizer
     for child in children:

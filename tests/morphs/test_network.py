@@ -22,10 +22,10 @@ def net() -> morphs.Network:
 @pytest.mark.parametrize(
     ("key", "tensor", "said"),
     [
-        (("l", "weight"), None, "tensor weight is missing"),
-        (("q", "weight"), torch.zeros(1), 'node "q": tensor weight belongs to no parameter'),
-        (("l", "weight"), torch.zeros(3, 2), r"weight has shape \(3, 2\); the graph says \(2, 3\)"),
-        (("l", "weight"), torch.zeros(2, 3, dtype=torch.int64), "give floating numbers"),
+        (("l", "weight"), None, '"l".*weight'),
+        (("q", "weight"), torch.zeros(1), '"q".*weight'),
+        (("l", "weight"), torch.zeros(3, 2), r'"l".*weight.*\(3, 2\).*\(2, 3\)'),
+        (("l", "weight"), torch.zeros(2, 3, dtype=torch.int64), '"l".*weight.*int64'),
     ],
 )
 def test_weights_must_fit_the_graph(key, tensor, said):
@@ -117,20 +117,20 @@ def test_a_damaged_folder_is_one_error_or_loads(data, tmp_path_factory):
 
 
 def test_what_is_missing_or_foreign_is_said(tmp_path):
-    with pytest.raises(CodecError, match=r"load: .* is not a saved network"):
+    with pytest.raises(CodecError, match=r"load.*nowhere"):
         morphs.load(tmp_path / "nowhere")
     morphs.save(net(), tmp_path)
     (tmp_path / "weights.safetensors").unlink()
-    with pytest.raises(CodecError, match=r"load: .* is not a saved network"):
+    with pytest.raises(CodecError, match=r"load.*weights.safetensors"):
         morphs.load(tmp_path)
     (tmp_path / "weights.safetensors").write_bytes(b"\x80\x04pickle")
-    with pytest.raises(WeightsError, match="is damaged"):
+    with pytest.raises(WeightsError, match=r"weights.safetensors"):
         morphs.load(tmp_path)
     other = json.loads(net().graph.to_json())
     morphs.save(net(), tmp_path)
     other["nodes"][1]["op"]["features"] = 7
     (tmp_path / "graph.json").write_text(json.dumps(other))
-    with pytest.raises(WeightsError, match="the graph says"):
+    with pytest.raises(WeightsError, match=r'"l".*\(7'):
         morphs.load(tmp_path)
 
 

@@ -112,7 +112,7 @@ def test_twice_the_same_tensor_is_two_edges():
 
 
 def test_an_unknown_node_is_an_error_that_lists_the_nodes():
-    with pytest.raises(GraphError, match='there is no node "q"; there are x, r, out'):
+    with pytest.raises(GraphError, match=r'"q".*x, r, out'):
         ArchGraph([X, RELU, OUT])["q"]
 
 

@@ -106,33 +106,37 @@ def test_joins_follow_torchs_broadcasting(sizes):
             ours = None
         assert ours == expected
     if len(set(sizes)) > 1:
-        with pytest.raises(ShapeError, match="add reads different shapes"):
+        with pytest.raises(ShapeError, match="add"):
             ops.Add().shape(tuple(sizes))
-        with pytest.raises(ShapeError, match="lerp reads different shapes"):
+        with pytest.raises(ShapeError, match="lerp"):
             ops.Lerp().shape(tuple(sizes))
 
 
 @pytest.mark.parametrize(
     ("op", "size", "said"),
     [
-        (ops.Input((0, 2, 2)), None, "positive sizes"),
-        (ops.Input((2, 2)), None, r"neither \(F,\) nor \(C, H, W\)"),
-        (ops.Linear(3), (2, 2, 2), "flatten"),
-        (ops.Linear(0), (2,), "at least 1"),
-        (ops.Conv2d(2, (3, 3)), (2,), r"a \(C, H, W\) feature map"),
-        (ops.Conv2d(2, (5, 5)), (2, 3, 3), "doesn't fit"),
+        (ops.Input((0, 2, 2)), None, r"input.*\(0, 2, 2\)"),
+        (ops.Input((2, 2)), None, r"input.*\(2, 2\)"),
+        (ops.Linear(3), (2, 2, 2), r"linear.*\(2, 2, 2\).*flatten"),
+        (ops.Linear(0), (2,), "linear.* 0 "),
+        (ops.Conv2d(2, (3, 3)), (2,), r"conv2d.*\(2,\)"),
+        (ops.Conv2d(2, (5, 5)), (2, 3, 3), "5.*3"),
         (ops.Conv2d(3, (1, 1), groups=2), (2, 3, 3), "groups=2"),
-        (ops.Conv2d(3, (1, 1), padding=(3, 0), padding_mode="reflect"), (2, 3, 3), "can't pad 3 pixels by 3"),
-        (ops.MaxPool2d((2, 2), (0, 1)), (2, 3, 3), "below 1"),
-        (ops.Activation("swoosh"), (2,), "unknown; choose one of relu"),
-        (ops.Activation("relu", (1.0,)), (2,), "takes 0 arguments"),
-        (ops.Activation("elu", (float("nan"),)), (2,), "finite"),
-        (ops.BatchNorm(eps=0.0), (2,), "positive eps"),
-        (ops.BatchNorm(momentum=2.0), (2,), "momentum"),
-        (ops.Dropout(1.5), (2,), "0 to 1"),
+        (
+            ops.Conv2d(3, (1, 1), padding=(3, 0), padding_mode="reflect"),
+            (2, 3, 3),
+            "conv2d.* 3 .* 3 .*reflect",
+        ),
+        (ops.MaxPool2d((2, 2), (0, 1)), (2, 3, 3), "pooling.*stride"),
+        (ops.Activation("swoosh"), (2,), "'swoosh'.*relu"),
+        (ops.Activation("relu", (1.0,)), (2,), "relu.* 0 .* 1$"),
+        (ops.Activation("elu", (float("nan"),)), (2,), "elu.*nan"),
+        (ops.BatchNorm(eps=0.0), (2,), "batch_norm.*eps 0.0"),
+        (ops.BatchNorm(momentum=2.0), (2,), "batch_norm.*momentum 2.0"),
+        (ops.Dropout(1.5), (2,), "dropout.*1.5"),
     ],
 )
-def test_refusals_say_the_fact(op, size, said):
+def test_refusals_name_op_and_value(op, size, said):
     with pytest.raises(ShapeError, match=said):
         op.shape((size,) if size else ())
 
@@ -155,8 +159,8 @@ def test_sizes_that_are_no_integers_are_refused_and_not_kept_for_those_that_are(
     facts_of.cache_clear()  # one that is kept for integers is no harm
     wrong = (Conv2d(8.0, (3, 3)), Conv2d(8, (3, 3), stride=(2.0, 1)), Conv2d(8, (3.0, 3)))
     for op in wrong:
-        with pytest.raises(ShapeError, match="sizes are whole numbers"):
+        with pytest.raises(ShapeError, match=r"\d\.0"):
             facts_of(op, ((4, 8, 8),))
-    with pytest.raises(ShapeError, match="sizes are whole numbers"):
+    with pytest.raises(ShapeError, match=r"\d\.0"):
         facts_of(Linear(4.0), ((5,),))
     assert all(type(n) is int for n in facts_of(Conv2d(8, (3, 3)), ((4, 8, 8),)).shape)

@@ -178,42 +178,39 @@ def test_before_and_after(move):
 
 
 REFUSED = {
-    "widen(node=l, to=20)": 'widen: node "l" feeds the output, whose width is fixed at 10; choose one of c, d',
-    "widen(node=x, to=5)": 'widen: node "x" has the width of the input "x", which is fixed at 3; choose one of c, d',
-    "widen(node=f, to=3)": 'widen: 3 is not a wider width for node "f"; give a number above 4',
-    "widen(node=q, to=5)": 'widen: there is no node "q"; choose one of c, n, r, d, g, f, l',
-    "widen(node=c, to=4)": 'widen: 4 is not a wider width for node "c"; give a number above 4',
-    "deepen(node=out)": 'deepen: node "out" is the output; choose the layer it reads',
-    "deepen(node=x)": 'deepen: node "x" is an end of the network; choose a node inside',
-    "deepen(node=l)": 'deepen: node "l" is an end of the network; choose a node inside',
-    "deepen(node=r, kernel=[2, 2])": (
-        'deepen: node "r" writes (4, 8, 8), of which no identity has kernel (2, 2); use odd kernels, and 1 on vectors'
-    ),
-    "deepen(node=r, kernel=[-1, 1])": "deepen: node",
-    "deepen(node=f, kernel=[3, 3])": 'deepen: node "f" writes (4,), of which no identity has kernel (3, 3)',
-    "deepen(node=r, channels=5)": 'deepen: an identity after "r" keeps the width; leave out channels and then',
-    "deepen(node=r, activation=swoosh)": "deepen: activation swoosh is unknown; choose one of relu",
-    "deepen(node=r, how=netmorph, channels=5)": 'deepen: node "r" has the op activation; choose a conv2d or linear',
-    "deepen(node=d, how=netmorph, kernel=[3, 3])": 'deepen: the width between the factors of "d" is not given; set '
-    "channels; 4 are enough for any weights",
-    "deepen(node=d, how=netmorph)": "deepen: kernels (1, 1) and (1, 1) can't compose",
-    "deepen(node=d, how=netmorph, channels=4, kernel=[1, 1])": "deepen: kernels (1, 1) and (1, 1) can't compose",
-    "deepen(node=d, how=netmorph, channels=2, kernel=[3, 3])": 'deepen: node "d": no exact factoring of 4×4 channels',
-    "deepen(node=l, how=netmorph, channels=3)": 'deepen: node "l": no exact factoring of 10×4',
-    "deepen(node=l, how=netmorph, channels=3, kernel=[3, 3])": 'deepen: node "l" is linear; leave out kernel and then',
-    "grow_kernel(node=l, to=[3, 3])": 'grow_kernel: node "l" has the op linear; choose a conv2d',
-    "grow_kernel(node=d, to=[4, 4])": 'grow_kernel: node "d" has kernel (3, 3), which can\'t grow to (4, 4) evenly',
-    "grow_kernel(node=d, to=[3, 3])": 'grow_kernel: node "d" has kernel (3, 3), which can\'t grow to (3, 3)',
-    "add_skip(source=d, target=c)": 'add_skip: node "c" is not computed from "d"',
-    "add_skip(source=x, target=out)": 'add_skip: node "out" is not computed from "x" inside the network',
-    "add_skip(source=r, target=d)": 'add_skip: "r" writes (4, 8, 8) and "d" (4, 4, 4); choose nodes of one shape',
-    "insert_norm(node=out)": 'insert_norm: node "out" is an output; choose a layer inside',
-    "insert_activation(node=x)": 'insert_activation: node "x" is an input; choose a layer inside the network',
-    "insert_activation(node=d, activation=swoosh)": "insert_activation: activation swoosh is unknown; choose one of",
-    "insert_activation(node=r)": 'insert_activation: node "r" is next to a relu',
-    "insert_activation(node=n)": 'insert_activation: node "n" is next to a relu',
-    "insert_dropout(node=out)": 'insert_dropout: node "out" is the output; choose the layer it reads',
-    "insert_dropout(node=r, p=1)": 'insert_dropout: dropout of probability 1.0 after "r" drops nothing',
+    "widen(node=l, to=20)": ("widen", '"l"', "10", "c, d"),
+    "widen(node=x, to=5)": ("widen", '"x"', "3", "c, d"),
+    "widen(node=f, to=3)": ("widen", "3", '"f"', "4"),
+    "widen(node=q, to=5)": ("widen", '"q"', "c, n, r, d, g, f, l"),
+    "widen(node=c, to=4)": ("widen", "4", '"c"'),
+    "deepen(node=out)": ("deepen", '"out"'),
+    "deepen(node=x)": ("deepen", '"x"'),
+    "deepen(node=l)": ("deepen", '"l"'),
+    "deepen(node=r, kernel=[2, 2])": (("deepen", '"r"', "(4, 8, 8)", "kernel", "(2, 2)", "1")),
+    "deepen(node=r, kernel=[-1, 1])": ("deepen",),
+    "deepen(node=f, kernel=[3, 3])": ("deepen", '"f"', "(4,)", "kernel", "(3, 3)"),
+    "deepen(node=r, channels=5)": ("deepen", '"r"', "channels"),
+    "deepen(node=r, activation=swoosh)": ("deepen", "swoosh", "relu"),
+    "deepen(node=r, how=netmorph, channels=5)": ("deepen", '"r"', "activation", "conv2d", "linear"),
+    "deepen(node=d, how=netmorph, kernel=[3, 3])": ("deepen", '"d"', "channels", "4"),
+    "deepen(node=d, how=netmorph)": ("deepen", "(1, 1)"),
+    "deepen(node=d, how=netmorph, channels=4, kernel=[1, 1])": ("deepen", "(1, 1)"),
+    "deepen(node=d, how=netmorph, channels=2, kernel=[3, 3])": ("deepen", '"d"', "4×4", "channels"),
+    "deepen(node=l, how=netmorph, channels=3)": ("deepen", '"l"', "10×4"),
+    "deepen(node=l, how=netmorph, channels=3, kernel=[3, 3])": ("deepen", '"l"', "linear", "kernel"),
+    "grow_kernel(node=l, to=[3, 3])": ("grow_kernel", '"l"', "linear", "conv2d"),
+    "grow_kernel(node=d, to=[4, 4])": ("grow_kernel", '"d"', "kernel", "(3, 3)", "(4, 4)"),
+    "grow_kernel(node=d, to=[3, 3])": ("grow_kernel", '"d"', "kernel", "(3, 3)"),
+    "add_skip(source=d, target=c)": ("add_skip", '"c"', '"d"'),
+    "add_skip(source=x, target=out)": ("add_skip", '"out"', '"x"'),
+    "add_skip(source=r, target=d)": ("add_skip", '"r"', "(4, 8, 8)", '"d"', "(4, 4, 4)"),
+    "insert_norm(node=out)": ("insert_norm", '"out"'),
+    "insert_activation(node=x)": ("insert_activation", '"x"'),
+    "insert_activation(node=d, activation=swoosh)": ("insert_activation", "swoosh"),
+    "insert_activation(node=r)": ("insert_activation", '"r"'),
+    "insert_activation(node=n)": ("insert_activation", '"n"'),
+    "insert_dropout(node=out)": ("insert_dropout", '"out"'),
+    "insert_dropout(node=r, p=1)": ("insert_dropout", "1.0", '"r"'),
 }
 
 
@@ -221,21 +218,21 @@ REFUSED = {
 def test_refusals_state_fact_place_and_remedy(move):
     with pytest.raises(IllegalMove) as caught:
         morphs.apply(lively(morphs.parse_graph(BEFORE)), move)
-    assert str(caught.value).startswith(REFUSED[move])
+    assert all(name in str(caught.value) for name in REFUSED[move])
     assert "\n" not in str(caught.value)
 
 
 LEFT_OUT = {
     "widen(node=x, to=6, how=zero)":
-        'widen: node "x" has the width of the input "x", which is fixed at 3; choose one of c, d',
-    "widen(node=l, to=15, how=replicate)": 'widen: node "l" feeds the output, whose width is fixed at 10',
+        ("widen", '"x"', "3", "c, d"),
+    "widen(node=l, to=15, how=replicate)": ("widen", '"l"', "10"),
     "deepen(node=d, how=netmorph, channels=2, kernel=[3, 3], then=[3, 3], activation=relu, per_channel=true, "
     "groups=null, norm=false)":
-        'deepen: node "d" has no sure factoring into kernels (3, 3) and (3, 3) by way of 2 channels; give more',
+        ("deepen", '"d"', "(3, 3)", "2", "channels"),
     "add_skip(source=r, target=d, how=add, project=false)":
-        'add_skip: "r" writes (4, 8, 8) and "d" (4, 4, 4); choose nodes of one shape, or project=true',
-    "insert_norm(node=c)": 'insert_norm: node "c" is normalised by "n" already; choose another layer',
-    "insert_norm(node=l)": 'insert_norm: node "l" feeds the output; choose a layer inside the network',
+        ("add_skip", '"r"', "(4, 8, 8)", '"d"', "(4, 4, 4)", "project=true"),
+    "insert_norm(node=c)": ("insert_norm", '"c"', '"n"'),
+    "insert_norm(node=l)": ("insert_norm", '"l"'),
 }  # fmt: skip
 
 
@@ -247,8 +244,8 @@ def test_refused_sites_come_with_their_reason():
         for kind in morphs.MOVES
         for r in kind.refused(graph, None, menus.get(kind.name))
     }
-    for move, reason in LEFT_OUT.items():
-        assert reasons[move].startswith(reason)
+    for move, names in LEFT_OUT.items():
+        assert all(name in reasons[move] for name in names)
     tight = {str(r.move): r.reason for r in morphs.GrowKernel.refused(graph, morphs.Limits(params=300))}
     assert tight["grow_kernel(node=c, to=[5, 5])"].startswith("grow_kernel: params would be")
 
@@ -258,40 +255,40 @@ def test_dropouts_do_not_repeat():
     child = morphs.apply(net, "insert_dropout(node=r)")
     assert child.drift.train <= 1e-12  # which is measured with dropout off
     for node in ("r", "drop1"):
-        with pytest.raises(IllegalMove, match=r"insert_dropout: node .* dropout"):
+        with pytest.raises(IllegalMove, match=f'insert_dropout.*"{node}"'):
             morphs.apply(child.network, f"insert_dropout(node={node})")
 
 
 def test_a_norm_needs_data():
     net = lively(morphs.parse_graph(BEFORE))
-    with pytest.raises(NeedsData, match="pass batches="):
+    with pytest.raises(NeedsData, match=r'"c".*batches='):
         morphs.apply(net, "insert_norm(node=c)")
-    with pytest.raises(NeedsData, match="hold 0 values"):
+    with pytest.raises(NeedsData, match=r'"c".* 0 '):
         morphs.apply(net, "insert_norm(node=c)", batches=[])
-    with pytest.raises(NeedsData, match="hold 1 values"):
+    with pytest.raises(NeedsData, match=r'"l".* 1 '):
         morphs.apply(net, "insert_norm(node=l)", batches=some_batches(net, size=1, count=1))
 
 
 PARSE_ERRORS = {
-    "": "has not the form",
-    "widen": "has not the form name(key=value",
-    "widen(node=c, to=6": "a bracket is not closed",
-    "wilden(node=c)": "there is no move wilden; choose one of deepen, widen",
-    "widen(c, 6)": "has no key; write key=value",
-    "widen(node=c)": "to is missing",
-    "widen(node=c, to=6, at=3)": "field at; there are node, to, how",
-    "widen(node=c, to=six)": "'six' is not a whole number",
-    "widen(node=c, to=true)": "True is not a whole number",
-    "widen(node=c, to=6.0)": "6.0 is not a whole number",
-    "widen(node=c, to=6, how=fast)": "replicate, zero, gradient",
-    "widen(node=c, to=6, to=7)": "given twice",
-    "widen(node=c, to=__import__('os'))": "neither a JSON value nor a bare word",
-    "grow_kernel(node=c, to=[3])": "has not 2 values",
-    "grow_kernel(node=c, to=" + "[" * 99999 + "])": "nested more than 8 deep",
-    "{": "Expecting property name",
-    '{"node": "c"}': "does not name a move",
-    '{"move": "widen", "node": "c", "to": NaN}': "NaN",
-    '{"move": "widen", "node": "c", "to": ' + "[" * 99999: "recursion",
+    "": ("name(key=value",),
+    "widen": ("'widen'", "name(key=value"),
+    "widen(node=c, to=6": ("'widen(node=c, to=6'",),
+    "wilden(node=c)": ("wilden", "deepen, widen"),
+    "widen(c, 6)": ("'c'", "key=value"),
+    "widen(node=c)": ("to",),
+    "widen(node=c, to=6, at=3)": ("node, to, how",),
+    "widen(node=c, to=six)": ("'six'",),
+    "widen(node=c, to=true)": ("to: True",),
+    "widen(node=c, to=6.0)": ("6.0",),
+    "widen(node=c, to=6, how=fast)": ("'fast'", "replicate, zero, gradient"),
+    "widen(node=c, to=6, to=7)": ("'to'",),
+    "widen(node=c, to=__import__('os'))": ("__import__('os')",),
+    "grow_kernel(node=c, to=[3])": ("to: [3]", "2"),
+    "grow_kernel(node=c, to=" + "[" * 99999 + "])": ("8",),
+    "{": ("JSON", "to_json"),
+    '{"node": "c"}': ('"move"',),
+    '{"move": "widen", "node": "c", "to": NaN}': ("NaN",),
+    '{"move": "widen", "node": "c", "to": ' + "[" * 99999: ("JSON", "to_json"),
 }
 
 
@@ -299,7 +296,7 @@ PARSE_ERRORS = {
 def test_texts_that_are_no_moves(text):
     with pytest.raises(ParseError) as caught:
         morphs.parse(text)
-    assert PARSE_ERRORS[text] in str(caught.value)
+    assert all(name in str(caught.value) for name in PARSE_ERRORS[text])
     assert "; " in str(caught.value).removeprefix(f"move {text.strip()[:120]!r}: "), "no remedy"
     assert len(str(caught.value)) < 400
 
@@ -314,7 +311,7 @@ def test_chains_are_parted_by_semicolons():
 
 def test_a_limit_is_checked_on_the_graph_before_weights_are_made():
     net = lively(morphs.parse_graph(BEFORE))
-    with pytest.raises(LimitExceeded, match=r"params would be .* more than the limit 400"):
+    with pytest.raises(LimitExceeded, match=r"params.*400"):
         morphs.apply(net, "widen(node=c, to=99999999)", limits=morphs.Limits(params=400))
 
 
@@ -336,5 +333,5 @@ def test_each_limit_is_kept_by_the_sites_it_leaves(limits, kept):
 
 
 def test_a_limit_below_one_is_refused():
-    with pytest.raises(ValueError, match="params=0 is below 1"):
+    with pytest.raises(ValueError, match="params=0"):
         morphs.Limits(params=0)

@@ -7,7 +7,7 @@ import torch
 from strategies import lively
 
 import morphs
-from morphs.errors import DriftExceeded, IllegalMove, MorphError, NeedsData
+from morphs.errors import DriftExceeded, IllegalMove, NeedsData
 from morphs.graph.activations import ACTIVATIONS
 
 BEFORE = """
@@ -238,14 +238,12 @@ def test_drift_is_measured_on_examples_that_the_fit_has_not_seen():
 
 def test_max_drift_refuses_and_names_a_width_that_does():
     net, move = parent(), "compact(node=m, channels=60, keep=0.05, rows=400, max_drift=1.0)"
-    with pytest.raises(
-        DriftExceeded, match=r"over max_drift=1.0; keep=0\.\d+ \(\d+ of 60 channels\) would do"
-    ) as no:
+    with pytest.raises(DriftExceeded, match=r"max_drift=1\.0.* keep=0\.\d+ .*60 channels") as no:
         morphs.apply(net, move, batches=iter(data()), measure=False)
     share = float(str(no.value).split("keep=")[1].split()[0])
     bound = replace(morphs.parse(move), keep=share)
     assert morphs.apply(net, bound, batches=data()).drift.eval <= 1.0
-    with pytest.raises(DriftExceeded, match="even all 2 channels drift by"):
+    with pytest.raises(DriftExceeded, match=r"max_drift=0.01.* 2 channels"):
         morphs.apply(net, "compact(node=d, channels=2, keep=0.5, max_drift=0.01)", batches=data())
 
 
@@ -265,20 +263,20 @@ def test_the_fit_is_what_float32_networks_get_too():
 
 
 BAD = {
-    "compact(node=out, channels=9, keep=0.5)": 'node "out" has the op output; choose a conv2d or linear',
-    "compact(node=r, channels=9, keep=0.5)": 'node "r" has the op activation; choose a conv2d or linear',
-    "compact(node=d, channels=9)": "one of keep, penalty, error decides the width; give exactly one",
-    "compact(node=d, channels=9, keep=0.5, penalty=1)": "one of keep, penalty, error decides the width",
-    "compact(node=d, channels=9, penalty=1, how=norm)": "how=norm has no λ; give keep",
-    "compact(node=d, channels=9, keep=1.5)": "keep=1.5 ",
-    "compact(node=d, channels=0, keep=0.5)": "channels=0 ",
-    "compact(node=d, channels=9, penalty=-1)": "penalty=-1.0 ",
-    "compact(node=d, channels=9, keep=0.5, rows=1)": "rows=1 ",
-    "compact(node=d, channels=9, keep=0.5, kernel=[2, 3])": "kernel (2, 3) does not keep the size; use odd kernels",
-    "compact(node=m, channels=9, keep=0.5, kernel=[3, 3])": 'node "m" does not read a flatten',
-    "compact(node=d, channels=9, keep=0.5, activation=swoosh)": "activation swoosh is unknown; choose one of relu",
-    "compact(node=d, channels=9, penalty=50)": 'penalty=50.0 drops all 9 neurons before node "d"; give one well below',
-    "compact(node=d, channels=2, error=0.001)": 'all 2 neurons before node "d" leave more than error=0.001',
+    "compact(node=out, channels=9, keep=0.5)": ('"out"', "output", "conv2d", "linear"),
+    "compact(node=r, channels=9, keep=0.5)": ('"r"', "activation", "conv2d", "linear"),
+    "compact(node=d, channels=9)": ("keep, penalty, error",),
+    "compact(node=d, channels=9, keep=0.5, penalty=1)": ("keep, penalty, error",),
+    "compact(node=d, channels=9, penalty=1, how=norm)": ("how=norm", "keep"),
+    "compact(node=d, channels=9, keep=1.5)": ("keep=1.5",),
+    "compact(node=d, channels=0, keep=0.5)": ("channels=0",),
+    "compact(node=d, channels=9, penalty=-1)": ("penalty=-1.0",),
+    "compact(node=d, channels=9, keep=0.5, rows=1)": ("rows=1",),
+    "compact(node=d, channels=9, keep=0.5, kernel=[2, 3])": ("kernel", "(2, 3)", "keep"),
+    "compact(node=m, channels=9, keep=0.5, kernel=[3, 3])": ('"m"',),
+    "compact(node=d, channels=9, keep=0.5, activation=swoosh)": ("swoosh", "relu"),
+    "compact(node=d, channels=9, penalty=50)": ("penalty=50.0", "9", '"d"'),
+    "compact(node=d, channels=2, error=0.001)": ("2", '"d"', "error=0.001"),
 }
 
 
@@ -288,30 +286,30 @@ def test_refusals_state_fact_place_and_remedy(move):
     before = net.digest
     with pytest.raises(IllegalMove) as caught:
         morphs.apply(net, move, batches=data())
-    assert str(caught.value).startswith(f"compact: {BAD[move]}")
+    assert all(name in str(caught.value) for name in ("compact", *BAD[move]))
     assert "\n" not in str(caught.value)
     assert morphs.Network(net.graph, net.weights).digest == before
 
 
 NAN = [(torch.full((9, 3, 8, 8), torch.nan), torch.zeros(9))]
 BAD_DATA = {
-    "none": (None, "needs data and none was given; pass batches="),
-    "empty": ([], "the batches hold 0 images"),
-    "one image": (data(1, 1), "the batches hold 1 images"),
-    "nan": (NAN, "batch 0 holds NaN or infinity"),
-    "overflow": ([(torch.rand(9, 3, 8, 8) * 3e38, torch.zeros(9))], "hold NaN or infinity"),
-    "uneven": ([(torch.zeros(9, 3, 8, 8), torch.zeros(8))], "holds 9 inputs and 8 targets"),
+    "none": (None, ("batches=",)),
+    "empty": ([], ('"d"', " 0 ")),
+    "one image": (data(1, 1), ('"d"', " 1 ")),
+    "nan": (NAN, ("batch 0", "NaN")),
+    "overflow": ([(torch.rand(9, 3, 8, 8) * 3e38, torch.zeros(9))], ('"d"', "NaN")),
+    "uneven": ([(torch.zeros(9, 3, 8, 8), torch.zeros(8))], ("batch 0", "9", "8")),
 }
 
 
 @pytest.mark.parametrize("case", BAD_DATA)
 def test_bad_data_is_refused(case):
-    batches, text = BAD_DATA[case]
+    batches, names = BAD_DATA[case]
     net = parent(torch.float32)
     before = net.digest
-    with pytest.raises(MorphError, match=text) as caught:
+    with pytest.raises(NeedsData) as caught:
         morphs.apply(net, "compact(node=d, channels=9, keep=0.5)", batches=batches)
-    assert isinstance(caught.value, NeedsData)
+    assert all(name in str(caught.value) for name in ("compact", *names))
     assert "\n" not in str(caught.value)
     assert morphs.Network(net.graph, net.weights).digest == before
 

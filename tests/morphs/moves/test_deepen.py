@@ -99,32 +99,33 @@ def test_a_bias_of_the_first_layer_can_be_corrected_in_the_second(mode):
 REFUSED = {  # op, move: what is refused and what is said
     "reflect": (
         Conv2d(3, (3, 3), padding=(1, 1), padding_mode="reflect"), "channels=40, kernel=[5, 5], then=[7, 7]",
-        r"can't pad 4 pixels by 5 in mode reflect; choose another kernel",
+        ("4", "5", "reflect", "kernel"),
     ),
     "circular": (
         Conv2d(3, (3, 3), padding=(1, 1), padding_mode="circular"), "channels=40, kernel=[5, 5], then=[7, 7]",
-        r"can't pad 4 pixels by 5 in mode circular",
+        ("4", "5", "circular"),
     ),
-    "even": (Conv2d(3, (3, 3)), "channels=9, kernel=[3, 3], then=[2, 2]", "larger than it by an even number"),
+    "even": (Conv2d(3, (3, 3)), "channels=9, kernel=[3, 3], then=[2, 2]", ("(3, 3)", "(2, 2)")),
     "groups": (
         Conv2d(3, (3, 3), groups=3), "channels=7, kernel=[3, 3]",
-        'node "c" has 3 groups; set channels to a multiple of 3',
+        ('"c"', "3", "groups", "channels"),
     ),
-    "few": (Conv2d(3, (3, 3), groups=3), "channels=3, kernel=[1, 3], then=[3, 1]", "use 9 channels or more"),
+    "few": (Conv2d(3, (3, 3), groups=3), "channels=3, kernel=[1, 3], then=[3, 1]", ("9", "channels")),
     "own groups": (
         Conv2d(3, (3, 3), groups=3), "channels=3, kernel=[3, 3], groups=3",
-        'a factoring of "c" has its groups, 3; leave out groups',
+        ('"c"', "groups", "3"),
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_refusals_name_the_reason_and_what_works(case):
-    op, choice, reason = REFUSED[case]
+    op, choice, names = REFUSED[case]
     net = conv_net(op, (3, 4, 4))
-    with pytest.raises(IllegalMove, match=reason):
+    with pytest.raises(IllegalMove) as caught:
         morphs.apply(net, f"deepen(node=c, how=netmorph, {choice})")
-    if "use 9" in reason:
+    assert all(name in str(caught.value) for name in ("deepen", *names))
+    if case == "few":
         morphs.apply(net, f"deepen(node=c, how=netmorph, {choice.replace('channels=3', 'channels=9')})")
 
 
@@ -178,7 +179,7 @@ def test_an_identity_may_be_grouped(groups):
     child = morphs.apply(net, f"deepen(node=r, kernel=[3, 3], groups={groups})")
     assert child.network.weights["conv1", "weight"].shape == (4, 4 // groups, 3, 3)
     assert child.network.graph["conv1"].op.groups == groups
-    with pytest.raises(IllegalMove, match="which has no 3 groups; choose a divisor of its channels"):
+    with pytest.raises(IllegalMove, match=r'"r".* 3 groups'):
         morphs.apply(net, "deepen(node=r, kernel=[3, 3], groups=3)")
     listed = {move.groups for move in morphs.Deepen.sites(net, options={"groups": (None, 2, 3, "depthwise")})}
     assert listed == {None, 2, 4}
@@ -224,10 +225,7 @@ def test_a_norm_is_calibrated_on_what_the_inserted_layer_writes(move):
 
 def test_a_norm_needs_data():
     net = lively(morphs.parse_graph(NORMED))
-    with pytest.raises(
-        NeedsData,
-        match='deepen: the norm at node "r": it is calibrated on data and none was given; pass batches=',
-    ):
+    with pytest.raises(NeedsData, match=r'deepen.*"r".*batches='):
         morphs.apply(net, "deepen(node=r, norm=true)")
 
 

@@ -64,7 +64,7 @@ def test_a_shared_convolution_grows_for_both_uses():
     """)
     child = exact(lively(graph), "grow_kernel(node=d, to=[5, 5])").network
     assert child.graph["c"].op == child.graph["d"].op
-    with pytest.raises(IllegalMove, match="shares its parameters"):
+    with pytest.raises(IllegalMove, match='"c"'):
         morphs.apply(child, "deepen(node=c, how=netmorph, channels=9, kernel=[5, 5])")
 
 

@@ -56,8 +56,7 @@ def test_any_growth_is_exact_or_refused_with_a_reason(net, to):
     if not legal:
         with pytest.raises(IllegalMove) as caught:
             morphs.apply(net, move)
-        reason = "evenly on both sides; choose a larger kernel" if fits else "; choose a"
-        assert reason in str(caught.value)
+        assert not fits or str(to) in str(caught.value)
         assert '"c"' in str(caught.value)
         return
     child = morphs.apply(net, move).network

@@ -139,7 +139,7 @@ def test_any_group_that_zero_can_widen(dtype, data):
     try:
         child = morphs.apply(net, move, seed, some_batches(net), distance)
     except IllegalMove:  # dead, all of them
-        with pytest.raises(IllegalMove, match="has no gradient"):
+        with pytest.raises(IllegalMove, match="gradient"):
             morphs.apply(net, move, seed, some_batches(net), distance)
         return
     assert child.notes["gradient"] > 0
@@ -180,31 +180,31 @@ SQUARES = (
     "x = input(size=[8]); h = linear(x, features=4); r = relu(h); y = linear(r, features=1); out = output(y)"
 )
 REFUSED = {
-    "none": (None, None, 'widen: node "h": the gradient of the loss is taken on data and none was given; pass batch'),
-    "empty": ([], None, "none was given"),
-    "no loss": ([(torch.randn(4, 8), torch.randn(4, 1))], None, "have no default loss; pass loss="),
-    "uneven": ([(torch.randn(4, 8), torch.zeros(3).long())], None, 'node "h": batch 0 holds 4 inputs and 3 targets'),
+    "none": (None, None, ("widen", '"h"', "batches=")),
+    "empty": ([], None, ('"h"', "batches=")),
+    "no loss": ([(torch.randn(4, 8), torch.randn(4, 1))], None, ("loss=",)),
+    "uneven": ([(torch.randn(4, 8), torch.zeros(3).long())], None, ('"h"', "0", "4", "3")),
     "not finite": (
-        [(torch.randn(4, 8), torch.full((4, 1), torch.inf))], nn.functional.mse_loss, "the loss holds NaN or infinity",
+        [(torch.randn(4, 8), torch.full((4, 1), torch.inf))], nn.functional.mse_loss, ('"h"', "NaN"),
     ),
-    "no number": ([(torch.randn(4, 8), torch.zeros(4).long())], lambda o, t: o, "the loss gave a tensor of shape"),
+    "no number": ([(torch.randn(4, 8), torch.zeros(4).long())], lambda o, t: o, ('"h"', "(4, 1)")),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_data_that_does_not_do(case):
-    batches, loss, message = REFUSED[case]
+    batches, loss, names = REFUSED[case]
     with pytest.raises(NeedsData) as caught:
         morphs.apply(
             lively(morphs.parse_graph(SQUARES)), "widen(node=h, to=6, how=gradient)", 0, batches, loss
         )
-    assert message in str(caught.value)
+    assert all(name in str(caught.value) for name in names)
     assert "\n" not in str(caught.value)
 
 
 def test_a_batch_norm_needs_more_than_one_example():
     text = SQUARES.replace("r = relu(h)", "n = batch_norm(h); r = relu(n)")
-    with pytest.raises(NeedsData, match="too small"):
+    with pytest.raises(NeedsData, match='"h"'):
         morphs.apply(
             lively(morphs.parse_graph(text)), "widen(node=h, to=6, how=gradient)", 0,
             [(torch.randn(1, 8), torch.zeros(1, dtype=torch.int64))], distance,
@@ -221,7 +221,7 @@ def test_a_loss_without_a_gradient_is_refused(why):
             net.graph, {**net.weights, ("y", "weight"): torch.zeros(1, 4, dtype=torch.float64)}
         )
         x, loss = torch.zeros(6, 8), distance
-    with pytest.raises(IllegalMove, match='no gradient for new channels of node "h"; give more examples'):
+    with pytest.raises(IllegalMove, match=r'"h".*how=zero'):
         morphs.apply(net, "widen(node=h, to=6, how=gradient)", 0, [(x, torch.zeros(6).long())], loss)
 
 

@@ -14,6 +14,12 @@ from morphs.solve.deconv import compose
 from morphs.solve.factor import RESIDUAL, factor, least_sure_channels
 
 
+def support(found):
+    """Rows and columns of both kernels that are not all zero."""
+    filled = [(part != 0).flatten(0, 1).any(0) for part in (found.first, found.second)]
+    return tuple((int(f.any(1).sum()), int(f.any(0).sum())) for f in filled)
+
+
 def rand(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
@@ -86,7 +92,7 @@ def test_each_group_is_factored_on_its_own(groups, one, two, channels):
 def test_depthwise_kernels_factor_with_any_number_of_channels_for_each(multiplier):
     found = factor(rand(64, 1, 3, 3), 64 * multiplier, (3, 3), (3, 3), seeded(), groups=64)
     assert found.residual <= 2 * RESIDUAL
-    assert found.support == (((3, 3), (1, 1)) if multiplier < 4 else ((3, 3), (3, 3)))
+    assert support(found) == (((3, 3), (1, 1)) if multiplier < 4 else ((3, 3), (3, 3)))
 
 
 def test_the_kernel_may_sit_anywhere_in_the_composite():
@@ -122,7 +128,7 @@ def test_alternation_fills_both_kernels_with_fewer_channels_than_one_step_needs(
     assert ins * 25 > 10 * 9  # too few unknowns in either factor alone
     found = factor(g, 10, (3, 3), (3, 3), seeded())
     assert found.residual <= RESIDUAL
-    assert found.support == ((3, 3), (3, 3))
+    assert support(found) == ((3, 3), (3, 3))
 
 
 def test_alternation_finds_the_factors_of_a_kernel_that_is_a_product():
@@ -140,7 +146,7 @@ def test_alternation_finds_the_factors_of_a_kernel_that_is_a_product():
 def test_one_effective_tap_is_enough_exactly_if_the_channels_are_as_many_as_the_rank(rank, one, two):
     g = compose(rand(rank, 6, *one), rand(8, rank, *two, seed=1))
     assert factor(g, rank, one, two, seeded()).residual <= 2 * RESIDUAL
-    with pytest.raises(NoFactoring, match=f"use {rank} channels"):
+    with pytest.raises(NoFactoring, match=f" {rank} channels"):
         factor(g, rank - 1, one, two, seeded())
 
 
@@ -177,9 +183,9 @@ def test_a_refusal_names_channels_that_work(case):
 
 
 def test_refusals_of_what_can_not_fit():
-    with pytest.raises(NoFactoring, match=r"don't hold \(5, 5\); choose larger"):
+    with pytest.raises(NoFactoring, match=r"\(3, 3\).*\(1, 3\).*\(5, 5\)"):
         factor(rand(2, 2, 5, 5), 8, (3, 3), (1, 3), seeded())
-    with pytest.raises(NoFactoring, match="choose a multiple of 2"):
+    with pytest.raises(NoFactoring, match=r"3 channels.* 2"):
         factor(rand(2, 2, 3, 3), 3, (3, 3), (1, 3), seeded(), groups=2)
 
 
@@ -212,11 +218,11 @@ def test_occupation_lies_between_worst_and_best_case_and_an_order_above_the_iden
     identity = int((inserted_identity(c) != 0).sum())
     worst = factor(rand(c, c, *kernel), c, kernel, kernel, seeded())
     best = factor(rand(c, c, *kernel), 4 * c, kernel, kernel, seeded())
-    assert worst.support == ((3, 3), (1, 1))
+    assert support(worst) == ((3, 3), (1, 1))
     assert int((worst.second != 0).sum()) == c * c
     assert identity == c  # one tap for each channel
     assert int((worst.first != 0).sum()) == c * c * 9
-    assert best.support == ((3, 3), (3, 3))
+    assert support(best) == ((3, 3), (3, 3))
     assert int((best.second != 0).sum()) == int((best.first != 0).sum()) == 4 * c * c * 9
     between = factor(rand(8, 8, 5, 5), 60, (5, 5), (3, 3), seeded())
     assert 60 * 8 <= int((between.second != 0).sum()) <= 60 * 8 * 9

@@ -68,13 +68,11 @@ def test_a_sequence_that_is_not_sure_is_found_where_channels_are_many():
     stages = [((3, 3), 40), ((3, 3), 3)]
     assert not surely_holds(3, 2, (5, 5), stages)
     assert error(factor_sequence(target, stages, torch.Generator()), target) <= 1e-11
-    with pytest.raises(NoFactoring, match=r"use \d+ channels or more"):
+    with pytest.raises(NoFactoring, match=r" \d+ channels"):
         factor_sequence(target, [((3, 3), 4), ((3, 3), 3)], torch.Generator())
-    with pytest.raises(NoFactoring, match="use 3 channels or more"):
+    with pytest.raises(NoFactoring, match=" 3 channels"):
         factor_sequence(target, [((5, 5), 1), ((1, 1), 6), ((1, 1), 3)], torch.Generator())
-    with pytest.raises(
-        NoFactoring, match=r"a path of kernel \(3, 3\) can't hold kernel \(5, 5\); choose larger"
-    ):
+    with pytest.raises(NoFactoring, match=r"\(3, 3\).*\(5, 5\)"):
         factor_sequence(target, [((3, 3), 9), ((1, 1), 3)], torch.Generator())
 
 
@@ -110,5 +108,5 @@ def test_the_random_parts_fit_the_middle_of_the_whole():
     assert fitting([(3, 3), (5, 1)], (3, 3)) == [(3, 3), (1, 1)]
     assert fitting([(1, 1), (5, 5), (3, 3)], (3, 7)) == [(1, 1), (3, 5), (1, 3)]
     assert fitting([(2, 2), (3, 3)], (2, 4)) == [(2, 2), (1, 3)]
-    with pytest.raises(NoFactoring, match="no common middle"):
+    with pytest.raises(NoFactoring, match=r"\(2, 2\).*\(3, 3\)"):
         fitting([(2, 2)], (3, 3))

@@ -162,9 +162,7 @@ def test_what_the_trace_does_not_show_is_found_by_running_both():
 
 
 def test_examples_that_are_none():
-    with pytest.raises(
-        UnsupportedModule, match="example_inputs is a NoneType; give a tensor, or a tuple of tensors"
-    ):
+    with pytest.raises(UnsupportedModule, match=r"example_inputs.*NoneType"):
         morphs.from_torch(nn.Conv2d(3, 3, 1), None)
 
 
@@ -236,5 +234,5 @@ def test_weights_that_are_not_there():
 def test_weights_that_are_not_finite_are_named(value):
     module = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
     nn.init.constant_(module[1].running_mean, value)
-    with pytest.raises(WeightsError, match='tensor running_mean of node "layer1" holds NaN or infinity; fix'):
+    with pytest.raises(WeightsError, match=r'running_mean.*"layer1"'):
         morphs.from_torch(module, torch.zeros(2, 3))

@@ -135,10 +135,10 @@ def test_names_that_torch_or_python_use_for_something_else():
 def test_a_module_of_another_graph_is_refused_by_name():
     small = morphs.init(morphs.parse_graph("x = input(size=[3]); l = linear(x, features=2); out = output(l)"))
     other = morphs.init(morphs.parse_graph("x = input(size=[3]); k = linear(x, features=2); out = output(k)"))
-    with pytest.raises(WeightsError, match=r'node "l": the module has no tensor l.weight'):
+    with pytest.raises(WeightsError, match=r'"l".*l\.weight'):
         small.with_weights_from(other.to_torch())
     wide = morphs.init(morphs.parse_graph("x = input(size=[3]); l = linear(x, features=4); out = output(l)"))
-    with pytest.raises(WeightsError, match="shape"):
+    with pytest.raises(WeightsError, match=r'"l".*\(4, 3\).*\(2, 3\)'):
         small.with_weights_from(wide.to_torch())
 
 
