@@ -182,7 +182,7 @@ def recipe_keys() -> str:
     """The keys of a recipe: the declared settings of a run, of its training, and of each policy and move sampler."""
     from nas.config.run_config import RunConfig
     from nas.config.training import TrainConfig
-    from nas.registry.ours import REGISTRY
+    from nas.registry.defaults import REGISTRY
 
     kinds = {**REGISTRY.policies, **REGISTRY.samplers}
     return (

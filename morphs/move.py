@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from morphs.choices import Choices, check_menu
 from morphs.errors import IllegalMove, NeedsData, ShapeError, UnsupportedModule
 from morphs.graph.arch import ArchGraph
 from morphs.graph.codec import canonical_json
 from morphs.limits import Limits, require_limits
-from morphs.menus import Choices, check_menu
 from morphs.network import Key, Network
 from morphs.textform import format_call
 
@@ -160,7 +160,7 @@ class Move(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str]  # one line for listings
-    choices: ClassVar[Choices] = {}  # what the options of `sites` may hold; see `morphs.menus`
+    choices: ClassVar[Choices] = {}  # what the options of `sites` may hold; see `morphs.choices`
 
     @property
     def preserves(self) -> Preserves:
@@ -215,7 +215,7 @@ class Move(ABC):
 
         options: the move's finite menu, a mapping from choice to values; what it leaves out has defaults.
 
-        Raises ParseError for a menu that `morphs.menus` refuses, LimitsError and UnsupportedModule for what are no
+        Raises ParseError for a menu that `morphs.choices` refuses, LimitsError and UnsupportedModule for what are no
         limits and no network.
         """
         return (move for move, reason in cls._judged(network, limits, options) if reason is None)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from nas.ledger import LedgerView, TrialRecord
     from nas.policies.policy import Policy, Proposal
     from nas.policies.sampling import MoveSampler
-    from nas.registry.ours import REGISTRY
-    from nas.registry.value import Registry
+    from nas.registry.defaults import REGISTRY
+    from nas.registry.registry import Registry
     from nas.run.events import Callback
 
 __all__ = [
@@ -43,14 +43,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "REGISTRY": "nas.registry.ours",
+    "REGISTRY": "nas.registry.defaults",
     "Callback": "nas.run.events",
     "LedgerView": "nas.ledger",
     "MoveSampler": "nas.policies.sampling",
     "NasError": "nas.base.errors",
     "Policy": "nas.policies.policy",
     "Proposal": "nas.policies.policy",
-    "Registry": "nas.registry.value",
+    "Registry": "nas.registry.registry",
     "Run": "nas.api.run",
     "RunConfig": "nas.config.run_config",
     "Trial": "nas.api.trials",

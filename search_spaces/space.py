@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from morphs import ArchGraph, Limits, Move
-from morphs.menus import check_menu
+from morphs.choices import check_menu
 
 Shape = tuple[int, int, int]  # (C, H, W)
 

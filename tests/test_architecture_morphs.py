@@ -14,7 +14,7 @@ LAYERS = (  # each may import its own and those before it; the longest name that
     ("morphs.graph",),
     ("morphs.limits", "morphs.activations", "morphs.torch_io.layers", "morphs.torch_io.to_torch"),
     ("morphs.network",),
-    ("morphs.init", "morphs.solve", "morphs.torch_io", "morphs.menus"),
+    ("morphs.init", "morphs.solve", "morphs.torch_io", "morphs.choices"),
     ("morphs.move",),
     ("morphs.moves",),
     ("morphs.move_text", "morphs.drift", "morphs.held_out", "morphs.files"),

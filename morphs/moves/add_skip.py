@@ -8,10 +8,10 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
+from morphs.choices import Choices
 from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import Add, Concat, Conv2d, Lerp, Linear, Op, Role, Scale, Shape, Trait
 from morphs.init import fresh
-from morphs.menus import Choices
 from morphs.move import NEW, Context, Made, Move, Options, Origin
 from morphs.moves.appended import appended
 from morphs.moves.editing import chosen, require, writes_fixpoints

@@ -8,11 +8,11 @@ from typing import ClassVar, Literal, Self
 
 import torch
 
+from morphs.choices import Choices
 from morphs.errors import DriftExceeded, NeedsData, ShapeError
 from morphs.graph.activations import ACTIVATIONS
 from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import Activation, Conv2d, Layer, Linear, Pair, Role, Trait
-from morphs.menus import Choices
 from morphs.move import NEW, Context, Made, Move, Options, Preserves
 from morphs.moves.compact_fit import fit
 from morphs.moves.compact_rows import deviation, read_rows

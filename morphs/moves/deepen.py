@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Literal, Self
 
 import torch
 
+from morphs.choices import Choices
 from morphs.errors import NeedsData, NoFactoring, ShapeError
 from morphs.graph.activations import ACTIVATIONS, PRELU
 from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import Activation, Conv2d, Layer, Linear, Op, Pair, Role, Trait
-from morphs.menus import Choices
 from morphs.move import NEW, Context, Made, Move, Options, Preserves
 from morphs.moves.editing import (
     absorbed,

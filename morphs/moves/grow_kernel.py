@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from morphs.choices import Choices
 from morphs.errors import ShapeError
 from morphs.graph.arch import ArchGraph
 from morphs.graph.ops import Pair
-from morphs.menus import Choices
 from morphs.move import Context, Made, Move, Options, Origin
 from morphs.moves.editing import chosen, convolution_at, convolutions, with_op
 from morphs.network import Network

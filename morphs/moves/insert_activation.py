@@ -6,10 +6,10 @@ from typing import ClassVar, Self
 
 import torch
 
+from morphs.choices import Choices
 from morphs.graph.activations import ACTIVATIONS
 from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import Role
-from morphs.menus import Choices
 from morphs.move import NEW, Context, Made, Move, Options
 from morphs.moves.editing import (
     absorbed,

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
+from morphs.choices import Choices
 from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import Dropout, Role, Trait
-from morphs.menus import Choices
 from morphs.move import Context, Made, Move, Options, Preserves
 from morphs.moves.editing import chosen, feeds_output, insert_after, require
 from morphs.network import Network

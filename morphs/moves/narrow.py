@@ -7,10 +7,10 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
+from morphs.choices import Choices
 from morphs.graph.arch import ArchGraph
 from morphs.graph.ops import Axis, Role
 from morphs.graph.widths import channel_groups, resized
-from morphs.menus import Choices
 from morphs.move import Context, Made, Move, Options, Origin, Preserves
 from morphs.moves.columns import ColumnMaps, following, free_group, in_blocks, spans
 from morphs.moves.editing import chosen

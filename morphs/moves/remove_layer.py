@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, cast
 
+from morphs.choices import Choices
 from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.node import leading_to
 from morphs.graph.ops import OPS, Role, Trait
-from morphs.menus import Choices
 from morphs.move import Context, Made, Move, Options, Preserves
 from morphs.moves.editing import chosen, require
 from morphs.network import Network

@@ -7,11 +7,11 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from morphs.choices import Choices
 from morphs.graph.activations import ACTIVATIONS, known_activations
 from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import Activation, AdaptiveAvgPool2d, Conv2d, Multiply, Role, Scale
 from morphs.init import he_normal
-from morphs.menus import Choices
 from morphs.move import NEW, Context, Made, Move, Options, Origin
 from morphs.moves.editing import chosen, inside, read_by, writes_fixpoints
 from morphs.network import Network

@@ -8,10 +8,10 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from morphs.choices import Choices
 from morphs.errors import NoFactoring, ShapeError
 from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import Add, Layer
-from morphs.menus import Choices
 from morphs.move import NEW, Context, Made, Move, Options
 from morphs.moves.editing import chosen, layer_at, layers, neutral_activation
 from morphs.moves.templates import TEMPLATES, Paths, path_layers, read_template

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from morphs.choices import Choices
 from morphs.errors import NeedsData
 from morphs.graph.arch import ArchGraph
 from morphs.graph.ops import Axis, Param
 from morphs.graph.widths import Widths, channel_groups, resized
 from morphs.init import fresh
-from morphs.menus import Choices
 from morphs.move import Context, Index, Made, Move, Options, Origin
 from morphs.moves.columns import NEW_UNIT, ColumnMaps, depthwise, following, free_group, in_blocks, spans
 from morphs.moves.editing import chosen

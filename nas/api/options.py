@@ -10,11 +10,11 @@ from nas.base.errors import UserError
 from nas.base.text import one_line
 from nas.config.quantity import parse_limit
 from nas.config.run_config import RunConfig
-from nas.execute.choose import check_executor
+from nas.execute.make_executor import check_executor
 from nas.inspect.status import find_run
 from nas.registry.configure import configure
 from nas.registry.plugins import with_plugins
-from nas.registry.value import Registry
+from nas.registry.registry import Registry
 
 # Settings of where and how a run is carried out, which decide no results: they may differ when it is resumed.
 PLACE = ("data_root", "executor", "address", "gpus_per_child", "storage", "workers")

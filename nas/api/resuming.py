@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nas.api import drive
-from nas.api.drive import NamedAgain, Session
+from nas.api import watched_run
 from nas.api.interrupts import interrupts
 from nas.api.options import place_of
+from nas.api.watched_run import NamedAgain, Session
 from nas.registry.plugins import with_plugins
-from nas.registry.value import Registry
+from nas.registry.registry import Registry
 
 
 def resume_folder(
@@ -33,4 +33,4 @@ def resume_folder(
     known = with_plugins() if registry is None else registry
     with interrupts() as pressed:
         session = Session(pressed, quiet, tuple(callbacks), "", None, known, force, again, settings)
-        drive.resume(folder, session)
+        watched_run.resume(folder, session)

@@ -7,17 +7,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nas.api import drive
-from nas.api.drive import NamedAgain, Session, with_kept
+from nas.api import watched_run
 from nas.api.interrupts import interrupts
 from nas.api.options import configuration, place_of
 from nas.api.resuming import resume_folder
 from nas.api.run import Run
+from nas.api.watched_run import NamedAgain, Session, with_kept
 from nas.base.text import clip
-from nas.data.kept import PREFIX, KeptParts, parts_of
+from nas.data.run_arrays import PREFIX, KeptParts, parts_of
 from nas.inspect.status import find_run
 from nas.registry.plugins import with_plugins
-from nas.registry.value import Registry
+from nas.registry.registry import Registry
 from nas.run.lifecycle import default_run_folder, free_replay_folder
 
 
@@ -63,7 +63,7 @@ def search(
         folder = default_run_folder(config) if run is None else Path(run).expanduser()
         command = called("search", space, {**given, "data": spec})
         session = Session(pressed, quiet, tuple(callbacks), command, registry=known)
-        drive.search(config if kept is None else with_kept(config, folder, kept), folder, session, kept)
+        watched_run.search(config if kept is None else with_kept(config, folder, kept), folder, session, kept)
     return Run(folder)
 
 
@@ -131,7 +131,7 @@ def replay(
     command = called("replay", str(old), {**asdict(again), **place})
     with interrupts() as pressed:
         session = Session(pressed, quiet, tuple(callbacks), command, None, known, force, again, settings)
-        drive.replay(old, folder, session)
+        watched_run.replay(old, folder, session)
     return Run(folder)
 
 

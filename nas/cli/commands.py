@@ -14,7 +14,7 @@ from typing import Any
 import typer
 
 from nas.base.errors import Refused, UserError
-from nas.cli import declared, options
+from nas.cli import generated_options, options
 from nas.cli.exit_codes import OneLine
 
 
@@ -38,12 +38,12 @@ def _processes(quiet: bool) -> Generator[Any]:
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     with ExitStack() as stack:
         with _starting(quiet):
-            from nas.execute.processes import fork_processes
+            from nas.execute.worker_processes import fork_processes
 
             processes = fork_processes()
             if processes is not None:
                 stack.enter_context(closing(processes))
-            import_module("nas.cli.drive")
+            import_module("nas.cli.run_commands")
         yield processes
 
 
@@ -58,7 +58,7 @@ app = typer.Typer(
 
 
 @app.command()
-@declared.takes(declared.of_search())
+@generated_options.takes(generated_options.of_search())
 def search(
     context: typer.Context,
     what: options.What,
@@ -71,19 +71,19 @@ def search(
     The search is recorded in a folder as it runs; Ctrl-C or a crash loses at most the children in training. A space
     may have its own defaults.
     """
-    overrides = declared.values(given)
+    overrides = generated_options.values(given)
     with _processes(quiet) as processes:
-        from nas.cli import drive
+        from nas.cli import run_commands
 
         command = shlex.join(["nas", *context.obj])
-        raise typer.Exit(drive.search(what, overrides, run, quiet, command, processes))
+        raise typer.Exit(run_commands.search(what, overrides, run, quiet, command, processes))
 
 
-AGAIN = tuple(option.name for option in declared.named_again())
+AGAIN = tuple(option.name for option in generated_options.named_again())
 
 
 @app.command()
-@declared.takes(declared.named_again(), declared.of_place(), again=True)
+@generated_options.takes(generated_options.named_again(), generated_options.of_place(), again=True)
 def resume(
     run: options.Run,
     force: options.Force = False,
@@ -97,13 +97,13 @@ def resume(
     """
     again, place = _parted(given)
     with _processes(quiet) as processes:
-        from nas.cli import drive
+        from nas.cli import run_commands
 
-        raise typer.Exit(drive.resume(run, force, quiet, again, place, processes))
+        raise typer.Exit(run_commands.resume(run, force, quiet, again, place, processes))
 
 
 @app.command()
-@declared.takes(declared.named_again(), declared.of_place(), again=True)
+@generated_options.takes(generated_options.named_again(), generated_options.of_place(), again=True)
 def replay(
     context: typer.Context,
     source: options.Run,
@@ -120,15 +120,15 @@ def replay(
     """
     again, place = _parted(given)
     with _processes(quiet) as processes:
-        from nas.cli import drive
+        from nas.cli import run_commands
 
         command = shlex.join(["nas", *context.obj])
-        raise typer.Exit(drive.replay(source, run, force, quiet, again, place, command, processes))
+        raise typer.Exit(run_commands.replay(source, run, force, quiet, again, place, command, processes))
 
 
 def _parted(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Split options into the names given again for a run, and the settings of how it is carried out."""
-    found = declared.values(given)
+    found = generated_options.values(given)
     again = {name: value for name, value in found.items() if name in AGAIN}
     return again, {name: value for name, value in found.items() if name not in AGAIN}
 
@@ -150,8 +150,12 @@ REPAIR = ("space", "moves", "data", "data_root")  # the options that training ag
 
 
 @app.command()
-@declared.takes(
-    (option for option in (*declared.named_again(), *declared.of_place()) if option.name in REPAIR),
+@generated_options.takes(
+    (
+        option
+        for option in (*generated_options.named_again(), *generated_options.of_place())
+        if option.name in REPAIR
+    ),
     again=True,
 )
 def fsck(

@@ -18,7 +18,7 @@ from morphs import ArchGraph, Move, Preserves, cost, parse_graph
 from nas.base.text import count
 from nas.config.option import Option, options
 from nas.config.recipe import RECIPES
-from nas.registry.value import Registry, SpaceEntry
+from nas.registry.registry import Registry, SpaceEntry
 from search_spaces import Shape
 
 # Input shape and classes of the spaces' default data sets, so that listing needs no data.

@@ -265,6 +265,6 @@ class RunConfig(BaseModel):
 
 def validated(values: Mapping[str, Any]) -> RunConfig:
     """`values` as a RunConfig; the names in it are not checked. Raises UserError with one line that names the field."""
-    from nas.config.faults import checked
+    from nas.config.validation import checked
 
     return checked(RunConfig, values)

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 
 from nas.base.errors import DataError
-from nas.data import custom, folder, kept
+from nas.data import custom, folder, run_arrays
+from nas.data.published import STANDARD, TEN, StandardSet
 from nas.data.splits import VAL_FRACTION, check_labels, digest, hold_out, mean_std, sample
-from nas.data.standard import STANDARD, TEN, StandardSet
 from nas.data.types import Augment, ImageSplit, SearchData, Split, StreamSplit
 
 DATASETS = MappingProxyType(
@@ -92,19 +92,19 @@ def load_test_split(spec: str, root: Path | None, seed: int) -> ImageSplit:
     if kind == "function":
         return custom.call(spec).test
     if kind == "arrays":
-        given = kept.read_kept(_root(root), spec)
+        given = run_arrays.read_kept(_root(root), spec)
         return given.test or hold_out(given.train, TEST_FRACTION, TEST_SEED, "test")[1]
     return _standard(kind).load("test", _root(root))
 
 
 def is_kept(spec: str) -> bool:
     """Whether the data are arrays that were given in Python, and lie in the run's folder."""
-    return spec.startswith(kept.PREFIX)
+    return spec.startswith(run_arrays.PREFIX)
 
 
 def runs_code(spec: str) -> bool:
     """Whether loading this data set runs code of the user's."""
-    return ":" in spec and not spec.startswith(("imagefolder:", kept.PREFIX))
+    return ":" in spec and not spec.startswith(("imagefolder:", run_arrays.PREFIX))
 
 
 _Parts = tuple[ImageSplit, ImageSplit | None, tuple[str, ...], Augment]
@@ -132,7 +132,7 @@ def _search_parts(spec: str, root: Path) -> _Parts:
         # The content of the images is unknown, so no augmentation is known to be harmless.
         return given.train, given.val, given.classes, Augment(flip=False, crop=0)
     if kind == "arrays":
-        held = kept.read_kept(root, spec)
+        held = run_arrays.read_kept(root, spec)
         rest = held.train if held.test else hold_out(held.train, TEST_FRACTION, TEST_SEED, "test")[0]
         return rest, held.val, held.classes, Augment(flip=False, crop=0)
     found = _standard(kind)
@@ -159,7 +159,7 @@ def _kind(spec: str) -> tuple[str, str]:
     if spec == "digits" or any(spec == known.name for known in STANDARD):
         return spec, ""
     head, colon, rest = spec.partition(":")
-    if f"{head}{colon}" in ("imagefolder:", kept.PREFIX):
+    if f"{head}{colon}" in ("imagefolder:", run_arrays.PREFIX):
         return head, rest
     if colon and rest.isidentifier() and all(part.isidentifier() for part in head.split(".")):
         return "function", rest

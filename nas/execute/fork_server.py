@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from nas.config.run_config import RunConfig
-from nas.execute.orders import Ended, Kill, Load, Start
+from nas.execute.worker_messages import Ended, Kill, Load, Start
 
 _MAIN = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "

@@ -1,7 +1,7 @@
 """The local executor: worker processes on this machine, without Ray. A worker that dies fails only its own job.
 
-`nas.execute.processes` decides how workers are started, never by multiprocessing, which would run the user's main
-script again. Ctrl-C reaches the driver only; a worker is killed with all that it started.
+`nas.execute.worker_processes` decides how workers are started; never by multiprocessing, which would run the user's
+main script again. Ctrl-C reaches the driver only; a worker is killed with all that it started.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 
 from nas.config.run_config import RunConfig
 from nas.execute.executor import Done, Progressed
-from nas.execute.orders import Ended, Start
-from nas.execute.processes import WorkerProcesses, start_processes
 from nas.execute.worker import Began
+from nas.execute.worker_messages import Ended, Start
+from nas.execute.worker_processes import WorkerProcesses, start_processes
 from nas.ledger import Job
 
 LOG = "workers.log"

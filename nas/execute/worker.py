@@ -26,8 +26,8 @@ from nas.base.errors import UserError
 from nas.config.run_config import RunConfig
 from nas.data import ImageSplit, SearchData, load_search_data, load_test_split, runs_code
 from nas.execute.executor import Done, Progressed
-from nas.execute.orders import Start
 from nas.execute.task import Checkpoints, TaskContext, attempt
+from nas.execute.worker_messages import Start
 from nas.ledger import Job, Store
 
 

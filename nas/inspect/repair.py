@@ -21,9 +21,9 @@ from nas.execute.worker import site_of
 from nas.inspect.fsck import Checked, check
 from nas.ledger import Ledger, LedgerView, Store, TrialRecord
 from nas.ledger.files import temporary_name
-from nas.registry.names import for_workers, moves_code, named_again
-from nas.registry.ours import REGISTRY
-from nas.registry.value import Registry
+from nas.registry.defaults import REGISTRY
+from nas.registry.named_code import for_workers, moves_code, named_again
+from nas.registry.registry import Registry
 from nas.run.lifecycle import changes_since, describe, load_data, stored_config
 from nas.run.plan import make_space, moves_of
 

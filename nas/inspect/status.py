@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from nas.base.errors import RunError, UserError
 from nas.base.text import clip
-from nas.inspect.driver import Driver, driver_of, holder_of_lock, lease_of
+from nas.inspect.current_driver import Driver, driver_of, holder_of_lock, lease_of
 from nas.ledger import LedgerView, read, read_config
 from nas.ledger.shared import is_run
 from nas.ledger.types import State

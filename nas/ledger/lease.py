@@ -23,7 +23,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from nas.base.errors import RunError
-from nas.ledger.lock import in_words
+from nas.ledger.driver_lock import in_words
 from nas.ledger.shared import Shared, explain
 
 BEAT_SECONDS = 5.0

@@ -9,6 +9,7 @@ from pathlib import Path
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.exc import SQLAlchemyError
 
+from nas.ledger.driver_lock import in_words
 from nas.ledger.lease import (
     BEAT_SECONDS,
     FREE,
@@ -19,7 +20,6 @@ from nas.ledger.lease import (
     lock_of,
     row_of,
 )
-from nas.ledger.lock import in_words
 from nas.ledger.shared import Shared, explain
 
 WATCH_SECONDS = 2 * BEAT_SECONDS + 1  # how long to wait for a heartbeat

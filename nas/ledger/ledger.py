@@ -25,7 +25,7 @@ from nas.base.errors import RunError
 from nas.ledger import sqlite
 from nas.ledger.config_file import ConfigFile, write_config
 from nas.ledger.create import FORMAT, LEDGER, leased, make
-from nas.ledger.lock import Lock
+from nas.ledger.driver_lock import Lock
 from nas.ledger.notes import DROPPED, PREFIX, Note, Notes, notes_from
 from nas.ledger.opening import check_folder, check_study, edits_of, notes_of, open_study, original_of
 from nas.ledger.records import (

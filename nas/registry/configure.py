@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any, cast
 
 from nas.base.errors import UserError
-from nas.config.faults import checked, unknown
 from nas.config.option import Option, options
 from nas.config.recipe import find_recipe, load_recipe
 from nas.config.run_config import RunConfig, validated
 from nas.config.settings import Settings
+from nas.config.validation import checked, unknown
 from nas.policies.front import LATENCY
-from nas.registry.names import is_code, move_named, named, named_by
-from nas.registry.ours import REGISTRY
-from nas.registry.value import Registry
+from nas.registry.defaults import REGISTRY
+from nas.registry.named_code import is_code, move_named, named, named_by
+from nas.registry.registry import Registry
 
 MERGED = ("train", "limits", "policy_settings", "sampler_settings")
 

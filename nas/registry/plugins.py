@@ -8,8 +8,8 @@ from typing import Any, cast
 
 from nas.base.errors import UserError
 from nas.base.user_code import where_raised
-from nas.registry.ours import REGISTRY
-from nas.registry.value import Registry
+from nas.registry.defaults import REGISTRY
+from nas.registry.registry import Registry
 
 GROUP = "morph_nas.plugins"
 

@@ -13,17 +13,17 @@ from nas.base.machine import machine
 from nas.config.relocate import relocated, with_data
 from nas.config.run_config import RunConfig, validated
 from nas.data import SearchData, is_kept, load_search_data
-from nas.data.kept import FILE as KEPT
-from nas.data.kept import read_kept, write_kept
-from nas.execute.choose import make_executor
+from nas.data.run_arrays import FILE as KEPT
+from nas.data.run_arrays import read_kept, write_kept
 from nas.execute.executor import ExecutorFactory
+from nas.execute.make_executor import make_executor
 from nas.ledger import Ledger, LedgerView, current_versions, read, read_config
 from nas.ledger.notes import Note
 from nas.ledger.shared import Shared, is_run, place_of
 from nas.registry.configure import check_names, with_setting_tables
-from nas.registry.names import for_workers, named_again, named_by, user_code
-from nas.registry.ours import REGISTRY
-from nas.registry.value import Registry
+from nas.registry.defaults import REGISTRY
+from nas.registry.named_code import for_workers, named_again, named_by, user_code
+from nas.registry.registry import Registry
 from nas.run.budget import seconds_per_step
 from nas.run.engine import Engine, outcome_of
 from nas.run.events import Callback, Outcome

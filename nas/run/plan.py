@@ -14,12 +14,12 @@ from nas.config.run_config import RunConfig
 from nas.data import SearchData
 from nas.ledger import Job, LedgerView, TrialRecord
 from nas.ledger.types import Kind, State, Training
-from nas.policies.choose import make_policy
+from nas.policies.builtin import make_policy
 from nas.policies.policy import Policy, Proposal
 from nas.policies.sampling import graph_of
-from nas.registry.names import move_named
-from nas.registry.ours import REGISTRY
-from nas.registry.value import Registry
+from nas.registry.defaults import REGISTRY
+from nas.registry.named_code import move_named
+from nas.registry.registry import Registry
 from nas.train import steps_for
 from search_spaces import Space
 

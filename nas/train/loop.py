@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from nas.base.errors import TrainingFailed, UserError
 from nas.config.training import TrainConfig
 from nas.data import SearchData, train_batches
+from nas.train.divergence import LossWatch, non_finite
 from nas.train.precision import Arithmetic, choose_arithmetic, forward_macs, native_bf16, put
 from nas.train.schedule import learning_rate
 from nas.train.sgd import SGD, make_optimizer
-from nas.train.watch import LossWatch, non_finite
 
 OnStep = Callable[[int, int, float], None]
 LOOK_EVERY = 50  # steps between checks of the losses on an accelerator

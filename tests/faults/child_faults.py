@@ -34,8 +34,8 @@ from faults.figures import Figure
 from faults.small_run import quiet
 
 from nas.execute import task
-from nas.execute.choose import make_executor
 from nas.execute.fork_server import ForkServer
+from nas.execute.make_executor import make_executor
 from nas.ledger import Job, LedgerView, Result, TrialRecord
 from nas.ledger.view import decided
 from nas.registry.configure import check_config

@@ -55,7 +55,7 @@ from faults.traced import Stop, kill_at, stops
 
 from nas.base.errors import LedgerDamaged
 from nas.ledger import LedgerView, Store, read, read_config, sqlite
-from nas.ledger.lock import Lock
+from nas.ledger.driver_lock import Lock
 from nas.run.lifecycle import check_new
 
 TRIALS, STOP_AFTER = 5, 2

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from nas.execute.choose import make_executor
 from nas.execute.fork_server import ForkServer
+from nas.execute.make_executor import make_executor
 from nas.ledger import TrialRecord, read
 from nas.registry.configure import check_config
 from nas.run.events import Silent

@@ -47,7 +47,7 @@ from nas.ledger.files import atomic_write
 from nas.ledger.view import decided
 from nas.progress.views import facts
 
-IMPORTS = "import nas.cli.commands, nas.cli.drive"  # what the command itself imports
+IMPORTS = "import nas.cli.commands, nas.cli.run_commands"  # what the command itself imports
 STARTS = {
     "local": IMPORTS,
     "ray": f"""{IMPORTS}, nas.execute.ray, os, pathlib

@@ -24,7 +24,7 @@ from faults.small_run import CONFIG, RUN, drive, quiet
 
 from nas.base.errors import RunError
 from nas.ledger import Ledger
-from nas.ledger.lock import Lock
+from nas.ledger.driver_lock import Lock
 
 
 def race_all(races: int) -> list[Figure]:

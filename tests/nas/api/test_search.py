@@ -15,11 +15,11 @@ from engine_support import TINY, Inline, Recorder
 from typer.testing import CliRunner
 
 import nas
-from nas.api import drive
+from nas.api import watched_run
 from nas.api.options import configuration
 from nas.base.errors import NasError, RunError, UserError
 from nas.cli.commands import app
-from nas.data.kept import FILE
+from nas.data.run_arrays import FILE
 from nas.ledger import read_config
 from nas.run import lifecycle
 from nas.run.events import Silent
@@ -37,7 +37,7 @@ def pictures(count: int = 60, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture
 def inline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials are performed in this process."""
-    monkeypatch.setattr(drive, "make_executor", lambda *facts, processes: Inline(*facts))
+    monkeypatch.setattr(watched_run, "make_executor", lambda *facts, processes: Inline(*facts))
 
 
 def quick(run: Path, **changes: Any) -> nas.Run:

@@ -248,7 +248,7 @@ def test_a_damaged_run_is_one_line_and_left_as_it_is(home: Path, how: str, comma
 
 def test_failures_of_a_run_are_one_line_and_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
     from morphs.errors import IllegalMove
-    from nas.cli import drive
+    from nas.cli import run_commands
 
     for error in (
         NasError("it did not\n  work; try again"),
@@ -259,18 +259,18 @@ def test_failures_of_a_run_are_one_line_and_exit_code_1(monkeypatch: pytest.Monk
         def fail(*_: object, error: Exception = error) -> int:
             raise error
 
-        monkeypatch.setattr(drive, "resume", fail)
+        monkeypatch.setattr(run_commands, "resume", fail)
         done = call("resume", "x")
         assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (1, "", 1)
 
 
 def test_what_nobody_expected_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    from nas.cli import drive
+    from nas.cli import run_commands
 
     def fail(*_: object) -> int:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr(drive, "resume", fail)
+    monkeypatch.setattr(run_commands, "resume", fail)
     assert isinstance(call("resume", "x").exception, ZeroDivisionError)
 
 

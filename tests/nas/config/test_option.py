@@ -8,10 +8,10 @@ import pytest
 from engine_support import TINY
 
 from nas.base.errors import UserError
-from nas.cli import commands, declared
+from nas.cli import commands, generated_options
 from nas.config.option import Option, Required, options
 from nas.config.run_config import RunConfig
-from nas.policies.choose import POLICIES, SAMPLERS
+from nas.policies.builtin import POLICIES, SAMPLERS
 from nas.policies.settings import POLICY_SETTINGS
 from nas.registry.configure import check_config, make_config, with_setting_tables
 
@@ -107,7 +107,7 @@ def test_what_was_typed_becomes_settings() -> None:
         "budget": "2m", "limits": ["params=2e6", "macs=9"], "moves": ["widen"], "data_root": "here", "epochs": None,
         "policy_settings": ["rungs=3", "sampler.pool=4", "train.lr=0.2", "train.precision=bf16"],
     }  # fmt: skip
-    found = declared.values(given)
+    found = generated_options.values(given)
     assert found == {
         "budget": "2m", "limits": {"params": 2_000_000, "macs": 9}, "moves": ("widen",),
         "data_root": str(Path("here").absolute()), "policy_settings": {"rungs": 3},

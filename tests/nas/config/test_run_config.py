@@ -10,7 +10,7 @@ from nas.base.errors import UserError
 from nas.config.quantity import parse_duration, parse_limit
 from nas.config.recipe import RECIPES, load_recipe
 from nas.registry.configure import check_config, make_config
-from nas.registry.ours import DEFAULTS
+from nas.registry.defaults import DEFAULTS
 from search_spaces import SPACES
 
 

@@ -17,7 +17,7 @@ import pytest
 from nas.base.errors import DataError
 from nas.data import load_search_data
 from nas.data.download import ANSWER_SECONDS, DownloadError, Remote, fetch
-from nas.data.standard import STANDARD
+from nas.data.published import STANDARD
 
 BOTH = (("set/one", "set/one"), ("set/two", "set/two"))
 

@@ -9,8 +9,8 @@ import torch
 from torch.utils.data import Dataset, TensorDataset
 
 from nas.base.errors import DataError
-from nas.data import kept, load_search_data, load_test_split
-from nas.data.kept import KeptParts, parts_of, read_kept, write_kept
+from nas.data import load_search_data, load_test_split, run_arrays
+from nas.data.run_arrays import KeptParts, parts_of, read_kept, write_kept
 from nas.data.types import Split
 
 LABELS = np.arange(40) % 2
@@ -95,7 +95,7 @@ def test_what_makes_no_sense_is_refused(given: Any, named: str) -> None:
 
 @pytest.mark.parametrize("given", [(IMAGES, LABELS), Pictures()])
 def test_what_is_too_large_is_refused_with_the_way_out(given: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "MAX_BYTES", IMAGES.nbytes - 1)
+    monkeypatch.setattr(run_arrays, "MAX_BYTES", IMAGES.nbytes - 1)
     with pytest.raises(DataError, match="module:function"):
         parts_of(given)
 
@@ -103,7 +103,7 @@ def test_what_is_too_large_is_refused_with_the_way_out(given: Any, monkeypatch: 
 def test_what_is_kept_is_read_back_as_it_was_and_leads_a_search(tmp_path: Path) -> None:
     found = parts_of((Pictures(), Pictures()))
     path = write_kept(tmp_path / "run", found)
-    assert [entry.name for entry in path.parent.iterdir()] == [kept.FILE]
+    assert [entry.name for entry in path.parent.iterdir()] == [run_arrays.FILE]
     back = read_kept(path.parent, found.name)
     assert back.classes == ("cat", "dog")
     assert same(back.train, found.train)

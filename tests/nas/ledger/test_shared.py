@@ -26,8 +26,8 @@ from nas.inspect.fsck import check
 from nas.inspect.repair import repair
 from nas.inspect.status import find_run, run_status, statuses
 from nas.ledger import Ledger, lease, lease_status, read
+from nas.ledger.driver_lock import Lock
 from nas.ledger.lease import Lease
-from nas.ledger.lock import Lock
 from nas.ledger.shared import Shared, new_place, place_of, point
 from nas.ledger.study import build
 from nas.report import write_report

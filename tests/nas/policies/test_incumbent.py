@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import pytest
 from engine_support import Inline, Recorder, tiny
 
-import nas.registry.names
+import nas.registry.named_code
 from nas.base.seeds import derive
 from nas.config.run_config import RunConfig
 from nas.export.trial import export_trial
@@ -54,7 +54,7 @@ class Smallest:
 
 @pytest.fixture
 def policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(nas.registry.names, "resolve_named", lambda *_: Smallest)
+    monkeypatch.setattr(nas.registry.named_code, "resolve_named", lambda *_: Smallest)
     return "smallest:Smallest"
 
 

@@ -17,7 +17,7 @@ from morphs import Limits, cost, parse
 from nas.base.errors import RunError, UserError
 from nas.ledger import LedgerView
 from nas.ledger.types import State
-from nas.policies.choose import make_policy
+from nas.policies.builtin import make_policy
 from nas.policies.policy import Forgets, Proposal
 from nas.policies.user_policy import OwnPolicy
 from nas.registry.configure import configure

@@ -12,7 +12,7 @@ from search_support import ROOT, SEED, SPACE, luck, play
 from morphs import Limits, Narrow, cost, graph_from_json, parse
 from nas.ledger import Job, LedgerView, TrialRecord
 from nas.ledger.view import score
-from nas.policies.choose import OBJECTIVES, price
+from nas.policies.builtin import OBJECTIVES, price
 from nas.policies.latency_table import LatencyTable, line_through, measure, table_from
 from nas.policies.pareto import Pareto, density
 from nas.policies.sampling import SpaceMoves, Uniform

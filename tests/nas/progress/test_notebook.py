@@ -48,7 +48,7 @@ def test_it_is_not_drawn_more_often_than_people_look() -> None:
 
 
 CELL = """
-from nas.progress.choose import watching
+from nas.progress.choose_view import watching
 from cli_support import config, seed_job, told, view
 with watching(False) as watcher:
     watcher.on_run_start("folder/x", config(), view(), False)

@@ -11,7 +11,7 @@ import pytest
 from cli_support import Hand, config, failed, final_job, job, seed_job, told, view
 from rich.console import Console
 
-from nas.progress.choose import view_for
+from nas.progress.choose_view import view_for
 from nas.progress.state import RunProgress
 from nas.progress.views import HEARTBEAT, ROWS, LiveView, PlainView, draw
 from nas.run.events import Callback, Outcome, Silent

@@ -18,7 +18,7 @@ from nas.inspect.fsck import check
 from nas.inspect.repair import repair
 from nas.ledger import read, read_config
 from nas.registry.configure import configure
-from nas.registry.ours import REGISTRY
+from nas.registry.defaults import REGISTRY
 from nas.run.events import Silent
 from nas.run.lifecycle import replay, resume, search
 

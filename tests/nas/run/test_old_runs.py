@@ -16,7 +16,7 @@ import torch
 
 from nas.base.errors import RunError
 from nas.base.machine import machine
-from nas.execute.choose import make_executor
+from nas.execute.make_executor import make_executor
 from nas.inspect.fsck import check
 from nas.inspect.status import run_status
 from nas.ledger import LedgerView, read, read_config

@@ -20,7 +20,7 @@ from nas.ledger.types import Training
 from nas.policies.hill_climb import HillClimb
 from nas.policies.sampling import SpaceMoves, Uniform, graph_of
 from nas.registry.configure import check_config
-from nas.registry.ours import REGISTRY
+from nas.registry.defaults import REGISTRY
 from nas.run.final_training import lineage_steps
 from nas.run.plan import Plan, final_job, last_generation, make_plan, next_jobs, seed_job
 from search_spaces import Space

@@ -9,7 +9,7 @@ import pytest
 from engine_support import Inline, Recorder, Shuffled, failing, tiny
 
 from nas.base.errors import RunError, UserError
-from nas.cli.drive import _compared
+from nas.cli.run_commands import _compared
 from nas.inspect.fsck import check
 from nas.ledger import Ledger
 from nas.ledger.notes import Note

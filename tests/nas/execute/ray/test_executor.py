@@ -21,9 +21,9 @@ from engine_support import Inline, Recorder, tiny
 import morphs
 from nas.base.errors import RunError
 from nas.data import load_search_data
-from nas.execute.choose import make_executor
 from nas.execute.executor import Done, Executor, Progressed
 from nas.execute.local import LOG
+from nas.execute.make_executor import make_executor
 from nas.execute.ray import executor as ray_executor
 from nas.execute.ray.executor import RayExecutor
 from nas.execute.ray.messages import Delivered, JobRequest, Order

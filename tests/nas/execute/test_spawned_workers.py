@@ -14,11 +14,11 @@ from engine_support import TINY, Inline, tiny
 from nas.api.options import configuration
 from nas.base.errors import UserError
 from nas.data import load_search_data
-from nas.execute import processes, spawned
+from nas.execute import spawned_workers, worker_processes
 from nas.execute.executor import Done, Progressed
 from nas.execute.local import LOG, LocalExecutor
-from nas.execute.processes import start_method
-from nas.execute.spawned import SpawnedWorkers
+from nas.execute.spawned_workers import SpawnedWorkers
+from nas.execute.worker_processes import start_method
 from nas.ledger import Job
 from nas.run.events import Silent
 from nas.run.lifecycle import search
@@ -30,7 +30,7 @@ LONG = 10**8
 
 @pytest.fixture(autouse=True)
 def spawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(processes.VARIABLE, "spawn")
+    monkeypatch.setenv(worker_processes.VARIABLE, "spawn")
 
 
 @pytest.fixture(scope="module")
@@ -107,16 +107,16 @@ def test_a_worker_that_cannot_be_started_is_no_fault_of_its_job(
 
 
 def test_workers_are_forked_where_that_is_safe_or_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(processes.VARIABLE)
+    monkeypatch.delenv(worker_processes.VARIABLE)
     assert start_method() == ("fork" if sys.platform == "linux" else "spawn")
     monkeypatch.setattr(sys, "platform", "darwin")
     assert start_method() == "spawn"
-    monkeypatch.setenv(processes.VARIABLE, "fork")
+    monkeypatch.setenv(worker_processes.VARIABLE, "fork")
     assert start_method() == "fork"
     monkeypatch.delattr(os, "fork")
     with pytest.raises(UserError, match="fork"):
         start_method()
-    monkeypatch.setenv(processes.VARIABLE, "thread")
+    monkeypatch.setenv(worker_processes.VARIABLE, "thread")
     with pytest.raises(UserError, match="thread"):
         start_method()
 
@@ -131,7 +131,7 @@ def test_the_entry_takes_no_module_of_the_current_folder_for_one_of_the_librarie
     done = end_of(executor, 1)
     executor.close()
     assert done.result is not None, (done.reason, (tmp_path / LOG).read_text())
-    assert "nas.execute.spawned" in spawned._MAIN
+    assert "nas.execute.spawned_workers" in spawned_workers._MAIN
 
 
 # What Windows lacks is taken away before anything of ours is imported; its own lock is played by a record lock, which
@@ -155,7 +155,7 @@ for name in (
     "sched_getaffinity", "waitstatus_to_exitcode",
 ):
     delattr(os, name)
-import nas, nas.inspect.driver, nas.execute.local, nas.cli.drive
+import nas, nas.inspect.current_driver, nas.execute.local, nas.cli.run_commands
 from nas.ledger import Ledger
 from nas.api.options import configuration
 from nas.base.errors import RunError
@@ -173,7 +173,7 @@ def test_a_whole_search_on_a_system_without_fork_and_its_kin_comes_to_the_same(t
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     options = {name: value for name, value in TINY.items() if name != "space"} | {"workers": 2}
-    environment = {name: value for name, value in os.environ.items() if name != processes.VARIABLE}
+    environment = {name: value for name, value in os.environ.items() if name != worker_processes.VARIABLE}
     done = subprocess.run(
         [sys.executable, str(script), str(tmp_path / "run"), repr(options)],
         env={**environment, "PYTHONPATH": str(ROOT)},

@@ -13,13 +13,13 @@ from search_support import SPACE
 from morphs import MOVES, Limits, Widen
 from nas.base.errors import UserError
 from nas.config.settings import Settings
-from nas.policies.choose import make_policy
+from nas.policies.builtin import make_policy
 from nas.policies.entry import PolicyEntry
 from nas.policies.hill_climb import HillClimb
 from nas.registry.configure import check_config, make_config
-from nas.registry.ours import REGISTRY
+from nas.registry.defaults import REGISTRY
 from nas.registry.plugins import with_plugins
-from nas.registry.value import SpaceEntry
+from nas.registry.registry import SpaceEntry
 
 
 def _space(shape: Any, classes: int) -> Any:

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 from nas.base.errors import UserError
 from nas.config.run_config import RunConfig
 from nas.execute.fork_server import ForkServer
-from nas.execute.orders import Ended, Start
-from nas.execute.spawned import SpawnedWorkers
+from nas.execute.spawned_workers import SpawnedWorkers
+from nas.execute.worker_messages import Ended, Start
 
 VARIABLE = "NAS_WORKERS"
 METHODS = ("fork", "spawn")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas.ledger import flock
-from nas.ledger.lock import in_words
+from nas.ledger import file_lock
+from nas.ledger.driver_lock import in_words
 from nas.ledger.shared import Shared, place_of
 
 if TYPE_CHECKING:
@@ -55,13 +55,13 @@ def lease_of(run: Path) -> Look | None:
 def holder_of_lock(run: Path) -> str | None:
     """Describe the process that holds the kernel lock of this folder; None if no process does."""
     try:
-        descriptor = os.open(run / LOCK, os.O_RDONLY | flock.FLAGS)
+        descriptor = os.open(run / LOCK, os.O_RDONLY | file_lock.FLAGS)
     except OSError:
         return None
     try:
-        flock.look(descriptor)
+        file_lock.look(descriptor)
     except BlockingIOError:
-        return in_words(flock.content(descriptor))
+        return in_words(file_lock.content(descriptor))
     except OSError:
         return None
     finally:

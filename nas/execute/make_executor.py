@@ -9,7 +9,7 @@ from nas.base.errors import UserError
 from nas.config.run_config import RunConfig
 from nas.execute.executor import Executor
 from nas.execute.local import LocalExecutor
-from nas.execute.processes import WorkerProcesses
+from nas.execute.worker_processes import WorkerProcesses
 
 if TYPE_CHECKING:
     from nas.execute.ray.executor import RayExecutor

@@ -7,9 +7,9 @@ from types import MappingProxyType
 from typing import Any
 
 from morphs import MOVES
-from nas.execute.choose import make_executor
-from nas.policies.choose import OBJECTIVES, POLICIES, SAMPLERS
-from nas.registry.value import Registry, SpaceEntry
+from nas.execute.make_executor import make_executor
+from nas.policies.builtin import OBJECTIVES, POLICIES, SAMPLERS
+from nas.registry.registry import Registry, SpaceEntry
 from search_spaces import SPACES
 
 # The default settings of each space. A recipe or the command line overrides them. Tuned on validation splits.

@@ -9,8 +9,8 @@ from typing import Any
 from nas.config.option import Required, options
 from nas.config.run_config import RunConfig
 from nas.config.training import TrainConfig
-from nas.registry.ours import REGISTRY
-from nas.registry.value import Registry
+from nas.registry.defaults import REGISTRY
+from nas.registry.registry import Registry
 
 TABLES = ("train", "policy_settings", "sampler_settings")
 

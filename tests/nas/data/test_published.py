@@ -14,8 +14,8 @@ import torch
 
 from nas.base.errors import DataError
 from nas.data import load_search_data, load_test_split
+from nas.data.published import STANDARD
 from nas.data.readers import read_cifar
-from nas.data.standard import STANDARD
 
 SETS = {known.name: known for known in STANDARD}
 REAL = {name: (1, 28, 28) if "mnist" in name else (3, 32, 32) for name in SETS}

@@ -14,12 +14,12 @@ from typing import Any
 from morphs import MOVES, Move
 from nas.base.errors import RunError, UserError
 from nas.base.user_code import resolve_named
-from nas.config.faults import unknown
 from nas.config.run_config import CODE, RunConfig
+from nas.config.validation import unknown
 from nas.data import runs_code
 from nas.ledger.files import sha256, sha256_file
 from nas.policies.entry import PolicyEntry
-from nas.registry.value import Registry
+from nas.registry.registry import Registry
 
 OURS = ("morphs", "search_spaces", "nas")
 WORDS = {

@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nas.api import drive
-from nas.api.drive import NamedAgain, Session
+from nas.api import watched_run
 from nas.api.interrupts import Interrupts, interrupts
 from nas.api.options import configuration, place_of
+from nas.api.watched_run import NamedAgain, Session
 from nas.base.errors import NasError
 from nas.cli import tables
 from nas.config.run_config import RunConfig
-from nas.execute.processes import WorkerProcesses
+from nas.execute.worker_processes import WorkerProcesses
 from nas.inspect.status import find_run
 from nas.ledger import LedgerView, read, read_config
 from nas.ledger.shared import is_run
@@ -46,7 +46,7 @@ def search(
 
     def driven(pressed: Interrupts) -> Outcome | None:
         session = Session(pressed, quiet, command=command, processes=processes, registry=registry)
-        return drive.search(config, folder, session)
+        return watched_run.search(config, folder, session)
 
     return _ended(driven, folder, quiet)
 
@@ -68,7 +68,7 @@ def resume(
         session = Session(
             pressed, quiet, (), "", processes, with_plugins(), force, NamedAgain(**again), settings
         )
-        return drive.resume(folder, session)
+        return watched_run.resume(folder, session)
 
     return _ended(driven, folder, quiet)
 
@@ -91,7 +91,7 @@ def replay(
         session = Session(
             pressed, quiet, (), command, processes, with_plugins(), force, NamedAgain(**again), settings
         )
-        return drive.replay(source, folder, session)
+        return watched_run.replay(source, folder, session)
 
     return _ended(driven, folder, quiet)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.base.errors import RunError
-from nas.ledger import flock
+from nas.ledger import file_lock
 
 PATIENCE_SECONDS = 0.5
 KILLED_HOLDER_SECONDS = (
@@ -32,7 +32,7 @@ class Lock:
     def __init__(self, path: Path) -> None:
         """Acquire the lock. Raises RunError with the holder's name if another process has it."""
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | flock.FLAGS, 0o644)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | file_lock.FLAGS, 0o644)
         except OSError as error:
             raise RunError(
                 f"{path} can't be opened ({error.strerror}); a driver needs to write there"
@@ -40,7 +40,7 @@ class Lock:
         try:
             _take(descriptor, descriptor)
         except BlockingIOError:
-            holder = in_words(flock.content(descriptor))
+            holder = in_words(file_lock.content(descriptor))
             os.close(descriptor)
             raise RunError(f"{path.parent} is in use by {holder}; wait for it or stop it first") from None
         except OSError as error:
@@ -83,7 +83,7 @@ class Lock:
 def _take_folder(folder: Path, named: int) -> int | None:
     """Lock a folder; None if its file system can't lock folders. Raises BlockingIOError if it is held."""
     try:
-        descriptor = os.open(folder, os.O_RDONLY | flock.FOLDER_FLAGS)
+        descriptor = os.open(folder, os.O_RDONLY | file_lock.FOLDER_FLAGS)
     except OSError:
         return None
     try:
@@ -110,7 +110,7 @@ def _take(descriptor: int, named: int) -> None:
     begin = time.monotonic()
     while True:
         try:
-            return flock.take(descriptor)
+            return file_lock.take(descriptor)
         except BlockingIOError:
             waited = time.monotonic() - begin
             if waited > PATIENCE_SECONDS and not (waited < KILLED_HOLDER_SECONDS and _dying(named)):
@@ -121,7 +121,7 @@ def _take(descriptor: int, named: int) -> None:
 def _dying(descriptor: int) -> bool:
     """Return whether /proc shows that the holder has been killed or is ending."""
     try:
-        name: Any = json.loads(flock.content(descriptor))
+        name: Any = json.loads(file_lock.content(descriptor))
         process = Path(f"/proc/{int(name['pid'])}")
         if name["host"] != socket.gethostname() or not process.parent.joinpath("self").exists():
             return False

@@ -13,14 +13,14 @@ from nas.api.interrupts import Interrupts
 from nas.base.errors import NasError
 from nas.base.text import count, size
 from nas.config.run_config import RunConfig
-from nas.data.kept import FILE, KeptParts, write_kept
-from nas.execute.choose import make_executor
-from nas.execute.processes import WorkerProcesses
+from nas.data.run_arrays import FILE, KeptParts, write_kept
+from nas.execute.make_executor import make_executor
+from nas.execute.worker_processes import WorkerProcesses
 from nas.ledger.shared import is_run
-from nas.progress.choose import watching
-from nas.registry.names import for_workers
-from nas.registry.ours import REGISTRY
-from nas.registry.value import Registry
+from nas.progress.choose_view import watching
+from nas.registry.defaults import REGISTRY
+from nas.registry.named_code import for_workers
+from nas.registry.registry import Registry
 from nas.run import lifecycle
 from nas.run.events import Callback, Callbacks, Outcome
 

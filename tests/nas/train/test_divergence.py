@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from nas.base.errors import TrainingFailed
-from nas.train.watch import LossWatch, non_finite
+from nas.train.divergence import LossWatch, non_finite
 
 
 def feed(watch, values):

@@ -20,11 +20,11 @@ from multiprocessing.connection import Connection
 from typing import Any, cast
 
 from nas.config.run_config import RunConfig
-from nas.execute.orders import Ended, Start
+from nas.execute.worker_messages import Ended, Start
 
 _MAIN = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
-    "from nas.execute.spawned import main; main(int(sys.argv[1]))"
+    "from nas.execute.spawned_workers import main; main(int(sys.argv[1]))"
 )
 _Popen = subprocess.Popen[bytes]
 

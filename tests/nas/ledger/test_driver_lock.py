@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from nas.base.errors import RunError
-from nas.ledger.lock import Lock, _dying
+from nas.ledger.driver_lock import Lock, _dying
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from nas.ledger.lock import Lock
+from nas.ledger.driver_lock import Lock
 lock = Lock(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)
@@ -24,7 +24,7 @@ time.sleep(60)
 FORKING = """
 import os, sys, time
 from pathlib import Path
-from nas.ledger.lock import Lock
+from nas.ledger.driver_lock import Lock
 lock = Lock(Path(sys.argv[1]))
 child = os.fork()
 if child == 0:
