@@ -67,7 +67,7 @@ def test_what_it_saved_can_grow_on_with_data(home: Path) -> None:
 WRONG: dict[tuple[str, ...], str] = {
     ("nowhere", "widen(node=a, to=3)"): "neither a folder with a saved network nor",
     (".", "widen(node=a, to=3)"): "is not a saved network",
-    ("mine:net", "widen(node=layer0, to=6)"): "say what one is with --input",
+    ("mine:net", "widen(node=layer0, to=6)"): "--input",
     ("mine:number", "widen(node=layer0, to=6)"): "returned a int",
     ("mine:absent", "widen(node=layer0, to=6)"): "'absent'",
     ("missing:net", "widen(node=layer0, to=6)"): "no module missing",
