@@ -52,10 +52,8 @@ def register_activation(
     except ActivationError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise _refused(
-            name, f"it raised {type(error).__name__} ({reason})", "give a function of one tensor"
-        ) from error
+        fact = f"it raised {type(error).__name__} ({' '.join(str(error).split())[:200]})"
+        raise _refused(name, fact, "give a function of one tensor") from error
     found = {
         "idempotent": torch.equal(function(values), values),
         "nonnegative": bool((values >= 0).all()),
@@ -94,15 +92,11 @@ def _check_values(name: str, function: Callable[[Tensor], Tensor]) -> Tensor:
         far = torch.logspace(1, log10(FAR), 20, dtype=dtype)
         _check_elements(name, function, near)
         if not bool(torch.isfinite(function(near.clone())).all()):
-            raise _refused(
-                name,
-                f"it is not finite for some x within ±{NEAR:g}, in {dtype}",
-                "write it in a stabler form",
-            )
+            fact = f"it is not finite for some x within ±{NEAR:g}, in {dtype}"
+            raise _refused(name, fact, "write it in a stabler form")
         if bool(torch.isnan(function(torch.cat([-far, far]))).any()):
-            raise _refused(
-                name, f"it gives NaN for some x within ±{FAR:g}, in {dtype}", "write it in a stabler form"
-            )
+            fact = f"it gives NaN for some x within ±{FAR:g}, in {dtype}"
+            raise _refused(name, fact, "write it in a stabler form")
     small = torch.logspace(-15, 0, 200, dtype=torch.float64)
     return function(torch.cat([_points(), small, -small]))
 
@@ -120,11 +114,8 @@ def _check_elements(name: str, function: Callable[[Tensor], Tensor], x: Tensor) 
         picked = order[: prod(shape)]
         got = _called(name, function, x[picked].reshape(shape))
         if not torch.allclose(got, whole[picked].reshape(shape), rtol=1e-5, atol=1e-6, equal_nan=True):
-            raise _refused(
-                name,
-                "what it makes of an element depends on its place or on others",
-                "give a function that acts on each element alone",
-            )
+            fact = "what it makes of an element depends on its place or on others"
+            raise _refused(name, fact, "give a function that acts on each element alone")
 
 
 def _called(name: str, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -159,8 +150,5 @@ def _check_gradient(name: str, function: Callable[[Tensor], Tensor]) -> None:
         raise _refused(name, "it has no gradient", "write it in differentiable functions")
     (slope,) = torch.autograd.grad(y.sum(), x)
     if not bool(torch.isfinite(slope).all()) or not bool(slope.any()):
-        raise _refused(
-            name,
-            f"its gradient is zero everywhere, or not finite for some x within ±{NEAR:g}",
-            "write it in a stabler form",
-        )
+        fact = f"its gradient is zero everywhere, or not finite for some x within ±{NEAR:g}"
+        raise _refused(name, fact, "write it in a stabler form")

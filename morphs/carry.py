@@ -150,7 +150,6 @@ def _misfit(old: Tensor, new: Tensor, origin: Origin) -> WeightsError:
 
 
 def _group_for_new(parameter: Tensor, optimizer: Optimizer) -> int:
-    groups = optimizer.param_groups
-    if parameter.dim() < 2:
-        return next((n for n, group in enumerate(groups) if group.get("weight_decay", 0) == 0), 0)
-    return next((n for n, group in enumerate(groups) if group.get("weight_decay", 0) != 0), 0)
+    decays = [group.get("weight_decay", 0) != 0 for group in optimizer.param_groups]
+    wanted = parameter.dim() >= 2
+    return decays.index(wanted) if wanted in decays else 0

@@ -12,7 +12,7 @@ from morphs.errors import ShapeError
 from morphs.graph.layers import BatchNorm, Conv2d, Linear, Op
 from morphs.graph.layers import Layer as Layer  # for those who import the vocabulary
 from morphs.graph.layers import PaddingMode as PaddingMode
-from morphs.graph.shapes import Pair, Shape, adaptive, check_activation, check_pool, feature_map, windows
+from morphs.graph.shapes import Pair, Shape, adaptive, check_activation, pooled
 from morphs.graph.traits import Axis, Param, Role, Trait
 
 
@@ -142,9 +142,8 @@ class MaxPool2d(Op):
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """(C, H, W) -> (C, H', W')."""
-        c, h, w = feature_map(inputs[0], self.kind)
-        check_pool(self.kernel, self.stride, self.padding, self.dilation)
-        return (c, *windows((h, w), self.kernel, self.stride, self.padding, self.dilation, self.ceil_mode))
+        window = (self.kernel, self.stride, self.padding, self.dilation)
+        return pooled(inputs[0], self.kind, *window, self.ceil_mode)
 
 
 @dataclass(frozen=True)
@@ -163,9 +162,7 @@ class AvgPool2d(Op):
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """(C, H, W) -> (C, H', W')."""
-        c, h, w = feature_map(inputs[0], self.kind)
-        check_pool(self.kernel, self.stride, self.padding, (1, 1))
-        return (c, *windows((h, w), self.kernel, self.stride, self.padding, (1, 1), self.ceil_mode))
+        return pooled(inputs[0], self.kind, self.kernel, self.stride, self.padding, (1, 1), self.ceil_mode)
 
 
 @dataclass(frozen=True)

@@ -35,12 +35,16 @@ def windows(
     return counts[0], counts[1]
 
 
-def check_pool(kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> None:
-    """Refuse what torch refuses: numbers out of range, and padding of more than half a pooling window."""
+def pooled(
+    shape: Shape, kind: str, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
+) -> Shape:
+    """(C, H, W) -> (C, H', W') of a pooling; ShapeError for what torch refuses, such as padding over half a window."""
+    channels, height, width = feature_map(shape, kind)
     if min(*kernel, *stride, *dilation) < 1 or min(padding) < 0:
         raise ShapeError("pooling has a kernel, stride or dilation below 1, or a negative padding")
     if any(2 * p > k for k, p in zip(kernel, padding, strict=True)):
         raise ShapeError(f"pooling pads {padding}, more than half its window {kernel}")
+    return (channels, *windows((height, width), kernel, stride, padding, dilation, ceil_mode))
 
 
 def adaptive(shape: Shape, size: Pair, kind: str) -> Shape:

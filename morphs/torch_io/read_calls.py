@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from morphs.graph import ops
 from morphs.graph.activations import ACTIVATIONS
 from morphs.graph.ops import Pair
+from morphs.graph.shapes import feature_map
 from morphs.torch_io.reading import BATCH, Memory, OpChain, Ref, Refused, only, pair, tensor
 
 # -- elementwise ---------------------------------------------------------------------------------------
@@ -133,7 +134,7 @@ def adaptive_max_pool2d(input: Ref, output_size: Any, return_indices: bool = Fal
 
 
 def _adaptive(input: Ref, size: Any) -> Pair:
-    _, *spatial = ops.feature_map(input.shape, "adaptive pooling")
+    _, *spatial = feature_map(input.shape, "adaptive pooling")
     wanted = size if isinstance(size, (tuple, list)) else (size, size)
     return pair([own if n is None else n for n, own in zip(wanted, spatial, strict=True)])
 

@@ -107,7 +107,7 @@ def test_the_short_way_is_taken_wherever_it_can_be():
         ("a = relu(d, r)", '"a".* 1 .* 2'), ("x = relu(c)", "input"),
         ("n = output(a)", " 2 output"), ("r = relu(c, owner=d)", '"r".*"d"'),
         ("d = conv2d(r, channels=3, kernel=3, padding=1)", "add"),
-        ("r = relu(x)", 'node'),
+        ("r = relu(x)", 'node "c"'),
     ],
 )  # fmt: skip
 def test_edits_that_break_a_rule_are_refused_by_name(changed, said):

@@ -186,7 +186,7 @@ REFUSED = {
     "deepen(node=out)": ("deepen", '"out"'),
     "deepen(node=x)": ("deepen", '"x"'),
     "deepen(node=l)": ("deepen", '"l"'),
-    "deepen(node=r, kernel=[2, 2])": (("deepen", '"r"', "(4, 8, 8)", "kernel", "(2, 2)", "1")),
+    "deepen(node=r, kernel=[2, 2])": ("deepen", '"r"', "(4, 8, 8)", "kernel", "(2, 2)", "1"),
     "deepen(node=r, kernel=[-1, 1])": ("deepen",),
     "deepen(node=f, kernel=[3, 3])": ("deepen", '"f"', "(4,)", "kernel", "(3, 3)"),
     "deepen(node=r, channels=5)": ("deepen", '"r"', "channels"),

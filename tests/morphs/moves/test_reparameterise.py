@@ -171,24 +171,23 @@ REFUSED = {
 
 ELSEWHERE = {
     "c = conv2d(x, channels=2, kernel=3); d = batch_norm(c); e = add(c, c); f = multiply(e, d)": (
-        ('"c"', '"e"')
+        '"c"',
+        '"e"',
     ),
     "c = conv2d(x, channels=2, kernel=1); d = batch_norm(c, track_running_stats=false); f = tanh(d)": (
-        ('"d"',)
+        '"d"',
     ),
     "c = conv2d(x, channels=2, kernel=1); d = batch_norm(c); f = conv2d(d, channels=2, kernel=1, owner=c)": (
-        ('"c"',)
+        '"c"',
     ),
     "c = conv2d(x, channels=2, kernel=3, padding=1); d = conv2d(c, channels=2, kernel=3, padding=1); f = tanh(d)": (
-        ('"d"',)
+        '"d"',
     ),
     "c = conv2d(x, channels=2, kernel=1); d = conv2d(c, channels=2, kernel=3, padding=1); f = tanh(d)": (
-        ('"d"',)
+        '"d"',
     ),
     "c = conv2d(x, channels=2, kernel=[1, 3], padding=[0, 1], padding_mode=reflect); "
-    "d = conv2d(c, channels=2, kernel=[3, 1], padding=[1, 0], padding_mode=circular); f = tanh(d)": (
-        ('"d"',)
-    ),
+    "d = conv2d(c, channels=2, kernel=[3, 1], padding=[1, 0], padding_mode=circular); f = tanh(d)": ('"d"',),
 }
 
 
