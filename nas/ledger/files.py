@@ -81,7 +81,7 @@ def atomic_write(path: Path, data: bytes) -> None:
 
 
 def fsync_file(path: Path) -> None:
-    """Make the bytes of a file durable."""
+    """Make the bytes of a file, or the names in a folder, durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -91,10 +91,5 @@ def fsync_file(path: Path) -> None:
 
 def fsync_folder(folder: Path) -> None:
     """Make the names in a folder durable, where the system can do that for a folder (Windows can't)."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    if hasattr(os, "O_DIRECTORY"):
+        fsync_file(folder)

@@ -71,7 +71,7 @@ def original_of(study: Study) -> Mapping[str, Any] | None:
 
 
 def check_study(run: Path, config: ConfigFile, study: Study) -> None:
-    """Check that a study is a ledger, and that of this run."""
+    """Check that a study is a ledger, and that of this run; its configuration may have been edited."""
     place, known = study.place, study.attributes.get(LEDGER)
     if not isinstance(known, dict) or set(known) != {"format", "config"}:  # pyright: ignore[reportUnknownArgumentType]
         raise LedgerDamaged(sqlite.damage(place, "the study belongs to another program"))
@@ -84,8 +84,3 @@ def check_study(run: Path, config: ConfigFile, study: Study) -> None:
         raise RunError(
             f"{run} and {place} belong to different runs; restore config.json and {named} from one copy of the run"
         )
-
-
-def check_run(run: Path, study: Study) -> None:
-    """Check that a study opened for reading is the run's ledger; its configuration may have been edited."""
-    check_study(run, check_folder(run), study)

@@ -4,13 +4,14 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
 from nas.base.errors import RunError
 from nas.ledger import sqlite
-from nas.ledger.config_file import read_config
-from nas.ledger.opening import DATABASE, check_run, edits_of, notes_of, open_study
+from nas.ledger.config_file import ConfigFile
+from nas.ledger.opening import check_folder, check_study, edits_of, notes_of, open_study
 from nas.ledger.records import record_of, records_of, stored_reached
 from nas.ledger.shared import Place, Shared, place_of
 from nas.ledger.study import Study, guarded
@@ -26,7 +27,7 @@ def read(run: Path) -> LedgerView:
 
     Raises RunError if `run` is not a run, LedgerDamaged if its record differs from what was written.
     """
-    return _opened(run, lambda study: view_of(records_of(study.entries()), notes_of(study)))
+    return _opened(run, lambda study, _: view_of(records_of(study.entries()), notes_of(study)))
 
 
 def examine(run: Path) -> tuple[LedgerView, tuple[str, ...], Mapping[str, str]]:
@@ -35,14 +36,14 @@ def examine(run: Path) -> tuple[LedgerView, tuple[str, ...], Mapping[str, str]]:
     pauses: the digests of the checkpoints from which running trials may continue, each with its trial's key. Raises
     RunError or LedgerDamaged if nothing can be read.
     """
-    return _opened(run, lambda study: _examined(run, study))
+    return _opened(run, _examined)
 
 
-def _examined(run: Path, study: Study) -> tuple[LedgerView, tuple[str, ...], Mapping[str, str]]:
+def _examined(study: Study, config: ConfigFile) -> tuple[LedgerView, tuple[str, ...], Mapping[str, str]]:
     records: dict[str, TrialRecord] = {}
     pauses: dict[str, str] = {}
     faults: list[str] = []
-    edits = edits_of(study, read_config(run))
+    edits = edits_of(study, config)
     if edits and not any(set(edits) <= set(known) for known in notes_of(study).forced):
         faults.append(f"config.json was changed after the run was created ({'; '.join(edits)})")
     for entry in study.entries():
@@ -64,44 +65,31 @@ def _examined(run: Path, study: Study) -> tuple[LedgerView, tuple[str, ...], Map
     return view_of(records.values(), notes_of(study)), tuple(faults), pauses
 
 
-def _opened(run: Path, what: Callable[[Study], T]) -> T:
-    """Return `what` of the run's study, which is opened without changing the run."""
-    read_config(run)
-    path = place_of(run)
-    if isinstance(path, Shared):
-        return _read(run, path, sqlite.READ, what)
-    if not path.is_file():
-        raise RunError(
-            f"{run} is not a run: {DATABASE} is missing; restore it from a copy or start a new run"
-        )
-    if not _rolls_back(path):
-        return _read(run, path, sqlite.READ, what)
+def _opened(run: Path, what: Callable[[Study, ConfigFile], T]) -> T:
+    """Return `what` of the run's study and configuration; the study is opened without changing the run."""
+    config, path = check_folder(run), place_of(run)
+
+    def within(place: Place, mode: str) -> T:
+        with closing(open_study(place, mode)) as study:
+            check_study(run, config, study)
+            with guarded(place):
+                return what(study, config)
+
+    if isinstance(path, Shared) or not _rolls_back(path):
+        return within(path, sqlite.READ)
     with tempfile.TemporaryDirectory(prefix="ledger-") as folder:
-        return _read(run, _copy(path, Path(folder)), sqlite.WRITE, what)
-
-
-def _read(run: Path, place: Place, mode: str, what: Callable[[Study], T]) -> T:
-    study = open_study(place, mode)
-    try:
-        check_run(run, study)
-        with guarded(place):
-            return what(study)
-    finally:
-        study.close()
+        return within(_copy(path, Path(folder)), sqlite.WRITE)
 
 
 def _rolls_back(path: Path) -> bool:
     """Return whether a dead driver left a transaction to roll back, which needs write access."""
-    with guarded(path):
-        connection = sqlite.connect(path, sqlite.READ)
+    with guarded(path), closing(sqlite.connect(path, sqlite.READ)) as connection:
         try:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except sqlite3.Error as error:
             if not sqlite.needs_rollback(error):
                 raise
             return True
-        finally:
-            connection.close()
     return False
 
 

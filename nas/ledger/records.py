@@ -63,18 +63,11 @@ def record_of(entry: Entry) -> TrialRecord | None:
         raise ValueError(f"{place} has no job or the unknown state {entry.state}")
     job = job_from(unseal(JOB, "", entry.attributes[JOB]))
     result, reason = stored_result(entry, job), stored_reason(entry, job)
-    state = _STATES[entry.state]
+    state, number = _STATES[entry.state], entry.number
     if state is State.RUNNING:
-        return TrialRecord(job, state, None, None, entry.number, entry.started, None)
-    record = TrialRecord(
-        job,
-        state,
-        result if state is State.COMPLETE else None,
-        reason,
-        entry.number,
-        entry.started,
-        entry.finished,
-    )
+        return TrialRecord(job, state, None, None, number, entry.started, None)
+    told = result if state is State.COMPLETE else None
+    record = TrialRecord(job, state, told, reason, number, entry.started, entry.finished)
     if state is State.COMPLETE and (result is None or score(record) != entry.value):
         raise ValueError(f"{place} is complete without the result that was recorded")
     return record

@@ -5,6 +5,7 @@ FULL alone, a power failure can restore the journal, which then rolls back commi
 """
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from nas.base.errors import LedgerDamaged, RunError
@@ -35,9 +36,7 @@ _PASSING = {
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:
     """Connect to an existing file (READ, WRITE), or to a new one that is made durable later (BUILD)."""
-    uri = f"{path.absolute().as_uri()}?mode={mode}"
-    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
-    connection.execute("PRAGMA trusted_schema=OFF")
+    connection = _connected(path, mode)
     if mode == WRITE:
         connection.execute("PRAGMA journal_mode=DELETE")
         connection.execute("PRAGMA synchronous=EXTRA")
@@ -49,10 +48,15 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
 
 def connect_shared(path: Path, create: bool) -> sqlite3.Connection:
     """Connect to a file that a team shares, creating it if `create`. The team chooses its journal mode."""
-    uri = f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
+    connection = _connected(path, BUILD if create else WRITE)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2 * MAX_ATTRIBUTE_BYTES)  # nothing larger is read
+    return connection
+
+
+def _connected(path: Path, mode: str) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
     connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
     connection.execute("PRAGMA trusted_schema=OFF")
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2 * MAX_ATTRIBUTE_BYTES)  # nothing larger is read
     return connection
 
 
@@ -61,8 +65,7 @@ def check(path: Path, mode: str) -> None:
 
     Costs one pass over the file. Raises sqlite3.Error for what SQLite rejects, LedgerDamaged for the rest.
     """
-    connection = connect(path, mode)
-    try:
+    with closing(connect(path, mode)) as connection:
         for fact in _facts(connection):
             raise LedgerDamaged(damage(path, fact))
         pages, page = (
@@ -70,8 +73,6 @@ def check(path: Path, mode: str) -> None:
         )
         if path.stat().st_size < pages * page:  # SQLite reads the missing part of the last page as zeros
             raise LedgerDamaged(damage(path, "it is truncated"))
-    finally:
-        connection.close()
 
 
 def _facts(connection: sqlite3.Connection) -> list[str]:

@@ -8,10 +8,11 @@ without it.
 
 from __future__ import annotations
 
-import sqlite3
+import logging
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nas.base.errors import NasError, RunError
@@ -54,7 +55,7 @@ def build(place: Place, attributes: Mapping[str, Any]) -> None:
 
     with guarded(place):
         storage = _storage(place, sqlite.BUILD)
-        with _quiet():  # Optuna announces each new study on stderr
+        with quiet():  # Optuna announces each new study on stderr
             study = storage.create_new_study([StudyDirection.MAXIMIZE], _name(place))
         for name, value in attributes.items():
             storage.set_study_user_attr(study, name, value)
@@ -80,7 +81,7 @@ class Study:
 
     def entries(self) -> tuple[Entry, ...]:
         """Return all trials, in the order of their numbers."""
-        with guarded(self.place), _quiet():  # Optuna logs a failing disk before it raises
+        with guarded(self.place), quiet():  # Optuna logs a failing disk before it raises
             trials = self._storage.get_all_trials(self._study, deepcopy=False)
             return tuple(_entry(trial) for trial in trials)
 
@@ -189,12 +190,12 @@ def _one_commit(place: Place, storage: RDBStorage) -> Generator[None]:
 
 
 @contextmanager
-def _quiet() -> Generator[None]:
-    """Keep Optuna from writing to stderr; its errors are raised as exceptions anyway."""
+def quiet(least: int = logging.ERROR) -> Generator[None]:
+    """Keep Optuna from writing messages below the level `least` to stderr; its errors are raised as exceptions."""
     import optuna
 
     verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    optuna.logging.set_verbosity(least)
     try:
         yield
     finally:
@@ -209,20 +210,12 @@ def _storage(place: Place, mode: str) -> RDBStorage:
     from optuna.storages import RDBStorage
 
     if isinstance(place, Shared):
-        return RDBStorage(
-            place.url,
-            engine_kwargs=place.engine_settings(mode == sqlite.BUILD),
-            skip_compatibility_check=mode == sqlite.READ,
-            skip_table_creation=mode != sqlite.BUILD,
-        )
-
-    def creator() -> sqlite3.Connection:
-        return sqlite.connect(place, mode)
-
-    # Only `creator` gets the path: in the URL, Optuna would fill in braces, and '?' would start the options.
+        url, settings = place.url, place.engine_settings(mode == sqlite.BUILD)
+    else:  # only `creator` gets the path: in the URL, Optuna would fill in braces, and '?' would start the options
+        url, settings = "sqlite:///ledger.db", {"creator": partial(sqlite.connect, place, mode)}
     return RDBStorage(
-        "sqlite:///ledger.db",
-        engine_kwargs={"creator": creator},
+        url,
+        engine_kwargs=settings,
         skip_compatibility_check=mode == sqlite.READ,
         skip_table_creation=mode != sqlite.BUILD,
     )

@@ -88,6 +88,15 @@ NO_NUMBERS: Mapping[str, float] = MappingProxyType({})
 RECORD = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
+def _to_dict(value: Job | Result | Reached) -> dict[str, Any]:
+    """The record as JSON values."""
+    return _adapter(type(value)).dump_python(value, mode="json", exclude_defaults=True)
+
+
+def _reduce(self: Job | Result | Reached) -> tuple[Callable[[type[Any], Any], Any], tuple[type[Any], Any]]:
+    return validated, (type(self), _to_dict(self))
+
+
 @dataclass(frozen=True, config=RECORD)
 class Reached:
     """The state of a paused training. With the networks it names, the training continues as if it had never stopped.
@@ -104,12 +113,8 @@ class Reached:
     losses: tuple[float, ...]
     seconds: Numbers
 
-    def to_dict(self) -> dict[str, Any]:
-        """The value as JSON values."""
-        return _to_dict(self)
-
-    def __reduce__(self) -> tuple[Callable[[Any], Reached], tuple[dict[str, Any]]]:
-        return reached_from, (self.to_dict(),)
+    to_dict = _to_dict
+    __reduce__ = _reduce
 
 
 @dataclass(frozen=True, config=RECORD)
@@ -164,12 +169,8 @@ class Job:
         """Whether this is a final training, which is not part of the search."""
         return self.kind is Kind.FINAL
 
-    def to_dict(self) -> dict[str, Any]:
-        """The job as JSON values."""
-        return _to_dict(self)
-
-    def __reduce__(self) -> tuple[Callable[[Any], Job], tuple[dict[str, Any]]]:
-        return job_from, (self.to_dict(),)
+    to_dict = _to_dict
+    __reduce__ = _reduce
 
 
 @dataclass(frozen=True, config=RECORD)
@@ -199,12 +200,8 @@ class Result:
             raise ValueError(f"scores has no {SCORE}")
         return self
 
-    def to_dict(self) -> dict[str, Any]:
-        """The result as JSON values."""
-        return _to_dict(self)
-
-    def __reduce__(self) -> tuple[Callable[[Any], Result], tuple[dict[str, Any]]]:
-        return result_from, (self.to_dict(),)
+    to_dict = _to_dict
+    __reduce__ = _reduce
 
 
 @plain_dataclass(frozen=True)
@@ -283,10 +280,6 @@ def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
 def is_digest(value: object) -> bool:
     """Whether `value` is a SHA-256 in hexadecimal."""
     return isinstance(value, str) and re.fullmatch(HEX, value) is not None
-
-
-def _to_dict(value: Job | Result | Reached) -> dict[str, Any]:
-    return _adapter(type(value)).dump_python(value, mode="json", exclude_defaults=True)
 
 
 def _of_format_2(document: Any) -> Any:

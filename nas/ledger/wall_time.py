@@ -9,11 +9,6 @@ def seconds_of(result: Result) -> float:
     return sum(value for name, value in result.seconds.items() if not name.startswith("busy_"))
 
 
-def wall_of(view: LedgerView) -> float:
-    """Wall seconds that drivers have noted as spent on the run."""
-    return view.notes.wall
-
-
 def overhead(view: LedgerView, wall: float) -> float:
     """The share of `wall` seconds in which no child was training or being evaluated."""
     spans = sorted(

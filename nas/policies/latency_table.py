@@ -65,14 +65,13 @@ class LatencyTable:
     @cached_property
     def _lines(self) -> dict[str, Any]:
         """For each kind, and for all ops under "", the coefficients of seconds as a linear function of size."""
-        kinds = {entry.kind for entry in self.entries.values()}
-        return {kind: self._line(kind) for kind in (*kinds, "")}
-
-    def _line(self, kind: str) -> Any:
-        measured = [entry for entry in self.entries.values() if kind in ("", entry.kind)]
-        return line_through(
-            np.array([entry.size for entry in measured]), np.array([entry.seconds for entry in measured])
-        )
+        by_kind: dict[str, list[Entry]] = {"": list(self.entries.values())}
+        for entry in self.entries.values():
+            by_kind.setdefault(entry.kind, []).append(entry)
+        return {
+            kind: line_through(np.array([e.size for e in some]), np.array([e.seconds for e in some]))
+            for kind, some in by_kind.items()
+        }
 
     def to_json(self) -> dict[str, list[Any]]:
         """The table as a note of the ledger."""

@@ -105,20 +105,15 @@ class Uniform:
         taken: Collection[str] = frozenset(),
     ) -> Draw | None:
         """See MoveSampler; `view` and `taken` are ignored."""
-        return random_chain(self.neighbourhood, parent.job.graph, length, seed)
-
-
-def random_chain(neighbourhood: Neighbourhood, graph: str, length: int, seed: int) -> Draw | None:
-    """A chain of up to `length` random legal moves from `graph`; None if no move is legal."""
-    draw = random.Random(derive(seed, "moves"))
-    chain: list[str] = []
-    for _ in range(length):
-        step = random_move(neighbourhood, graph, draw)
-        if step is None:
-            break
-        chain.append(step[0])
-        graph = step[1]
-    return Draw("; ".join(chain), graph, {}) if chain else None
+        draw = random.Random(derive(seed, "moves"))
+        graph, chain = parent.job.graph, list[str]()
+        for _ in range(length):
+            step = random_move(self.neighbourhood, graph, draw)
+            if step is None:
+                break
+            chain.append(step[0])
+            graph = step[1]
+        return Draw("; ".join(chain), graph, {}) if chain else None
 
 
 def random_move(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import random
-from collections.abc import Collection, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from pydantic import Field
 from nas.base.seeds import derive
 from nas.config.settings import Settings
 from nas.ledger import LedgerView, TrialRecord
+from nas.ledger.study import quiet
 from nas.ledger.types import Criterion
 from nas.policies.gain import gains
 from nas.policies.sampling import Draw, Neighbourhood, random_move
@@ -55,7 +56,7 @@ class TPE:
         taken: Collection[str] = frozenset(),
     ) -> Draw | None:
         """See MoveSampler."""
-        with _quiet():
+        with quiet(logging.WARNING):  # Optuna announces each study on stderr
             study = self._study(view, seed)
             draw = random.Random(derive(seed, "moves"))
             graph, chain, choices = parent.job.graph, list[str](), list[dict[str, Any]]()
@@ -150,16 +151,3 @@ def _labels(neighbourhood: Neighbourhood) -> dict[str, int]:
     for place, (name, _) in enumerate(neighbourhood.kinds):
         found[name if name not in found else f"{name} {place}"] = place
     return found
-
-
-@contextmanager
-def _quiet() -> Generator[None]:
-    """Silence Optuna, which announces each study on stderr."""
-    import optuna
-
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(before)

@@ -17,7 +17,7 @@ from nas.execute.executor import Done, Executor, Progressed
 from nas.ledger import Job, Ledger, LedgerView, Reached, Result
 from nas.ledger.notes import Note
 from nas.ledger.types import State, Stopped
-from nas.ledger.wall_time import overhead, seconds_of, wall_of
+from nas.ledger.wall_time import overhead, seconds_of
 from nas.run.events import Callback, Outcome
 from nas.run.final_training import final_steps, next_part
 from nas.run.plan import Plan, as_seen, final_job, next_jobs, seed_job
@@ -53,7 +53,7 @@ class Engine:
     _sweeper: Retention = field(init=False)
 
     def __post_init__(self) -> None:
-        self._before = wall_of(self.ledger.view())
+        self._before = self.ledger.notes.wall
         # A replay decides later than trials end: a trial discarded here may still be a parent in the replayed run.
         best = self.plan.config.keep_best if self.replay is None else None
         self._sweeper = Retention(self.ledger, self.plan.policy, best, self.plan.config.select)
@@ -130,22 +130,17 @@ class Engine:
         view, ended, self._open = self.ledger.view(), self._open, None
         if view.complete:
             self.callback.on_generation_end(ended, self.plan.policy.incumbent(view))
-        failed = 0
-        while failed <= ended and _all_failed(view, ended - failed):
-            failed += 1
-        if failed:
-            self._check_failed(ended, failed)
-
-    def _check_failed(self, generation: int, generations: int) -> None:
-        """Raise NasError if the seed network failed, or every competitor of too many `generations` in a row."""
-        failed = [record.reason for record in self.ledger.view().generation(generation) if record.reason]
-        reason = failed[-1] if failed else "unknown"
-        if generation == 0:
-            remedy = f"fix the cause, then continue with: nas resume {self.run}"
-            raise NasError(f"search: training the seed network failed: {reason}; {remedy}")
-        if generations >= MAX_FAILED_GENERATIONS:
-            fact = f"every competitor of {generations} generations failed, the last with: {reason}"
-            raise NasError(f"search: {fact}; fix the cause, then continue with: nas resume {self.run}")
+        lived = (record.job.generation for record in view.trials if record.state is not State.FAILED)
+        failed = ended - max((generation for generation in lived if generation <= ended), default=-1)
+        if failed >= (MAX_FAILED_GENERATIONS if ended else 1):
+            reasons = [record.reason for record in view.generation(ended) if record.reason]
+            fact = f"every competitor of {failed} generations failed, the last with"
+            if ended == 0:
+                fact = "training the seed network failed"
+            reason = reasons[-1] if reasons else "unknown"
+            raise NasError(
+                f"search: {fact}: {reason}; fix the cause, then continue with: nas resume {self.run}"
+            )
 
     def _why_stop(self, view: LedgerView, jobs: Sequence[Job]) -> Stopped | None:
         """Why `jobs` must not start; None if they may. A generation that was started is always finished."""
@@ -277,10 +272,5 @@ def outcome_of(run: Path, view: LedgerView, stopped: Stopped) -> Outcome:
     if view.final is not None and view.final.result is not None:
         scores = view.final.result.scores
         test = Scores(scores["test_accuracy"], scores["test_loss"])
-    wall = wall_of(view)
+    wall = view.notes.wall
     return Outcome(run, view, best, test, wall, overhead(view, wall), stopped)
-
-
-def _all_failed(view: LedgerView, generation: int) -> bool:
-    """Whether all trials of `generation` have failed."""
-    return all(record.state is State.FAILED for record in view.generation(generation))

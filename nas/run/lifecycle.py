@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from nas.base.errors import RunError, UserError
 from nas.base.machine import machine
@@ -34,24 +35,37 @@ from nas.run.replay import REPLAY, Replay, replay_from, replay_of
 RUNS = Path("runs")
 
 
+class Again(TypedDict, total=False):
+    """What a command that continues or repeats a run gives again.
+
+    data, policy, space, moves, objective: the same names as in the run. Each must be given if it is a
+    `package.module:name` that the registry doesn't have: it names code, and code is never run because a file of the
+    run names it. The source of that code must be unchanged.
+    place: settings of where and how the run is carried out, which decide no results (`relocated`).
+    """
+
+    data: str | None
+    policy: str | None
+    space: str | None
+    moves: Sequence[str]
+    objective: str | None
+    place: Mapping[str, Any]
+
+
 def default_run_folder(config: RunConfig) -> Path:
     """The first free runs/SPACE-DATA-NNN."""
     spec = "arrays" if is_kept(config.data) else config.data
     space, data = (
         "".join(c if c.isalnum() or c in "-_" else "-" for c in name)[:40] for name in (config.space, spec)
     )
-    number = 1
-    while (folder := RUNS / f"{space}-{data}-{number:03d}").exists():
-        number += 1
-    return folder
+    folders = (RUNS / f"{space}-{data}-{number:03d}" for number in count(1))
+    return next(folder for folder in folders if not folder.exists())
 
 
 def free_replay_folder(source: Path) -> Path:
     """The first free SOURCE-replay-N, next to `source`."""
-    number = 1
-    while (folder := source.with_name(f"{source.name}-replay-{number}")).exists():
-        number += 1
-    return folder
+    folders = (source.with_name(f"{source.name}-replay-{number}") for number in count(1))
+    return next(folder for folder in folders if not folder.exists())
 
 
 def search(
@@ -86,14 +100,9 @@ def replay(
     callback: Callback,
     command: str,
     force: bool = False,
-    data: str | None = None,
     executor: ExecutorFactory = make_executor,
-    policy: str | None = None,
-    place: Mapping[str, Any] = MappingProxyType({}),
-    space: str | None = None,
-    moves: Sequence[str] = (),
-    objective: str | None = None,
     registry: Registry = REGISTRY,
+    **again: Unpack[Again],
 ) -> Outcome:
     """Repeat the finished run `source` in the new folder `run`: with the same configuration, and the same decisions
     where the search depended on time (`Replay`). Compare the two with `difference`.
@@ -104,21 +113,20 @@ def replay(
     check_new(run, "replay")
     made, view = read_config(source), read(source)
     config = stored_config(source, made.config, "replay", registry)
-    given = {"space": space, "policy": policy, "moves": moves, "objective": objective}
-    config, registry = _found_again(source, config, registry, "replay", given, data, place)
+    config, registry = _found_again(source, config, registry, "replay", again)
     config = config.model_copy(update={"ledger": None})  # only a command names a database to write into
     held = load_data(for_workers(config, registry, ()))
     plan = make_plan(config, held, registry)
-    again = replay_of(source, view, plan.policy.generational)
+    decisions = replay_of(source, view, plan.policy.generational)
     code = user_code(config, registry, plan.moves)
-    description = {**describe(config, held, command, code), REPLAY: again.to_json()}
+    description = {**describe(config, held, command, code), REPLAY: decisions.to_json()}
     del held
     changes = changes_since(made.config, description, made.versions)
     if changes and not force:
         raise RunError(
             f"replay: {source}: {'; '.join(changes)}; results may differ; to replay anyway add --force"
         )
-    return _begin(plan, run, description, callback, executor, began, registry, again)
+    return _begin(plan, run, description, callback, executor, began, registry, decisions)
 
 
 def _begin(
@@ -151,21 +159,12 @@ def resume(
     run: Path,
     callback: Callback,
     force: bool = False,
-    data: str | None = None,
     executor: ExecutorFactory = make_executor,
-    policy: str | None = None,
-    place: Mapping[str, Any] = MappingProxyType({}),
-    space: str | None = None,
-    moves: Sequence[str] = (),
-    objective: str | None = None,
     registry: Registry = REGISTRY,
+    **again: Unpack[Again],
 ) -> Outcome:
     """Continue an interrupted run, or report again how a finished one ended, which changes nothing in it.
 
-    data, policy, space, moves, objective: the same names as in the run. Each must be given if it is a
-    `package.module:name` that the registry doesn't have: it names code, and code is never run because a file of the
-    run names it. The source of that code must be unchanged.
-    place: settings of where and how the run is carried out, which decide no results (`relocated`).
     Raises RunError when such a name is missing or different, and when configuration, versions, machine or data differ
     from those at the run's start, unless `force` is set, which is noted in the ledger.
     """
@@ -180,18 +179,17 @@ def resume(
             callback.on_run_end(outcome)
             return outcome
         _check_whole(ledger, view)
-        given = {"space": space, "policy": policy, "moves": moves, "objective": objective}
-        config, registry = _found_again(run, config, registry, "resume", given, data, place)
+        config, registry = _found_again(run, config, registry, "resume", again)
         held = load_data(for_workers(config, registry, ()))
         plan = make_plan(config, held, registry)
         now = describe(config, held, "", user_code(config, registry, plan.moves))
         del held
         _check_same(ledger, now, force)
-        again = replay_from(run, stored)
-        plan = priced(plan, ledger, ledger.notes.latency or latencies(plan, again))
+        decisions = replay_from(run, stored)
+        plan = priced(plan, ledger, ledger.notes.latency or latencies(plan, decisions))
         work = for_workers(config, registry, plan.moves)
         workers = _factory(executor, work, registry)(run, work, now["data"]["digest"])
-        return Engine(plan, run, ledger, callback, workers, began, again).go(resumed=True)
+        return Engine(plan, run, ledger, callback, workers, began, decisions).go(resumed=True)
 
 
 def _check_whole(ledger: Ledger, view: LedgerView) -> None:
@@ -229,18 +227,14 @@ def _factory(ours: ExecutorFactory, config: RunConfig, registry: Registry) -> Ex
 
 
 def _found_again(
-    run: Path,
-    config: RunConfig,
-    registry: Registry,
-    command: str,
-    given: Mapping[str, Any],
-    data: str | None,
-    place: Mapping[str, Any],
+    run: Path, config: RunConfig, registry: Registry, command: str, again: Again
 ) -> tuple[RunConfig, Registry]:
     """A run's configuration on this machine, and the registry with the code that the command names."""
+    place = again.get("place", {})
     config = relocated(config, place)
+    given = {name: again.get(name) for name in ("space", "policy", "moves", "objective")}
     registry = named_again(run, config, registry, command, {**given, "executor": place.get("executor")})
-    return check_names(with_data(run, config, data, command), registry), registry
+    return check_names(with_data(run, config, again.get("data"), command), registry), registry
 
 
 def stored_config(

@@ -47,7 +47,8 @@ def make_plan(config: RunConfig, data: SearchData, registry: Registry = REGISTRY
     Raises UserError when the seed network already breaks a limit, or the space is ill-formed.
     """
     space = make_space(config, data, registry)
-    limits = Limits(**{**_set(space.limits), **config.limits})
+    own = {name: value for name, value in vars(space.limits).items() if value is not None}
+    limits = Limits(**{**own, **config.limits})
     broken = limits.violation(space.seed)
     if broken is not None:
         raise UserError(f'search: the seed network of space "{config.space}": {broken}; raise that limit')
@@ -82,10 +83,6 @@ def moves_of(space: Space, registry: Registry) -> tuple[type[Move], ...]:
     """All moves that a run in `space` may use. Raises UserError if two of them share a name."""
     own = dict.fromkeys(move for move, _ in space.moves if move not in registry.moves)
     return registry.with_(moves=own).moves
-
-
-def _set(limits: Limits) -> dict[str, int]:
-    return {name: value for name, value in vars(limits).items() if value is not None}
 
 
 def seed_job(plan: Plan, failed: int = 0) -> Job:

@@ -6,10 +6,10 @@ trial, and `nas fsck --repair` makes the same weights from them, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from nas.execute.task import reads
+from nas.execute.task import made, reads
 from nas.ledger import Ledger, LedgerView, TrialRecord
 from nas.ledger.types import Criterion
 from nas.ledger.view import rank
@@ -39,10 +39,8 @@ class Retention:
         self._paused.update(pauses)
         if self.best is None and not opening and not self._paused:
             return  # nothing can be removed
-        stay, known = (
-            needed(view, self.policy, self.best, self.select) | pauses,
-            view.checkpoints | self._paused,
-        )
+        stay = needed(view, self.policy, self.best, self.select) | pauses
+        known = view.checkpoints | self._paused
         gone = [d for d in self.ledger.store.digests() if d not in stay and (opening or d in known)]
         if gone:
             self.ledger.drop(gone, str(last_generation(view)))
@@ -67,15 +65,13 @@ def needed(view: LedgerView, policy: Policy, best: int | None, select: Criterion
     return frozenset(kept if view.notes.stopped else kept | _growing(view, policy, ended))
 
 
-def _growing(view: LedgerView, policy: Policy, ended: Iterable[TrialRecord]) -> set[str]:
+def _growing(view: LedgerView, policy: Policy, ended: Sequence[TrialRecord]) -> set[str]:
     """What a continued search may read. A generation may be interrupted anywhere, also between its rungs."""
     young = [record for record in view.trials if record.job.generation >= last_generation(view)]
     kept = {digest for record in young for digest in reads(record.job)}
-    results = [record.result for record in young if record.result is not None]
-    kept |= {digest for result in results for digest in (result.weights, result.momentum) if digest}
-    old = list(ended)
-    if old:
-        kept |= _weights(policy.possible_parents(view) if isinstance(policy, Forgets) else old)
+    kept |= {digest for record in young if record.result for digest in made(record.result)}
+    if ended:
+        kept |= _weights(policy.possible_parents(view) if isinstance(policy, Forgets) else ended)
     return kept
 
 
