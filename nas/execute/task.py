@@ -113,7 +113,8 @@ def _perform(job: Job, site: TaskContext, data: SearchData, progress: OnStep) ->
     scores = evaluate(module, data.val, data, device=site.device)
     tested = _test_scores(module, job, site, data)
     end = clock.lap("evaluate")
-    digest, momentum = _put(site, *_networks(job, network, module, report))
+    trained, kept = _networks(job, network, module, report)
+    digest, momentum = site.store.put(trained), site.store.put(kept) if kept is not None else None
     clock.lap("store")
     spent = morphs.cost(network.graph)
     return Result(
@@ -171,11 +172,6 @@ def _networks(
     total, reached = job.training.total, job.training.start + job.steps
     goes_on = report is not None and total is not None and reached < total
     return trained, _with_parameters(network, report.momentum) if report is not None and goes_on else None
-
-
-def _put(site: TaskContext, trained: Network, momentum: Network | None) -> tuple[str, str | None]:
-    digest = site.store.put(trained)
-    return digest, None if momentum is None else site.store.put(momentum)
 
 
 def _reached(

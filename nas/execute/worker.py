@@ -85,7 +85,7 @@ def _serve(
 ) -> None:
     config = order.config
     site = site_of(config, Store(order.run / "checkpoints"))
-    data = checked(held if held is not None else _load(config), config, order.data_digest)
+    data = data_of(config, order.data_digest, held)
     while True:
         number, job = inbox.get()
         pipe.send(Began(number))
@@ -135,13 +135,9 @@ def site_of(config: RunConfig, store: Checkpoints) -> TaskContext:
     return TaskContext(store, config.train, config.device, config.threads, load_test, config.moves)
 
 
-def data_of(config: RunConfig, digest: str) -> SearchData | str:
-    """The data set, or why it can't be used. digest: of the driver's data."""
-    return checked(_load(config), config, digest)
-
-
-def checked(data: SearchData | str, config: RunConfig, digest: str) -> SearchData | str:
-    """`data` if it has the driver's digest, else why it can't be used."""
+def data_of(config: RunConfig, digest: str, held: SearchData | str | None = None) -> SearchData | str:
+    """The data set, or why it can't be used. digest: of the driver's data. held: the data, if it is loaded already."""
+    data = _load(config) if held is None else held
     if isinstance(data, str) or data.digest == digest:
         return data
     fact = f"data: {config.data} returned different images in a worker process than in the driver"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 CONFIG = "config.json"
+NOT_HERE = "checkpoints are not in this folder: lost, or never in this copy of the run"
 
 
 @dataclass(frozen=True)
@@ -219,15 +220,11 @@ def _status(run: Path, described: Mapping[str, Any], view: LedgerView, driver: D
         digest=view.digest if view.trials else None,
         driver=None if driver is None else driver.name,
         command=_text(described.get("command")),
-        problem=_missing_text(missing, len(view.checkpoints)) if missing else None,
+        problem=f"{missing} of {len(view.checkpoints)} {NOT_HERE}" if missing else None,
         next=following[state],
         front=front_of_run(view, config),
         until=None if driver is None else driver.until,
     )
-
-
-def _missing_text(missing: int, total: int) -> str:
-    return f"{missing} of {total} checkpoints are not in this folder: lost, or never in this copy of the run"
 
 
 def _text(value: object) -> str | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -64,7 +65,7 @@ class Silent(Callback):
     """A callback that does nothing."""
 
 
-class Callbacks:
+class Callbacks(Callback):
     """Combines objects that have some of a `Callback`'s methods into one callback; calls them in the order given.
 
     Raises UserError for an object that has none of the methods, since it would never be called.
@@ -76,30 +77,8 @@ class Callbacks:
             if not any(callable(getattr(callback, name, None)) for name in EVENTS):
                 fact = f"callbacks: a {type(callback).__name__} has none of the methods of a callback"
                 raise UserError(f"{fact}; give it one of {', '.join(EVENTS)}")
-
-    def on_run_start(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
-        """To all."""
-        self._call("on_run_start", run, config, view, resumed)
-
-    def on_generation_start(self, generation: int, jobs: Sequence[Job]) -> None:
-        """To all."""
-        self._call("on_generation_start", generation, jobs)
-
-    def on_step(self, key: str, step: int, steps: int, loss: float) -> None:
-        """To all."""
-        self._call("on_step", key, step, steps, loss)
-
-    def on_trial_end(self, record: TrialRecord) -> None:
-        """To all."""
-        self._call("on_trial_end", record)
-
-    def on_generation_end(self, generation: int, best: TrialRecord) -> None:
-        """To all."""
-        self._call("on_generation_end", generation, best)
-
-    def on_run_end(self, outcome: Outcome) -> None:
-        """To all."""
-        self._call("on_run_end", outcome)
+        for name in EVENTS:  # in place of the methods that do nothing
+            setattr(self, name, partial(self._call, name))
 
     def _call(self, name: str, *facts: Any) -> None:
         for callback in self._callbacks:
