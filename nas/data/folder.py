@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,15 +106,8 @@ def own_files(split: StreamSplit) -> StreamSplit:
     if not isinstance(items, ImageFiles):
         return split
     chosen: list[int] = split.indices.tolist()
-    kept = ImageFiles(
-        tuple(items.files[i] for i in chosen),
-        split.labels.clone(),
-        tuple(items.sizes[i] for i in chosen),
-        items.shape,
-    )
-    return StreamSplit(
-        kept, torch.arange(len(chosen)), split.labels.clone(), split.shape, split.name, split.workers
-    )
+    listed = [items.files[i] for i in chosen], split.labels.tolist(), [items.sizes[i] for i in chosen]
+    return replace(_split(listed, items.shape, split.name), workers=split.workers)
 
 
 _Listed = tuple[list[str], list[int], list[int]]  # files, labels, sizes in bytes
