@@ -15,7 +15,6 @@ from nas.base.seeds import derive
 from nas.execute.task import Checkpoints
 from nas.ledger import Job, LedgerView, Result, TrialRecord
 from nas.ledger.types import Kind, State
-from nas.ledger.view import view_of
 from nas.policies.hill_climb import HillClimb
 from nas.policies.policy import Policy
 from nas.policies.sampling import SpaceMoves, Uniform
@@ -169,11 +168,6 @@ def complete(record: TrialRecord, score: float, weights: str) -> TrialRecord:
 def failed(record: TrialRecord, reason: str = "") -> TrialRecord:
     """Return the trial ended without a result."""
     return replace(record, state=State.FAILED, reason=reason, finished=0.0)
-
-
-def view(records: Iterable[TrialRecord]) -> LedgerView:
-    """Return the view that a policy decides from."""
-    return view_of(records)
 
 
 def _no_rungs(name: str) -> str:

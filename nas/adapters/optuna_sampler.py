@@ -26,8 +26,9 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from nas.adapters.climb import Candidate, Climb, candidate_from, complete, failed, running, view
+from nas.adapters.climb import Candidate, Climb, candidate_from, complete, failed, running
 from nas.ledger import TrialRecord
+from nas.ledger.view import view_of
 
 CANDIDATE, WEIGHTS = "nas:candidate", "weights"
 _PLACE: Mapping[str, BaseDistribution] = {
@@ -68,7 +69,7 @@ class HillClimbSampler(BaseSampler):
 
         Raises ValueError before a trial is complete.
         """
-        record = self.climb.best(view(self._records(study)))
+        record = self.climb.best(view_of(self._records(study)))
         if record is None:
             raise ValueError("no trial has completed with a value and weights")
         return next(trial for trial in study.get_trials(deepcopy=False) if trial.number == record.number)
@@ -84,7 +85,7 @@ class HillClimbSampler(BaseSampler):
         while True:
             with self._lock:
                 records = self._records(study)
-                candidate = self.climb.next(view(records))
+                candidate = self.climb.next(view_of(records))
                 if candidate is not None:
                     self._claimed[trial.number] = candidate
                     generation, _, slot = candidate.key.partition(".")

@@ -18,8 +18,9 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from nas.adapters.climb import Candidate, Climb, candidate_from, complete, failed, running, view
+from nas.adapters.climb import Candidate, Climb, candidate_from, complete, failed, running
 from nas.ledger import LedgerView, TrialRecord
+from nas.ledger.view import view_of
 
 CANDIDATE, WEIGHTS = "candidate", "weights"
 
@@ -42,7 +43,7 @@ class HillClimbSearcher(Searcher):
     @property
     def view(self) -> LedgerView:
         """Return the experiment as the policy sees it."""
-        return view([*self._told, *self._running.values()])
+        return view_of([*self._told, *self._running.values()])
 
     def best(self) -> TrialRecord | None:
         """Return the best trial so far, of the last generation, which trained longest; None before one is complete."""

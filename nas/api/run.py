@@ -98,9 +98,9 @@ class Run:
 
     def resume(self, **how: Any) -> Run:
         """Continue the run. Arguments as for `nas.resume`."""
-        from nas.api.resuming import resume_folder
+        from nas.api.search import resume
 
-        resume_folder(self.folder, **how)
+        resume(self, **how)
         return self
 
     def __repr__(self) -> str:

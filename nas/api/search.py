@@ -10,7 +10,6 @@ from typing import Any
 from nas.api import watched_run
 from nas.api.interrupts import interrupts
 from nas.api.options import configuration, place_of
-from nas.api.resuming import resume_folder
 from nas.api.run import Run
 from nas.api.watched_run import NamedAgain, Session, with_kept
 from nas.base.text import clip
@@ -88,20 +87,12 @@ def resume(
     how the run is carried out, which decides no results: workers, executor, data_root, address, gpus_per_child,
     storage. Otherwise as for `search`. Raises RunError if the run can't be continued.
     """
-    folder = _folder(run)
-    resume_folder(
-        folder,
-        data=data,
-        space=space,
-        policy=policy,
-        objective=objective,
-        moves=moves,
-        force=force,
-        quiet=quiet,
-        callbacks=callbacks,
-        registry=registry,
-        **place,
-    )
+    folder, settings = _folder(run), place_of(place)
+    again = NamedAgain(data, space, policy, objective, tuple(moves))
+    known = with_plugins() if registry is None else registry
+    with interrupts() as pressed:
+        session = Session(pressed, quiet, tuple(callbacks), "", None, known, force, again, settings)
+        watched_run.resume(folder, session)
     return Run(folder)
 
 

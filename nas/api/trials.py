@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -117,9 +117,6 @@ class Trials(Sequence[Trial]):
 
     def __len__(self) -> int:
         return len(self._trials)
-
-    def __iter__(self) -> Iterator[Trial]:
-        return iter(self._trials)
 
     def __repr__(self) -> str:
         return f"<{len(self)} trials: {', '.join(trial.key for trial in self._trials[:8])}{', …' * (len(self) > 8)}>"

@@ -44,7 +44,7 @@ class Session:
     already. registry: resolves the names in the configuration. again, place: see `lifecycle.resume`.
     """
 
-    interrupts: Interrupts
+    interrupts: Interrupts = field(default_factory=Interrupts)
     quiet: bool = False
     callbacks: Sequence[object] = ()
     command: str = ""

@@ -76,7 +76,8 @@ def search(
         from nas.cli import run_commands
 
         command = shlex.join(["nas", *context.obj])
-        raise typer.Exit(run_commands.search(what, overrides, run, quiet, command, processes))
+        session = run_commands.Session(quiet=quiet, command=command, processes=processes)
+        raise typer.Exit(run_commands.search(what, overrides, run, session))
 
 
 AGAIN = tuple(option.name for option in generated_options.named_again())
@@ -99,7 +100,8 @@ def resume(
     with _processes(quiet) as processes:
         from nas.cli import run_commands
 
-        raise typer.Exit(run_commands.resume(run, force, quiet, again, place, processes))
+        session = run_commands.continuing(quiet, force, again, place, processes)
+        raise typer.Exit(run_commands.resume(run, session))
 
 
 @app.command()
@@ -123,7 +125,8 @@ def replay(
         from nas.cli import run_commands
 
         command = shlex.join(["nas", *context.obj])
-        raise typer.Exit(run_commands.replay(source, run, force, quiet, again, place, command, processes))
+        session = run_commands.continuing(quiet, force, again, place, processes, command)
+        raise typer.Exit(run_commands.replay(source, run, session))
 
 
 def _parted(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

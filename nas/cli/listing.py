@@ -16,6 +16,7 @@ from rich.text import Text
 
 from morphs import ArchGraph, Move, Preserves, cost, parse_graph
 from nas.base.text import count
+from nas.cli.tables import listed
 from nas.config.option import Option, options
 from nas.config.recipe import RECIPES
 from nas.registry.registry import Registry, SpaceEntry
@@ -95,10 +96,7 @@ def seeds(registry: Registry) -> Iterator[tuple[str, ArchGraph]]:
 
 def policies(registry: Registry) -> RenderableType:
     """Every policy and move sampler with its settings."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("policy", "setting", "default", "range"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("what it is", overflow="fold")
+    table = listed(("policy", "setting", "default", "range"), folded="what it is")
     declared = [(name, entry.settings) for name, entry in registry.policies.items()]
     declared += [(f"{name} (move sampler)", entry.settings) for name, entry in registry.samplers.items()]
     for name, settings in declared:
@@ -131,10 +129,7 @@ def recipes(folder: Path, registry: Registry) -> RenderableType:
     found = sorted(folder.glob("*.toml")) if folder.is_dir() else []
     if not found:
         return Text(f"no recipes in {folder}")
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("recipe", "space", "data"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("what it is", overflow="fold")
+    table = listed(("recipe", "space", "data"), folded="what it is")
     for path in found:
         table.add_row(*(Text(cell) for cell in _recipe_row(path, registry)))
     return table

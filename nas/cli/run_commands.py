@@ -5,11 +5,13 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nas.api import watched_run
-from nas.api.interrupts import Interrupts, interrupts
+from nas.api.interrupts import interrupts
 from nas.api.options import configuration, place_of
 from nas.api.watched_run import NamedAgain, Session
 from nas.base.errors import NasError
@@ -28,88 +30,59 @@ INTERRUPTED = 130
 STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
-def search(
-    what: str,
-    overrides: dict[str, Any],
-    run: Path | None,
+def continuing(
     quiet: bool,
-    command: str,
+    force: bool,
+    again: Mapping[str, Any],
+    place: Mapping[str, Any],
     processes: WorkerProcesses | None,
-) -> int:
-    """Start a search; return the exit code. overrides: the options given, as `make_config` takes them.
+    command: str = "",
+) -> Session:
+    """The session of `resume` and `replay`. again: names given again, such as data and policy. Raises UserError."""
+    return Session(
+        quiet=quiet, command=command, processes=processes, registry=with_plugins(), force=force,
+        again=NamedAgain(**again), place=place_of(place),
+    )  # fmt: skip
+
+
+def search(what: str, overrides: dict[str, Any], run: Path | None, session: Session) -> int:
+    """Start a search; return the exit code. overrides: the options given, as `configuration` takes them.
 
     Raises UserError for wrong input.
     """
     config, registry = configuration(what, overrides)
-    _mention_gpu(config, quiet)
+    _mention_gpu(config, session.quiet)
     folder = run if run is not None else default_run_folder(config)
-
-    def driven(pressed: Interrupts) -> Outcome | None:
-        session = Session(pressed, quiet, command=command, processes=processes, registry=registry)
-        return watched_run.search(config, folder, session)
-
-    return _ended(driven, folder, quiet)
+    return _ended(partial(watched_run.search, config, folder), folder, replace(session, registry=registry))
 
 
-def resume(
-    name: str,
-    force: bool,
-    quiet: bool,
-    again: Mapping[str, Any],
-    place: Mapping[str, Any],
-    processes: WorkerProcesses | None,
-) -> int:
-    """Continue a run; return the exit code. again: names given again, such as data and policy; place: see
-    `lifecycle.resume`. Raises RunError if it can't be continued.
-    """
-    folder, settings = find_run(name), place_of(place)
-
-    def driven(pressed: Interrupts) -> Outcome | None:
-        session = Session(
-            pressed, quiet, (), "", processes, with_plugins(), force, NamedAgain(**again), settings
-        )
-        return watched_run.resume(folder, session)
-
-    return _ended(driven, folder, quiet)
+def resume(name: str, session: Session) -> int:
+    """Continue a run; return the exit code. Raises RunError if it can't be continued."""
+    folder = find_run(name)
+    return _ended(partial(watched_run.resume, folder), folder, session)
 
 
-def replay(
-    name: str,
-    run: Path | None,
-    force: bool,
-    quiet: bool,
-    again: Mapping[str, Any],
-    place: Mapping[str, Any],
-    command: str,
-    processes: WorkerProcesses | None,
-) -> int:
+def replay(name: str, run: Path | None, session: Session) -> int:
     """Repeat a finished run; return the exit code, 1 if the result differs. Raises RunError, UserError."""
-    source, settings = find_run(name), place_of(place)
+    source = find_run(name)
     folder = run if run is not None else free_replay_folder(source)
-
-    def driven(pressed: Interrupts) -> Outcome | None:
-        session = Session(
-            pressed, quiet, (), command, processes, with_plugins(), force, NamedAgain(**again), settings
-        )
-        return watched_run.replay(source, folder, session)
-
-    return _ended(driven, folder, quiet)
+    return _ended(partial(watched_run.replay, source, folder), folder, session)
 
 
-def _ended(driven: Callable[[Interrupts], Outcome | None], folder: Path, quiet: bool) -> int:
+def _ended(drive: Callable[[Session], Outcome | None], folder: Path, session: Session) -> int:
     """Drive a run, write its report and print how it ended; return the exit code."""
     with interrupts(STOPS, leaving=True) as pressed:
         try:
-            outcome = driven(pressed)
+            outcome = drive(replace(session, interrupts=pressed))
         except KeyboardInterrupt:
             outcome = None
         report = _reported(outcome.run) if outcome is not None else None
     if outcome is None or outcome.stopped == "interrupted":
         _say_stopped(folder)
         return INTERRUPTED
-    if not quiet:
+    if not session.quiet:
         tables.show(tables.summary(outcome, report))
-    return _compared(outcome.run, outcome.view, quiet)
+    return _compared(outcome.run, outcome.view, session.quiet)
 
 
 def _compared(run: Path, view: LedgerView, quiet: bool) -> int:

@@ -48,6 +48,15 @@ def progress(what: str) -> Generator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+def listed(plain: Iterable[str], folded: str) -> Table:
+    """An empty table with `plain` columns and a last one whose long texts are folded."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in plain:
+        table.add_column(name, no_wrap=True)
+    table.add_column(folded, overflow="fold")
+    return table
+
+
 def facts(rows: list[tuple[str, str]]) -> Table:
     """Names and values, one pair per line."""
     table = Table.grid(padding=(0, 2))
@@ -65,10 +74,7 @@ def status(found: RunStatus) -> RenderableType:
 
 def checked(found: Checked) -> RenderableType:
     """The findings of a check, one per line, without checkpoints removed on purpose; and the verdict."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("what", "trial", "checkpoint", "state"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("fact", overflow="fold")
+    table = listed(("what", "trial", "checkpoint", "state"), folded="fact")
     shown = [finding for finding in found.findings if finding.state != "removed"]
     for finding in shown:
         table.add_row(
@@ -89,8 +95,7 @@ def checked(found: Checked) -> RenderableType:
 
 def children(found: Iterable[Child]) -> RenderableType:
     """The moves of a chain, each with its child's parameters and drift."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("move", overflow="fold")
+    table = listed((), folded="move")
     for name in ("parameters", "drift in eval", "in train mode"):
         table.add_column(name, justify="right", no_wrap=True)
     for child in found:
@@ -102,10 +107,7 @@ def children(found: Iterable[Child]) -> RenderableType:
 
 def runs(found: list[RunStatus]) -> RenderableType:
     """Runs, one per line; below them the problems of damaged ones."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("run", "state"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("search", overflow="fold")
+    table = listed(("run", "state"), folded="search")
     for name in ("gen", "val", "test", "params", "time"):
         table.add_column(name, justify="right", no_wrap=True)
     for run in found:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from nas.base.errors import RunError
-from nas.config.run_config import RunConfig, validated
+from nas.config.run_config import RAY, RunConfig, validated
 from nas.data import is_kept, runs_code
 
-_RAY = ("address", "gpus_per_child", "storage")
 _FOLDER = "imagefolder:"
 
 
@@ -22,7 +21,7 @@ def relocated(config: RunConfig, place: Mapping[str, Any]) -> RunConfig:
     """
     kept = config.model_dump()
     if "executor" in place:
-        kept |= dict.fromkeys(_RAY)
+        kept |= dict.fromkeys(RAY)
     return validated({**kept, **place})
 
 

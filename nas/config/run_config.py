@@ -21,7 +21,7 @@ from nas.config.quantity import seconds_of
 from nas.config.training import TrainConfig
 
 CODE = r"[\w.]+:\w+"  # package.module:name
-_RAY = ("address", "gpus_per_child", "storage")
+RAY = ("address", "gpus_per_child", "storage")
 Seconds = BeforeValidator(seconds_of)
 
 
@@ -238,7 +238,7 @@ class RunConfig(BaseModel):
     @model_validator(mode="after")
     def _executor(self) -> RunConfig:
         if self.executor == "local":
-            for name in _RAY:
+            for name in RAY:
                 if getattr(self, name) is not None:
                     raise ValueError(f"{name} is a setting of Ray; add --executor ray or omit it")
         if self.executor == "ray":

@@ -55,10 +55,7 @@ def train_batches(
     for _ in range(skip):
         _drawn(augment, len(next(indices)), draws)
     target = torch.device(device)
-    if isinstance(split, Split):
-        raw = _gathered(split, indices, augment, draws, target)
-    else:
-        raw = _streamed(split, indices, augment, draws, target)
+    raw = _raw(split, indices, augment, draws, target)
     return _normalised(raw, mean, std, target, dtype, memory_format)
 
 
@@ -75,10 +72,7 @@ def eval_batches(
     _check(split, batch_size, mean, std)
     indices = iter(torch.arange(len(split)).split(batch_size))
     target, none = torch.device(device), Augment(flip=False, crop=0)
-    if isinstance(split, Split):
-        raw = _gathered(split, indices, none, torch.Generator(), target)
-    else:
-        raw = _streamed(split, indices, none, torch.Generator(), target)
+    raw = _raw(split, indices, none, torch.Generator(), target)
     return _normalised(raw, mean, std, target, dtype, memory_format)
 
 
@@ -105,9 +99,16 @@ def _shuffled(count: int, batch_size: int, order: torch.Generator) -> Iterator[T
         waiting = waiting[batch_size:]
 
 
-def _gathered(
-    split: Split, indices: Iterator[Tensor], augment: Augment, draws: torch.Generator, device: torch.device
+def _raw(
+    split: ImageSplit,
+    indices: Iterator[Tensor],
+    augment: Augment,
+    draws: torch.Generator,
+    device: torch.device,
 ) -> Iterator[Batch]:
+    if not isinstance(split, Split):
+        yield from _streamed(split, indices, augment, draws, device)
+        return
     pixels, labels = split.pixels.to(device), split.labels.to(device)
     for chosen in indices:
         here = chosen.to(device)

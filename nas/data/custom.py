@@ -8,7 +8,6 @@ a module runs its code.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -18,22 +17,12 @@ from torch.utils.data import IterableDataset, TensorDataset
 from nas.base.errors import DataError
 from nas.base.user_code import call_named, where_raised
 from nas.data.convert import item_image, item_label, to_labels, to_pixels
-from nas.data.types import ImageSplit, Items, Split, StreamSplit
+from nas.data.types import ImageSplit, Items, Parts, Split, StreamSplit
 
 _SPOT_CHECKS = 16
 
 
-@dataclass(frozen=True)
-class CustomParts:
-    """The checked return value of the function."""
-
-    train: ImageSplit
-    val: ImageSplit | None
-    test: ImageSplit
-    classes: tuple[str, ...]
-
-
-def call(spec: str) -> CustomParts:
+def call(spec: str) -> Parts:
     """Import and call the function. Raises DataError for any failure, with the place in the user's file."""
     returned = call_named(spec, "--data", DataError)
     if not isinstance(returned, (tuple, list)) or len(cast(Any, returned)) not in (2, 3):
@@ -44,7 +33,7 @@ def call(spec: str) -> CustomParts:
     given = list[Any](cast(Any, returned))
     roles = ("train", "test") if len(given) == 2 else ("train", "val", "test")
     parts = {role: part(value, f"{spec}: {role}") for role, value in zip(roles, given, strict=True)}
-    return CustomParts(parts["train"], parts.get("val"), parts["test"], class_names(given[0], parts["train"]))
+    return Parts(parts["train"], parts.get("val"), parts["test"], class_names(given[0], parts["train"]))
 
 
 def _kind(value: object) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from nas.base.errors import DataError
-from nas.data.types import StreamSplit, one_line
+from nas.data.types import Parts, StreamSplit, one_line
 
 SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 LOOKED_AT = 2048  # image headers read to choose size and channels
@@ -63,17 +63,7 @@ class ImageFiles:
         return hashlib.sha256(repr(chosen).encode()).hexdigest()
 
 
-@dataclass(frozen=True)
-class FolderParts:
-    """The parts of a folder: train, val and test if they have their own folders, and the class names."""
-
-    train: StreamSplit
-    val: StreamSplit | None
-    test: StreamSplit | None
-    classes: tuple[str, ...]
-
-
-def open_folder(argument: str) -> FolderParts:
+def open_folder(argument: str) -> Parts:
     """Open PATH or PATH?size=N.
 
     Raises DataError: no such folder, no classes, an empty class, an unreadable image, an unknown class.
@@ -99,10 +89,10 @@ def open_folder(argument: str) -> FolderParts:
     shape = _common_shape(listed[0], size)
     train = _split(listed, shape, "imagefolder")
     if top == path:
-        return FolderParts(train, None, None, classes)
+        return Parts(train, None, None, classes)
     val = next((path / name for name in _VAL_NAMES if (path / name).is_dir()), None)
     test = path / "test" if (path / "test").is_dir() else None
-    return FolderParts(
+    return Parts(
         train,
         _split(_list(val, classes), shape, "imagefolder") if val else None,
         _split(_list(test, classes), shape, "imagefolder") if test else None,
@@ -116,15 +106,8 @@ def own_files(split: StreamSplit) -> StreamSplit:
     if not isinstance(items, ImageFiles):
         return split
     chosen: list[int] = split.indices.tolist()
-    kept = ImageFiles(
-        tuple(items.files[i] for i in chosen),
-        split.labels.clone(),
-        tuple(items.sizes[i] for i in chosen),
-        items.shape,
-    )
-    return StreamSplit(
-        kept, torch.arange(len(chosen)), split.labels.clone(), split.shape, split.name, split.workers
-    )
+    listed = [items.files[i] for i in chosen], split.labels.tolist(), [items.sizes[i] for i in chosen]
+    return replace(_split(listed, items.shape, split.name), workers=split.workers)
 
 
 _Listed = tuple[list[str], list[int], list[int]]  # files, labels, sizes in bytes

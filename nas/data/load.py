@@ -21,7 +21,7 @@ from nas.base.errors import DataError
 from nas.data import custom, folder, run_arrays
 from nas.data.published import STANDARD, TEN, StandardSet
 from nas.data.splits import VAL_FRACTION, check_labels, digest, hold_out, mean_std, sample
-from nas.data.types import Augment, ImageSplit, SearchData, Split, StreamSplit
+from nas.data.types import Augment, ImageSplit, Parts, SearchData, Split, StreamSplit
 
 DATASETS = MappingProxyType(
     {
@@ -84,17 +84,9 @@ def load_test_split(spec: str, root: Path | None, seed: int) -> ImageSplit:
     """
     del seed
     kind, argument = _kind(spec)
-    if kind == "digits":
-        return hold_out(_digits(), TEST_FRACTION, TEST_SEED, "test")[1]
-    if kind == "imagefolder":
-        parts = folder.open_folder(argument)
-        return _apart(parts.test or hold_out(parts.train, TEST_FRACTION, TEST_SEED, "test")[1])
-    if kind == "function":
-        return custom.call(spec).test
-    if kind == "arrays":
-        given = run_arrays.read_kept(_root(root), spec)
-        return given.test or hold_out(given.train, TEST_FRACTION, TEST_SEED, "test")[1]
-    return _standard(kind).load("test", _root(root))
+    if (found := _standard(kind)) is not None:
+        return found.load("test", _root(root))
+    return _apart(_without_test(_parts(kind, argument, _root(root)))[1])
 
 
 def is_kept(spec: str) -> bool:
@@ -107,44 +99,51 @@ def runs_code(spec: str) -> bool:
     return ":" in spec and not spec.startswith(("imagefolder:", run_arrays.PREFIX))
 
 
-_Parts = tuple[ImageSplit, ImageSplit | None, tuple[str, ...], Augment]
-
-
-def _search_parts(spec: str, root: Path) -> _Parts:
+def _search_parts(spec: str, root: Path) -> tuple[ImageSplit, ImageSplit | None, tuple[str, ...], Augment]:
     """Return (train, or train and validation together; validation if given; class names; augmentation)."""
     kind, argument = _kind(spec)
-    if kind == "digits":
-        return (
-            hold_out(_digits(), TEST_FRACTION, TEST_SEED, "test")[0],
-            None,
-            TEN,
-            Augment(flip=False, crop=1),
-        )
+    if (found := _standard(kind)) is not None:
+        return found.load("train", root), None, found.classes(root), found.augment
+    parts = _parts(kind, argument, root)
+    if parts.test is not None:
+        check_labels(parts.train, parts.test, len(parts.classes), f"{spec}: test")
+    return _without_test(parts)[0], parts.val, parts.classes, _augment(kind, parts.train)
+
+
+def _parts(kind: str, argument: str, root: Path) -> Parts:
+    """All of a data set that is not published in parts."""
+    match kind:
+        case "digits":
+            return Parts(_digits(), None, None, TEN)
+        case "imagefolder":
+            return folder.open_folder(argument)
+        case "function":
+            return custom.call(argument)
+        case _:
+            kept = run_arrays.read_kept(root, argument)
+            return Parts(kept.train, kept.val, kept.test, kept.classes)
+
+
+def _without_test(parts: Parts) -> tuple[ImageSplit, ImageSplit]:
+    """Return the training images and the test split, which is held out of them if there is none."""
+    if parts.test is not None:
+        return parts.train, parts.test
+    return hold_out(parts.train, TEST_FRACTION, TEST_SEED, "test")
+
+
+def _augment(kind: str, train: ImageSplit) -> Augment:
     if kind == "imagefolder":
-        parts = folder.open_folder(argument)
-        rest = parts.train if parts.test else hold_out(parts.train, TEST_FRACTION, TEST_SEED, "test")[0]
-        if parts.test:
-            check_labels(parts.train, parts.test, len(parts.classes), f"{spec}: test")
-        return rest, parts.val, parts.classes, Augment(flip=True, crop=min(parts.train.shape[1:]) // 8)
-    if kind == "function":
-        given = custom.call(spec)
-        check_labels(given.train, given.test, len(given.classes), f"{spec}: test")
-        # The content of the images is unknown, so no augmentation is known to be harmless.
-        return given.train, given.val, given.classes, Augment(flip=False, crop=0)
-    if kind == "arrays":
-        held = run_arrays.read_kept(root, spec)
-        rest = held.train if held.test else hold_out(held.train, TEST_FRACTION, TEST_SEED, "test")[0]
-        return rest, held.val, held.classes, Augment(flip=False, crop=0)
-    found = _standard(kind)
-    return found.load("train", root), None, found.classes(root), found.augment
+        return Augment(flip=True, crop=min(train.shape[1:]) // 8)
+    # The content of a user's images is unknown, so no augmentation is known to be harmless.
+    return Augment(flip=False, crop=1 if kind == "digits" else 0)
 
 
 def _apart(split: ImageSplit) -> ImageSplit:
     return folder.own_files(split) if isinstance(split, StreamSplit) else split
 
 
-def _standard(kind: str) -> StandardSet:
-    return next(known for known in STANDARD if known.name == kind)
+def _standard(kind: str) -> StandardSet | None:
+    return next((known for known in STANDARD if known.name == kind), None)
 
 
 def _root(root: Path | None) -> Path:
@@ -155,14 +154,14 @@ def _root(root: Path | None) -> Path:
 
 
 def _kind(spec: str) -> tuple[str, str]:
-    """("digits" or a published set's name or "imagefolder", "arrays" or "function", the rest of the spec)."""
+    """("digits" or a published set's name or "imagefolder", "arrays" or "function", what opens it)."""
     if spec == "digits" or any(spec == known.name for known in STANDARD):
         return spec, ""
     head, colon, rest = spec.partition(":")
     if f"{head}{colon}" in ("imagefolder:", run_arrays.PREFIX):
-        return head, rest
+        return head, rest if head == "imagefolder" else spec
     if colon and rest.isidentifier() and all(part.isidentifier() for part in head.split(".")):
-        return "function", rest
+        return "function", spec
     simple = [name for name in DATASETS if ":" not in name]
     if spec and os.path.isdir(os.path.expanduser(spec)):
         hint = f"to use the images in that folder, write imagefolder:{spec}"

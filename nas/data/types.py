@@ -131,6 +131,16 @@ ImageSplit = Split | StreamSplit
 
 
 @dataclass(frozen=True, eq=False)
+class Parts:
+    """A user's data. Where `val` or `test` is None, it is held out of `train` when it is needed."""
+
+    train: ImageSplit
+    val: ImageSplit | None
+    test: ImageSplit | None
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class SearchData:
     """All the data that a search can access: no test split, and nothing that leads to one.
 

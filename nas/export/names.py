@@ -1,8 +1,7 @@
 """Names for generated code: attributes for layers, variables for tensors."""
 
 import keyword
-from collections.abc import Iterator
-from itertools import count
+from itertools import chain, count
 
 from torch import nn
 
@@ -24,7 +23,8 @@ def attribute_names(graph: ArchGraph) -> dict[str, str]:
     for owner in owners:
         if owner not in names:
             stem = wanted[owner]
-            names[owner] = next(name for name in _numbered(stem) if name not in taken)
+            numbered = (f"{stem}_{number}" for number in count(2))
+            names[owner] = next(name for name in chain([stem], numbered) if name not in taken)
             taken.add(names[owner])
     return names
 
@@ -36,11 +36,6 @@ def _safe(name: str) -> str:
     return f"{flat}_" if keyword.iskeyword(flat) or flat in RESERVED else flat
 
 
-def _numbered(stem: str) -> Iterator[str]:
-    yield stem
-    yield from (f"{stem}_{number}" for number in count(2))
-
-
 def variable_names(graph: ArchGraph) -> dict[str, str]:
     """Return a local variable for each node's output, reused as soon as no later node reads it.
 
@@ -50,15 +45,10 @@ def variable_names(graph: ArchGraph) -> dict[str, str]:
     last = {source: node.name for node in graph for source in node.inputs}
     variables: dict[str, str] = {}
     free: list[str] = []
-    fresh = _letters()
+    fresh = chain("xyz", (f"x{number}" for number in count(4)))
     for node in graph:
         unused = list(dict.fromkeys(variables[source] for source in node.inputs if last[source] == node.name))
         variable = unused[0] if unused else free.pop(0) if free else next(fresh)
         variables[node.name] = variable
         free.extend(name for name in unused if name != variable)
     return variables
-
-
-def _letters() -> Iterator[str]:
-    yield from ("x", "y", "z")
-    yield from (f"x{number}" for number in count(4))

@@ -9,8 +9,9 @@ from typing import TextIO
 
 from rich.console import Console
 
-from nas.progress.notebook import NotebookView
-from nas.progress.views import LiveView, PlainView
+from nas.progress.notebook import Notebook, in_notebook
+from nas.progress.state import RunProgress
+from nas.progress.views import BarsView, PlainView, Terminal
 from nas.run.events import Callback, Silent
 
 
@@ -19,12 +20,13 @@ def view_for(quiet: bool, out: TextIO | None = None) -> Callback:
     target = out or sys.stdout
     if quiet:
         return Silent()
+    progress = RunProgress()
     console = Console(file=target, highlight=False)
     if console.is_jupyter and out is None:
-        return NotebookView()
+        return BarsView(Notebook(in_notebook(), progress), progress)
     if target.isatty() and not console.is_dumb_terminal:
-        return LiveView(console)
-    return PlainView(target)
+        return BarsView(Terminal(console, progress), progress)
+    return PlainView(target, progress)
 
 
 @contextmanager
@@ -34,5 +36,5 @@ def watching(quiet: bool) -> Generator[Callback]:
     try:
         yield view
     finally:
-        if isinstance(view, (LiveView, NotebookView)):
+        if isinstance(view, BarsView):
             view.close()

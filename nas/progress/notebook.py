@@ -2,86 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib import import_module
 from io import StringIO
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group
 from rich.text import Text
 
-from nas.config.run_config import RunConfig
-from nas.ledger import Job, LedgerView, TrialRecord
-from nas.progress.state import RunProgress, describe
-from nas.progress.views import draw, facts, opening, verdict
-from nas.run.events import Outcome
+from nas.progress.state import RunProgress
+from nas.progress.views import draw
 
 WIDTH = 110  # columns
 PERIOD = 0.5  # seconds between two redraws
 LINES = 200  # about ended generations and failures that stay visible
 FORMAT = '<pre style="font-family:monospace;line-height:1.2;white-space:pre">{code}</pre>'
-Show = Callable[[str], None]  # takes HTML, and replaces what was shown before
 
 
-class NotebookView:
-    """Shows one line for each generation and each failure, and bars below. The lines stay when the run ends."""
+class Notebook:
+    """The screen of a notebook. show: takes HTML, and replaces what was shown before."""
 
-    def __init__(self, show: Show | None = None, progress: RunProgress | None = None) -> None:
-        self._show = show or in_notebook()
-        self._progress = progress or RunProgress()
+    def __init__(self, show: Callable[[str], None], progress: RunProgress) -> None:
+        self._show = show
+        self._progress = progress
         self._lines: list[Text] = []
         self._drawn = float("-inf")  # on the progress's clock
         self._closed = False
 
-    def on_run_start(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
-        """Print the first line."""
-        self._progress.open(run, config, view, resumed)
-        self._say(Text(opening(run, config, view, resumed)))
+    def say(self, line: Text) -> None:
+        """Add a line and redraw at once."""
+        self._lines = [*self._lines, line][-LINES:]
+        self._drawn = float("-inf")
+        self.draw()
 
-    def on_generation_start(self, generation: int, jobs: Sequence[Job]) -> None:
-        """Show new bars."""
-        self._progress.start(generation, jobs)
-        self._draw()
-
-    def on_step(self, key: str, step: int, steps: int, loss: float) -> None:
-        """Move a bar."""
-        self._progress.step(key, step, loss)
-        self._draw()
-
-    def on_trial_end(self, record: TrialRecord) -> None:
-        """Fill the bar, or print a failure."""
-        self._progress.tell(record)
-        if record.result is None:
-            self._say(Text(f"  {record.job.key}  {describe(record.job)}  {facts(record)}", "yellow"))
-        self._draw()
-
-    def on_generation_end(self, generation: int, best: TrialRecord) -> None:
-        """Print the next incumbent."""
-        if not best.job.final:
-            self._say(Text(verdict(generation, self._progress.incumbent, best)))
-        self._progress.end(best)
-
-    def on_run_end(self, outcome: Outcome) -> None:
-        """Remove the bars."""
-        self.close()
+    def draw(self) -> None:
+        """Redraw, unless that was done within the last PERIOD."""
+        now = self._progress.clock()
+        if not self._closed and now - self._drawn >= PERIOD:
+            self._drawn = now
+            self._show(as_html(Group(*self._lines, draw(self._progress, WIDTH))))
 
     def close(self) -> None:
         """Leave only the lines visible. May be called twice."""
         if not self._closed and self._lines:
             self._show(as_html(Group(*self._lines)))
         self._closed = True
-
-    def _say(self, line: Text) -> None:
-        self._lines = [*self._lines, line][-LINES:]
-        self._draw(at_once=True)
-
-    def _draw(self, at_once: bool = False) -> None:
-        now = self._progress.clock()
-        if self._closed or (now - self._drawn < PERIOD and not at_once):
-            return
-        self._drawn = now
-        self._show(as_html(Group(*self._lines, draw(self._progress, WIDTH))))
 
 
 def as_html(picture: Group) -> str:
@@ -94,7 +59,7 @@ def as_html(picture: Group) -> str:
     return console.export_html(inline_styles=True, code_format=FORMAT)
 
 
-def in_notebook() -> Show:
+def in_notebook() -> Callable[[str], None]:
     """A function that shows HTML in one output of the running cell."""
     ipython: Any = import_module("IPython.display")  # every notebook has it
     handles: list[Any] = []

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
@@ -64,9 +64,9 @@ def verdict(generation: int, before: TrialRecord | None, best: TrialRecord) -> s
 class PlainView:
     """Prints one line per event, without control codes, and one every `HEARTBEAT` seconds during a long training."""
 
-    def __init__(self, out: TextIO, progress: RunProgress | None = None) -> None:
+    def __init__(self, out: TextIO, progress: RunProgress) -> None:
         self._out: TextIO | None = out
-        self._progress = progress or RunProgress()
+        self._progress = progress
         self._said = 0.0  # when the last line was written, on the progress's clock
 
     def _say(self, text: str) -> None:
@@ -123,62 +123,95 @@ class PlainView:
         return "" if left is None else f", about {span(left)} left"
 
 
-class LiveView:
-    """Redraws bars for the run, the generation and each competitor, and the best trial so far.
+class Screen(Protocol):
+    """Shows lines that last, and below them the bars while the run progresses."""
 
-    Above them scroll the lines about ended generations and failures.
+    def say(self, line: Text) -> None:
+        """Add a line."""
+
+    def draw(self) -> None:
+        """The progress has changed."""
+
+    def close(self) -> None:
+        """Leave only the lines. May be called twice."""
+
+
+class BarsView:
+    """Draws bars for the run, the generation and each competitor, and the best trial so far.
+
+    Above them are the lines about ended generations and failures.
     """
 
-    def __init__(self, console: Console, progress: RunProgress | None = None) -> None:
-        self._console = console
-        self._progress = progress or RunProgress()
-        self._live = Live(
-            _Drawing(self._progress),
-            console=console,
-            refresh_per_second=5,
-            transient=True,
-            redirect_stderr=sys.stderr.isatty(),  # to the lines above the bars, unless it goes elsewhere
-        )
+    def __init__(self, screen: Screen, progress: RunProgress) -> None:
+        self._screen = screen
+        self._progress = progress
+        self.close = screen.close
 
     def on_run_start(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
-        """Start drawing."""
+        """Print the first line."""
         self._progress.open(run, config, view, resumed)
-        self._print(Text(opening(run, config, view, resumed)))
-        with suppress(OSError):
-            self._live.start()
+        self._screen.say(Text(opening(run, config, view, resumed)))
+        self._screen.draw()
 
     def on_generation_start(self, generation: int, jobs: Sequence[Job]) -> None:
         """Show new bars."""
         self._progress.start(generation, jobs)
+        self._screen.draw()
 
     def on_step(self, key: str, step: int, steps: int, loss: float) -> None:
         """Move a bar."""
         self._progress.step(key, step, loss)
+        self._screen.draw()
 
     def on_trial_end(self, record: TrialRecord) -> None:
         """Fill the bar, or print a failure."""
         self._progress.tell(record)
         if record.result is None:
-            self._print(Text(f"  {record.job.key}  {describe(record.job)}  {facts(record)}", "yellow"))
+            line = f"  {record.job.key}  {describe(record.job)}  {facts(record)}"
+            self._screen.say(Text(line, "yellow"))
+        self._screen.draw()
 
     def on_generation_end(self, generation: int, best: TrialRecord) -> None:
         """Print the next incumbent."""
         if not best.job.final:
-            self._print(Text(verdict(generation, self._progress.incumbent, best)))
+            self._screen.say(Text(verdict(generation, self._progress.incumbent, best)))
         self._progress.end(best)
 
     def on_run_end(self, outcome: Outcome) -> None:
         """Remove the bars."""
         self.close()
 
+
+class Terminal:
+    """The screen of a terminal, redrawn by a thread. If the terminal is closed, the search continues without it."""
+
+    def __init__(self, console: Console, progress: RunProgress) -> None:
+        self._console = console
+        self._closed = False
+        self._live = Live(
+            _Drawing(progress),
+            console=console,
+            refresh_per_second=5,
+            transient=True,
+            redirect_stderr=sys.stderr.isatty(),  # to the lines above the bars, unless it goes elsewhere
+        )
+
+    def say(self, line: Text) -> None:
+        """Print above the bars."""
+        with suppress(OSError):
+            self._console.print(line)
+
+    def draw(self) -> None:
+        """Start to draw; from then on the thread does."""
+        if not self._closed:
+            with suppress(OSError):
+                self._live.start()
+
     def close(self) -> None:
-        """Stop drawing and restore the terminal. May be called twice."""
+        """Stop drawing and restore the terminal."""
+        self._closed = True
         with suppress(OSError):
             self._live.stop()
-
-    def _print(self, text: Text) -> None:
-        with suppress(OSError):  # the terminal was closed; the search continues, and its folder can be read
-            self._console.print(text)
 
 
 class _Drawing:

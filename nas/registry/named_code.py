@@ -29,6 +29,8 @@ WORDS = {
     "moves": "move",
     "executor": "executor",
 }
+# The mapping of the registry that a field's names are in.
+PARTS = {"space": "spaces", "policy": "policies", "objective": "objectives", "executor": "executors"}
 
 
 def is_code(name: str) -> bool:
@@ -40,20 +42,10 @@ def named(registry: Registry, names: Mapping[str, Any]) -> Registry:
     """`registry` with the code in `names`, registered under these names. names: values of the fields space, policy,
     objective, executor, moves. Only for names that a user has just given, since modules are imported. Raises UserError.
     """
-    space, policy, objective, executor = (
-        _code(registry_part, field, names)
-        for field, registry_part in (
-            ("space", registry.spaces),
-            ("policy", registry.policies),
-            ("objective", registry.objectives),
-            ("executor", registry.executors),
-        )
-    )
+    code = {part: _code(getattr(registry, part), field, names) for field, part in PARTS.items()}
     known = {_name_of(move) for move in registry.moves}
     moves = [_move(spec) for spec in names.get("moves") or () if is_code(spec) and spec not in known]
-    return registry.with_(
-        spaces=space, policies=policy, objectives=objective, executors=executor, moves=dict.fromkeys(moves)
-    )
+    return registry.with_(**code, moves=dict.fromkeys(moves))
 
 
 def named_by(config: RunConfig, registry: Registry) -> Registry:
@@ -130,13 +122,7 @@ def _names_in(config: RunConfig, field: str) -> tuple[str, ...]:
 def _registered(field: str, name: str, registry: Registry) -> bool:
     if field == "moves":
         return any(name == _name_of(move) for move in registry.moves)
-    parts: Mapping[str, Mapping[str, Any]] = {
-        "space": registry.spaces,
-        "policy": registry.policies,
-        "objective": registry.objectives,
-        "executor": registry.executors,
-    }
-    return name in parts[field]
+    return name in getattr(registry, PARTS[field])
 
 
 def for_workers(config: RunConfig, registry: Registry, moves: Iterable[type[Move]]) -> RunConfig:

@@ -59,17 +59,22 @@ def accuracy_chart(
         "y": [_percent(row) for row in line + best],
     }  # fmt: skip
     points = [
-        {
-            "type": "scatter", "mode": "markers", "name": name, "x": [at(row) for row in members],
-            "y": [_percent(row) for row in members], "text": [_tip(row) for row in members],
-            "hovertemplate": "%{text}<extra></extra>",
-            "marker": {"symbol": symbol, "color": color, "size": size},
-        }
+        _points(name, members, at, symbol, color, size)
         for name, members, symbol, color, size in groups
         if members
-    ]  # fmt: skip
+    ]
     layout = {"xaxis": axis, "yaxis": {"title": "validation accuracy (%)"}}
     return {"data": ([path] if joined and rows else []) + points, "layout": layout}
+
+
+def _points(
+    name: str, rows: Sequence[TrialRow], at: Callable[[TrialRow], float], symbol: str, color: str, size: int
+) -> Figure:
+    return {
+        "type": "scatter", "mode": "markers", "name": name, "x": [at(row) for row in rows],
+        "y": [_percent(row) for row in rows], "text": [_tip(row) for row in rows],
+        "hovertemplate": "%{text}<extra></extra>", "marker": {"symbol": symbol, "color": color, "size": size},
+    }  # fmt: skip
 
 
 def front_chart(rows: Sequence[TrialRow], front: Front) -> Figure:
@@ -82,14 +87,7 @@ def front_chart(rows: Sequence[TrialRow], front: Front) -> Figure:
     rest = [
         row for row in known if row.kind != "final" and row.val_accuracy is not None and row.key not in on_it
     ]
-    others: list[Figure] = [
-        {
-            "type": "scatter", "mode": "markers", "name": "dominated",
-            "x": [getattr(row, front.objective) for row in rest], "y": [_percent(row) for row in rest],
-            "text": [_tip(row) for row in rest], "hovertemplate": "%{text}<extra></extra>",
-            "marker": {"symbol": "circle", "color": "muted", "size": 7},
-        }
-    ]  # fmt: skip
+    others = [_points("dominated", rest, lambda row: getattr(row, front.objective), "circle", "muted", 7)]
     steps: Figure = {
         "type": "scatter", "mode": "lines+markers", "name": "front", "line": {"color": "accent", "shape": "hv"},
         "x": [scale * point.cost for point in front.points],

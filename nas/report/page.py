@@ -17,8 +17,9 @@ from nas.base.text import cost_text, count, percent, span
 from nas.inspect.status import RunStatus, run_status
 from nas.ledger import LedgerView, read, read_config
 from nas.ledger.files import atomic_write
+from nas.ledger.types import Kind
 from nas.report.charts import figures
-from nas.report.tables import drift_rows, headline, move_rows, trial_rows
+from nas.report.tables import clock, drift_rows, move_rows, trial_rows
 from nas.report.tree import tree_svg
 
 REPORT = "report.html"
@@ -38,15 +39,18 @@ def write_report(run: Path) -> Path:
 def render(view: LedgerView, facts: Mapping[str, Any], state: RunStatus) -> str:
     """Return the page. facts: the configuration given to `Ledger.create`. All text from the run is escaped."""
     rows = trial_rows(view)
-    moves, drifts, head = move_rows(rows), drift_rows(rows), headline(view, rows)
+    moves, drifts = move_rows(rows), drift_rows(rows)
     drawing, text = _drawing(view)
     return (
         _environment()
         .get_template("report.html.j2")
         .render(
-            head=head,
+            best=next((row for row in rows if row.best), None),
+            seed=next((row for row in reversed(rows) if row.kind == Kind.SEED), None),
+            generations=len({row.generation for row in rows if row.kind in (Kind.PARENT, Kind.CHILD)}),
+            finished=view.final is not None,
             state=state,
-            seconds=head.seconds if state.seconds is None else state.seconds,
+            seconds=max(clock(view).values(), default=0.0) if state.seconds is None else state.seconds,
             drawing=drawing,
             graph_text=text,
             tree=Markup(tree_svg(rows)),
@@ -56,6 +60,7 @@ def render(view: LedgerView, facts: Mapping[str, Any], state: RunStatus) -> str:
             figures=figures(rows, moves, drifts, state.front),
             facts=fact_tables(facts),
             plotly=Markup(get_plotlyjs()),
+            cost_text=cost_text,
         )
     )
 
@@ -98,7 +103,6 @@ def _environment() -> Environment:
     )  # fmt: skip
     filters: dict[str, Callable[..., str]] = {
         "percent": percent, "count": count, "span": _span, "drift": _drift, "points": _points, "ratio": _ratio,
-        "cost": _cost,
     }  # fmt: skip
     environment.filters.update(filters)
     return environment
@@ -115,10 +119,6 @@ def _drift(value: float | None) -> str:
 def _ratio(number: float, base: float) -> str:
     """Format `number` / `base` with at least two digits."""
     return f"{number / base:.1f}" if number < 20 * base else count(number / base)
-
-
-def _cost(value: float, objective: str) -> str:
-    return cost_text(objective, value)
 
 
 def _points(gain: float | None) -> str:

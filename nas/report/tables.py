@@ -3,7 +3,7 @@
 Accuracies and gains are fractions, times are seconds, drifts are relative (see `morphs.Drift`).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, fields, replace
 from statistics import fmean, stdev
 
@@ -62,21 +62,6 @@ class MoveRow:
     seconds: float  # of training, a child's split evenly over its moves
 
 
-@dataclass(frozen=True)
-class Headline:
-    """A summary of the run; None for what is not known yet."""
-
-    best: TrialRow | None
-    seed: TrialRow | None
-    test_accuracy: float | None
-    finished: bool  # the final network is trained
-    generations: int
-    trials: int
-    failed: int
-    running: int
-    seconds: float  # running time, without the time between a stop and a resume
-
-
 def trial_rows(view: LedgerView) -> tuple[TrialRow, ...]:
     """Return a row for every trial, in the ledger's order."""
     won, times = winners(view), clock(view)
@@ -85,23 +70,6 @@ def trial_rows(view: LedgerView) -> tuple[TrialRow, ...]:
     return tuple(
         _row(view, record, record.key in won, record.key in line, record is best, times.get(record.key))
         for record in view.trials
-    )
-
-
-def headline(view: LedgerView, rows: Iterable[TrialRow]) -> Headline:
-    """Return the summary at the top of the report."""
-    listed, final = tuple(rows), view.final
-    states = [row.state for row in listed]
-    return Headline(
-        best=next((row for row in listed if row.best), None),
-        seed=next((row for row in reversed(listed) if row.kind == Kind.SEED), None),
-        test_accuracy=final.result.scores.get("test_accuracy") if final and final.result else None,
-        finished=final is not None,
-        generations=len({row.generation for row in listed if row.kind in (Kind.PARENT, Kind.CHILD)}),
-        trials=len(listed),
-        failed=states.count(State.FAILED),
-        running=states.count(State.RUNNING),
-        seconds=max(clock(view).values(), default=0.0),
     )
 
 
@@ -135,19 +103,12 @@ def winners(view: LedgerView) -> frozenset[str]:
         chosen = {record.key for record in rivals if record.key in named}
         complete = [record for record in rivals if record.state is State.COMPLETE]
         if not chosen and complete and not any(record.running for record in rivals):
-            best = (
-                view.incumbent
-                if view.incumbent is not None and view.incumbent in complete
-                else max(complete, key=ranking(view))
-            )
+            best = view.incumbent
+            if best is None or best not in complete:
+                best = max(complete, key=lambda record: rank(record, view.notes.select))
             chosen = {best.key}
         won |= chosen
     return frozenset(won)
-
-
-def ranking(view: LedgerView) -> Callable[[TrialRecord], tuple[float, float, int, int]]:
-    """Return the key by which the run ranked its competitors."""
-    return lambda record: rank(record, view.notes.select)
 
 
 def lineage(view: LedgerView, record: TrialRecord | None) -> frozenset[str]:

@@ -16,11 +16,12 @@ import torch
 import morphs
 from morphs import Limits
 from nas.adapters import Candidate, Climb, hill_climb
-from nas.adapters.climb import complete, failed, running, view
+from nas.adapters.climb import complete, failed, running
 from nas.adapters.optuna_sampler import HillClimbSampler
 from nas.base.errors import UserError
 from nas.ledger import Job, LedgerView, Store, TrialRecord
 from nas.ledger.types import State
+from nas.ledger.view import view_of
 from nas.policies.evolution import Evolution
 from nas.policies.hill_climb import HillClimb
 from nas.policies.local_search import LocalSearch
@@ -48,7 +49,7 @@ def played(climb: Climb) -> list[Candidate]:
     """The whole search, one trial after the other."""
     records: list[TrialRecord] = []
     tried: list[Candidate] = []
-    while (candidate := climb.next(view(records))) is not None:
+    while (candidate := climb.next(view_of(records))) is not None:
         tried.append(candidate)
         records.append(complete(running(candidate, len(tried)), score_of(candidate), weights_of(candidate)))
     return tried
@@ -65,17 +66,17 @@ def test_generations_come_in_order_from_the_best_of_the_one_before(climb: Climb)
 
 
 def test_a_generation_in_training_is_waited_for(climb: Climb) -> None:
-    seed = climb.next(view([]))
+    seed = climb.next(view_of([]))
     assert seed is not None
     begun = running(seed, 0)
-    assert climb.next(view([begun])) is None
-    assert climb.best(view([begun])) is None
+    assert climb.next(view_of([begun])) is None
+    assert climb.best(view_of([begun])) is None
     records = [complete(begun, 0.5, "ab" * 32)]
-    while (candidate := climb.next(view(records))) is not None:
+    while (candidate := climb.next(view_of(records))) is not None:
         records.append(running(candidate, len(records)))
     assert [record.key for record in records] == ["0.0", "1.0", "1.1", "1.2"]
     ended = [records[0], *(failed(record) for record in records[1:3]), complete(records[3], 0.1, "cd" * 32)]
-    found = climb.next(view(ended))
+    found = climb.next(view_of(ended))
     assert found is not None
     assert (found.key, found.parent) == ("2.0", "1.2")
 
@@ -85,12 +86,12 @@ def test_what_the_climb_decides_the_engine_decides(finished: Any) -> None:
     trials = [record for record in finished.outcome.view.complete if record.job.kind != "final"]
     same = hill_climb(SPACES["digits"]((1, 8, 8), 10), children=2, moves_per_child=2, seed=3, generations=2)
     for count, record in enumerate(trials):
-        found = same.next(view(trials[:count]))
+        found = same.next(view_of(trials[:count]))
         assert found is not None
         job: Job = record.job
         assert (found.key, found.moves, found.graph, found.seed) == (job.key, job.moves, job.graph, job.seed)
         assert found.parent_weights == job.training.weights
-    assert same.next(view(trials)) is None
+    assert same.next(view_of(trials)) is None
 
 
 def test_a_candidates_network_computes_what_its_parent_did(climb: Climb, tmp_path: Path) -> None:
@@ -114,7 +115,7 @@ def proposed(policy: Policy, seed: int, many: int) -> list[str]:
     first = Job("seed", 0, 0, None, "", 0, 0, SPACES["digits"]((1, 8, 8), 10).seed.to_json())
     records = [complete(TrialRecord(first, State.RUNNING, None, None, 0, 0.0, None), 0.0, "0" * 64)]
     while len(records) <= many:
-        p = policy.propose(view(records), seed)[0]
+        p = policy.propose(view_of(records), seed)[0]
         kind = "child" if p.moves else "parent"
         job = Job(kind, p.generation, p.slot, p.parent, p.moves, 0, 0, p.graph, memo=p.memo)
         score = int(hashlib.sha256(p.graph.encode()).hexdigest()[:6], 16) / 16**6
@@ -128,7 +129,7 @@ def climbed(climb: Climb, many: int) -> list[str]:
     """The same by candidates, each stored as JSON in the meantime."""
     records: list[TrialRecord] = []
     while len(records) <= many:
-        candidate = climb.next(view(records))
+        candidate = climb.next(view_of(records))
         assert candidate is not None
         candidate = Candidate(**json.loads(json.dumps(candidate.to_dict())))
         score = int(hashlib.sha256(candidate.graph.encode()).hexdigest()[:6], 16) / 16**6
@@ -170,10 +171,10 @@ def test_what_a_loop_of_ones_own_does_not_perform_is_refused() -> None:
     with pytest.raises(UserError, match=r"^climb: TPE .*loss"):
         Climb(space, HillClimb(TPE(neighbourhood(), "loss"), 3, 1))
     climb = Climb(space, Halving())
-    seed = climb.next(view([]))
+    seed = climb.next(view_of([]))
     assert seed is not None
     with pytest.raises(UserError, match=r"^climb: Halving .*rungs"):
-        climb.next(view([complete(running(seed, 0), 0.5, "0" * 64)]))
+        climb.next(view_of([complete(running(seed, 0), 0.5, "0" * 64)]))
 
 
 def told(study: optuna.Study) -> list[Candidate]:

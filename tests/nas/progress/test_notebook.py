@@ -5,13 +5,15 @@ from pathlib import Path
 import pytest
 from cli_support import Hand, config, failed, job, seed_job, told, view
 
-from nas.progress.notebook import PERIOD, NotebookView
+from nas.progress.notebook import PERIOD, Notebook
 from nas.progress.state import RunProgress
+from nas.progress.views import BarsView
 
 
-def shown(clock: Hand) -> tuple[NotebookView, list[str]]:
+def shown(clock: Hand) -> tuple[BarsView, list[str]]:
     pictures: list[str] = []
-    return NotebookView(pictures.append, RunProgress(clock)), pictures
+    progress = RunProgress(clock)
+    return BarsView(Notebook(pictures.append, progress), progress), pictures
 
 
 def test_bars_while_it_runs_and_lines_when_it_has_ended() -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from nas.progress.choose_view import view_for
 from nas.progress.state import RunProgress
-from nas.progress.views import HEARTBEAT, ROWS, LiveView, PlainView, draw
+from nas.progress.views import HEARTBEAT, ROWS, BarsView, PlainView, Terminal, draw
 from nas.run.events import Callback, Outcome, Silent
 from nas.train.evaluate import Scores
 
@@ -40,6 +40,11 @@ def play(watcher: Callback, clock: Hand) -> None:
     watcher.on_trial_end(best)
     watcher.on_generation_end(2, best)
     watcher.on_run_end(Outcome(RUN, view(best), best, Scores(0.9, 0.3), 10.0, 0.1, "generations"))
+
+
+def bars(console: Console, clock: Hand) -> BarsView:
+    progress = RunProgress(clock)
+    return BarsView(Terminal(console, progress), progress)
 
 
 def plain(clock: Hand) -> tuple[PlainView, io.StringIO]:
@@ -99,7 +104,7 @@ def test_the_watcher_fits_the_output(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert isinstance(view_for(False, io.StringIO()), PlainView)
     monkeypatch.setenv("TERM", "xterm")
-    for term, kind in (("xterm", LiveView), ("dumb", PlainView)):
+    for term, kind in (("xterm", BarsView), ("dumb", PlainView)):
         monkeypatch.setenv("TERM", term)
         ours, theirs = pty.openpty()
         with open(theirs, "w") as terminal:
@@ -184,7 +189,7 @@ def test_a_terminal_that_was_closed_does_not_stop_the_search() -> None:
     os.close(ours)
     clock, ended = Hand(), False
     with suppress(OSError), open(theirs, "w") as file:  # closing the file fails as well
-        watcher = LiveView(Console(file=file, force_terminal=True, width=100), RunProgress(clock))
+        watcher = bars(Console(file=file, force_terminal=True, width=100), clock)
         play(watcher, clock)
         watcher.close()
         ended = True
@@ -194,7 +199,7 @@ def test_a_terminal_that_was_closed_does_not_stop_the_search() -> None:
 def test_the_live_view_leaves_the_lines_that_last(terminal: tuple[Console, list[bytes]]) -> None:
     console, seen = terminal
     clock = Hand()
-    watcher = LiveView(console, RunProgress(clock))
+    watcher = bars(console, clock)
     play(watcher, clock)
     watcher.close()
     console.file.flush()

@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from report_support import START, example_view, with_running
+from report_support import START
 
 from nas.ledger import Job, LedgerView, Result, TrialRecord
 from nas.ledger.types import State
@@ -10,7 +10,6 @@ from nas.report.tables import (
     MoveRow,
     clock,
     drift_rows,
-    headline,
     kind_of,
     lineage,
     move_rows,
@@ -130,24 +129,5 @@ def test_short_text_of_moves(text: str, expected: str) -> None:
     assert kind_of(text) == expected.partition("(")[0]
 
 
-def test_headline_of_a_whole_run() -> None:
-    view = example_view()
-    head = headline(view, trial_rows(view))
-    assert head.finished
-    assert head.best is not None
-    assert head.best.kind == "final"
-    assert (head.generations, head.trials, head.failed, head.running) == (6, 32, 3, 0)
-    assert head.test_accuracy == 0.9631
-
-
-def test_headline_while_the_run_goes_on() -> None:
-    view = with_running(example_view())
-    head = headline(view, trial_rows(view))
-    assert (head.finished, head.test_accuracy, head.running) == (False, None, 2)
-    assert head.best is not None
-    assert head.best.generation == 5
-
-
 def test_nothing_told_yet() -> None:
-    head = headline(LedgerView(()), ())
-    assert (head.best, head.seed, head.seconds, move_rows(())) == (None, None, 0.0, ())
+    assert (trial_rows(LedgerView(())), move_rows(())) == ((), ())
