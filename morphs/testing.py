@@ -69,22 +69,33 @@ def check_move(
     Up to two sites of each network are applied, on random data. Raises ContractBroken at the first breach, and where
     no network has a site, since then nothing was checked.
     """
-    check_class(move)
     given = None if networks is None else tuple(networks)
     count = 0
-    for seed in seeds:
-        for network in default_networks(seed) if given is None else given:
-            sites = check_listing(move, network, None, options)
-            for site in sites[:: max(1, len(sites) // MOST)][:MOST]:
-                check_text(site)
-                check_training(network, check_child(network, site, seed))
-                count += 1
+    try:
+        check_class(move)
+        for seed in seeds:
+            for network in default_networks(seed) if given is None else given:
+                sites = check_listing(move, network, None, options)
+                for site in sites[:: max(1, len(sites) // MOST)][:MOST]:
+                    check_text(site)
+                    check_training(network, check_child(network, site, seed))
+                    count += 1
+    except MorphError:
+        raise
+    except Exception as error:  # whatever the code of the move raises
+        raise _broken(move, f"its code raised {type(error).__name__}: {error}", "fix that") from error
     if not count:
         raise _broken(move, "it has no site on any of the networks", "pass networks= on which it has some")
 
 
 def check_class(move: type[Move]) -> None:
     """The class is a frozen dataclass that says what it is and declares the choices that it looks up."""
+    if not (isinstance(move, type) and issubclass(move, Move)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ContractBroken(f"{move!r:.80} is not a move; derive a class from morphs.Move")
+    missing = [name for name in ("name", "summary") if not isinstance(getattr(move, name, None), str)]
+    missing += sorted(move.__abstractmethods__)
+    if missing:
+        raise ContractBroken(f"{move.__name__}: it has no {', '.join(missing)}; add what is missing")
     frozen = is_dataclass(move) and getattr(move, "__dataclass_params__").frozen  # noqa: B009 (untyped)
     if not frozen:
         raise _broken(move, "it is not a frozen dataclass", "decorate it with @dataclass(frozen=True)")

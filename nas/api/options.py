@@ -29,7 +29,9 @@ def configuration(
     seconds or text such as "10m"; limits are a mapping or texts such as "params=2e6"; paths may be Path.
     registry: None means ours with the installed plugins. Raises UserError.
     """
+    _check_texts("space", [what])
     values = {name: _plain(value) for name, value in given.items() if value is not None}
+    _check_texts("moves", values.get("moves", ()))
     if "latency_from" in values:
         values["latency_from"] = str(find_run(str(values["latency_from"])).absolute())
     if "limits" in values:
@@ -71,8 +73,21 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
+def _check_texts(name: str, given: Any) -> None:
+    """UserError unless these are names: a class or function is passed in a registry."""
+    for value in cast("Iterable[Any]", given) if isinstance(given, (list, tuple)) else (given,):
+        if not isinstance(value, str):
+            fact = f"{name}: {value!r:.80} is not a name"
+            raise UserError(f"{fact}; pass it with registry=nas.REGISTRY.with_(…) and give its name here")
+
+
 def _limits(given: Any) -> dict[str, Any]:
-    if isinstance(given, Mapping):
-        return {str(name): int(value) for name, value in cast("Mapping[Any, Any]", given).items()}
-    texts = [given] if isinstance(given, str) else list(cast("Iterable[str]", given))
-    return dict(parse_limit(text) for text in texts)
+    texts = [given] if isinstance(given, str) else given
+    try:
+        if isinstance(given, Mapping):
+            return {str(name): int(value) for name, value in cast("Mapping[Any, Any]", given).items()}
+        return dict(parse_limit(text) for text in cast("Iterable[str]", texts))
+    except (TypeError, ValueError, AttributeError, OverflowError):
+        raise UserError(
+            f'limits: {given!r:.80} is not valid; give a mapping such as {{"params": 2e6}}'
+        ) from None

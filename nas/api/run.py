@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -15,6 +15,7 @@ from nas.ledger import LedgerView, read
 
 if TYPE_CHECKING:
     from nas.inspect.status import RunStatus
+    from nas.registry.registry import Registry
 
 
 @dataclass(frozen=True, repr=False)
@@ -96,11 +97,40 @@ class Run:
 
         return export_trial(self.folder, trial, Path(to))
 
-    def resume(self, **how: Any) -> Run:
-        """Continue the run. Arguments as for `nas.resume`."""
-        from nas.api.search import resume
+    def resume(
+        self,
+        *,
+        data: str | None = None,
+        space: str | None = None,
+        policy: str | None = None,
+        objective: str | None = None,
+        moves: Sequence[str] = (),
+        force: bool = False,
+        quiet: bool = False,
+        callbacks: Sequence[object] = (),
+        registry: Registry | None = None,
+        **place: Any,
+    ) -> Run:
+        """Continue the run if it was stopped or killed; a finished one is left as it is. Return the run.
 
-        resume(self, **how)
+        data, space, policy, objective, moves: must be given again if they are "package.module:name": that is code,
+        which is never run because a run's file names it. force: continue although versions, machine or data have
+        changed. place: how the run is carried out, which decides no results: workers, executor, data_root, address,
+        gpus_per_child, storage. Otherwise as for `nas.search`. Raises RunError if the run can't be continued.
+        """
+        from nas.api import watched_run
+        from nas.api.interrupts import interrupts
+        from nas.api.options import place_of
+        from nas.registry.plugins import with_plugins
+
+        settings = place_of(place)
+        again = watched_run.NamedAgain(data, space, policy, objective, tuple(moves))
+        known = with_plugins() if registry is None else registry
+        with interrupts() as pressed:
+            session = watched_run.Session(
+                pressed, quiet, tuple(callbacks), "", None, known, force, again, settings
+            )
+            watched_run.resume(self.folder, session)
         return self
 
     def __repr__(self) -> str:

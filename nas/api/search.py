@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from nas.api import watched_run
 from nas.api.interrupts import interrupts
 from nas.api.options import configuration, place_of
 from nas.api.run import Run
 from nas.api.watched_run import NamedAgain, Session, with_kept
+from nas.base.errors import UserError
 from nas.base.text import clip
 from nas.data.run_arrays import PREFIX, KeptParts, parts_of
 from nas.inspect.status import find_run
@@ -54,6 +55,7 @@ def search(
     Raises UserError for wrong input, before anything is written; NasError if the search has no outcome; and whatever a
     callback raises, after which the run can be resumed.
     """
+    watching = _each(callbacks)
     with interrupts() as pressed:
         kept = _kept(data)
         given = {"budget": budget, "generations": generations, "seed": seed, **options}
@@ -61,39 +63,17 @@ def search(
         config, known = configuration(space, {**given, "data": spec}, registry)
         folder = default_run_folder(config) if run is None else Path(run).expanduser()
         command = called("search", space, {**given, "data": spec})
-        session = Session(pressed, quiet, tuple(callbacks), command, registry=known)
+        session = Session(pressed, quiet, watching, command, registry=known)
         watched_run.search(config if kept is None else with_kept(config, folder, kept), folder, session, kept)
     return Run(folder)
 
 
-def resume(
-    run: Run | str | Path,
-    *,
-    data: str | None = None,
-    space: str | None = None,
-    policy: str | None = None,
-    objective: str | None = None,
-    moves: Sequence[str] = (),
-    force: bool = False,
-    quiet: bool = False,
-    callbacks: Sequence[object] = (),
-    registry: Registry | None = None,
-    **place: Any,
-) -> Run:
+def resume(run: Run | str | Path, **how: Any) -> Run:
     """Continue a run that was stopped or killed; a finished one is left as it is. Return the run.
 
-    data, space, policy, objective, moves: must be given again if they are "package.module:name": that is code, which
-    is never run because a run's file names it. force: continue although versions, machine or data have changed. place:
-    how the run is carried out, which decides no results: workers, executor, data_root, address, gpus_per_child,
-    storage. Otherwise as for `search`. Raises RunError if the run can't be continued.
+    how: see `Run.resume`. Raises RunError if the run can't be continued.
     """
-    folder, settings = _folder(run), place_of(place)
-    again = NamedAgain(data, space, policy, objective, tuple(moves))
-    known = with_plugins() if registry is None else registry
-    with interrupts() as pressed:
-        session = Session(pressed, quiet, tuple(callbacks), "", None, known, force, again, settings)
-        watched_run.resume(folder, session)
-    return Run(folder)
+    return Run(_folder(run)).resume(**how)
 
 
 def replay(
@@ -113,7 +93,7 @@ def replay(
 ) -> Run:
     """Repeat a finished run in a new folder. Return the new run: equal digests mean equal decisions and weights.
 
-    Arguments as for `search` and `resume`. Raises RunError for an unfinished run, or if results may differ here.
+    Arguments as for `search` and `Run.resume`. Raises RunError for an unfinished run, or if results may differ here.
     """
     settings, old = place_of(place), _folder(source)
     folder = free_replay_folder(old) if run is None else Path(run).expanduser()
@@ -129,6 +109,13 @@ def replay(
 def open_run(run: str | Path) -> Run:
     """The run in that folder, or with that name in ./runs; nothing is started. Raises RunError if there is none."""
     return Run(_folder(run))
+
+
+def _each(callbacks: object) -> tuple[object, ...]:
+    """The callbacks of a list of them."""
+    if not isinstance(callbacks, (list, tuple)):
+        raise UserError(f"callbacks: {callbacks!r:.80} is not a list; write callbacks=[…]")
+    return tuple(cast("Sequence[object]", callbacks))
 
 
 def _folder(run: Run | str | Path) -> Path:

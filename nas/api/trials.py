@@ -33,6 +33,11 @@ class Trial:
         return self.record.key
 
     @property
+    def generation(self) -> int:
+        """The generation that it belongs to; 0 for the seed network."""
+        return self.record.job.generation
+
+    @property
     def kind(self) -> str:
         """seed, parent (unchanged), child or final."""
         return str(self.record.job.kind)

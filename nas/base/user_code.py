@@ -21,7 +21,7 @@ def call_named(spec: str, option: str, kind: type[UserError]) -> object:
     function = resolve_named(spec, option, kind)
     try:
         return function()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise kind(f"{spec} failed when called without arguments ({where_raised(error)}); fix it") from error
 
 
@@ -42,7 +42,7 @@ def resolve_named(spec: str, option: str, kind: type[UserError], *values: type[A
             fact = f"no module {error.name} for {option} {spec}"
             raise kind(f"{fact}; run from the folder that contains it, or install it") from error
         raise kind(f"{spec} cannot be imported ({where_raised(error)}); install what it needs") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise kind(f"{spec} cannot be imported ({where_raised(error)}); fix the module") from error
     function = getattr(module, function_name, None)
     if not callable(function) and not isinstance(function, values):
@@ -50,7 +50,7 @@ def resolve_named(spec: str, option: str, kind: type[UserError], *values: type[A
     return function
 
 
-def where_raised(error: Exception) -> str:
+def where_raised(error: BaseException) -> str:
     """Describe an error on one line, with the file and line that raised it."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     said = clip(one_line(str(error)), 200) or type(error).__name__

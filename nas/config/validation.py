@@ -37,7 +37,7 @@ def first_fault(error: ValidationError, model: type[BaseModel]) -> str:
     if first["type"] == "value_error":  # our own message, which is complete
         return message.removeprefix("Value error, ")
     if first["type"] == "missing":
-        return f'the setting "{where}" is missing; give it'
+        return f'the setting "{where}" is missing; give it (--{where.replace("_", "-")})'
     return f"{where or 'it'}: {message[:1].lower()}{message[1:]}, not {first['input']!r:.60}"
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from nas.base.errors import UserError
 from nas.base.seeds import derive
+from nas.base.user_code import where_raised
 from nas.ledger import LedgerView, TrialRecord
 
 if TYPE_CHECKING:  # listing policies must not import torch
@@ -53,12 +56,28 @@ class SpaceMoves:
         parent = graph_from_json(graph)
         move_class, menu = self.space.moves[kind]
         chosen = {**menu, **{name: (value,) for name, value in (choice or {}).items()}}
-        sites: list[Move] = list(move_class.sites(parent, None, chosen))
+        with _faults_of(move_class):
+            sites: list[Move] = list(move_class.sites(parent, None, chosen))
         draw.shuffle(sites)
         for move in sites:
-            child = move.reshape(parent)
+            with _faults_of(move_class):
+                child = move.reshape(parent)
             if self.limits.violation(child) is None:
                 yield str(move), child.to_json()
+
+
+@contextmanager
+def _faults_of(move: type[Move]) -> Generator[None]:
+    """UserError for whatever the code of a move raises that is not an error of morphs: it may be the user's own."""
+    from morphs.errors import MorphError
+
+    try:
+        yield
+    except MorphError:
+        raise
+    except Exception as error:
+        fact = f"move {move.name}: its code failed ({where_raised(error)})"
+        raise UserError(f"{fact}; fix the move: morphs.testing.check_move tests it") from error
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,12 @@ class Registry:
         for move in more:
             if not (isinstance(move, type) and issubclass(move, Move)):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise UserError(f"registry: {move!r:.80} is not a move; give a subclass of morphs.Move")
+            missing = [n for n in ("name", "summary") if not isinstance(getattr(move, n, None), str)]
+            missing += sorted(move.__abstractmethods__)
+            if missing:
+                raise UserError(
+                    f"registry: the move {move.__name__} has no {', '.join(missing)}; add what is missing"
+                )
         named = _joined(
             "move", {move.name: move for move in self.moves}, [(move.name, move) for move in more]
         )

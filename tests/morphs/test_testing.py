@@ -134,7 +134,6 @@ BROKEN = {
     Undeclared: "looks up start",
     Nowhere: "networks=",
     Takes: "`sites`",
-    Thawed: "frozen",
 }
 
 
@@ -180,3 +179,25 @@ def test_a_move_from_outside_parses_applies_and_chains():
 def test_two_moves_of_one_name_are_refused():
     with pytest.raises(ParseError, match=r"InsertScale and Writes.*insert_scale"):
         morphs.parse("widen(node=c, to=3)", moves=(*morphs.MOVES, InsertScale, Writes))
+
+
+class Unnamed(InsertScale):
+    """Has no name."""
+
+    name = None
+
+
+class Bursts(InsertScale):
+    """Raises what is not an error of morphs."""
+
+    name = "bursts"
+
+    def reshape(self, graph):
+        """Fails."""
+        raise ZeroDivisionError("of mine")
+
+
+@pytest.mark.parametrize("given", [3, str, Thawed, morphs.Move, Unnamed, Bursts])
+def test_a_value_that_is_not_a_working_move_breaks_the_contract(given):
+    with pytest.raises(ContractBroken):
+        check_move(given)

@@ -163,6 +163,24 @@ def test_wrong_names_are_user_errors(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"space": None},
+        {"limits": {"params": "x"}},
+        {"limits": [3]},
+        {"moves": [str]},
+        {"callbacks": 3},
+    ],
+    ids=str,
+)
+def test_arguments_of_another_type_are_user_errors(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    given = {"space": "digits", "generations": 1, "run": tmp_path / "run", **wrong}
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        nas.search(given.pop("space"), **given)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.usefixtures("inline")
 def test_arguments_are_kept_for_the_record(tmp_path: Path) -> None:
     run = quick(tmp_path / "run", data=pictures(), limits={"params": 1e5}, budget="2h", callbacks=[Presses()])

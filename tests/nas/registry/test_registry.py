@@ -1,7 +1,9 @@
 """The registry as a value, and what installed packages add to it."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -10,12 +12,13 @@ from pydantic import Field
 from registry_support import outside
 from search_support import SPACE
 
-from morphs import MOVES, Limits, Widen
+from morphs import MOVES, Limits, Move, Widen
 from nas.base.errors import UserError
 from nas.config.settings import Settings
 from nas.policies.builtin import make_policy
 from nas.policies.entry import PolicyEntry
 from nas.policies.hill_climb import HillClimb
+from nas.policies.sampling import SpaceMoves
 from nas.registry.configure import check_config, make_config
 from nas.registry.defaults import REGISTRY
 from nas.registry.plugins import with_plugins
@@ -147,3 +150,28 @@ def test_a_broken_plugin_is_one_line(
             with_plugins()
         assert "\n" not in str(caught.value)
         sys.modules.pop("growers", None)
+
+
+class _Incomplete(Move):
+    """A move without a name or methods."""
+
+
+@pytest.mark.parametrize("given", [3, str, Move, _Incomplete])
+def test_what_is_not_a_whole_move_is_refused(given: Any) -> None:
+    with pytest.raises(UserError, match="move"):
+        REGISTRY.with_(moves=[given])
+
+
+class _Bursts(Widen):
+    """A move whose code fails."""
+
+    name = "bursts"
+
+    def reshape(self, graph: Any) -> Any:
+        raise ZeroDivisionError("of mine")
+
+
+def test_what_the_code_of_a_move_raises_is_one_line_with_its_place() -> None:
+    space = replace(SPACE, moves=((_Bursts, {"factor": (2,)}),))
+    with pytest.raises(UserError, match=r"bursts.*ZeroDivisionError.*test_registry\.py"):
+        list(SpaceMoves(space, Limits()).near(SPACE.seed.to_json(), 0, Random(0)))
