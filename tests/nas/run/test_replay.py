@@ -116,5 +116,5 @@ def test_another_search_goes_by_the_same_table(front: Outcome, finished: Any, tm
         with pytest.raises(RunError, match=said):
             search(other, tmp_path / "none", Silent(), "", Inline)
     assert not (tmp_path / "none").exists()
-    with pytest.raises(UserError, match="latency_from.*pareto"):
+    with pytest.raises(UserError, match=r"latency_from.*pareto"):
         tiny(latency_from=str(there))
