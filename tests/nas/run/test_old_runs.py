@@ -25,7 +25,7 @@ from nas.run.events import Silent
 from nas.run.lifecycle import replay, resume
 
 ARCHIVE = Path(__file__).parent / "golden" / "format-1-runs.tar.xz"
-SEARCHES = ("climb", "evolution", "local", "pareto", "final")
+SEARCHES = ("climb", "evolution", "pareto", "final")
 
 
 @pytest.fixture(scope="module")
