@@ -84,7 +84,7 @@ class Killer(Silent):
         """Hand on what happened, then look who is at work where."""
         yield from self.executor.poll(timeout)
         workers = {node.node_id: node for node in self.cluster.worker_nodes}
-        for flight in self.executor.flights:
+        for flight in self.executor.running:
             if self.at is None and flight.node in workers:
                 self.at, self.victim = time.perf_counter(), flight.job.key
                 self.cluster.remove_node(workers[flight.node], allow_graceful=False)

@@ -54,7 +54,7 @@ def compared(folder: Path, cells: Sequence[tuple[int, int]], seed: int = 0, thre
             met += alive
         else:
             subprocess.run(command, check=True, env=environment)
-            length = float(read(run).notes["wall"])
+            length = read(run).notes.wall
         told.append(bits(run))
         same = "the same bits" if told[-1] == told[0] else "OTHER BITS"
         print(
