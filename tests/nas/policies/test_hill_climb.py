@@ -10,9 +10,10 @@ import pytest
 from engine_support import record_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from search_support import SEED, SPACE
 
 import morphs
-from morphs import AddSkip, ArchGraph, Deepen, GrowKernel, Limits, Move, Widen, cost
+from morphs import ArchGraph, GrowKernel, Limits, Move, cost
 from nas.ledger import Job, LedgerView, TrialRecord
 from nas.ledger.types import State, Training
 from nas.ledger.view import rank
@@ -20,25 +21,6 @@ from nas.policies.hill_climb import HillClimb
 from nas.policies.policy import Proposal
 from nas.policies.sampling import SpaceMoves, Uniform, graph_of
 from search_spaces import Space
-
-SEED = morphs.parse_graph("""
-x = input(size=[1, 8, 8])
-c1 = conv2d(x, channels=4, kernel=3, padding=1)
-r1 = relu(c1)
-m1 = max_pool2d(r1, kernel=2)
-f = flatten(m1)
-fc = linear(f, features=3)
-y = output(fc)
-""")
-SPACE = Space(
-    SEED,
-    (
-        (Widen, {"factor": (2, 3)}),
-        (Deepen, {"how": ("identity",), "kernels": ((3, 3),)}),
-        (AddSkip, {"reach": (2,)}),
-        (GrowKernel, {"max_kernel": (5,)}),
-    ),
-)
 
 
 @dataclass(frozen=True)
