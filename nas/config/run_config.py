@@ -83,9 +83,9 @@ class RunConfig(BaseModel):
     children: Annotated[int, Shown(metavar="N")] = Field(
         3, ge=1, le=1000, description="Children in each generation, besides their parent."
     )
-    inherit: Annotated[bool, Shown(panel=None)] = Field(
-        True,
-        description="Whether competitors start with their parent's weights; if not, each is trained from scratch, as a "
+    weights: Annotated[Literal["inherit", "fresh"], Shown()] = Field(
+        "inherit",
+        description="Weights that competitors start with: their parent's (inherit), or random ones (fresh), as a "
         "baseline.",
     )
     moves_per_child: Annotated[int, Shown(metavar="N")] = Field(

@@ -45,7 +45,7 @@ def sample_from(text: str) -> Sample:
         raw = unpacker.decompress(base64.b64decode(text, validate=True), 4 * MOST)
     except zlib.error as error:
         raise ValueError(f"not a sample: {error}") from None
-    count = next((n for n in range(MOST + 1) if 2 * n + -(-n // 8) == len(raw)), None)
+    count = next((n for n in range(1, MOST + 1) if 2 * n + -(-n // 8) == len(raw)), None)
     if count is None:
         raise ValueError(f"not a sample: it has {len(raw)} bytes")
     losses = np.frombuffer(raw[: 2 * count], "<f2").astype(np.float16)

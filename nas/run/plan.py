@@ -89,9 +89,7 @@ def moves_of(space: Space, registry: Registry) -> tuple[type[Move], ...]:
 def seed_job(plan: Plan, failed: int = 0) -> Job:
     """The job of generation 0: the seed network from fresh weights; different weights for each time it `failed`."""
     graph = plan.space.seed
-    return _in_lineage(
-        plan, _job(plan, Kind.SEED, 0, failed, None, "", graph, _steps(plan, graph, graph)), None
-    )
+    return _begun(plan, _job(plan, Kind.SEED, 0, failed, None, "", graph, _steps(plan, graph, graph)), None)
 
 
 def next_jobs(plan: Plan, view: LedgerView) -> tuple[Job, ...]:
@@ -141,27 +139,23 @@ def _proposed(plan: Plan, parent: TrialRecord, proposal: Proposal) -> Job:
     if begin and parent.result is not None:
         training = replace(training, momentum=parent.result.momentum)
     job = replace(job, training=replace(training, rung=rung), memo=proposal.memo)
-    return _in_lineage(plan, job, parent)
+    return _begun(plan, job, parent)
 
 
-def _in_lineage(plan: Plan, job: Job, parent: TrialRecord | None) -> Job:
-    """`job` as a stretch of a lineage, if the run has lineages: it goes on where `parent` stopped, at a constant rate
+def _begun(plan: Plan, job: Job, parent: TrialRecord | None) -> Job:
+    """`job` with what it starts from. In a run with lineages it goes on where `parent` stopped, at a constant rate
     after the warm-up, on the same batches as all jobs of its generation and rung.
     """
-    config, training = plan.config, job.training
-    if config.schedule == "restarts":
-        return (
-            job if config.inherit else replace(job, training=replace(training, weights=None, momentum=None))
-        )
-    start = 0
-    if parent is not None and parent.result is not None and config.inherit:
-        start = parent.job.training.start + parent.job.steps
-        weights = parent.result.last or parent.result.weights
-        training = replace(training, weights=weights, momentum=parent.result.momentum)
-    else:
+    config, training, start = plan.config, job.training, 0
+    result = None if parent is None else parent.result
+    if parent is None or result is None or (config.weights == "fresh" and not training.rung):
         training = replace(training, weights=None, momentum=None)
-    batches = derive(config.seed, job.generation, training.rung, "batches")
-    training = replace(training, start=start, total=start + job.steps, decay=0, batches=batches)
+    elif config.schedule == "lineage":
+        start = parent.job.training.start + parent.job.steps
+        training = replace(training, weights=result.last or result.weights, momentum=result.momentum)
+    if config.schedule == "lineage":
+        batches = derive(config.seed, job.generation, training.rung, "batches")
+        training = replace(training, start=start, total=start + job.steps, decay=0, batches=batches)
     return replace(job, training=training)
 
 
@@ -180,7 +174,7 @@ def final_job(plan: Plan, view: LedgerView, steps: int) -> Job:
     restart = config.final == "restart"
     if config.schedule == "restarts":
         return replace(job, training=Training()) if restart else job
-    job = _in_lineage(plan, job, None if restart else best)
+    job = _begun(plan, job, None if restart else best)
     start = job.training.start
     before = 0 if restart else lineage_steps(plan, view)
     decay = min(steps, round(config.final_share * (before + steps)))

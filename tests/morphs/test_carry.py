@@ -308,3 +308,42 @@ def test_an_optimizer_goes_through_a_chain_child_by_child():
         momentum = child.origin["c", "weight"].gather(momentum)
     assert torch.equal(carried.state[module.c.weight]["momentum_buffer"], momentum)
     step(module, carried, seed=1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_values_are_carried_as_an_optimizers_momentum_is(seed: int) -> None:
+    parent = morphs.init(
+        morphs.parse_graph("""
+        x = input(size=[3, 8, 8]); c1 = conv2d(x, channels=4, kernel=3, padding=1); b1 = batch_norm(c1); r1 = relu(b1)
+        c2 = conv2d(r1, channels=6, kernel=3, padding=1); r2 = relu(c2); g = adaptive_avg_pool2d(r2); f = flatten(g)
+        fc = linear(f, features=5); y = output(fc)
+        """),
+        seed=seed,
+    )
+    module = parent.to_torch()
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9)
+    module(torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(seed))).square().mean().backward()
+    optimizer.step()
+    named = dict(module.named_parameters())
+    momentum = {
+        key: optimizer.state[named[".".join(key)]]["momentum_buffer"]
+        if ".".join(key) in named
+        else torch.zeros_like(weight)
+        for key, weight in parent.weights.items()
+    }
+    for move in (
+        "widen(node=c1, to=7, how=replicate)",
+        "widen(node=c2, to=9, how=zero)",
+        "deepen(node=r1, how=identity)",
+    ):
+        child = morphs.apply(parent, move, seed=seed)
+        made = child.network.to_torch()
+        carried = morphs.carry(optimizer, module, made, child)
+        values = morphs.carry_values(momentum, child)
+        for key, parameter in child.network.graph.params.items():
+            if not parameter.trainable:
+                continue
+            state = carried.state.get(dict(made.named_parameters())[".".join(key)], {}).get("momentum_buffer")
+            assert torch.equal(values[key], torch.zeros_like(values[key]) if state is None else state)
+    with pytest.raises(morphs.errors.WeightsError):
+        morphs.carry_values({}, child)
