@@ -1,4 +1,4 @@
-"""Optimizer state through a change of shapes."""
+"""Optimizer state through a change of shapes, and which parameters are new."""
 
 from inspect import signature
 from typing import Any
@@ -61,6 +61,16 @@ def carry(optimizer: Optimizer, parent_module: nn.Module, child_module: nn.Modul
             "carry: the optimizer steps no parameter of the parent module; pass the module it steps"
         )
     return _rebuilt(optimizer, members, states, child_module)
+
+
+def new_parameters(child: Child) -> tuple[str, ...]:
+    """The names, in `child.network.to_torch()`, of the trainable parameters that have no entry of the parent's.
+
+    For an optimizer that gives them a rate of their own for a while. Parameters with old and new entries, as after
+    `widen`, are not among them; `child.origin` tells which entries are new.
+    """
+    params = child.network.graph.params.items()
+    return tuple(_path(key) for key, param in params if param.trainable and child.origin[key].source is None)
 
 
 def _check_state(optimizer: Optimizer) -> None:
