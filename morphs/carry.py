@@ -1,4 +1,4 @@
-"""Optimizer state through a change of shapes."""
+"""Optimizer state through a change of shapes, and which parameters are new."""
 
 from collections.abc import Mapping
 from inspect import signature
@@ -84,6 +84,16 @@ def carry_values(values: Mapping[Key, Tensor], child: Child) -> dict[Key, Tensor
             )
         carried[key] = moved
     return carried
+
+
+def new_parameters(child: Child) -> tuple[str, ...]:
+    """The names, in `child.network.to_torch()`, of the trainable parameters that have no entry of the parent's.
+
+    For an optimizer that gives them a rate of their own for a while. Parameters with old and new entries, as after
+    `widen`, are not among them; `child.origin` tells which entries are new.
+    """
+    params = child.network.graph.params.items()
+    return tuple(_path(key) for key, param in params if param.trainable and child.origin[key].source is None)
 
 
 def _check_state(optimizer: Optimizer) -> None:

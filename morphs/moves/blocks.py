@@ -10,7 +10,9 @@ from morphs.graph.ops import Conv2d, Layer, Linear, Pair, Shape
 from morphs.moves.squeeze_excite import gate_names
 
 Kind = Literal["single", "basic", "bottleneck", "inverted"]
-EXPAND: Mapping[str, float] = MappingProxyType({"basic": 1.0, "bottleneck": 0.25, "inverted": 4.0})
+EXPAND: Mapping[str, float] = MappingProxyType(
+    {"single": 1.0, "basic": 1.0, "bottleneck": 0.25, "inverted": 4.0}
+)
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,11 @@ class Plan:
 def layers_of(
     kind: Kind, source: Shape, writes: int, inner: int, kernel: Pair, stride: Pair
 ) -> tuple[Layer, ...]:
-    """The layers of a block that reads `source` and writes `writes` channels, by way of `inner`."""
+    """The layers of a block that reads `source` and writes `writes` channels, by way of `inner`; a single one has a
+    second layer where that is not 0.
+    """
     if len(source) == 1:
-        widths = {"single": (writes,), "basic": (inner, writes), "bottleneck": (inner, inner, writes)}[kind]
+        widths = (inner, inner, writes) if kind == "bottleneck" else (inner, writes) if inner else (writes,)
         return tuple(Linear(width, bias=False) for width in widths)
     padding = (kernel[0] // 2, kernel[1] // 2)
 
@@ -73,7 +77,7 @@ def layers_of(
         return Conv2d(channels, (1, 1), bias=False)
 
     chains: Mapping[Kind, tuple[Layer, ...]] = {
-        "single": (wide(writes, stride),),
+        "single": (wide(inner, stride), narrow(writes)) if inner else (wide(writes, stride),),
         "basic": (wide(inner, stride), wide(writes)),
         "bottleneck": (narrow(inner), wide(inner, stride), narrow(writes)),
         "inverted": (narrow(inner), wide(inner, stride, inner), narrow(writes)),

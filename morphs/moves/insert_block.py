@@ -23,7 +23,6 @@ from morphs.network import Key, Network
 from morphs.typed import Positive
 
 SITES = (Role.ACTIVATION, Role.POOL, Role.SUM)
-ONE = Positive(1.0)
 MOST = 2**31  # channels
 
 
@@ -37,7 +36,7 @@ class InsertBlock(Move):
     its projection.
 
     kind, with C the channels that f writes (for inverted: reads), m = `expand` · C, and a batch norm after every layer:
-    single  one layer of `kernel`, without φ.
+    single  one layer of `kernel`, without φ; of pairs `kernel` to m channels, φ, 1×1, and expand is 1.
     basic  `kernel` to m channels, φ, `kernel`; expand is 1 where it is None.
     bottleneck  1×1 to m channels, φ, `kernel`, φ, 1×1; expand is 1/4.
     inverted  1×1 to m channels, φ, depthwise `kernel`, φ, a gate as of `squeeze_excite`, 1×1; expand is 4.
@@ -61,10 +60,10 @@ class InsertBlock(Move):
     node: str
     kind: Kind = "basic"
     how: Literal["paired", "zero", "scaled"] = "zero"
-    expand: Positive | None = None
+    expand: float | None = None
     kernel: Pair = (3, 3)
     activation: str = "relu"
-    scale: Positive = ONE  # γ of how=scaled
+    scale: float = 1.0  # γ of how=scaled
 
     @property
     def preserves(self) -> Preserves:
@@ -84,7 +83,7 @@ class InsertBlock(Move):
                 chosen(options, "kernels", ((3, 3),)),
             )
         )
-        scales = chosen(options, "scale", (ONE,))
+        scales = chosen(options, "scale", (1.0,))
         for node in graph:
             layer = node.op.layer is not None
             if layer and graph.shape(node.name) == graph.input_shapes(node.name)[0]:
@@ -94,7 +93,7 @@ class InsertBlock(Move):
             flat = len(graph.shape(node.name)) == 1
             for activation in chosen(options, "activation", (_phi_at(graph, node),)):
                 for kind, how, expand, kernel in menu:
-                    for scale in scales if how == "scaled" else (ONE,):
+                    for scale in scales if how == "scaled" else (1.0,):
                         size = (1, 1) if flat else pair(kernel)
                         yield cls(node.name, kind, how, expand, size, activation, scale)
 
@@ -156,16 +155,21 @@ class InsertBlock(Move):
         layers = (*before, replace(last, bias=self.how == "paired"))
         return Plan.named(graph, layers, gated=self.kind == "inverted", normed=self.how != "paired")
 
+    @property
+    def _is_one_layer(self) -> bool:
+        return self.kind == "single" and self.how != "paired"
+
     def _check(self, source: Shape, target: Shape) -> None:
         if self.activation not in ACTIVATIONS:
             raise self.refuse(f"activation {self.activation} is unknown", known_activations())
         if self.how != "scaled" and self.scale != 1:
             raise self.refuse(f"a block of how={self.how} has no scale", "leave out scale, or use how=scaled")
-        if self.kind == "single" and self.how == "paired":
+        if self.scale <= 0 or (self.expand is not None and self.expand <= 0):
+            name, value = ("scale", self.scale) if self.scale <= 0 else ("expand", self.expand)
             raise self.refuse(
-                "a block of one layer has no units between layers to pair", "choose another kind, or how=zero"
+                f'a block after "{self.node}" can\'t have {name} {value}', "give a positive number"
             )
-        if self.kind == "single" and self.expand is not None:
+        if self._is_one_layer and self.expand is not None:
             raise self.refuse("a block of one layer has no width of its own", "leave out expand")
         if len(source) not in (1, 3) or len(source) != len(target):
             raise self.refuse(
@@ -183,8 +187,8 @@ class InsertBlock(Move):
             )
 
     def _inner(self, source: Shape, target: Shape) -> int:
-        """Channels between the layers; an even number of pairs."""
-        if self.kind == "single":
+        """Channels between the layers, an even number where they are pairs; 0 of one layer."""
+        if self._is_one_layer:
             return 0
         width = source[0] if self.kind == "inverted" else target[0]
         wanted = (self.expand or EXPAND[self.kind]) * width
@@ -219,7 +223,7 @@ class InsertBlock(Move):
         last = plan.names[-1][1]
         if last:
             gamma = 0.0 if self.how == "zero" else self.scale
-            made[last, "weight"] = torch.full(graph.params[last, "weight"].shape, gamma)
+            made[last, "weight"] = torch.full(graph.params[last, "weight"].shape, gamma, dtype=torch.float64)
         for key, param in graph.params.items():
             if key not in made and key not in parent.weights:
                 made[key] = fresh(param, param.shape, context.generator)

@@ -19,11 +19,21 @@ def gain_near(network: Network, name: str) -> float:
     """
     graph = network.graph
     for layer in (*_layers_from(graph, name, up=True), *_layers_from(graph, name, up=False)):
-        weight = network.weights[layer, "weight"].double()
-        gain = float(weight.square().mean().sqrt()) * sqrt(fan_in(tuple(weight.shape)))
+        weight = network.weights[layer, "weight"]
+        gain = _size(weight) * sqrt(fan_in(tuple(weight.shape)))
         if gain > DEAD:
             return gain
     return HE
+
+
+def deviation(weight: Tensor) -> float:
+    """The root mean square of trained weights [out, in, *kernel]; that of He-normal ones where they are all but 0."""
+    size, fan = _size(weight), fan_in(tuple(weight.shape))
+    return size if size * sqrt(fan) > DEAD else HE / sqrt(fan)
+
+
+def _size(weight: Tensor) -> float:
+    return float(weight.double().square().mean().sqrt())
 
 
 def fan_in(shape: Shape) -> int:

@@ -28,7 +28,7 @@ MOVES = (
     "add_skip(source=r, target=p)", "add_skip(source=n, target=r, how=concat)",
     "add_skip(source=x, target=d, project=true)",
     "deepen(node=r, norm=true)", "insert_activation(node=c)", "insert_dropout(node=p)", "subnet(node=d)",
-    "insert_block(node=r, how=paired)", "insert_block(node=d, kind=single)",
+    "widen(node=d, to=8, how=paired)", "insert_block(node=r, how=paired)", "insert_block(node=d, kind=single)",
     "squeeze_excite(node=r, channels=2)", "merge_groups(node=e, groups=2)", "reparameterise(node=n, how=norm)",
     "narrow(node=d, to=2)", "remove_layer(node=d, instead=r)", "widen(node=c, to=7, how=gradient)",
     "split_groups(node=d, groups=2)", "retire(node=p, becomes=activation)",
@@ -347,3 +347,20 @@ def test_values_are_carried_as_an_optimizers_momentum_is(seed: int) -> None:
             assert torch.equal(values[key], torch.zeros_like(values[key]) if state is None else state)
     with pytest.raises(morphs.errors.WeightsError):
         morphs.carry_values({}, child)
+
+
+def test_new_parameters_are_those_without_an_entry_of_the_parents():
+    net = lively(morphs.parse_graph(TEXT))
+    child = morphs.apply(net, "insert_block(node=r)")
+    names = ["conv1.weight", "norm1.weight", "norm1.bias", "conv2.weight", "norm2.weight", "norm2.bias"]
+    assert morphs.new_parameters(child) == tuple(names)
+    module = child.network.to_torch()
+    assert {*names} < {name for name, _ in module.named_parameters()}
+    assert morphs.new_parameters(morphs.apply(net, "widen(node=c, to=8, how=paired)")) == ()
+
+
+def test_new_parameters_are_named_as_in_the_module_of_a_users_model():
+    model = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), nn.Flatten(), nn.Linear(64, 2))
+    net = morphs.from_torch(model, torch.randn(2, 3, 6, 6))
+    child = morphs.apply(net, morphs.SqueezeExcite("layer0.1", 4))
+    assert {*morphs.new_parameters(child)} < dict(child.network.to_torch().named_parameters()).keys()

@@ -22,6 +22,7 @@ MOVES = [
     "widen(node=c, to=7)", "widen(node=d, to=9)", "widen(node=h, to=20)", "widen(node=c, to=7, how=zero)",
     "widen(node=d, to=9, how=zero)", "widen(node=h, to=9, how=zero)", "widen(node=c, to=7, how=gradient)",
     "widen(node=d, to=9, how=gradient)", "widen(node=h, to=9, how=gradient)",
+    "widen(node=c, to=8, how=paired)", "widen(node=d, to=8, how=paired)", "widen(node=h, to=10, how=paired)",
     "deepen(node=r, kernel=[3, 3])", "deepen(node=i)",
     "deepen(node=n, kernel=[3, 3], activation=tanh)",
     "deepen(node=d, how=netmorph, channels=16, kernel=[3, 3], then=[3, 3])",
