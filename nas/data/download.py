@@ -21,9 +21,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import Progress
 
+from nas.base.printing import console
 from nas.data.types import one_line
 
 ANSWER_SECONDS = 4.0  # time limit for the first answer of any mirror
@@ -131,7 +131,7 @@ def _download(remote: Remote, first: int, folder: Path) -> Path:
 def _transfer(url: str, target: Path) -> str:
     """Download `url` to `target` and return its MD5. Shows a progress bar on a terminal."""
     md5 = hashlib.md5(usedforsecurity=False)
-    bar = Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
+    bar = Progress(console=console(sys.stderr), disable=not sys.stderr.isatty(), transient=True)
     with _open(url, STALL_SECONDS) as answer, target.open("wb") as file, bar:
         task = bar.add_task(target.name, total=answer.length)
         while chunk := answer.read(1 << 16):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from nas.base.errors import RunError, UserError
-from nas.base.text import clip
+from nas.base.text import clip, nas_command
 from nas.inspect.current_driver import Driver, driver_of, holder_of_lock, lease_of
 from nas.ledger import LedgerView, read, read_config
 from nas.ledger.shared import is_run
@@ -183,15 +183,15 @@ def _status(run: Path, described: Mapping[str, Any], view: LedgerView, driver: D
     kept = _checkpoints(run)
     missing = len(view.missing(entry.name for entry in kept))
     policy = _text(config.get("policy")) or ""
-    resume = f"nas resume {run}" + (f" --policy {policy}" if ":" in policy else "")
+    resume = nas_command("resume", run, *(("--policy", policy) if ":" in policy else ()))
     following = {
-        "running": f"nas status {run}",
-        "finished": f"nas export {run} --to DIR",
+        "running": nas_command("status", run),
+        "finished": nas_command("export", run, "--to", "DIR"),
         "stopped": resume,
         "silent": resume,
     }
     if missing and driver is None:
-        following[state] = f"nas fsck {run} --repair"
+        following[state] = nas_command("fsck", run, "--repair")
     return RunStatus(
         run=str(run),
         state=state,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.base.errors import RunError
+from nas.ledger.run_files import open_file
 
 MAX_CONFIG_BYTES = 4 * 2**20
 MAX_ATTRIBUTE_BYTES = 32 * 2**20
@@ -46,8 +47,11 @@ def _no_constant(word: str) -> float:
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
-    """Read a file of at most `limit` bytes. Raises OSError, and ValueError for a longer file."""
-    with path.open("rb") as file:
+    """Read a plain file of a run with at most `limit` bytes.
+
+    Raises OSError, ValueError for a longer file, and RunError for what is not a plain file.
+    """
+    with open(open_file(path), "rb") as file:
         data = file.read(limit + 1)
     if len(data) > limit:
         raise ValueError(f"it has more than {limit} bytes")

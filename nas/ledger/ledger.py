@@ -40,6 +40,7 @@ from nas.ledger.records import (
     stored_reason,
     stored_result,
 )
+from nas.ledger.run_files import check_run
 from nas.ledger.shared import Shared, is_run, place_of
 from nas.ledger.store import Store
 from nas.ledger.study import Entry, Study, guarded
@@ -86,6 +87,7 @@ class Ledger:
             raise RunError(f"{run} can't be created ({error.strerror}); choose another folder") from None
         lock = Lock(run / LOCK)
         with _closing_on_error(lock):
+            check_run(run, writes=True)
             if is_run(run):
                 raise RunError(f"{run} is already a run; resume it or choose another folder")
             made = write_config(run, config)
@@ -103,6 +105,7 @@ class Ledger:
         config = check_folder(run)
         lock = Lock(run / LOCK)
         with _closing_on_error(lock):
+            check_run(run, writes=True)
             return cls._opened(run, lock, config, force=force)
 
     @classmethod

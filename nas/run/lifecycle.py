@@ -11,6 +11,7 @@ from typing import Any, TypedDict, Unpack
 
 from nas.base.errors import RunError, UserError
 from nas.base.machine import machine
+from nas.base.text import nas_command
 from nas.config.relocate import relocated, with_data
 from nas.config.run_config import RunConfig, validated
 from nas.data import SearchData, is_kept, load_search_data
@@ -198,7 +199,7 @@ def _check_whole(ledger: Ledger, view: LedgerView) -> None:
     if missing and isinstance(place_of(ledger.run), Shared):
         raise RunError(
             f"{ledger.run}: {len(missing)} of {len(view.checkpoints)} checkpoints are not in this copy of the run; "
-            f"resume on the machine that has them, or recreate them with: nas fsck {ledger.run} --repair"
+            f"resume on the machine that has them, or recreate them with: {nas_command('fsck', ledger.run, '--repair')}"
         )
 
 
@@ -212,7 +213,7 @@ def check_new(run: Path, command: str = "search") -> None:
         ) from None
     if is_run(run):
         raise RunError(
-            f"{command}: {run} is already a run; name another folder, or continue it with: nas resume {run}"
+            f"{command}: {run} is already a run; name another folder, or continue it with: {nas_command('resume', run)}"
         )
     foreign = {
         name for name in names if name not in ("lock", "config.json", KEPT) and not name.startswith(".tmp-")

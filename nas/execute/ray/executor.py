@@ -25,6 +25,7 @@ from ray.exceptions import RayError
 
 import morphs
 from nas.base.errors import NasError, RunError, UserError
+from nas.base.text import nas_command
 from nas.config.run_config import RunConfig
 from nas.execute.executor import Done, Progressed
 from nas.execute.local import LOG, START_SECONDS
@@ -92,8 +93,9 @@ class RayExecutor:
         with _ray_errors(self.run):
             self._check_idle()
         if self._session is not None and self._session.raylet_died():
+            again = nas_command("resume", self.run)
             raise NasError(
-                f"search: Ray's daemon on this machine died; no result is lost, continue with: nas resume {self.run}"
+                f"search: Ray's daemon on this machine died; no result is lost, continue with: {again}"
             )
         news: list[Any] = []
         with suppress(Empty):
@@ -196,10 +198,12 @@ class RayExecutor:
         """Handle a message from Tune's thread; yield what the engine has to know."""
         if isinstance(message, Broken):
             raise NasError(
-                f"search: Ray Tune stopped ({message.cause}); continue with: nas resume {self.run}"
+                f"search: Ray Tune stopped ({message.cause}); continue with: {nas_command('resume', self.run)}"
             )
         if isinstance(message, NoWorker):
-            raise RunError(f"{_no_worker(message.cause)}; fix that and continue with: nas resume {self.run}")
+            raise RunError(
+                f"{_no_worker(message.cause)}; fix that and continue with: {nas_command('resume', self.run)}"
+            )
         if isinstance(message, Running):
             self._workers[message.place] = message.actor
         number = message.done.number if isinstance(message, Delivered) else message.number
@@ -284,9 +288,8 @@ class RayExecutor:
             self._idle_since = now
         elif now - self._idle_since > self.patience:
             fact = f"ray: no worker started in {self.patience:.0f} s; look for the cause with: ray status"
-            raise RunError(
-                f"{fact if has_room(self.config) else no_room(self.config)}; then continue with: nas resume {self.run}"
-            )
+            fact = fact if has_room(self.config) else no_room(self.config)
+            raise RunError(f"{fact}; then continue with: {nas_command('resume', self.run)}")
 
     def _deadline(self, running: RunningJob, allowance: float = 0.0) -> float | None:
         limit = self.config.child_timeout
@@ -308,7 +311,7 @@ def _ray_errors(run: Path) -> Generator[None]:
         yield
     except RayError as error:
         fact = f"ray: {type(error).__name__} ({last_line(str(error))})"
-        raise RunError(f"{fact}; fix that and continue with: nas resume {run}") from error
+        raise RunError(f"{fact}; fix that and continue with: {nas_command('resume', run)}") from error
 
 
 def _no_worker(cause: str) -> str:
