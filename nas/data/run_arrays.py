@@ -23,7 +23,8 @@ from nas.base.text import size
 from nas.data.custom import class_names, part
 from nas.data.splits import check_labels
 from nas.data.types import ImageSplit, Split, StreamSplit
-from nas.ledger.files import fsync_file, fsync_folder, temporary_name
+from nas.ledger.files import fsync_file, fsync_folder
+from nas.ledger.leftovers import temporary_name
 from nas.ledger.run_files import is_file
 
 FILE = "data.safetensors"

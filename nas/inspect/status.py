@@ -14,6 +14,7 @@ from nas.base.errors import RunError, UserError
 from nas.base.text import clip, nas_command
 from nas.inspect.current_driver import Driver, driver_of, holder_of_lock, lease_of
 from nas.ledger import LedgerView, read, read_config
+from nas.ledger.run_files import is_folder
 from nas.ledger.shared import is_run
 from nas.ledger.types import State
 from nas.ledger.wall_time import overhead
@@ -129,8 +130,9 @@ def disk_bytes(run: Path) -> int:
 def _checkpoints(run: Path) -> list[Path]:
     """Return the folders of the checkpoints, without those that are being written."""
     try:
-        return [entry for entry in (run / "checkpoints").iterdir() if not entry.name.startswith(".")]
-    except OSError:
+        entries = list((run / "checkpoints").iterdir()) if is_folder(run / "checkpoints") else []
+        return [entry for entry in entries if not entry.name.startswith(".") and not entry.is_symlink()]
+    except (OSError, RunError):
         return []
 
 

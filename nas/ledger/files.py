@@ -3,12 +3,11 @@
 import hashlib
 import json
 import os
-import secrets
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from nas.base.errors import RunError
+from nas.ledger.leftovers import temporary_file
 from nas.ledger.run_files import open_file
 
 MAX_CONFIG_BYTES = 4 * 2**20
@@ -58,27 +57,16 @@ def read_bounded(path: Path, limit: int) -> bytes:
     return data
 
 
-def temporary_name(target: Path) -> Path:
-    """Return a new hidden name beside `target`; files with such names are always ignored."""
-    return target.with_name(f".tmp-{target.name[:16]}-{os.getpid()}-{secrets.token_hex(4)}")
-
-
 def atomic_write(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically: after a crash at any instant it has the old bytes or the new, never a mix.
 
     Raises RunError if the folder can't be written.
     """
-    temporary = temporary_name(path)
     try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        fsync_folder(path.parent)
+        with temporary_file(path, data) as temporary:
+            temporary.replace(path)
+            fsync_folder(path.parent)
     except OSError as error:
-        with suppress(OSError):  # a leftover temporary file does no harm
-            temporary.unlink()
         raise RunError(
             f"{path} can't be written ({error.strerror}); free space or choose another folder"
         ) from None

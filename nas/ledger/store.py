@@ -26,8 +26,8 @@ from nas.ledger.files import (
     parse_json,
     read_bounded,
     sha256_file,
-    temporary_name,
 )
+from nas.ledger.leftovers import TEMPORARY, temporary_name
 from nas.ledger.run_files import discard, is_file, is_folder
 from nas.ledger.types import is_digest
 
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 2**16
-TEMPORARY = ".tmp-"
 
 
 class Store:

@@ -233,9 +233,27 @@ def _found_again(
     """A run's configuration on this machine, and the registry with the code that the command names."""
     place = again.get("place", {})
     config = relocated(config, place)
+    _check_reach(run, config, command, place)
     given = {name: again.get(name) for name in ("space", "policy", "moves", "objective")}
     registry = named_again(run, config, registry, command, {**given, "executor": place.get("executor")})
     return check_names(with_data(run, config, again.get("data"), command), registry), registry
+
+
+def _check_reach(run: Path, config: RunConfig, command: str, place: Mapping[str, Any]) -> None:
+    """Raise RunError if a file of the run, and not the command, names a place that results would be sent to.
+
+    A Ray cluster can moreover run any code in the processes that connect to it. "auto" is this machine's own.
+    """
+    reached = {"address": config.address, "storage": config.storage}
+    named = {name: value for name, value in reached.items() if value is not None and value != "auto"}
+    if named.keys() <= place.keys():
+        return
+    name, value = next((name, value) for name, value in named.items() if name not in place)
+    options = [word for name, value in named.items() for word in (f"--{name}", value)]
+    raise RunError(
+        f"{command}: {run} names {value} as its {name} of Ray, which only a command may name; if you trust it, run: "
+        f"{nas_command(command, run, *options)}; or add --executor local"
+    )
 
 
 def stored_config(

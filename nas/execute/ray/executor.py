@@ -8,13 +8,11 @@ job counts as done.
 from __future__ import annotations
 
 import os
-import shutil
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty
@@ -36,6 +34,7 @@ from nas.execute.ray.transfer import Storage, opened
 from nas.execute.ray.tune import STARTS, Broken, Lost, Mailbox, NoWorker, Running, tune
 from nas.execute.task import made, reads
 from nas.ledger import Job, Store, current_versions, read_config
+from nas.ledger.leftovers import TEMPORARY, temporary_folder
 
 SETTLE_SECONDS = 3.0  # if a whole node dies, Ray reports the worker's death before the node's
 CLOSE_SECONDS = 15.0
@@ -60,7 +59,7 @@ class RayExecutor:
     _order: Order | None = None  # what the workers know
     _workers: dict[int, Any] = field(default_factory=dict[int, Any])  # the latest worker of each place
     _killed: list[Any] = field(default_factory=list[Any])  # workers killed after --child-timeout
-    _scratch: Path | None = None
+    _scratch: ExitStack = field(default_factory=ExitStack)
     _idle_since: float | None = None  # since when jobs have waited and no worker runs
     _running: dict[int, RunningJob] = field(default_factory=dict[int, RunningJob])
     _sent: dict[str, ray.ObjectRef[PackedNetwork]] = field(
@@ -124,14 +123,13 @@ class RayExecutor:
         session.close()
         self._running.clear()
         self._sent.clear()
-        if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+        self._scratch.close()
 
     def _start(self) -> None:
         if self.config.storage:
             self._storage()
         self._session = connect(self.config, self.run / LOG)
-        self._scratch = Path(tempfile.mkdtemp(prefix="nas-ray-"))
+        scratch = self._scratch.enter_context(temporary_folder(f"{TEMPORARY}ray-", self.run.absolute()))
         self._order = Order(
             config=self.config.model_dump_json(),
             data_digest=self.data_digest,
@@ -147,7 +145,7 @@ class RayExecutor:
                 raise RunError(no_room(self.config))
         self._thread = threading.Thread(
             target=tune,
-            args=(self._mailbox, self._order, self.config.workers, resources, self._scratch),
+            args=(self._mailbox, self._order, self.config.workers, resources, scratch),
             daemon=True,
         )
         self._thread.start()

@@ -17,8 +17,10 @@ from typing import Any
 import ray
 from ray._private import ray_constants
 from ray._private import worker as ray_worker
+from ray.job_config import JobConfig
 
 from nas.base.errors import RunError
+from nas.base.import_path import safe_path
 from nas.base.text import nas_command
 from nas.config.run_config import RunConfig
 from nas.ledger.run_files import open_file
@@ -124,10 +126,12 @@ def session_printer(log: Path) -> Any:
 
 def _init(config: RunConfig) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    # Otherwise Ray puts the current folder, and our script's, first on the import path of its workers.
+    quiet["job_config"] = JobConfig(_client_job=True)
     if config.address:
         ray.init(address=config.address, **quiet)
         return
-    with _loopback():
+    with _loopback(), safe_path():
         ray.init(
             address="local",
             num_cpus=config.workers * config.threads,
