@@ -11,7 +11,7 @@ _VARIABLE = "PYTHONSAFEPATH"
 
 @contextmanager
 def safe_path() -> Generator[None]:
-    """Let the Python processes that are started inside, by whatever library, leave the current folder out of `sys.path`.
+    """Keep the current folder off the import path of Python processes that are started inside, by whatever library.
 
     Our own are started with -P, which is the same. Multiprocessing's begin as `python -c`, whose path has it first.
     """

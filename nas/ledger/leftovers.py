@@ -20,7 +20,7 @@ from nas.ledger import file_lock
 from nas.ledger.run_files import discard
 
 TEMPORARY = ".tmp-"  # what has such a name in a run is always ignored
-_UNIQUE = "[0-9a-f]{12}"  # the end of a temporary folder's name
+UNIQUE = "[0-9a-f]{12}"  # the end of a temporary folder's name
 _FLAGS = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 
 
@@ -61,7 +61,7 @@ def temporary_folder(prefix: str, within: Path | None = None) -> Generator[Path]
     removed first. Raises OSError.
     """
     parent = Path(tempfile.gettempdir()) if within is None else within
-    clear(parent, re.escape(prefix) + _UNIQUE)
+    clear(parent, re.escape(prefix) + UNIQUE)
     while True:
         path = parent / f"{prefix}{secrets.token_hex(6)}"
         path.mkdir(mode=0o777 if within else 0o700)

@@ -194,7 +194,8 @@ def test_a_run_that_ctrl_c_ended_comes_to_the_digest_of_a_local_one(
     assert {record.result.weights for record in outcome.view.complete if record.result} <= {
         folder.name for folder in (storage / str(read_config(run).run)).iterdir()
     }
-    assert resume(run, Silent(), executor=Inline).view.digest == finished.outcome.view.digest
+    place = {"storage": str(storage)}
+    assert resume(run, Silent(), executor=Inline, place=place).view.digest == finished.outcome.view.digest
     assert capfd.readouterr() == ("", "")
     assert not (run / LOG).exists()
 
