@@ -12,6 +12,7 @@ from typing import Any
 from typer.core import TyperGroup
 
 from nas.base.errors import NasError, UserError
+from nas.base.printing import warn
 from nas.base.text import one_line
 
 # Errors of a full or read-only disk: facts about the machine, not bugs in the program.
@@ -36,7 +37,7 @@ class OneLine(TyperGroup):
             line, code = _explained(error, given, self.commands)
             if line is None:
                 raise
-            print(f"nas: {line}", file=sys.stderr)
+            warn(f"nas: {line}")
         sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from nas.base.printing import say
 from nas.base.text import clip, count, one_line, percent, plural, span
 from nas.config.run_config import RunConfig
 from nas.ledger import Job, LedgerView, TrialRecord
@@ -74,7 +75,7 @@ class PlainView:
         if self._out is None:
             return
         try:
-            print(f"{span(self._progress.elapsed()):>8}  {text}", file=self._out, flush=True)
+            say(f"{span(self._progress.elapsed()):>8}  {text}", self._out)
         except (
             OSError,
             ValueError,
