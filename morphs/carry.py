@@ -65,6 +65,16 @@ def carry(optimizer: Optimizer, parent_module: nn.Module, child_module: nn.Modul
     return _rebuilt(optimizer, members, states, child_module)
 
 
+def new_parameters(child: Child) -> tuple[str, ...]:
+    """The names, in `child.network.to_torch()`, of the trainable parameters that have no entry of the parent's.
+
+    For an optimizer that gives them a rate of their own for a while. Parameters with old and new entries, as after
+    `widen`, are not among them; `child.origin` tells which entries are new.
+    """
+    params = child.network.graph.params.items()
+    return tuple(_path(key) for key, param in params if param.trainable and child.origin[key].source is None)
+
+
 def carry_values(values: Mapping[Key, Tensor], child: Child) -> dict[Key, Tensor]:
     """Numbers that belong to the parent's parameters, such as a momentum, carried along `child.origin`.
 
@@ -84,16 +94,6 @@ def carry_values(values: Mapping[Key, Tensor], child: Child) -> dict[Key, Tensor
             )
         carried[key] = moved
     return carried
-
-
-def new_parameters(child: Child) -> tuple[str, ...]:
-    """The names, in `child.network.to_torch()`, of the trainable parameters that have no entry of the parent's.
-
-    For an optimizer that gives them a rate of their own for a while. Parameters with old and new entries, as after
-    `widen`, are not among them; `child.origin` tells which entries are new.
-    """
-    params = child.network.graph.params.items()
-    return tuple(_path(key) for key, param in params if param.trainable and child.origin[key].source is None)
 
 
 def _check_state(optimizer: Optimizer) -> None:
