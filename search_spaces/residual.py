@@ -30,6 +30,6 @@ def residual(input_shape: Shape, classes: int, width: int = 16) -> Space:
         parse_graph("\n".join(lines)),
         (
             (InsertBlock, {"kind": ("single", "basic"), "how": ("scaled",)}),
-            (Widen, {"factor": (1.5, 2), "how": ("zero",)}),
+            (Widen, {"factor": (1.5, 2), "how": ("replicate",)}),
         ),
     )

@@ -96,7 +96,11 @@ class RunConfig(BaseModel):
     ] = Field(
         1.0,
         gt=0,
-        description="Training of each competitor, in epochs of the parent: all train at that same cost.",
+        description="Training of each competitor, in epochs of the parent.",
+    )
+    equal: Annotated[Literal["cost", "images"], Shown()] = Field(
+        "cost",
+        description="Competitors train at the same cost, so that a larger one sees fewer images, or on the same images.",
     )
     schedule: Annotated[Literal["lineage", "restarts"], Shown()] = Field(
         "lineage",

@@ -200,10 +200,12 @@ def last_generation(view: LedgerView) -> int:
 
 
 def _allotment(plan: Plan, parent: TrialRecord, proposal: Proposal, graph: ArchGraph) -> int:
-    """Training steps that cost as much as the parent's epochs. A child that learns from its parent also pays for the
-    parent's forward pass, a third of the cost of training the parent.
+    """Training steps that cost as much as the parent's epochs, or that see as many images. A child that learns from its
+    parent also pays for the parent's forward pass, a third of the cost of training the parent.
     """
     parent_graph = graph_of(parent)
+    if plan.config.equal == "images":
+        return _steps(plan, parent_graph, parent_graph)
     taught = plan.config.schedule == "restarts" and any(
         move.preserves is Preserves.APPROXIMATE for move in parse_chain(proposal.moves, plan.moves)
     )
