@@ -1,0 +1,80 @@
+"""The engine, called as a user calls it, and what its ledger says that it did."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nas
+from _equal_cost._standin import engine_cost, engine_settings, residual
+from _equal_cost.outcome import Outcome, Point
+from _equal_cost.problem import SEED_WIDTH, Problem, augmentation
+from nas import LedgerView, RunConfig
+from nas.data import Split
+from nas.registry.registry import SpaceEntry
+from nas.train.evaluate import Scores
+from search_spaces import Shape, Space
+
+SPACE = "residual"
+
+
+def narrow(shape: Shape, classes: int) -> Space:
+    """The engine's space of residual networks, begun at the width that the budgets are counted in."""
+    return residual(shape, classes, width=SEED_WIDTH)
+
+
+def without(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """The settings among these that this engine does not have."""
+    return tuple(sorted(settings.keys() - RunConfig.model_fields.keys()))
+
+
+def searched(problem: Problem, settings: Mapping[str, Any], folder: Path, *, keep: bool = False) -> Outcome:
+    """Search with all of the budget, in one worker of one thread.
+
+    settings: what differs from the defaults. folder: of the run; an unfinished one from an earlier call is deleted, and
+    so is this one at the end unless `keep`.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    data = problem.data
+    parts = tuple(_arrays(part) for part in (data.train, data.val, problem.test))
+    defaults = nas.REGISTRY.spaces[SPACE].defaults if SPACE in nas.REGISTRY.spaces else {}
+    registry = nas.REGISTRY.with_(spaces={"narrow": SpaceEntry(narrow, defaults)})
+    began = time.perf_counter()
+    run = nas.search(
+        "narrow", data=parts, augment=augmentation(data.augment), seed=problem.seed, run=folder, quiet=True,
+        workers=1, threads=1, registry=registry, **{**engine_settings(problem), **settings},
+    )  # fmt: skip
+    seconds = time.perf_counter() - began
+    best, view = run.best, run.view
+    outcome = Outcome(
+        graph=best.network.graph,
+        val=Scores(best.scores["val_accuracy"], best.scores["val_loss"]),
+        cost=engine_cost(view, problem),
+        seconds=seconds,
+        curve=_curve(view, problem),
+        test=Scores(best.scores["test_accuracy"], best.scores["test_loss"]),
+    )
+    if not keep:
+        shutil.rmtree(folder)
+    return outcome
+
+
+def _curve(view: LedgerView, problem: Problem) -> tuple[Point, ...]:
+    """The best validation accuracy so far, after each trial in the order in which they ended."""
+    ended = sorted((r for r in view.complete if r.result is not None), key=lambda r: r.finished or 0.0)
+    points: list[Point] = []
+    for number, record in enumerate(ended, start=1):
+        assert record.result is not None
+        accuracy = record.result.scores["val_accuracy"]
+        best = accuracy if record.job.final else max([accuracy, *(y for _, _, y in points)])
+        spent = sum(engine_cost(LedgerView(tuple(ended[:number])), problem).values())
+        points.append((spent, (record.finished or 0.0) - ended[0].started, best))
+    return tuple(points)
+
+
+def _arrays(part: Any) -> tuple[Any, Any]:
+    assert isinstance(part, Split)
+    return part.pixels.numpy(), part.labels.numpy()
