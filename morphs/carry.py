@@ -1,8 +1,10 @@
 """Optimizer state through a change of shapes."""
 
+from collections.abc import Mapping
 from inspect import signature
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -61,6 +63,27 @@ def carry(optimizer: Optimizer, parent_module: nn.Module, child_module: nn.Modul
             "carry: the optimizer steps no parameter of the parent module; pass the module it steps"
         )
     return _rebuilt(optimizer, members, states, child_module)
+
+
+def carry_values(values: Mapping[Key, Tensor], child: Child) -> dict[Key, Tensor]:
+    """Numbers that belong to the parent's parameters, such as a momentum, carried along `child.origin`.
+
+    values: a tensor of its parameter's shape for each of the parent's. Kept entries keep theirs, new ones are 0. Raises
+    WeightsError when `values` aren't those of the parent's parameters.
+    """
+    carried: dict[Key, Tensor] = {}
+    for key, weight in child.network.weights.items():
+        origin = child.origin[key]
+        if origin.source is None:
+            carried[key] = torch.zeros_like(weight)
+            continue
+        value = values.get(origin.source)
+        if value is None or (moved := origin.gather(value)).shape != weight.shape:
+            raise WeightsError(
+                f"carry: the values for {_path(origin.source)} are not of its shape; pass the parent's own"
+            )
+        carried[key] = moved
+    return carried
 
 
 def _check_state(optimizer: Optimizer) -> None:

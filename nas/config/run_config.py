@@ -78,11 +78,22 @@ class RunConfig(BaseModel):
     budget: Annotated[float | None, Seconds, Shown(metavar="TIME", unset="no time limit")] = Field(
         None, gt=0, description="Wall time for the whole run, including resumes: 90s, 10m, 1.5h."
     )
+    cost: Annotated[float | None, Shown(metavar="N", unset="no limit")] = Field(
+        None,
+        gt=0,
+        description="Multiply-adds for the whole run, whatever they are spent on: training, children that lose, "
+        "evaluation. Unlike a budget it decides the same on every machine.",
+    )
     generations: Annotated[int | None, Shown(metavar="N", unset="the space's, without a budget")] = Field(
         None, ge=1, description="Stop after N generations."
     )
     children: Annotated[int, Shown(metavar="N")] = Field(
         3, ge=1, le=1000, description="Children in each generation, besides their parent."
+    )
+    inherit: Annotated[bool, Shown(panel=None)] = Field(
+        True,
+        description="Whether competitors start with their parent's weights; if not, each is trained from scratch, as a "
+        "baseline.",
     )
     moves_per_child: Annotated[int, Shown(metavar="N")] = Field(
         2, ge=1, le=100, description="Moves that make a child."
@@ -92,9 +103,20 @@ class RunConfig(BaseModel):
         gt=0,
         description="Training of each competitor, in epochs of the parent: all train at that same cost.",
     )
+    schedule: Annotated[Literal["lineage", "restarts"], Shown()] = Field(
+        "lineage",
+        description="lineage: one schedule for the whole search, warm-up, constant rate and a final decay; children "
+        "continue their parent's training. restarts: each trial has a cosine to zero and a new optimizer.",
+    )
+    grow_share: Annotated[float | None, Shown(metavar="X", unset="what is left of the final share")] = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Share of the budget or cost in which networks grow; after that the best trains on alone.",
+    )
     # A share of the training cost of the best network's lineage; of the budget, if that ends the search.
     final_share: Annotated[float, Shown(metavar="X")] = Field(
-        0.25, ge=0, lt=1, description="Share of the training that goes to the final network."
+        0.5, ge=0, lt=1, description="Share of the training that goes to the final network."
     )
     final: Annotated[Literal["continue", "restart"], Shown()] = Field(
         "continue",
@@ -265,8 +287,8 @@ class RunConfig(BaseModel):
 
     @model_validator(mode="after")
     def _ends(self) -> RunConfig:
-        if self.budget is None and self.generations is None:
-            raise ValueError("the run would never end; give --budget or --generations")
+        if self.budget is None and self.generations is None and self.cost is None:
+            raise ValueError("the run would never end; give --budget, --cost or --generations")
         return self
 
 

@@ -21,11 +21,11 @@ OnProgress = Callable[[int, int], None]  # (checkpoints checked, total)
 class Finding:
     """One part of a run that is not present and intact.
 
-    what: "configuration", "ledger", "weights" or "momentum"; "pause" for a checkpoint from which a training may
-    continue; "checkpoint" if its use is not known. trials: the keys of the trials that made it. digest: of a
-    checkpoint. state: "damaged" and "missing" count as damage, except for a pause, since an earlier pause or the start
-    of the training replaces it; "removed" (on purpose, --keep) and "unnamed" (no trial refers to it) do not. fact: a
-    description.
+    what: "configuration", "ledger", "weights", "last weights" or "momentum"; "pause" for a checkpoint from which a
+    training may continue; "checkpoint" if its use is not known. trials: the keys of the trials that made it. digest:
+    of a checkpoint. state: "damaged" and "missing" count as damage, except for a pause, since an earlier pause or the
+    start of the training replaces it; "removed" (on purpose, --keep) and "unnamed" (no trial refers to it) do not.
+    fact: a description.
     """
 
     what: str
@@ -101,7 +101,9 @@ def made_by(records: Iterable[TrialRecord]) -> dict[str, tuple[str, tuple[str, .
     makers: dict[str, tuple[str, tuple[str, ...]]] = {}
     for record in records:
         assert record.result is not None
-        for what, digest in (("weights", record.result.weights), ("momentum", record.result.momentum)):
+        result = record.result
+        parts = ("weights", result.weights), ("last weights", result.last), ("momentum", result.momentum)
+        for what, digest in parts:
             if digest is not None:
                 known, trials = makers.get(digest, (what, ()))
                 makers[digest] = known, (*trials, record.key)

@@ -181,9 +181,10 @@ class Ledger:
         Raises RunError if the trial is not running, or if its checkpoint has not been put into the store.
         """
         record = self._running(number, "tell")
-        if not self.store.has(result.weights):
-            fact = f"checkpoint {result.weights[:12]} is not in {self.store.folder}"
-            raise RunError(f"tell: trial {record.key}: {fact}; put the network there first")
+        for digest in result.checkpoints:
+            if not self.store.has(digest):
+                fact = f"checkpoint {digest[:12]} is not in {self.store.folder}"
+                raise RunError(f"tell: trial {record.key}: {fact}; put the network there first")
         self._upgrade()
         self._study.write(number, RESULT, seal(RESULT, record.key, result.to_dict()))
         self._finish(record, result)
@@ -201,7 +202,7 @@ class Ledger:
         Raises RunError if the trial is not running, or if a checkpoint has not been put into the store.
         """
         record = self._running(number, "advance")
-        for digest in (reached.weights, reached.momentum):
+        for digest in reached.checkpoints:
             if not self.store.has(digest):
                 fact = f"checkpoint {digest[:12]} is not in {self.store.folder}"
                 raise RunError(f"advance: trial {record.key}: {fact}; put the network there first")
@@ -213,7 +214,7 @@ class Ledger:
     def reached(self, number: int) -> Reached | None:
         """Return the last pause of a running trial whose checkpoints are intact; None if there is none."""
         for pause in self._reached.get(number, ()):
-            if self._intact(pause.weights) and self._intact(pause.momentum):
+            if all(map(self._intact, pause.checkpoints)):
                 return pause
         return None
 
@@ -221,7 +222,7 @@ class Ledger:
         """Return the digests of the checkpoints from which running trials may continue."""
         running = (number for number, record in self._records.items() if record.running)
         kept = (pause for number in running for pause in self._reached.get(number, ()))
-        return frozenset(digest for pause in kept for digest in (pause.weights, pause.momentum))
+        return frozenset(digest for pause in kept for digest in pause.checkpoints)
 
     def drop(self, digests: Iterable[str], note: str) -> None:
         """Remove checkpoints on purpose; those of told trials are first recorded as removed, in the note `note`.
@@ -299,7 +300,7 @@ class Ledger:
         self._reached[entry.number] = _pauses(entry, record.job)
         with guarded(self._study.place):
             result, reason = stored_result(entry, record.job), stored_reason(entry, record.job)
-        if result is not None and self._intact(result.weights):
+        if result is not None and all(map(self._intact, result.checkpoints)):
             self._finish(record, result)
         elif reason is not None:
             self._study.fail(entry.number)

@@ -55,7 +55,7 @@ def _examined(study: Study, config: ConfigFile) -> tuple[LedgerView, tuple[str, 
         try:
             stored = stored_reached(entry, record.job) if record is not None else ()
             if record is not None and record.running:
-                pauses |= {d: record.key for pause in stored for d in (pause.weights, pause.momentum)}
+                pauses |= {d: record.key for pause in stored for d in pause.checkpoints}
         except (ValueError, TypeError, RecursionError) as error:
             faults.append(f"the progress of trial number {entry.number} is damaged ({error})")
         if record is not None and record.key in records:

@@ -113,6 +113,11 @@ class Reached:
     losses: tuple[float, ...]
     seconds: Numbers
 
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        """Digests of the networks that were stored."""
+        return self.weights, self.momentum
+
     to_dict = _to_dict
     __reduce__ = _reduce
 
@@ -121,19 +126,33 @@ class Reached:
 class Training:
     """How a job trains: its part of a schedule, and what it starts from. Only the engine writes it.
 
-    weights: digest of the parent's trained weights; None: fresh weights. momentum: digest of the optimizer's momentum
-    to continue with. start, total: the job's steps begin at `start` in a schedule of `total` steps; None: the schedule
-    has just the job's steps. rung: of a successive halving, from 0. since: the state that an earlier part of this
-    training reached. until: the step at which this part pauses; None: the end.
+    weights: digest of the weights to start from, those of the parent; None: fresh weights. momentum: digest of the
+    parent's momentum to continue with. start, total: the job's steps begin at `start` in a schedule of `total` steps;
+    None: the schedule has just the job's steps. decay: the rate is constant and falls over the last `decay` steps of
+    the schedule, as in a lineage; None: it follows a cosine over the whole schedule. batches: seed of the batches, for
+    jobs that train on the same ones; None: the job's own. rung: of a successive halving, from 0. since: the state that
+    an earlier part of this training reached. until: the step at which this part pauses; None: the end.
     """
 
     weights: Digest | None = None
     momentum: Digest | None = None
     start: Count = 0
     total: Count | None = None
+    decay: Count | None = None
+    batches: Count | None = None
     rung: Count = 0
     since: Reached | None = None
     until: Count | None = None
+
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        """Digests of the networks that the job reads."""
+        return tuple(digest for digest in (self.weights, self.momentum) if digest is not None)
+
+    @property
+    def searching(self) -> bool:
+        """Whether this is a stretch of a lineage before the decay, so that another job may go on from its end."""
+        return self.decay == 0
 
 
 @dataclass(frozen=True, config=RECORD)
@@ -180,7 +199,9 @@ class Result:
     fingerprint: SHA-256 of the graph. weights: `Network.digest`, the checkpoint's name in the store. scores:
     finite numbers, including `val_accuracy`. params, macs: counts. drift_eval, drift_train: drift of the moves,
     None if not measured. seconds: wall time by purpose (train, evaluate, morph, other). momentum: digest of a
-    checkpoint that holds the optimizer's momentum in place of the weights, if the training can be continued.
+    checkpoint that holds the optimizer's momentum in place of the weights, if the training can be continued. last:
+    digest of the weights after the last step, to continue from, where `weights` is an average over several steps.
+    sample: the outcome on single validation images, as text (`nas.ledger.sample`); for comparisons of trials.
     Raises ValueError for an invalid value.
     """
 
@@ -193,12 +214,19 @@ class Result:
     drift_train: float | None = None
     seconds: Numbers = field(default_factory=lambda: NO_NUMBERS)
     momentum: Digest | None = None
+    last: Digest | None = None
+    sample: str | None = None
 
     @model_validator(mode="after")
     def _has_score(self) -> Self:
         if SCORE not in self.scores:
             raise ValueError(f"scores has no {SCORE}")
         return self
+
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        """Digests of the networks that were stored."""
+        return tuple(digest for digest in (self.weights, self.last, self.momentum) if digest is not None)
 
     to_dict = _to_dict
     __reduce__ = _reduce

@@ -78,9 +78,7 @@ class LedgerView:
     def checkpoints(self) -> frozenset[str]:
         """Digests of all checkpoints that the complete trials have written."""
         results = [record.result for record in self.complete if record.result is not None]
-        return frozenset(
-            digest for result in results for digest in (result.weights, result.momentum) if digest
-        )
+        return frozenset(digest for result in results for digest in result.checkpoints)
 
     def missing(self, present: Iterable[str]) -> frozenset[str]:
         """The checkpoints that are not `present` and were not removed on purpose."""

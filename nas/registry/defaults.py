@@ -21,7 +21,6 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "generations": 6,
         "moves_per_child": 3,
         "epochs": 80,
-        "final_share": 0.5,
         "select": "loss",
         "train": {"lr": 0.05, "batch_size": 64, "warmup_steps": 50, "clip_norm": 1.0},
     },

@@ -18,6 +18,7 @@ from nas.ledger import Job, Ledger, LedgerView, Reached, Result
 from nas.ledger.notes import Note
 from nas.ledger.types import State, Stopped
 from nas.ledger.wall_time import overhead, seconds_of
+from nas.run.charge import spent, trial_cost
 from nas.run.events import Callback, Outcome
 from nas.run.final_training import final_steps, next_part
 from nas.run.plan import Plan, as_seen, final_job, next_jobs, seed_job
@@ -151,8 +152,13 @@ class Engine:
             return None
         if config.generations is not None and generation > config.generations:
             return "generations"
+        share = 1 - config.final_share if config.grow_share is None else config.grow_share
+        if config.cost is not None and generation > 0:
+            each = (trial_cost(job, config, self.plan.validation) for job in jobs)
+            if config.cost * share - spent(view, config, self.plan.validation) < sum(each):
+                return "budget"
         if config.budget is not None and generation > 0:
-            left = config.budget * (1 - config.final_share) - self._wall()
+            left = config.budget * share - self._wall()
             if left < self._seconds_for(view, len(jobs)):
                 return "budget"
         return None

@@ -248,7 +248,8 @@ def stored_config(
     if not isinstance(stored.get("config"), dict) or not isinstance(stored.get("data"), dict):
         raise RunError(f"{command}: {run} was not made by a search; name the folder of one")
     try:
-        return validated(with_setting_tables(stored["config"], registry))
+        # Before there were lineages, every trial had a schedule of its own.
+        return validated(with_setting_tables({"schedule": "restarts", **stored["config"]}, registry))
     except UserError as error:
         fact = f"{command}: {run}: {error}"
         raise RunError(f"{fact}; use the version of this program that made the run") from None

@@ -28,6 +28,7 @@ MOVES = (
     "add_skip(source=r, target=p)", "add_skip(source=n, target=r, how=concat)",
     "add_skip(source=x, target=d, project=true)",
     "deepen(node=r, norm=true)", "insert_activation(node=c)", "insert_dropout(node=p)", "subnet(node=d)",
+    "insert_block(node=r, how=paired)", "insert_block(node=d, kind=single)",
     "squeeze_excite(node=r, channels=2)", "merge_groups(node=e, groups=2)", "reparameterise(node=n, how=norm)",
     "narrow(node=d, to=2)", "remove_layer(node=d, instead=r)", "widen(node=c, to=7, how=gradient)",
     "split_groups(node=d, groups=2)", "retire(node=p, becomes=activation)",

@@ -33,7 +33,6 @@ from nas.execute.ray.running_jobs import RunningJob, has_room, kill, last_line, 
 from nas.execute.ray.session import Session, connect
 from nas.execute.ray.transfer import Storage, opened
 from nas.execute.ray.tune import STARTS, Broken, Lost, Mailbox, NoWorker, Running, tune
-from nas.execute.task import made, reads
 from nas.ledger import Job, Store, current_versions, read_config
 
 SETTLE_SECONDS = 3.0  # if a whole node dies, Ray reports the worker's death before the node's
@@ -164,18 +163,18 @@ class RayExecutor:
     def _send(self, job: Job) -> dict[str, ray.ObjectRef[PackedNetwork]]:
         """Make the networks that `job` reads available to its future worker. Raises RunError, LedgerDamaged."""
         store = Store(self.run / "checkpoints")
-        needed = {digest for running in self._running.values() for digest in reads(running.job)} | {
-            *reads(job)
-        }
+        needed = {
+            digest for running in self._running.values() for digest in running.job.training.checkpoints
+        } | {*job.training.checkpoints}
         if self.config.storage:
             self._upload(job, store, needed)
             return {}
         self._sent = {digest: sent for digest, sent in self._sent.items() if digest in needed}
-        for digest in reads(job):
+        for digest in job.training.checkpoints:
             if digest not in self._sent:
                 with _ray_errors(self.run):
                     self._sent[digest] = ray.put(morphs.pack(store.get(digest)))
-        return {digest: self._sent[digest] for digest in reads(job)}
+        return {digest: self._sent[digest] for digest in job.training.checkpoints}
 
     def _storage(self) -> Storage:
         return Storage(str(self.config.storage), self._name)
@@ -183,14 +182,14 @@ class RayExecutor:
     def _upload(self, job: Job, store: Store, needed: set[str]) -> None:
         """Put what `job` reads into the storage, and remove what the run has removed meanwhile (--keep)."""
         storage = self._storage()
-        for digest in reads(job):
+        for digest in job.training.checkpoints:
             if not storage.has(digest):
                 storage.put(digest, morphs.pack(store.get(digest)))
         for digest in self._uploaded - needed:
             if not store.has(digest):
                 storage.remove(digest)
                 self._uploaded.discard(digest)
-        self._uploaded.update(reads(job))
+        self._uploaded.update(job.training.checkpoints)
 
     def _handle(self, message: Any) -> Iterator[Progressed | Done]:
         """Handle a message from Tune's thread; yield what the engine has to know."""
@@ -219,7 +218,7 @@ class RayExecutor:
             if (
                 message.done.fault and self.config.storage
             ):  # the copies there may be damaged: upload them again
-                for digest in reads(running.job):
+                for digest in running.job.training.checkpoints:
                     self._storage().remove(digest)
             yield self._ended(running, self._stored(message))
         elif isinstance(message, Lost):
@@ -231,7 +230,7 @@ class RayExecutor:
         if result is None:
             return message.done
         try:
-            for digest in made(result):
+            for digest in result.checkpoints:
                 packed = message.packed.get(digest) or self._storage().get(digest)
                 Store(self.run / "checkpoints").put(opened(packed, digest))
                 self._uploaded.add(digest)
