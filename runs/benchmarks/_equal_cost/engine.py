@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import nas
-from _equal_cost._standin import engine_cost, engine_settings, residual
-from _equal_cost.outcome import Outcome, Point
+from _equal_cost._standin import residual
+from _equal_cost.outcome import Outcome, Point, added
 from _equal_cost.problem import SEED_WIDTH, Problem, augmentation
-from nas import LedgerView, RunConfig
+from nas import LedgerView, RunConfig, TrialRecord
 from nas.data import Split
+from nas.ledger import read_config
+from nas.registry.configure import check_config
 from nas.registry.registry import SpaceEntry
+from nas.run.charge import trial_cost
 from nas.train.evaluate import Scores
 from search_spaces import Shape, Space
 
@@ -31,13 +33,11 @@ def without(settings: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(sorted(settings.keys() - RunConfig.model_fields.keys()))
 
 
-def searched(problem: Problem, settings: Mapping[str, Any], folder: Path, *, keep: bool = False) -> Outcome:
+def searched(problem: Problem, settings: Mapping[str, Any], folder: Path) -> Outcome:
     """Search with all of the budget, in one worker of one thread.
 
-    settings: what differs from the defaults. folder: of the run; an unfinished one from an earlier call is deleted, and
-    so is this one at the end unless `keep`.
+    settings: what differs from the defaults. folder: of the run, new.
     """
-    shutil.rmtree(folder, ignore_errors=True)
     data = problem.data
     parts = tuple(_arrays(part) for part in (data.train, data.val, problem.test))
     defaults = nas.REGISTRY.spaces[SPACE].defaults if SPACE in nas.REGISTRY.spaces else {}
@@ -45,32 +45,36 @@ def searched(problem: Problem, settings: Mapping[str, Any], folder: Path, *, kee
     began = time.perf_counter()
     run = nas.search(
         "narrow", data=parts, augment=augmentation(data.augment), seed=problem.seed, run=folder, quiet=True,
-        workers=1, threads=1, registry=registry, **{**engine_settings(problem), **settings},
+        workers=1, threads=1, registry=registry, cost=problem.budget, **settings,
     )  # fmt: skip
     seconds = time.perf_counter() - began
     best, view = run.best, run.view
-    outcome = Outcome(
+    config = check_config(read_config(folder).config["config"], registry)
+    return Outcome(
         graph=best.network.graph,
         val=Scores(best.scores["val_accuracy"], best.scores["val_loss"]),
-        cost=engine_cost(view, problem),
+        cost=_by_kind(view.trials, config, problem),
         seconds=seconds,
-        curve=_curve(view, problem),
+        curve=_curve(view, config, problem),
         test=Scores(best.scores["test_accuracy"], best.scores["test_loss"]),
     )
-    if not keep:
-        shutil.rmtree(folder)
-    return outcome
 
 
-def _curve(view: LedgerView, problem: Problem) -> tuple[Point, ...]:
+def _by_kind(trials: Iterable[TrialRecord], config: RunConfig, problem: Problem) -> dict[str, int]:
+    """Multiply-adds of the trials of each kind: the seed network, unchanged parents, children, the final training."""
+    jobs = [record.job for record in trials]
+    return added(*({str(job.kind): trial_cost(job, config, len(problem.data.val))} for job in jobs))
+
+
+def _curve(view: LedgerView, config: RunConfig, problem: Problem) -> tuple[Point, ...]:
     """The best validation accuracy so far, after each trial in the order in which they ended."""
-    ended = sorted((r for r in view.complete if r.result is not None), key=lambda r: r.finished or 0.0)
+    ended = sorted(view.complete, key=lambda record: record.finished or 0.0)
     points: list[Point] = []
     for number, record in enumerate(ended, start=1):
         assert record.result is not None
         accuracy = record.result.scores["val_accuracy"]
         best = accuracy if record.job.final else max([accuracy, *(y for _, _, y in points)])
-        spent = sum(engine_cost(LedgerView(tuple(ended[:number])), problem).values())
+        spent = sum(_by_kind(ended[:number], config, problem).values())
         points.append((spent, (record.finished or 0.0) - ended[0].started, best))
     return tuple(points)
 

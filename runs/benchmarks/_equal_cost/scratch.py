@@ -7,13 +7,12 @@ import time
 from dataclasses import replace
 
 import morphs
-from _equal_cost._standin import train
 from _equal_cost.outcome import Outcome, Point, evaluation_cost, step_cost
 from _equal_cost.problem import Problem
 from morphs import ArchGraph
 from nas.base.errors import UserError
 from nas.base.seeds import derive
-from nas.train import TrainConfig
+from nas.train import TrainConfig, train
 from nas.train.evaluate import evaluate
 
 WARM_UP, DECAY = 0.02, 0.5  # shares of the steps; between them the rate is constant

@@ -16,7 +16,6 @@ import torch
 from torch import nn
 
 import morphs
-from _equal_cost._standin import train
 from _equal_cost.networks import Family
 from _equal_cost.outcome import Outcome, Point, added, evaluation_cost, step_cost
 from _equal_cost.problem import Problem
@@ -24,6 +23,7 @@ from _equal_cost.scratch import decay, from_scratch, recipe
 from morphs import ArchGraph
 from nas.base.errors import UserError
 from nas.base.seeds import derive
+from nas.train import train
 from nas.train.evaluate import Scores, evaluate
 
 LOOKS = (0.25, 0.5, 0.75)  # shares of a trial's steps after which it may be stopped
