@@ -41,7 +41,7 @@ __all__ = [
     "MOVES", "AddSkip", "ArchGraph", "ChannelGroup", "Child", "Compact", "Cost", "Deepen", "Drift", "GrowKernel",
     "InsertActivation", "InsertBlock", "InsertDropout", "InsertNorm", "Limits", "MergeGroups", "Move", "Narrow",
     "Network", "Node", "Origin", "Preserves", "Refusal", "RemoveLayer", "Reparameterise", "Retire", "SplitGroups",
-    "SqueezeExcite", "Subnet", "Widen", "apply", "apply_chain", "carry", "carry_values", "channel_groups", "cost", "drift",
-    "from_torch", "graph_from_json", "graph_to_svg", "init", "load", "pack", "parse", "parse_chain", "parse_graph",
-    "register_activation", "save", "unpack",
+    "SqueezeExcite", "Subnet", "Widen", "apply", "apply_chain", "carry", "carry_values", "channel_groups", "cost",
+    "drift", "from_torch", "graph_from_json", "graph_to_svg", "init", "load", "pack", "parse", "parse_chain",
+    "parse_graph", "register_activation", "save", "unpack",
 ]  # fmt: skip

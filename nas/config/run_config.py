@@ -84,9 +84,9 @@ class RunConfig(BaseModel):
         description="Multiply-adds for the whole run, whatever they are spent on: training, children that lose, "
         "evaluation. Unlike a budget it decides the same on every machine.",
     )
-    generations: Annotated[int | None, Shown(metavar="N", unset="the space's, without a budget")] = Field(
-        None, ge=1, description="Stop after N generations."
-    )
+    generations: Annotated[
+        int | None, Shown(metavar="N", unset="the space's; with a budget or cost, what suits it")
+    ] = Field(None, ge=0, description="Stop growing after N generations; 0: train the seed network alone.")
     children: Annotated[int, Shown(metavar="N")] = Field(
         3, ge=1, le=1000, description="Children in each generation, besides their parent."
     )
@@ -98,7 +98,9 @@ class RunConfig(BaseModel):
     moves_per_child: Annotated[int, Shown(metavar="N")] = Field(
         2, ge=1, le=100, description="Moves that make a child."
     )
-    epochs: Annotated[float, Shown(metavar="X")] = Field(
+    epochs: Annotated[
+        float, Shown(metavar="X", unset="the space's; with a budget or cost, what suits it")
+    ] = Field(
         1.0,
         gt=0,
         description="Training of each competitor, in epochs of the parent: all train at that same cost.",
@@ -108,7 +110,7 @@ class RunConfig(BaseModel):
         description="lineage: one schedule for the whole search, warm-up, constant rate and a final decay; children "
         "continue their parent's training. restarts: each trial has a cosine to zero and a new optimizer.",
     )
-    grow_share: Annotated[float | None, Shown(metavar="X", unset="what is left of the final share")] = Field(
+    grow_share: Annotated[float | None, Shown(metavar="X", unset="what suits the budget")] = Field(
         None,
         gt=0,
         le=1,

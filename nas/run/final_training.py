@@ -14,7 +14,8 @@ PART_SECONDS = 30.0  # least time between two checkpoints
 
 
 def final_steps(plan: Plan, view: LedgerView, stopped: Stopped, wall: float) -> int:
-    """`final_share` of all training; if the budget or the cost ended the search, what is left of it.
+    """`final_share` of all training, within the budget or the cost; all that is left of it where that ended the search,
+    and in a lineage, whose schedule ends with it.
 
     wall: seconds spent so far.
     """
@@ -23,16 +24,17 @@ def final_steps(plan: Plan, view: LedgerView, stopped: Stopped, wall: float) -> 
         return 0
     best = plan.policy.incumbent(view)
     assert best.result is not None
+    whole = stopped == "budget" or config.schedule == "lineage"
     steps = round(config.final_share / (1 - config.final_share) * lineage_steps(plan, view))
     if config.cost is not None:
         left = config.cost - spent(view, config, plan.validation) - best.result.macs * plan.validation
         affordable = max(0, int(left / (3 * best.result.macs * config.train.batch_size)))
-        steps = affordable if stopped == "budget" else min(steps, affordable)
+        return affordable if whole else min(steps, affordable)
     if config.budget is None:
         return steps
     left = config.budget - wall - 2 * best.result.seconds["evaluate"] - 1.0
     affordable = max(0, int(0.95 * left / (best.result.seconds["train"] / max(1, best.job.steps))))
-    return affordable if stopped == "budget" and config.cost is None else min(steps, affordable)
+    return affordable if whole else min(steps, affordable)
 
 
 def next_part(plan: Plan, view: LedgerView, job: Job, reached: Reached | None) -> Job:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from itertools import count
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypedDict, Unpack
 
+from morphs import cost
 from nas.base.errors import RunError, UserError
 from nas.base.machine import machine
 from nas.config.relocate import relocated, with_data
@@ -29,6 +31,7 @@ from nas.run.budget import seconds_per_step
 from nas.run.engine import Engine, outcome_of
 from nas.run.events import Callback, Outcome
 from nas.run.latency import latencies, priced
+from nas.run.pacing import paced
 from nas.run.plan import Plan, make_plan, seed_job
 from nas.run.replay import REPLAY, Replay, replay_from, replay_of
 
@@ -88,8 +91,11 @@ def search(
     config = check_names(config, registry)
     data = load_data(for_workers(config, registry, ()))
     plan = make_plan(config, data, registry)
+    seconds = cache(partial(_seconds_per_step, plan, data))
+    config = paced(config, cost(plan.space.seed).macs, plan.images, seconds)
+    plan = make_plan(config, data, registry)
     description = describe(config, data, command, user_code(config, registry, plan.moves))
-    _check_budget(plan, data)
+    _check_budget(plan, seconds)
     del data  # workers have their own copy; free the memory
     return _begin(plan, run, description, callback, executor, began, registry)
 
@@ -317,14 +323,19 @@ def changes_since(
     return [f"{name} was {old} and is {new}" for name, old, new in pairs if old != new]
 
 
-def _check_budget(plan: Plan, data: SearchData) -> None:
+def _seconds_per_step(plan: Plan, data: SearchData) -> float:
+    config = plan.config
+    return seconds_per_step(plan.space.seed, data, config.train, config.device, config.threads)
+
+
+def _check_budget(plan: Plan, seconds: Callable[[], float]) -> None:
     """Raise UserError when the budget is too small for the seed network's training and one generation."""
     config = plan.config
     if config.budget is None:
         return
-    job = seed_job(plan)
-    each = job.steps * seconds_per_step(plan.space.seed, data, config.train, config.device, config.threads)
-    have, need = config.budget * (1 - config.final_share), each * (1 + plan.rounds)
+    each = seed_job(plan).steps * seconds()
+    rounds = 1 + (0 if config.generations == 0 else plan.rounds)
+    have, need = config.budget * (1 - config.final_share), each * rounds
     if need > have:
         raise UserError(
             f"search: a budget of {config.budget:.0f} s leaves {have:.0f} s for the search; the seed network and one "
