@@ -1,14 +1,14 @@
 """AutoKeras on the same arrays, for as long as the engine took: it has no budget of multiply-adds.
 
-It is not a dependency: `pip install autokeras six` (AutoKeras 3.0; one of its own dependencies needs six). It computes
-with PyTorch unless KERAS_BACKEND says otherwise, augments and normalises in its own way, and is given one thread.
+It is not a dependency: `pip install autokeras six "keras<3.13"` (AutoKeras 3.0.0 does not work with Keras 3.15, and one
+of its own dependencies needs six). It computes with PyTorch unless KERAS_BACKEND says otherwise, augments and
+normalises in its own way, and has one thread.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,6 @@ from nas.data import ImageSplit, Split
 from nas.train.evaluate import Scores
 
 
-class TimeIsUp(BaseException):
-    """Ends a search; not an Exception, which AutoKeras would take for a failed trial."""
-
-
 def lacks() -> str:
     """Why the arm can't be run here; empty if it can."""
     missing = [name for name in ("autokeras", "six") if find_spec(name) is None]
@@ -34,50 +30,41 @@ def lacks() -> str:
 
 
 def searched(problem: Problem, seconds: float, folder: Path) -> Outcome:
-    """Search for `seconds` from the first trial's start. Raises UserError if that is not enough for one epoch."""
+    """Search for `seconds`; the epoch that runs then is cut short, and the best network so far is handed out.
+
+    Raises UserError if that is not enough for one epoch.
+    """
     os.environ.setdefault("KERAS_BACKEND", "torch")
     import autokeras
     import keras
-    from autokeras.pipeline import load_pipeline
 
     began = time.perf_counter()
     curve: list[Point] = []
+    classifier = autokeras.ImageClassifier(
+        num_classes=problem.classes, max_trials=1000, directory=folder, overwrite=True,
+        objective="val_accuracy", seed=derive(problem.seed, "autokeras") % 2**31,
+    )  # fmt: skip
 
     class Deadline(keras.callbacks.Callback):
-        """Stops the training at the deadline and, once one training has been stopped, the search."""
+        """Stops the training at the deadline, and lets no other begin."""
 
         def __deepcopy__(self, _: Any) -> Deadline:
             return Deadline()
 
-        def on_train_begin(self, logs: Any = None) -> None:
-            if late():
-                raise TimeIsUp
-
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            if late():
+            if time.perf_counter() - began > seconds:
                 self.model.stop_training = True
+                classifier.tuner.oracle.max_trials = 0
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             best = max([float((logs or {}).get("val_accuracy", 0.0)), *(y for _, _, y in curve)])
             curve.append((0.0, time.perf_counter() - began, best))
 
-    def late() -> bool:
-        return time.perf_counter() - began > seconds
-
-    classifier = autokeras.ImageClassifier(
-        num_classes=problem.classes, max_trials=1000, directory=folder, overwrite=True,
-        objective="val_accuracy", seed=derive(problem.seed, "autokeras") % 2**31,
-    )  # fmt: skip
     train, val, test = map(_arrays, (problem.data.train, problem.data.val, problem.test))
-    with suppress(TimeIsUp):
-        classifier.fit(*train, validation_data=val, callbacks=[Deadline()], verbose=0)
+    classifier.fit(*train, validation_data=val, callbacks=[Deadline()], verbose=0)
     took = time.perf_counter() - began
-    tuner = classifier.tuner
     if not curve:
         raise UserError(f"autokeras: {seconds:.0f} s are not enough for one epoch")
-    # A search that is cut short leaves its best trial's preprocessing there.
-    best = tuner.oracle.get_best_trials(1)[0]
-    load_pipeline(tuner._pipeline_path(best.trial_id)).save(tuner.best_pipeline_path)
 
     def scores(part: tuple[np.ndarray, np.ndarray]) -> Scores:
         loss, accuracy = classifier.evaluate(*part, verbose=0)

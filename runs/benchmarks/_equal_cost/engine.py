@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import nas
-from _equal_cost._standin import residual
 from _equal_cost.outcome import Outcome, Point, added
 from _equal_cost.problem import SEED_WIDTH, Problem, augmentation
 from nas import LedgerView, RunConfig, TrialRecord
@@ -18,9 +17,7 @@ from nas.registry.configure import check_config
 from nas.registry.registry import SpaceEntry
 from nas.run.charge import trial_cost
 from nas.train.evaluate import Scores
-from search_spaces import Shape, Space
-
-SPACE = "residual"
+from search_spaces import Shape, Space, residual
 
 
 def narrow(shape: Shape, classes: int) -> Space:
@@ -34,18 +31,19 @@ def without(settings: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def searched(problem: Problem, settings: Mapping[str, Any], folder: Path) -> Outcome:
-    """Search with all of the budget, in one worker of one thread.
+    """Search with all of the budget, in one worker of one thread, with the batch size that all arms have.
 
-    settings: what differs from the defaults. folder: of the run, new.
+    settings: what else differs from the defaults. folder: of the run, new.
     """
     data = problem.data
     parts = tuple(_arrays(part) for part in (data.train, data.val, problem.test))
-    defaults = nas.REGISTRY.spaces[SPACE].defaults if SPACE in nas.REGISTRY.spaces else {}
+    defaults = nas.REGISTRY.spaces["residual"].defaults
     registry = nas.REGISTRY.with_(spaces={"narrow": SpaceEntry(narrow, defaults)})
     began = time.perf_counter()
     run = nas.search(
         "narrow", data=parts, augment=augmentation(data.augment), seed=problem.seed, run=folder, quiet=True,
-        workers=1, threads=1, registry=registry, cost=problem.budget, **settings,
+        workers=1, threads=1, registry=registry, cost=problem.budget,
+        train={"batch_size": problem.recipe.batch_size}, **settings,
     )  # fmt: skip
     seconds = time.perf_counter() - began
     best, view = run.best, run.view

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import morphs
 from morphs import ArchGraph
-from search_spaces import Shape
+from search_spaces import Shape, residual
 
 STAGES = (1, 2, 4)  # widths of the stages, in multiples of the network's width
 
@@ -38,16 +38,16 @@ class Family:
 
 def seed_network(width: int, shape: Shape, classes: int) -> ArchGraph:
     """The engine's seed network, `width` channels wide in its first stage."""
-    return Family(width).graph(shape, classes)
+    return residual(shape, classes, width).seed
 
 
 def resnet9(width: int, shape: Shape, classes: int) -> ArchGraph:
     """ResNet-9 as in David Page's DAWNBench entry: w, 2w + residual, 4w, 8w + residual; pooling after each but w."""
     draft = Draft(shape)
     at = draft.layer("x", width)
-    for multiple, residual in ((2, True), (4, False), (8, True)):
+    for multiple, with_block in ((2, True), (4, False), (8, True)):
         at = draft.pooled(draft.layer(at, multiple * width))
-        if residual:
+        if with_block:
             inner = draft.layer(draft.layer(at, multiple * width), multiple * width)
             at = draft.add(f"add({at}, {inner})")
     return draft.ended(at, classes)
