@@ -77,13 +77,10 @@ def main() -> None:
     add("--data", type=_choices(names), default=names, metavar="NAMES", help=", ".join(names))
     add("--budgets", type=_choices(budgets), default=budgets, metavar="NAMES", help=", ".join(budgets))
     add("--seeds", type=_seeds, default=[0, 1, 2, 3, 4], metavar="N-M", help="0-4, or 0,2,3")
-    add(
-        "--arms",
-        type=_choices(list(BY_NAME)),
-        default=list(BY_NAME),
-        metavar="NAMES",
-        help=", ".join(BY_NAME),
-    )
+    usual = [arm.name for arm in ARMS if not arm.ablation]
+    parts = ", ".join(arm.name for arm in ARMS if arm.ablation)
+    shown = f"{', '.join(usual)}; and the engine without one of its parts: {parts}"
+    add("--arms", type=_choices(list(BY_NAME)), default=usual, metavar="NAMES", help=shown)
     add("--workers", type=int, default=os.cpu_count() or 1, help="arms at once")
     add("--images", type=int, default=20_000, help="training images used of a published set")
     add("--data-root", type=Path, default=None, help="torchvision's folder of data sets")
@@ -118,25 +115,22 @@ def main() -> None:
 
 
 def keys(given: Any) -> list[Key]:
-    """All runs that are asked for and possible here; seed by seed, so that a table can be read early."""
-    arms = []
-    for arm in (arm for arm in ARMS if arm.name in given.arms):
-        if reason := arm.lacks():
-            print(f"{arm.name} is left out: {reason}", file=sys.stderr)
-        else:
-            arms.append(arm)
+    """All runs that are asked for; seed by seed, so that a table can be read early."""
     return [
         Key(data, budget, arm.name, variant, seed)
-        for seed in given.seeds for data in given.data for budget in given.budgets for arm in arms
+        for seed in given.seeds for data in given.data for budget in given.budgets
+        for arm in ARMS if arm.name in given.arms
         for variant in (arm.variants[:1] if given.quick else arm.variants)
     ]  # fmt: skip
 
 
 def run(wanted: Sequence[Key], given: Any) -> list[Key]:
     """Do the runs that the state file lacks, the engine's before those that need them; return those that failed."""
-    rows = of_images(read(given.state), given)
-    done = {key_of(row) for row in rows}
-    queue = [key for key in wanted if key not in done]
+    done = {key_of(row) for row in of_images(read(given.state), given)}
+    lacking = {name: reason for name in given.arms if (reason := BY_NAME[name].lacks())}
+    for name, reason in lacking.items():
+        print(f"{name} is left out: {reason}", file=sys.stderr)
+    queue = [key for key in wanted if key not in done and key.arm not in lacking]
     total, lost = len(queue), list[Key]()
     running: dict[Future[Record], Key] = {}
     with ThreadPoolExecutor(given.workers) as pool:

@@ -37,7 +37,7 @@ class Arm:
     """One way to spend the budget.
 
     run: does one variant. variants: each has all of the budget. after: whether the engine's run comes first. lacks: why
-    it can't be done here; empty if it can.
+    it can't be done here; empty if it can. ablation: an engine without one of its parts, run only if it is named.
     """
 
     name: str
@@ -46,14 +46,13 @@ class Arm:
     variants: Sequence[str] = ("",)
     after: bool = False
     lacks: Callable[[], str] = field(default=lambda: "")
+    ablation: bool = False
 
 
-def _engine(name: str, what: str, **settings: Any) -> Arm:
-    def lacks() -> str:
-        missing = engine.without(settings)
-        return f"the engine has no setting {missing[0]}" if missing else ""
-
-    return Arm(name, what, lambda task: engine.searched(task.problem, settings, task.folder), lacks=lacks)
+def _engine(name: str, what: str, *, ablation: bool = False, **settings: Any) -> Arm:
+    return Arm(
+        name, what, lambda task: engine.searched(task.problem, settings, task.folder), ablation=ablation
+    )
 
 
 def _seed(width: int, task: Task) -> Outcome:
@@ -87,7 +86,9 @@ ARMS = (
     Arm("afresh", "the network that the engine found, from scratch", _afresh, after=True),
     Arm("hand", "a ResNet-9 in four widths, from scratch", _hand, tuple(HAND_WIDTHS)),
     _engine("no-inheritance", "the engine's proposals, every child from scratch", inherit=False),
-    _engine("random", "random moves with inheritance, same schedule", policy="random"),
+    _engine(
+        "random", "random moves with inheritance in one lineage, same schedule", policy="random", children=1
+    ),
     Arm(
         "optuna", "TPE with a median pruner over a residual network, from scratch",
         lambda task: tpe_arm.tuned(task.problem, tpe_arm.PROTOCOLS[tpe_arm.CHOSEN]),
@@ -96,6 +97,11 @@ ARMS = (
         "autokeras", "AutoKeras, for the engine's wall time", _autokeras, after=True,
         lacks=autokeras_arm.lacks,
     ),
+    _engine("restarts", "a cosine and a new optimizer for each trial", ablation=True, schedule="restarts"),
+    _engine("no-average", "children judged by their last weights", ablation=True, train={"average": 0.0}),
+    _engine("final-restart", "the final network from scratch", ablation=True, final="restart"),
+    _engine("one-child", "one child in each generation", ablation=True, children=1),
+    _engine("one-move", "one move makes a child", ablation=True, moves_per_child=1),
 )  # fmt: skip
 BY_NAME: Mapping[str, Arm] = {arm.name: arm for arm in ARMS}
 ENGINE = ARMS[0].name

@@ -25,16 +25,12 @@ def narrow(shape: Shape, classes: int) -> Space:
     return residual(shape, classes, width=SEED_WIDTH)
 
 
-def without(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """The settings among these that this engine does not have."""
-    return tuple(sorted(settings.keys() - RunConfig.model_fields.keys()))
-
-
 def searched(problem: Problem, settings: Mapping[str, Any], folder: Path) -> Outcome:
     """Search with all of the budget, in one worker of one thread, with the batch size that all arms have.
 
     settings: what else differs from the defaults. folder: of the run, new.
     """
+    own = {**settings, "train": {"batch_size": problem.recipe.batch_size, **settings.get("train", {})}}
     data = problem.data
     parts = tuple(_arrays(part) for part in (data.train, data.val, problem.test))
     defaults = nas.REGISTRY.spaces["residual"].defaults
@@ -43,7 +39,7 @@ def searched(problem: Problem, settings: Mapping[str, Any], folder: Path) -> Out
     run = nas.search(
         "narrow", data=parts, augment=augmentation(data.augment), seed=problem.seed, run=folder, quiet=True,
         workers=1, threads=1, registry=registry, cost=problem.budget,
-        train={"batch_size": problem.recipe.batch_size}, **settings,
+        **own,
     )  # fmt: skip
     seconds = time.perf_counter() - began
     best, view = run.best, run.view
