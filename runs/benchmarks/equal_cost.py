@@ -104,6 +104,8 @@ def main() -> None:
     if given.plot:
         draw(groups, given.state)
         return
+    print("\n| arm | what |\n|---|---|")
+    print("\n".join(f"| {arm.name} | {arm.what} |" for arm in ARMS if arm.name in given.arms))
     for (data, budget), group in groups.items():
         print(f"\n{data}, {budget} budget\n\n{table(group)}\n\n{variants(group)}")
     if lost:

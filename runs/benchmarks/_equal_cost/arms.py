@@ -16,7 +16,7 @@ from _equal_cost.scratch import from_scratch
 
 Record = Mapping[str, Any]
 WIDTHS = {"x1.5": 12, "x2": 16, "x3": 24, "x4": 32}
-HAND_WIDTHS = {"w4": 4, "w6": 6, "w8": 8, "w12": 12}
+HAND_WIDTHS = {"w3": 3, "w4": 4, "w6": 6, "w8": 8}
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,11 @@ ARMS = (
     _engine("engine", "`nas.search` as a user would type it"),
     Arm("seed", "the seed network for all of the budget", lambda task: _seed(SEED_WIDTH, task)),
     Arm(
-        "sizes", "the seed network 1.5, 2, 3, 4 times as wide, from scratch",
+        "sizes", "the seed network 1.5, 2, 3, 4 times as wide, from scratch, each for all of the budget",
         lambda task: _seed(WIDTHS[task.variant], task), tuple(WIDTHS),
     ),
     Arm("afresh", "the network that the engine found, from scratch", _afresh, after=True),
-    Arm("hand", "a ResNet-9 in four widths, from scratch", _hand, tuple(HAND_WIDTHS)),
+    Arm("hand", "a ResNet-9 in four widths, from scratch, each for all of the budget", _hand, tuple(HAND_WIDTHS)),
     _engine("no-inheritance", "the engine's proposals, every child from scratch", inherit=False),
     _engine(
         "random", "random moves with inheritance in one lineage, same schedule", policy="random", children=1

@@ -1,8 +1,10 @@
 """AutoKeras on the same arrays, for as long as the engine took: it has no budget of multiply-adds.
 
+Its `ImageClassifier` starts with large networks that it fetches pre-trained (EfficientNet-B7 needs 5 GB of memory even
+for digits), so this is its `AutoModel` over plain convolutional networks, with its normalisation and augmentation.
+
 It is not a dependency: `pip install autokeras six "keras<3.13"` (AutoKeras 3.0.0 does not work with Keras 3.15, and one
-of its own dependencies needs six). It computes with PyTorch unless KERAS_BACKEND says otherwise, augments and
-normalises in its own way, and has one thread.
+of its own dependencies needs six). It computes with PyTorch unless KERAS_BACKEND says otherwise, with one thread.
 """
 
 from __future__ import annotations
@@ -40,9 +42,11 @@ def searched(problem: Problem, seconds: float, folder: Path) -> Outcome:
 
     began = time.perf_counter()
     curve: list[Point] = []
-    classifier = autokeras.ImageClassifier(
-        num_classes=problem.classes, max_trials=1000, directory=folder, overwrite=True,
-        objective="val_accuracy", seed=derive(problem.seed, "autokeras") % 2**31,
+    images = autokeras.ImageInput()
+    classifier = autokeras.AutoModel(
+        images, autokeras.ClassificationHead()(autokeras.ImageBlock(block_type="vanilla")(images)),
+        max_trials=1000, directory=folder, overwrite=True, objective="val_accuracy",
+        seed=derive(problem.seed, "autokeras") % 2**31,
     )  # fmt: skip
 
     class Deadline(keras.callbacks.Callback):

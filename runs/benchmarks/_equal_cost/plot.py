@@ -46,7 +46,8 @@ def curves(data: str, groups: Mapping[str, Group]) -> str:
             drawn = {name: line for name, line in drawn.items() if line}
             title = f"{data}, {budget} budget" if axis == 0 else ""
             at = (axis * (LEFT + WIDTH + GAP // 2), i * (HEIGHT + GAP))
-            parts += _panel(drawn, colours, f"{unit}; vertical: validation accuracy, %", title, at)
+            least = 1.0 if axis == 0 else 0.0
+            parts += _panel(drawn, colours, least, f"{unit}; vertical: validation accuracy, %", title, at)
     for i, name in enumerate(names):
         x, y = width - LEGEND + 12, TOP + 12 + 16 * i
         parts.append(f'<text x="{x}" y="{y}" fill="{colours[name]}">{escape(name)}</text>')
@@ -74,7 +75,12 @@ def _at(line: Sequence[tuple[float, float]], x: float) -> float:
 
 
 def _panel(
-    lines: Mapping[str, Line], colours: Mapping[str, str], unit: str, title: str, at: tuple[int, int]
+    lines: Mapping[str, Line],
+    colours: Mapping[str, str],
+    least: float,
+    unit: str,
+    title: str,
+    at: tuple[int, int],
 ) -> list[str]:
     x0, y0 = LEFT + at[0], TOP + at[1]
     parts = [
@@ -84,7 +90,7 @@ def _panel(
     ]
     if not lines:
         return parts
-    right = max(line[-1][0] for line in lines.values())
+    right = max(least, *(line[-1][0] for line in lines.values()))
     late = [y for line in lines.values() for x, y in line if x >= right / 4] or [0.0]
     low, high = min(late), max(late) + 1e-3
     low, high = low - 0.05 * (high - low), high + 0.05 * (high - low)
