@@ -46,6 +46,7 @@ from nas.base.errors import UserError
 from nas.train.evaluate import Scores, evaluate
 
 HERE = Path(__file__).resolve().parent
+QUICK_ARMS = ["engine", "seed", "sizes", "afresh", "hand", "optuna"]
 FOLDER = OUT / "equal_cost"  # what arms keep on disk while they work
 
 
@@ -80,7 +81,7 @@ def main() -> None:
     usual = [arm.name for arm in ARMS if not arm.ablation]
     parts = ", ".join(arm.name for arm in ARMS if arm.ablation)
     shown = f"{', '.join(usual)}; and the engine without one of its parts: {parts}"
-    add("--arms", type=_choices(list(BY_NAME)), default=usual, metavar="NAMES", help=shown)
+    add("--arms", type=_choices(list(BY_NAME)), metavar="NAMES", help=shown)
     add("--workers", type=int, default=os.cpu_count() or 1, help="arms at once")
     add("--images", type=int, default=20_000, help="training images used of a published set")
     add("--data-root", type=Path, default=None, help="torchvision's folder of data sets")
@@ -90,6 +91,7 @@ def main() -> None:
     add("--plot", action="store_true", help="only draw the curves, beside the state file")
     add("--one", type=json.loads, help=argparse.SUPPRESS)  # the parent's order to a process of its own
     given = parser.parse_args()
+    given.arms = given.arms or (QUICK_ARMS if given.quick else usual)
     if given.one:
         print(json.dumps(one_run(Key(**given.one), given)))
         return

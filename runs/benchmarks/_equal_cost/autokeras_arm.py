@@ -58,7 +58,7 @@ def searched(problem: Problem, seconds: float, folder: Path) -> Outcome:
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             if time.perf_counter() - began > seconds:
                 self.model.stop_training = True
-                classifier.tuner.oracle.max_trials = 0
+                classifier.tuner.oracle.max_trials = 1  # 0 would be no limit
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             best = max([float((logs or {}).get("val_accuracy", 0.0)), *(y for _, _, y in curve)])

@@ -31,8 +31,8 @@ DIGITS_HELD_OUT = 0.2
 RECIPES: Mapping[str, TrainConfig] = MappingProxyType(
     {
         "digits": TrainConfig(lr=0.1, batch_size=64, label_smoothing=0.1, weight_decay=5e-4),
-        "fashion-mnist": TrainConfig(lr=0.1, batch_size=128, label_smoothing=0.1, weight_decay=5e-4),
-        "cifar10": TrainConfig(lr=0.1, batch_size=128, label_smoothing=0.1, weight_decay=5e-4),
+        "fashion-mnist": TrainConfig(lr=0.4, batch_size=128, label_smoothing=0.1, weight_decay=5e-4),
+        "cifar10": TrainConfig(lr=0.4, batch_size=128, label_smoothing=0.1, weight_decay=5e-4),
     }
 )
 
