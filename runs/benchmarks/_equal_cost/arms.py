@@ -91,7 +91,7 @@ ARMS = (
     ),
     Arm(
         "optuna", "TPE with a median pruner over a residual network, from scratch",
-        lambda task: tpe_arm.tuned(task.problem, tpe_arm.PROTOCOLS[tpe_arm.CHOSEN]),
+        lambda task: tpe_arm.tuned(task.problem, tpe_arm.CHOSEN),
     ),
     Arm(
         "autokeras", "AutoKeras, for the engine's wall time", _autokeras, after=True,

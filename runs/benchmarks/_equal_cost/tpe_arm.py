@@ -39,12 +39,9 @@ class Protocol:
     share: float
 
 
-PROTOCOLS = {
-    "8 trials, half": Protocol(8, 0.5),
-    "4 trials, half": Protocol(4, 0.5),
-    "4 trials": Protocol(4, 1.0),
-}
-CHOSEN = "8 trials, half"
+# CIFAR-10, small budget, seeds 100 and 101, validation accuracy: 58.4 and 55.7 %. Half of the budget for the search: 56.6
+# and 54.6; for eight trials (seed 100) 56.6; all of it for four trials and no retraining (seed 100) 48.0.
+CHOSEN = Protocol(trials=4, share=0.25)
 
 
 @dataclass(frozen=True)
