@@ -21,6 +21,7 @@ from nas.config.quantity import seconds_of
 from nas.config.training import TrainConfig
 
 CODE = r"[\w.]+:\w+"  # package.module:name
+AUGMENT = r"^(none|flip|(flip,)?crop=\d{1,4})$"
 RAY = ("address", "gpus_per_child", "storage")
 Seconds = BeforeValidator(seconds_of)
 
@@ -64,6 +65,12 @@ class RunConfig(BaseModel):
     ] = Field(None, description="Folder of the public data sets, which are downloaded if missing.")
     val_fraction: Annotated[float, Shown(metavar="X")] = Field(
         0.1, gt=0, lt=1, description="Share of the training images that becomes the validation split."
+    )
+    augment: Annotated[str | None, Shown(metavar="LIST", unset="the data set's own")] = Field(
+        None,
+        pattern=AUGMENT,
+        description="How training images are varied: flip (mirrored at random), crop=N (shifted by up to N pixels), "
+        "flip,crop=N or none.",
     )
     seed: Annotated[int, Shown(metavar="N")] = Field(
         0, ge=0, le=2**31 - 1, description="Decides every random choice."

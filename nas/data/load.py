@@ -46,7 +46,11 @@ def default_root() -> Path:
 
 
 def load_search_data(
-    spec: str, root: Path | None, seed: int, val_fraction: float = VAL_FRACTION
+    spec: str,
+    root: Path | None,
+    seed: int,
+    val_fraction: float = VAL_FRACTION,
+    augment: str | None = None,
 ) -> SearchData:
     """Load the training and validation split of a data set, and nothing else of it.
 
@@ -55,13 +59,14 @@ def load_search_data(
                   were given in Python: the folder of the run that keeps them.
     seed:         draws the validation split if the set does not have one.
     val_fraction: fraction of each class that becomes validation data, between 0 and 1.
+    augment:      the training images' augmentation, as `Augment.parse` takes it; None is the data set's own.
     Raises DataError: one line with fact, place and remedy. A failure changes nothing on disk.
     """
     if not 0 < val_fraction < 1:
         raise DataError(
             f"validation fraction {val_fraction} is not between 0 and 1; use {VAL_FRACTION}, for example"
         )
-    rest, given_val, classes, augment = _search_parts(spec, _root(root))
+    rest, given_val, classes, own = _search_parts(spec, _root(root))
     check_labels(rest, rest, len(classes), spec)
     if given_val is None:
         train, val = hold_out(rest, val_fraction, seed, "validation")
@@ -69,10 +74,11 @@ def load_search_data(
         check_labels(rest, given_val, len(classes), f"{spec}: validation")
         train, val = rest, given_val
     train, val = _apart(train), _apart(val)
+    chosen = own if augment is None else _checked(Augment.parse(augment), train.shape)
     seen = sample(train)
     mean, std = mean_std(seen)
     return SearchData(
-        name=spec, train=train, val=val, classes=classes, mean=mean, std=std, augment=augment,
+        name=spec, train=train, val=val, classes=classes, mean=mean, std=std, augment=chosen,
         digest=digest((train, seen), (val, sample(val)), classes),
     )  # fmt: skip
 
@@ -136,6 +142,15 @@ def _augment(kind: str, train: ImageSplit) -> Augment:
         return Augment(flip=True, crop=min(train.shape[1:]) // 8)
     # The content of a user's images is unknown, so no augmentation is known to be harmless.
     return Augment(flip=False, crop=1 if kind == "digits" else 0)
+
+
+def _checked(augment: Augment, shape: tuple[int, int, int]) -> Augment:
+    most = min(shape[1:]) - 1  # borders are filled by reflection
+    if augment.crop > most:
+        raise DataError(
+            f"augment: crop={augment.crop} is too far for images of {list(shape)}; use at most {most}"
+        )
+    return augment
 
 
 def _apart(split: ImageSplit) -> ImageSplit:

@@ -24,6 +24,12 @@ class Augment:
     flip: bool
     crop: int
 
+    @staticmethod
+    def parse(text: str) -> Augment:
+        """Return the augmentation of a text: "flip", "crop=4", "flip,crop=4" or "none"."""
+        crop = text.removeprefix("flip,").removeprefix("crop=")
+        return Augment(flip=text.startswith("flip"), crop=int(crop) if crop.isdigit() else 0)
+
 
 @dataclass(frozen=True, eq=False)
 class Split:

@@ -283,7 +283,7 @@ def stored_config(
 def load_data(config: RunConfig) -> SearchData:
     """The data of a run, without the test split."""
     root = Path(config.data_root) if config.data_root else None
-    return load_search_data(config.data, root, config.seed, config.val_fraction)
+    return load_search_data(config.data, root, config.seed, config.val_fraction, config.augment)
 
 
 def describe(
