@@ -107,7 +107,7 @@ class RunConfig(BaseModel):
     )
     equal: Annotated[Literal["cost", "images"], Shown()] = Field(
         "cost",
-        description="Competitors train at the same cost, so that a larger one sees fewer images, or on the same images.",
+        description="Competitors train at the same cost, a larger one on fewer images, or on the same images.",
     )
     schedule: Annotated[Literal["lineage", "restarts"], Shown()] = Field(
         "lineage",

@@ -29,12 +29,14 @@ ROWS = 8  # competitors shown at once
 def opening(run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> str:
     """The first line: the space, the data and the folder of the run."""
     began = f"resumed after {plural(len(view.complete), 'trial')}, " if resumed else ""
-    end = [plural(config.generations, "generation")] if config.generations is not None else []
-    end += [f"{span(config.budget)} of wall time"] if config.budget is not None else []
-    return (
-        f"{config.space} on {config.data}: {began}{' or '.join(end)}, {plural(config.children, 'child')} each, "
-        f"seed {config.seed}, in {run}"
-    )
+    end = [f"{span(config.budget)} of wall time"] if config.budget is not None else []
+    end += [f"{count(round(config.cost))} multiply-adds"] if config.cost is not None else []
+    if config.generations == 0:
+        end += ["the seed network alone"]
+    else:
+        end += [plural(config.generations, "generation")] if config.generations is not None else []
+        end += [f"{plural(config.children, 'child')} each"]
+    return f"{config.space} on {config.data}: {began}{', '.join(end)}, seed {config.seed}, in {run}"
 
 
 def facts(record: TrialRecord) -> str:
