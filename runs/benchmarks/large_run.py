@@ -32,7 +32,8 @@ from nas.policies.sampling import SpaceMoves, Uniform, random_move
 from nas.registry.configure import make_config
 from search_spaces import SPACES
 
-CHILDREN, POPULATION, MOVES, BATCH = 3, 20, 3, 50
+CHILDREN, POPULATION, MOVES = 3, 200, 3
+LIMITS = morphs.Limits(macs=400_000, nodes=60)
 START = 1_700_000_000.0
 
 
@@ -81,7 +82,7 @@ def write_run(run: Path, trials: int) -> None:
     data = {"name": "digits", "digest": "0" * 64, "images": {"train": 1078, "validation": 269}}
     facts = {"config": config.model_dump(mode="json"), "command": "nas search digits", "data": data}
     space, draw = SPACES["digits"]((1, 8, 8), 10), random.Random(0)
-    near = SpaceMoves(space, morphs.Limits(macs=400_000))
+    near = SpaceMoves(space, LIMITS)
     with Ledger.create(run, facts) as ledger:
         jobs = [Job("seed", 0, 0, None, "", 0, 100, space.seed.to_json())]
         for number in range(1, trials + 1):
@@ -151,7 +152,7 @@ def median(call: Callable[[], object], repeats: int) -> float:
 def proposing(run: Path, seed: int) -> float:
     """Seconds in which evolution with the predictor proposes a generation, trial by trial, as a driver asks it."""
     space = SPACES["digits"]((1, 8, 8), 10)
-    base = Uniform(SpaceMoves(space, morphs.Limits(macs=400_000)))
+    base = Uniform(SpaceMoves(space, LIMITS))
     policy = Evolution(Predictor(base, graph_tokens), CHILDREN + 1, MOVES)
     with Ledger.open(run) as ledger:
         view = ledger.view()
