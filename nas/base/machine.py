@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import platform
 from collections.abc import Generator
@@ -32,6 +33,20 @@ def threads(count: int) -> Generator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def uncollected() -> Generator[None]:
+    """Without garbage collections inside the block, for making many objects that all stay: each collection would look
+    at all of them again, a third of the time for some thousands.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _processor() -> str:

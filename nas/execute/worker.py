@@ -110,7 +110,7 @@ def release_memory() -> None:
     glibc, only the collection is done.
     """
     gc.collect()
-    with suppress(OSError, AttributeError):
+    with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
     with suppress(RuntimeError):  # if a child has left the device in an error state
         torch.cuda.empty_cache()

@@ -50,7 +50,7 @@ class Lock:
         except OSError as error:
             os.close(descriptor)
             raise RunError(
-                f"{path} can't be locked ({error.strerror}); use a file system with locks"
+                f"{path} can't be locked ({error.strerror}); use Linux, macOS or Windows, and a file system with locks"
             ) from None
         if not _by_driver(file_lock.content(descriptor)):
             os.close(descriptor)

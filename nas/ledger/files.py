@@ -74,7 +74,8 @@ def atomic_write(path: Path, data: bytes) -> None:
 
 def fsync_file(path: Path) -> None:
     """Make the bytes of a file, or the names in a folder, durable."""
-    descriptor = os.open(path, os.O_RDONLY)
+    # Windows makes only a file durable that is open for writing, and has no folders to open.
+    descriptor = os.open(path, os.O_RDONLY if hasattr(os, "O_DIRECTORY") else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:

@@ -26,6 +26,7 @@ from nas.ledger import sqlite
 from nas.ledger.config_file import ConfigFile, write_config
 from nas.ledger.create import FORMAT, LEDGER, leased, make
 from nas.ledger.driver_lock import Lock
+from nas.ledger.entries import Entry
 from nas.ledger.leftovers import clear
 from nas.ledger.notes import DROPPED, PREFIX, Note, Notes, notes_from
 from nas.ledger.opening import check_folder, check_study, edits_of, notes_of, open_study, original_of
@@ -44,7 +45,7 @@ from nas.ledger.records import (
 from nas.ledger.run_files import check_run
 from nas.ledger.shared import Shared, is_run, place_of
 from nas.ledger.store import Store
-from nas.ledger.study import Entry, Study, guarded
+from nas.ledger.study import Study, guarded
 from nas.ledger.types import Job, Reached, Result, State, TrialRecord
 from nas.ledger.view import LedgerView, score, view_of
 

@@ -5,6 +5,7 @@ Accuracies and gains are fractions, times are seconds, drifts are relative (see 
 
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, fields, replace
+from functools import lru_cache
 from statistics import fmean, stdev
 
 from morphs import Move, Preserves, parse
@@ -240,6 +241,7 @@ def _declared(texts: list[str]) -> str:
     return max((move.preserves for move in moves if move), key=order.index).value
 
 
+@lru_cache(maxsize=2**13)  # each text is parsed for its short form and for its promise
 def _parsed(text: str) -> Move | None:
     try:
         return parse(text)
