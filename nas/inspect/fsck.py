@@ -125,6 +125,8 @@ def made_by(records: Iterable[TrialRecord]) -> dict[str, tuple[str, tuple[str, .
 def look(store: Store, digest: str, what: str, trials: tuple[str, ...], view: LedgerView) -> Finding | None:
     """Return what is wrong with one checkpoint; None if it is intact."""
     if not store.path(digest).is_dir():
+        if digest in view.dropped and what != "weights":
+            return None  # nobody continues that training any more
         if digest in view.dropped:
             fact = "removed to save disk space (--keep); its trial can make it again"
             return Finding(what, trials, digest, "removed", fact)
