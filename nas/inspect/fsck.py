@@ -83,6 +83,8 @@ def check(run: Path, progress: OnProgress | None = None) -> Checked:
             raise
         return Checked(str(run), 0, 0, 0, (Finding(what, (), None, "damaged", str(error)),))
     makers = {**{d: (PAUSE, (key,)) for d, key in pauses.items()}, **made_by(view.complete)}
+    # The state of a training that nobody continues is removed as a matter of course.
+    makers = {d: made for d, made in makers.items() if made[0] == "weights" or d not in view.dropped}
     found = [Finding("ledger", (), None, "damaged", fault) for fault in faults]
     sound: list[str] = []
     for looked, (digest, (what, trials)) in enumerate(makers.items(), 1):
@@ -125,8 +127,6 @@ def made_by(records: Iterable[TrialRecord]) -> dict[str, tuple[str, tuple[str, .
 def look(store: Store, digest: str, what: str, trials: tuple[str, ...], view: LedgerView) -> Finding | None:
     """Return what is wrong with one checkpoint; None if it is intact."""
     if not store.path(digest).is_dir():
-        if digest in view.dropped and what != "weights":
-            return None  # nobody continues that training any more
         if digest in view.dropped:
             fact = "removed to save disk space (--keep); its trial can make it again"
             return Finding(what, trials, digest, "removed", fact)
