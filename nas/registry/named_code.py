@@ -109,7 +109,7 @@ def named_again(
         options = [word for other, its in again for word in (f"--{other}", its)]
         raise RunError(
             f"{command}: the {WORDS[field]} of {run} is code, {name}, which only a command may name; "
-            f"if you trust it, run: {nas_command(command, run, *options)}"
+            f"if you trust it, run: {nas_command(*command.split(), run, *options)}"
         )
     return registry
 

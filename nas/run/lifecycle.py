@@ -258,7 +258,7 @@ def _check_reach(run: Path, config: RunConfig, command: str, place: Mapping[str,
     options = [word for name, value in named.items() for word in (f"--{name}", value)]
     raise RunError(
         f"{command}: {run} names {value} as its {name} of Ray, which only a command may name; if you trust it, run: "
-        f"{nas_command(command, run, *options)}; or add --executor local"
+        f"{nas_command(*command.split(), run, *options)}; or add --executor local"
     )
 
 

@@ -133,7 +133,7 @@ class RayExecutor:
             config=self.config.model_dump_json(),
             data_digest=self.data_digest,
             folder=os.getcwd(),
-            path=tuple(str(entry) for entry in sys.path),
+            path=tuple(os.path.abspath(entry) for entry in sys.path),
             storage=self.config.storage,
             run=self._name,
             versions=tuple(current_versions().items()),
