@@ -235,7 +235,7 @@ def _start(job: Job, site: TaskContext, data: SearchData) -> tuple[Network, morp
     network = site.store.get(parent)
     if not job.moves:
         return network, None
-    batches = list(calibration(data, derive(job.seed, "calibrate")))
+    batches = list(calibration(data, derive(job.seed, "calibrate"), site.config.batch_size))
     worst = morphs.Drift(0.0, 0.0)
     loss = nn.functional.cross_entropy
     moves = parse_chain(job.moves, known_moves(site.moves))
@@ -256,10 +256,10 @@ def _test_scores(module: nn.Module, job: Job, site: TaskContext, data: SearchDat
     return {"test_accuracy": scores.accuracy, "test_loss": scores.loss}
 
 
-def calibration(data: SearchData, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """A few batches of training data for moves that look at data."""
+def calibration(data: SearchData, seed: int, most: int = 128) -> Iterator[tuple[Tensor, Tensor]]:
+    """A few batches of training data for moves that look at data. most: images in a batch."""
     generator = torch.Generator().manual_seed(seed)
-    size = min(128, len(data.train))
+    size = min(128, most, len(data.train))
     batches = train_batches(data.train, size, generator, data.mean, data.std, data.augment)
     return islice(batches, CALIBRATION_BATCHES)
 
