@@ -28,6 +28,7 @@ from nas.train import Paused, TrainConfig, TrainReport, train
 from nas.train.evaluate import evaluate
 
 CALIBRATION_BATCHES = 4
+CALIBRATION_IMAGES, LEAST_IMAGES = 128, 32  # in each of them
 OnStep = Callable[[int, int, float], None]  # (step, steps, loss)
 
 
@@ -260,7 +261,7 @@ def _start(job: Job, site: TaskContext, data: SearchData) -> _Begun:
     network, momentum = site.store.get(parent), None if kept is None else site.store.get(kept)
     if not job.moves:
         return _Begun(network, momentum)
-    batches = list(calibration(data, derive(job.seed, "calibrate")))
+    batches = list(calibration(data, derive(job.seed, "calibrate"), site.config.batch_size))
     worst = morphs.Drift(0.0, 0.0)
     loss = nn.functional.cross_entropy
     moves = parse_chain(job.moves, known_moves(site.moves))
@@ -283,10 +284,13 @@ def _test_scores(module: nn.Module, job: Job, site: TaskContext, data: SearchDat
     return {"test_accuracy": scores.accuracy, "test_loss": scores.loss}
 
 
-def calibration(data: SearchData, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """A few batches of training data for moves that look at data."""
+def calibration(
+    data: SearchData, seed: int, batch: int = CALIBRATION_IMAGES
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """A few batches of training data for moves that look at data. batch: images that a training step takes."""
     generator = torch.Generator().manual_seed(seed)
-    size = min(128, len(data.train))
+    # A batch that was made small to fit in memory is not exceeded here either.
+    size = min(CALIBRATION_IMAGES if batch >= LEAST_IMAGES else batch, len(data.train))
     batches = train_batches(data.train, size, generator, data.mean, data.std, data.augment)
     return islice(batches, CALIBRATION_BATCHES)
 

@@ -89,6 +89,10 @@ class PlainView:
         self._progress.open(run, config, view, resumed)
         self._say(opening(run, config, view, resumed))
 
+    def on_notice(self, text: str) -> None:
+        """Print it."""
+        self._say(text)
+
     def on_generation_start(self, generation: int, jobs: Sequence[Job]) -> None:
         """Print how many trials compete, or only the generation if trials start one by one."""
         joined = generation == self._progress.generation
@@ -155,6 +159,10 @@ class BarsView:
         self._progress.open(run, config, view, resumed)
         self._screen.say(Text(opening(run, config, view, resumed)))
         self._screen.draw()
+
+    def on_notice(self, text: str) -> None:
+        """Print it."""
+        self._screen.say(Text(text))
 
     def on_generation_start(self, generation: int, jobs: Sequence[Job]) -> None:
         """Show new bars."""

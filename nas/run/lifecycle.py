@@ -32,6 +32,7 @@ from nas.run.budget import seconds_per_step
 from nas.run.engine import Engine, outcome_of
 from nas.run.events import Callback, Outcome
 from nas.run.latency import latencies, priced
+from nas.run.memory import fitted
 from nas.run.pacing import paced
 from nas.run.plan import Plan, make_plan, seed_job
 from nas.run.replay import REPLAY, Replay, replay_from, replay_of
@@ -91,9 +92,11 @@ def search(
     registry = named_by(config, registry)
     config = check_names(config, registry)
     data = load_data(for_workers(config, registry, ()))
-    plan = make_plan(config, data, registry)
+    plan, smaller = fitted(make_plan(config, data, registry))
+    if smaller is not None:
+        callback.on_notice(smaller)
     seconds = cache(partial(_seconds_per_step, plan, data))
-    config = paced(config, cost(plan.space.seed).macs, plan.images, seconds)
+    config = paced(plan.config, cost(plan.space.seed).macs, plan.images, seconds)
     plan = make_plan(config, data, registry)
     description = describe(config, data, command, user_code(config, registry, plan.moves))
     _check_budget(plan, seconds)

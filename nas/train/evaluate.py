@@ -49,7 +49,7 @@ def evaluate(
     Raises TrainingFailed if an output is not finite, UserError if module and data do not fit.
     """
     where = torch.device(device)
-    batch_size = batch_size or max(50, min(500, BATCH_NUMBERS // math.prod(data.input_shape)))
+    batch_size = batch_size or max(4, min(500, BATCH_NUMBERS // math.prod(data.input_shape)))
     module.to(where)
     macs = forward_macs(module, data.input_shape, len(data.classes))
     arithmetic = choose_arithmetic(precision, macs, native_bf16(where))

@@ -27,6 +27,7 @@ from nas.base.text import nas_command
 from nas.config.run_config import RunConfig
 from nas.execute.executor import Done, Progressed
 from nas.execute.local import LOG, START_SECONDS
+from nas.execute.ray.last_word import LastWord
 from nas.execute.ray.messages import Delivered, JobRequest, Order, PackedNetwork, Started
 from nas.execute.ray.running_jobs import RunningJob, has_room, kill, last_line, no_room, nodes_alive, why
 from nas.execute.ray.session import Session, connect
@@ -59,6 +60,7 @@ class RayExecutor:
     _workers: dict[int, Any] = field(default_factory=dict[int, Any])  # the latest worker of each place
     _killed: list[Any] = field(default_factory=list[Any])  # workers killed after --child-timeout
     _scratch: ExitStack = field(default_factory=ExitStack)
+    _last_word: LastWord | None = None
     _idle_since: float | None = None  # since when jobs have waited and no worker runs
     _running: dict[int, RunningJob] = field(default_factory=dict[int, RunningJob])
     _sent: dict[str, ray.ObjectRef[PackedNetwork]] = field(
@@ -120,6 +122,8 @@ class RayExecutor:
         if self._thread is not None and not session.raylet_died(at_once=True):
             self._kill_all(self._thread)
         session.close()
+        if self._last_word is not None:
+            self._last_word.close()
         self._running.clear()
         self._sent.clear()
         self._scratch.close()
@@ -128,6 +132,7 @@ class RayExecutor:
         if self.config.storage:
             self._storage()
         self._session = connect(self.config, self.run / LOG)
+        self._last_word = LastWord.start(self.run)
         scratch = self._scratch.enter_context(temporary_folder(f"{TEMPORARY}ray-", self.run.absolute()))
         self._order = Order(
             config=self.config.model_dump_json(),
