@@ -15,7 +15,9 @@
     │   ├── NeedsData          the move looks at data and was given none, or too little
     │   └── DriftExceeded      the child does not compute what the move declares
     ├── ContractBroken         a move does not keep the contract of moves
-    └── UnsupportedModule      a torch module that the op vocabulary can't express
+    └── UnsupportedModule      a torch module that can't be copied
+
+and one warning, TrainingOutputs: a module returns more in train mode than its copy does.
 
 Every message is one line: fact, place, remedy.
 """
@@ -82,4 +84,8 @@ class ContractBroken(MorphError):
 
 
 class UnsupportedModule(MorphError):
-    """A torch module that the op vocabulary can't express."""
+    """A torch module that can't be copied."""
+
+
+class TrainingOutputs(UserWarning):
+    """A module returns more in train mode than its copy does."""
