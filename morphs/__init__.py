@@ -4,6 +4,7 @@ from morphs.activations import register_activation
 from morphs.apply import Child, apply, apply_chain
 from morphs.carry import carry
 from morphs.drift import Drift, drift
+from morphs.export import export
 from morphs.files import load, pack, save, unpack
 from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.cost import Cost, cost
@@ -40,7 +41,7 @@ __all__ = [
     "MOVES", "AddSkip", "ArchGraph", "ChannelGroup", "Child", "Compact", "Cost", "Deepen", "Drift", "GrowKernel",
     "InsertActivation", "InsertDropout", "InsertNorm", "Limits", "MergeGroups", "Move", "Narrow", "Network", "Node",
     "Origin", "Preserves", "Refusal", "RemoveLayer", "Reparameterise", "Retire", "SplitGroups", "SqueezeExcite",
-    "Subnet", "Widen", "apply", "apply_chain", "carry", "channel_groups", "cost", "drift", "from_torch",
+    "Subnet", "Widen", "apply", "apply_chain", "carry", "channel_groups", "cost", "drift", "export", "from_torch",
     "graph_from_json", "graph_to_svg", "init", "load", "pack", "parse", "parse_chain", "parse_graph",
     "register_activation", "save", "unpack",
 ]  # fmt: skip

@@ -14,6 +14,7 @@
     │   ├── LimitExceeded      the child would break a limit
     │   ├── NeedsData          the move looks at data and was given none, or too little
     │   └── DriftExceeded      the child does not compute what the move declares
+    ├── ExportError            a network can't be exported
     ├── ContractBroken         a move does not keep the contract of moves
     └── UnsupportedModule      a torch module that can't be copied
 
@@ -77,6 +78,10 @@ class NeedsData(MoveError):
 
 class DriftExceeded(MoveError):
     """The child does not compute what the move declares."""
+
+
+class ExportError(MorphError):
+    """A network can't be exported, or what was written computes something else."""
 
 
 class ContractBroken(MorphError):

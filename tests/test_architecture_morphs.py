@@ -18,7 +18,7 @@ LAYERS = (  # each may import its own and those before it; the longest name that
     ("morphs.init", "morphs.solve", "morphs.torch_io", "morphs.choices"),
     ("morphs.move",),
     ("morphs.moves",),
-    ("morphs.move_text", "morphs.drift", "morphs.held_out", "morphs.files"),
+    ("morphs.move_text", "morphs.drift", "morphs.held_out", "morphs.files", "morphs.export"),
     ("morphs.apply",),
     ("morphs.carry", "morphs.testing"),
     ("morphs",),

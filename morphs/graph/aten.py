@@ -115,7 +115,8 @@ class Held(Op):
 class Outputs(Op):
     """Several tensors that the network returns, their widths fixed from outside.
 
-    form: canonical JSON of the tuples, lists and objects they are returned in; a number i stands for the i-th tensor.
+    form: canonical JSON of what they are returned in: a number i stands for the i-th tensor, {"tuple": [...]},
+    {"list": [...]} and {"dict": [[key, ...], ...]} for collections, {"constant": ...} for a number or text.
     """
 
     kind: ClassVar[str] = "outputs"
@@ -236,6 +237,10 @@ def _slots(value: Any, seen: list[int]) -> None:
 def _count(form: Any, seen: list[int]) -> None:
     if type(form) is int:
         seen.append(form)
-    elif isinstance(form, (list, dict)):
-        for item in cast(Any, form).values() if isinstance(form, dict) else cast(list[Any], form):
+    elif isinstance(form, list):
+        for item in cast(list[Any], form):
             _count(item, seen)
+    elif isinstance(form, dict):
+        for kind, item in cast(dict[str, Any], form).items():
+            if kind != "constant":
+                _count(item, seen)

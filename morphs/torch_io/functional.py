@@ -72,7 +72,7 @@ class _Reader:
         leaves = [self._contents(cell) for cell in returned[mutated:]]
         outputs = [leaf for leaf in leaves if isinstance(leaf, Value)]
         numbers = iter(range(len(outputs)))
-        held = [next(numbers) if isinstance(leaf, Value) else leaf for leaf in leaves]
+        held = [Place(next(numbers)) if isinstance(leaf, Value) else leaf for leaf in leaves]
         self.program.outputs, self.program.form = outputs, plain_form(pytree.tree_unflatten(held, spec))
         return self.program
 
@@ -363,17 +363,26 @@ def _scope(node: Node) -> tuple[Frame, ...]:
     return tuple(frames)
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor is in what a module returns."""
+
+    number: int
+
+
 def plain_form(held: Any) -> Any:
     """What a module returns, as JSON values: dictionaries and records by their keys, other collections as lists."""
+    if isinstance(held, Place):
+        return held.number
     if held is None or isinstance(held, (int, float, str, bool)):
-        return held if held is None or type(held) is int else {"constant": held}
+        return held if held is None else {"constant": held}
     if isinstance(held, dict):
-        return {"dict": {str(key): plain_form(item) for key, item in cast(dict[Any, Any], held).items()}}
+        return {"dict": [[str(key), plain_form(item)] for key, item in cast(dict[Any, Any], held).items()]}
     if isinstance(held, (list, tuple)):
         kind = "list" if isinstance(held, list) else "tuple"
         return {kind: [plain_form(item) for item in cast(list[Any], held)]}
     if hasattr(held, "__dataclass_fields__"):
-        return {"dict": {key: plain_form(getattr(held, key)) for key in held.__dataclass_fields__}}
+        return {"dict": [[key, plain_form(getattr(held, key))] for key in held.__dataclass_fields__]}
     raise Refused(
         f"it returns a {type(held).__name__}; let it return tensors, in tuples, lists or dictionaries"
     )

@@ -171,7 +171,7 @@ def _formed(form: Any, read: list[FxNode]) -> Any:
     ((kind, held),) = form.items()
     match kind:
         case "dict":
-            return {key: _formed(item, read) for key, item in held.items()}
+            return {key: _formed(item, read) for key, item in held}
         case "list":
             return [_formed(item, read) for item in held]
         case "tuple":
