@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from morphs.errors import ExportError
 from morphs.graph.activations import REGISTERED
@@ -87,7 +88,7 @@ def export(
     try:
         with torch.no_grad():
             returned = module(*(x.clone() for x in given))
-        wanted = [leaf for leaf in torch.utils._pytree.tree_leaves(returned) if isinstance(leaf, Tensor)]
+        wanted = [leaf for leaf in pytree.tree_leaves(returned) if isinstance(leaf, Tensor)]
         torch.save({"given": list(given), "wanted": wanted}, stage / "examples.pt")
         names = _write(network, module, given, stage, onnx)
         for name in names:

@@ -91,7 +91,7 @@ class _Builder:
 
     def build(self) -> Network:
         """The network of everything that is returned."""
-        readings = self._settle([self._read(call) for call in with_units(self.program)])
+        readings = self._live(self._settle([self._read(call) for call in with_units(self.program)]))
         names = self._named(readings)
         for reading in readings:
             self._emit(reading, names.get(id(reading)))
@@ -160,6 +160,15 @@ class _Builder:
                     error = Refused("it shares a tensor with another layer; call one module twice instead")
                     raise Misplaced(call.name, call.scope, error)
                 readings[number] = self._read(readings[number].call, known=False)
+
+    def _live(self, readings: list[_Reading]) -> list[_Reading]:
+        """Without calls that their readers took in, such as the padding of a convolution."""
+        wanted, kept = {id(value) for value in self.program.outputs}, list[_Reading]()
+        for reading in reversed(readings):
+            if id(reading.call.out) in wanted:
+                kept.append(reading)
+                wanted.update(id(value) for value in reading.made.reads)
+        return kept[::-1]
 
     # -- names -----------------------------------------------------------------------------------------
 

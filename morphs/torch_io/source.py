@@ -273,7 +273,7 @@ def _argument(value: Any, read: Sequence[str], own: str) -> str:
         return literal(value)
     known = cast(dict[str, Any], value)
     if "tensor" in known:
-        return read[known["tensor"]]
+        return str(read[known["tensor"]])
     if "batch" in known:
         times, more = known["batch"]
         return (f"{times} * batch" if times != 1 else "batch") + (f" + {more}" if more else "")
@@ -285,8 +285,8 @@ def _argument(value: Any, read: Sequence[str], own: str) -> str:
         return f"torch.{known['memory_format']}"
     if "float" in known:
         return f'float("{known["float"]}")'
-    both = (_argument(known[mode], read, own) for mode in ("train", "eval"))
-    return "({} if self.training else {})".format(*both)
+    train, evaluated = _argument(known["train"], read, own), _argument(known["eval"], read, own)
+    return f"({train} if self.training else {evaluated})"
 
 
 def literal(value: Any) -> str:

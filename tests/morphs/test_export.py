@@ -39,10 +39,7 @@ def test_an_export_needs_torch_alone_and_has_the_modules_state(tmp_path):
     wanted = net.to_torch().eval()
     assert all(torch.equal(value, wanted(x)[key]) for key, value in loaded(x).items())
     assert [name for name, _ in loaded.named_parameters()] == [name for name, _ in wanted.named_parameters()]
-    assert (
-        morphs.from_torch(loaded, x).digest == net.digest
-        or loaded.state_dict().keys() == wanted.state_dict().keys()
-    )
+    assert [*loaded.state_dict()] == [*wanted.state_dict()]
     text = files[0].read_text()
     assert "import morphs" not in text
     assert "torch.ops.aten.softmax.int" in text
