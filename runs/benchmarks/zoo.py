@@ -44,7 +44,7 @@ TEXT = frozenset(("bert", "distilbert", "roberta", "electra", "albert", "gpt2", 
 # -- the models ----------------------------------------------------------------------------------------
 
 
-class Written:
+class _Written:
     """Plain modules as users write them, with their example inputs."""
 
     @staticmethod
@@ -114,7 +114,8 @@ class Written:
     @staticmethod
     def autoencoder() -> Any:
         net = nn.Sequential(
-            nn.Conv2d(1, 8, 3, 2, 1), nn.ReLU(), nn.ConvTranspose2d(8, 4, 2, 2), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1),
+            nn.Conv2d(1, 8, 3, 2, 1), nn.ReLU(), nn.ConvTranspose2d(8, 4, 2, 2), nn.ReLU(),
+            nn.Conv2d(4, 1, 3, padding=1),
             nn.Sigmoid(),
         )  # fmt: skip
         return net, torch.randn(2, 1, 16, 16)
@@ -242,7 +243,7 @@ class _Mixer(nn.Module):
 
 def names(only: str | None, quick: bool) -> Iterator[str]:
     """set:model of each model that this machine has the packages for."""
-    found: dict[str, list[str]] = {"written": [n for n in vars(Written) if not n.startswith("_")]}
+    found: dict[str, list[str]] = {"written": [n for n in vars(_Written) if not n.startswith("_")]}
     if importlib.util.find_spec("torchvision"):
         import torchvision
 
@@ -267,7 +268,7 @@ def build(name: str) -> tuple[nn.Module, Any]:
     group, _, model = name.partition(":")
     torch.manual_seed(0)
     if group == "written":
-        return getattr(Written, model)()
+        return getattr(_Written, model)()
     if group == "transformers":
         return _configured(model)
     if group == "timm":
@@ -455,12 +456,14 @@ def _line(r: dict[str, Any]) -> str:
     if not r["imports"]:
         return f"{r['model']}: not imported: {r.get('error', r.get('export_error'))}"
     return (f"{r['model']}: {r['nodes']} nodes ({r['aten']} aten), {r['parameters_share']:.0%} of the parameters, "
-            f"differs {r['difference_eval']:.1g} / {r['difference_train']:.1g}, drift {r.get('drift', float('nan')):.1g}")  # fmt: skip
+            f"differs {r['difference_eval']:.1g} / {r['difference_train']:.1g}, "
+            f"drift {r.get('drift', float('nan')):.1g}")  # fmt: skip
 
 
 def _sum_up(records: list[dict[str, Any]]) -> None:
     exported = [r for r in records if r["exports"]]
     came = [r for r in records if r["imports"]]
+    trips = 100 * sum(r.get("round_trip", False) for r in came) / max(len(came), 1)
     drifts = [r["drift"] for r in came if r.get("moves")]
     finish(__file__, [
         figure("models", len(records), "", None),
@@ -468,7 +471,7 @@ def _sum_up(records: list[dict[str, Any]]) -> None:
         figure("imported, of those", 100 * sum(r["imports"] for r in exported) / max(len(exported), 1), "%", ">= 100"),
         figure("largest difference, eval", max((r["difference_eval"] for r in came), default=0.0), "", "<= 1e-12"),
         figure("largest drift after the moves", max(drifts, default=0.0), "", "<= 1e-9"),
-        figure("export round trips", 100 * sum(r.get("round_trip", False) for r in came) / max(len(came), 1), "%", ">= 100"),
+        figure("export round trips", trips, "%", ">= 100"),
     ])  # fmt: skip
 
 
