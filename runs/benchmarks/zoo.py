@@ -244,12 +244,12 @@ class _Mixer(nn.Module):
 def names(only: str | None, quick: bool) -> Iterator[str]:
     """set:model of each model that this machine has the packages for."""
     found: dict[str, list[str]] = {"written": [n for n in vars(_Written) if not n.startswith("_")]}
-    if importlib.util.find_spec("torchvision"):
+    if only in (None, "torchvision", "segmentation") and importlib.util.find_spec("torchvision"):
         import torchvision
 
         found["torchvision"] = torchvision.models.list_models(module=torchvision.models)
         found["segmentation"] = torchvision.models.list_models(module=torchvision.models.segmentation)
-    if importlib.util.find_spec("timm"):
+    if only in (None, "timm") and importlib.util.find_spec("timm"):
         import timm
 
         families: dict[str, str] = {}
