@@ -10,6 +10,7 @@ from torch import Tensor
 
 from morphs import ArchGraph, Network
 from morphs.graph.activations import REGISTERED
+from morphs.graph.ops import Trait
 from nas.base.errors import UserError
 from nas.export.card import ModelCard, card_text
 from nas.export.names import attribute_names
@@ -68,6 +69,11 @@ def state(network: Network) -> dict[str, Tensor]:
 
 def _check_fit(graph: ArchGraph, card: ModelCard) -> None:
     for node in graph:
+        if node.op.trait is Trait.OPAQUE or node.op.kind == "outputs":
+            raise UserError(
+                f'export: node "{node.name}" is an operator of torch kept by name, which this model.py has no '
+                "line for; use morphs.export"
+            )
         fn = getattr(node.op, "fn", None)
         if fn in REGISTERED:
             raise UserError(
