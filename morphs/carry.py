@@ -92,9 +92,8 @@ def carry_values(values: Mapping[Key, Tensor], child: Child) -> dict[Key, Tensor
             continue
         value = values.get(origin.source)
         if value is None or (moved := origin.gather(value)).shape != weight.shape:
-            raise WeightsError(
-                f"carry: the values for {_path(origin.source, child.network)} are not of its shape; pass the parent's own"
-            )
+            name = _path(origin.source, child.network)
+            raise WeightsError(f"carry: the values for {name} are not of its shape; pass the parent's own")
         carried[key] = moved
     return carried
 
