@@ -25,6 +25,7 @@ from nas.base.errors import RunError
 from nas.ledger import sqlite
 from nas.ledger.config_file import ConfigFile, write_config
 from nas.ledger.create import FORMAT, LEDGER, leased, make
+from nas.ledger.described import Described, described_from
 from nas.ledger.driver_lock import Lock
 from nas.ledger.notes import DROPPED, PREFIX, Note, Notes, notes_from
 from nas.ledger.opening import check_folder, check_study, edits_of, notes_of, open_study, original_of
@@ -132,9 +133,11 @@ class Ledger:
         return view_of(self._records.values(), self.notes)
 
     @property
-    def original(self) -> Mapping[str, Any]:
+    def original(self) -> Described:
         """The configuration with which the run was created, if the ledger has it, else that of config.json."""
-        return original_of(self._study) or self.config.config
+        with guarded(self._study.place):
+            original = original_of(self._study)
+            return self.config.described if original is None else described_from(original)
 
     @property
     def edits(self) -> tuple[str, ...]:

@@ -10,11 +10,15 @@ import secrets
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, StringConstraints
+from pydantic.dataclasses import dataclass as record
 
 from nas.base.errors import LedgerDamaged, RunError, UserError
 from nas.ledger import sqlite
 from nas.ledger.files import atomic_write, parse_json, read_bounded
+from nas.ledger.types import RECORD, validated
 
 POINTER = "ledger.json"
 FILE = "ledger.db"
@@ -55,35 +59,47 @@ class Shared:
         return {"poolclass": NullPool, "creator": partial(sqlite.connect_shared, file, create)}
 
 
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("it has unprintable characters")
+    return text
+
+
+@record(frozen=True, config=RECORD)
+class _Pointer:
+    """RUN/ledger.json."""
+
+    url: str
+    study: Annotated[str, StringConstraints(min_length=1, max_length=MAX_STUDY), AfterValidator(_printable)]
+
+
 Place = Path | Shared  # the place of a ledger: a file, or a study in a shared database
 
 
 def place_of(run: Path) -> Place:
     """Return the place of the ledger of `run`. Raises RunError if the pointer to a shared database can't be read."""
     path = run / POINTER
-    if not path.exists():
-        return run / FILE
     try:
         document = parse_json(read_bounded(path, MAX_POINTER_BYTES))
-    except (OSError, ValueError) as error:
+        known = validated(_Pointer, document, "it does not name a database and a study")
+    except FileNotFoundError:
+        return run / FILE
+    except OSError as error:
+        raise RunError(f"{path} can't be read ({error.strerror}); restore it from a copy") from None
+    except ValueError as error:
         raise RunError(f"{path} can't be read ({error}); restore it from a copy") from None
-    known = cast(dict[str, Any], document) if isinstance(document, dict) else {}
-    url, study = known.get("url"), known.get("study")
-    if known.keys() != {"url", "study"} or not isinstance(url, str) or not _is_name(study):
-        raise RunError(f"{path} does not name a database and a study; restore it from a copy")
     try:
-        return Shared(checked_url(url), str(study))
+        return Shared(checked_url(known.url), known.study)
     except UserError as error:
         raise RunError(f"{path}: {error}; restore it from a copy") from None
 
 
-def _is_name(study: object) -> bool:
-    return isinstance(study, str) and study.isprintable() and 0 < len(study) <= MAX_STUDY
-
-
 def is_run(run: Path) -> bool:
-    """Return whether the folder has a ledger or points to one."""
-    return (run / FILE).is_file() or (run / POINTER).is_file()
+    """Return whether the folder has a ledger or points to one, as far as this user may see."""
+    try:
+        return (run / FILE).is_file() or (run / POINTER).is_file()
+    except PermissionError:
+        return False
 
 
 def new_place(run: Path, url: str) -> Shared:

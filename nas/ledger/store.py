@@ -14,8 +14,12 @@ import os
 import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import StringConstraints
+from pydantic.dataclasses import dataclass
 
 from nas.base.errors import LedgerDamaged, RunError
 from nas.ledger.files import (
@@ -27,7 +31,7 @@ from nas.ledger.files import (
     sha256_file,
     temporary_name,
 )
-from nas.ledger.types import is_digest
+from nas.ledger.types import RECORD, Count, Digest, is_digest, validated
 
 if TYPE_CHECKING:
     from morphs import Network
@@ -36,6 +40,21 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 2**16
 TEMPORARY = ".tmp-"
+
+
+@dataclass(frozen=True, config=RECORD)
+class _File:
+    bytes: Count
+    sha256: Digest
+
+
+@dataclass(frozen=True, config=RECORD)
+class _Manifest:
+    """A checkpoint's manifest.json. files: by name."""
+
+    format: Literal[1]
+    digest: Digest
+    files: dict[Annotated[str, StringConstraints(pattern="^[a-z]+[.][a-z]+$")], _File]
 
 
 class Store:
@@ -192,7 +211,7 @@ def _write(network: Network, folder: Path, digest: str) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir()
     morphs.save(network, folder)
-    files = {path.name: _entry(path) for path in sorted(folder.iterdir())}
+    files = {path.name: asdict(_entry(path)) for path in sorted(folder.iterdir())}
     document = {"format": FORMAT, "digest": digest, "files": files}
     (folder / MANIFEST).write_text(canonical_json(document), encoding="ascii")
     for name in (*files, MANIFEST):
@@ -200,31 +219,24 @@ def _write(network: Network, folder: Path, digest: str) -> None:
     fsync_folder(folder)
 
 
-def _entry(path: Path) -> dict[str, Any]:
-    return {"bytes": os.path.getsize(path), "sha256": sha256_file(path)}
+def _entry(path: Path) -> _File:
+    return _File(os.path.getsize(path), sha256_file(path))
 
 
-def _manifest(folder: Path, digest: str) -> dict[str, Any]:
+def _manifest(folder: Path, digest: str) -> dict[str, _File]:
     """Return the files of a checkpoint. Raises LedgerDamaged for a manifest that `put` did not write."""
     try:
         data = read_bounded(folder / MANIFEST, MAX_MANIFEST_BYTES)
         document = parse_json(data)
         if canonical_json(document).encode() != data:
             raise ValueError("it is not in canonical form")
+        known = validated(_Manifest, document)
     except FileNotFoundError:
         raise damaged(digest, f"{MANIFEST} is missing") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise damaged(digest, f"{MANIFEST} can't be read ({error.strerror})") from None
+    except ValueError as error:
         raise damaged(digest, f"{MANIFEST} can't be read ({error})") from None
-    if not isinstance(document, dict):
-        raise damaged(digest, f"{MANIFEST} is not a JSON object")
-    known = cast(dict[str, Any], document)
-    files: Any = known.get("files")
-    if (
-        known.keys() != {"format", "digest", "files"}
-        or known["digest"] != digest
-        or not isinstance(files, dict)
-    ):
-        raise damaged(digest, f"{MANIFEST} belongs to another checkpoint or version")
-    if known["format"] != FORMAT:
-        raise damaged(digest, f"{MANIFEST} has format {known['format']!r:.20}, not {FORMAT}")
-    return cast(dict[str, Any], files)
+    if known.digest != digest:
+        raise damaged(digest, f"{MANIFEST} belongs to another checkpoint")
+    return known.files

@@ -32,7 +32,8 @@ def write_report(run: Path) -> Path:
     Raises RunError if `run` is not a run or can't be written to, LedgerDamaged if its record is damaged.
     """
     path = run / REPORT
-    atomic_write(path, render(read(run), read_config(run).config, run_status(run)).encode())
+    page = render(read(run), read_config(run).config, run_status(run))
+    atomic_write(path, page.encode("utf-8", "backslashreplace"))  # a file's name need not be UTF-8
     return path
 
 

@@ -19,6 +19,7 @@ from nas.data.run_arrays import read_kept, write_kept
 from nas.execute.executor import ExecutorFactory
 from nas.execute.make_executor import make_executor
 from nas.ledger import Ledger, LedgerView, current_versions, read, read_config
+from nas.ledger.described import Described
 from nas.ledger.notes import Note
 from nas.ledger.shared import Shared, is_run, place_of
 from nas.registry.configure import check_names, with_setting_tables
@@ -121,7 +122,7 @@ def replay(
     code = user_code(config, registry, plan.moves)
     description = {**describe(config, held, command, code), REPLAY: decisions.to_json()}
     del held
-    changes = changes_since(made.config, description, made.versions)
+    changes = changes_since(made.described, description, made.versions)
     if changes and not force:
         raise RunError(
             f"replay: {source}: {'; '.join(changes)}; results may differ; to replay anyway add --force"
@@ -170,8 +171,8 @@ def resume(
     """
     began = time.monotonic()
     with Ledger.open(run, force=True) as ledger:  # edits of the run's files are checked with the rest, below
-        stored = ledger.config.config
-        config = stored_config(run, stored, registry=registry)
+        stored = ledger.config
+        config = stored_config(run, stored.config, registry=registry)
         view = ledger.view()
         if view.final is not None:
             callback.on_run_start(run, config, view, True)
@@ -185,7 +186,7 @@ def resume(
         now = describe(config, held, "", user_code(config, registry, plan.moves))
         del held
         _check_same(ledger, now, force)
-        decisions = replay_from(run, stored)
+        decisions = replay_from(run, stored.described)
         plan = priced(plan, ledger, ledger.notes.latency or latencies(plan, decisions))
         work = for_workers(config, registry, plan.moves)
         workers = _factory(executor, work, registry)(run, work, now["data"]["digest"])
@@ -296,20 +297,15 @@ def _check_same(ledger: Ledger, now: Mapping[str, Any], force: bool) -> None:
     ledger.note(Note.FORCED, [*map(list, forced), changes])
 
 
-def changes_since(
-    before: Mapping[str, Any], now: Mapping[str, Any], versions: Mapping[str, str]
-) -> list[str]:
+def changes_since(before: Described, now: Mapping[str, Any], versions: Mapping[str, str]) -> list[str]:
     """Describe what has changed among the things that decide a run's results."""
     pairs = [(f"version of {name}", versions.get(name), new) for name, new in current_versions().items()]
-    known: Mapping[str, Any] = before.get("machine", {})
     deciding = ["processor", "capability"]
-    if before["config"].get("device", "cpu") != "cpu":
+    if before.config.device != "cpu":
         deciding.append("accelerator")
-    pairs += [(name, known.get(name), now["machine"][name]) for name in deciding]
-    pairs.append(
-        ("content of the data set", str(before["data"].get("digest"))[:12], now["data"]["digest"][:12])
-    )
-    code, code_now = before.get("user_code", {}), now.get("user_code", {})
+    pairs += [(name, before.machine.get(name), now["machine"][name]) for name in deciding]
+    pairs.append(("content of the data set", str(before.data.digest)[:12], now["data"]["digest"][:12]))
+    code, code_now = before.user_code, now.get("user_code", {})
     pairs += [
         (f"source of {name}", code[name][:12], code_now[name][:12]) for name in code if name in code_now
     ]
