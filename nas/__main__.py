@@ -1,6 +1,6 @@
 """`python -m nas` is the `nas` command."""
 
-from nas.cli.commands import main
+from nas.cli.entry import main
 
 if __name__ == "__main__":
     main()

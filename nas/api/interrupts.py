@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+from nas.base.streams import say
+
 
 @dataclass
 class Interrupts:
@@ -23,7 +25,7 @@ class Interrupts:
         if self.count == 1:
             raise KeyboardInterrupt
         if self.count == 2:
-            print("\nnas: already stopping, please wait", file=sys.stderr, flush=True)
+            say("\nnas: already stopping, please wait", sys.stderr)
 
 
 @contextmanager

@@ -14,8 +14,9 @@ from typing import Any
 import typer
 
 from nas.base.errors import Refused, UserError
+from nas.base.streams import prepare_streams
 from nas.cli import generated_options, options
-from nas.cli.exit_codes import OneLine
+from nas.cli.exit_codes import OneLine, stoppable
 
 
 @contextmanager
@@ -192,7 +193,7 @@ def fsck(
         from nas.registry.plugins import with_plugins
 
         try:
-            with tables.progress("repairing") as tick:
+            with stoppable(), tables.progress("repairing") as tick:
                 found = repaired(
                     folder, found, trial or (), again.pop("data", None), tick, place, **again,
                     registry=with_plugins(),
@@ -216,7 +217,8 @@ def report(run: options.Run) -> None:
     folder = find_run(run)
     from nas.report import write_report
 
-    print(write_report(folder))
+    with stoppable():
+        print(write_report(folder))
 
 
 @app.command()
@@ -244,7 +246,8 @@ def export(
     folder = find_run(run)
     from nas.export import export_trial
 
-    print(export_trial(folder, trial, to))
+    with stoppable():
+        print(export_trial(folder, trial, to))
 
 
 @app.command()
@@ -266,7 +269,8 @@ def morph(
     from nas.cli.morph import morph, parse_shape
 
     size = None if shape is None else parse_shape(shape)
-    tables.show(tables.children(morph(model, moves, to, size, data, data_root, seed)))
+    with stoppable():
+        tables.show(tables.children(morph(model, moves, to, size, data, data_root, seed)))
     print(to)
 
 
@@ -298,5 +302,6 @@ def policies() -> None:
 
 
 def main() -> None:
-    """The console script."""
+    """Run the command on the command line's words, and exit."""
+    prepare_streams()
     app(prog_name="nas")

@@ -88,15 +88,18 @@ def open_folder(argument: str) -> Parts:
     listed = _list(top, classes)
     shape = _common_shape(listed[0], size)
     train = _split(listed, shape, "imagefolder")
+    shown = tuple(
+        os.fsencode(name).decode(errors="backslashreplace") for name in classes
+    )  # perhaps not UTF-8
     if top == path:
-        return Parts(train, None, None, classes)
+        return Parts(train, None, None, shown)
     val = next((path / name for name in _VAL_NAMES if (path / name).is_dir()), None)
     test = path / "test" if (path / "test").is_dir() else None
     return Parts(
         train,
         _split(_list(val, classes), shape, "imagefolder") if val else None,
         _split(_list(test, classes), shape, "imagefolder") if test else None,
-        classes,
+        shown,
     )
 
 

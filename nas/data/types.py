@@ -109,7 +109,7 @@ class StreamSplit:
             item = self.items[index]
         except DataError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise DataError(f"{where} cannot be read ({one_line(error)}); fix the data set") from error
         if not isinstance(item, (tuple, list)) or len(item) != 2:
             raise DataError(f"{where} is not a pair (image, label); make the data set return pairs")

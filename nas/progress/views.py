@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from nas.base.streams import say
 from nas.base.text import clip, count, one_line, percent, plural, span
 from nas.config.run_config import RunConfig
 from nas.ledger import Job, LedgerView, TrialRecord
@@ -64,22 +65,15 @@ def verdict(generation: int, before: TrialRecord | None, best: TrialRecord) -> s
 class PlainView:
     """Prints one line per event, without control codes, and one every `HEARTBEAT` seconds during a long training."""
 
-    def __init__(self, out: TextIO, progress: RunProgress) -> None:
-        self._out: TextIO | None = out
+    def __init__(self, out: TextIO | None, progress: RunProgress) -> None:
+        self._out = out
         self._progress = progress
         self._said = 0.0  # when the last line was written, on the progress's clock
 
     def _say(self, text: str) -> None:
         self._said = self._progress.clock()
-        if self._out is None:
-            return
-        try:
-            print(f"{span(self._progress.elapsed()):>8}  {text}", file=self._out, flush=True)
-        except (
-            OSError,
-            ValueError,
-        ):  # the reader has gone; the search continues, and its folder can be read
-            self._out = None
+        if not say(f"{span(self._progress.elapsed()):>8}  {text}", self._out):
+            self._out = None  # nobody reads; the search continues, and its folder can be read
 
     def on_run_start(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
         """Print the first line."""

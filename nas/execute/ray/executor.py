@@ -35,6 +35,7 @@ from nas.execute.ray.transfer import Storage, opened
 from nas.execute.ray.tune import STARTS, Broken, Lost, Mailbox, NoWorker, Running, tune
 from nas.execute.task import made, reads
 from nas.ledger import Job, Store, current_versions, read_config
+from nas.ledger.files import canonical_json
 
 SETTLE_SECONDS = 3.0  # if a whole node dies, Ray reports the worker's death before the node's
 CLOSE_SECONDS = 15.0
@@ -131,7 +132,7 @@ class RayExecutor:
         self._session = connect(self.config, self.run / LOG)
         self._scratch = Path(tempfile.mkdtemp(prefix="nas-ray-"))
         self._order = Order(
-            config=self.config.model_dump_json(),
+            config=canonical_json(self.config.model_dump(mode="json")),  # a path need not be UTF-8
             data_digest=self.data_digest,
             folder=os.getcwd(),
             path=tuple(str(entry) for entry in sys.path),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import platform
 import sys
@@ -72,7 +73,7 @@ def _set_up(order: Order) -> tuple[RunConfig, SearchData | str]:
     sys.path += [entry for entry in order.path if entry not in sys.path]
     with suppress(OSError):
         os.chdir(order.folder)
-    config = RunConfig.model_validate_json(order.config)
+    config = RunConfig.model_validate(json.loads(order.config))
     data = _other_versions(order.versions) or data_of(config, order.data_digest)
     gc.collect()
     gc.freeze()  # imported modules stay: each collection after a child would scan them for 0.1 to 0.2 s
