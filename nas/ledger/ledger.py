@@ -125,6 +125,7 @@ class Ledger:
                     f"start a new run"
                 )
             ledger = cls(run, lock, config, study, lease)
+            ledger.store.make()
             ledger._recover()
         return ledger
 
@@ -154,6 +155,7 @@ class Ledger:
         self._annotate(name, value)
 
     def _annotate(self, name: str, value: Any) -> None:
+        self._lock.check()
         notes = notes_from({**self._study.attributes, PREFIX + name: value})
         self._study.annotate(PREFIX + name, value)
         self._notes = notes
@@ -169,6 +171,7 @@ class Ledger:
             raise RunError(
                 f"ask: trial {job.key} is already in the ledger of {self.run}; ask for another slot"
             )
+        self._lock.check()
         try:
             attributes = job_attributes(job)
         except (ValueError, TypeError) as error:
@@ -261,6 +264,7 @@ class Ledger:
             self._study.annotate(LEDGER, {**known, "format": FORMAT})
 
     def _running(self, number: int, verb: str) -> TrialRecord:
+        self._lock.check()
         record = self._records.get(number)
         if record is None:
             raise RunError(

@@ -24,6 +24,7 @@ POINTER = "ledger.json"
 FILE = "ledger.db"
 MAX_POINTER_BYTES = 2**14
 MAX_URL, MAX_STUDY = 2000, 512  # characters
+CONNECT_SECONDS, ANSWER_SECONDS = 10, 60  # for a server to take a connection, and to answer
 _DRIVERS = {
     "sqlite": ("pysqlite",),
     "postgresql": ("psycopg", "psycopg2", "pg8000"),
@@ -46,6 +47,7 @@ class Shared:
 
     def engine_settings(self, create: bool = False) -> dict[str, Any]:
         """Return settings for SQLAlchemy: a connection for each transaction, so that a child process inherits none.
+        No connection waits for ever for a server that says nothing.
 
         create: for a database in a file, create the file; otherwise the file must exist.
         """
@@ -54,9 +56,26 @@ class Shared:
 
         url = make_url(self.url)
         if url.get_backend_name() != "sqlite":
-            return {"poolclass": NullPool}
+            limits = _limits(url.get_driver_name())
+            given = {name: value for name, value in limits.items() if name not in url.query}
+            return {"poolclass": NullPool, "connect_args": given}
         file = Path(str(url.database))
         return {"poolclass": NullPool, "creator": partial(sqlite.connect_shared, file, create)}
+
+
+def _limits(driver: str) -> dict[str, int]:
+    """Return the time limits of a connection, as the database's library `driver` calls them."""
+    connect, answer = CONNECT_SECONDS, ANSWER_SECONDS
+    if driver in ("psycopg", "psycopg2"):  # keepalives and the last: for a server that vanishes later
+        return {
+            "connect_timeout": connect, "keepalives": 1, "keepalives_idle": connect, "keepalives_interval": connect,
+            "keepalives_count": 3, "tcp_user_timeout": 1000 * answer,
+        }  # fmt: skip
+    if driver == "pg8000":
+        return {"timeout": answer}
+    if driver == "mysqlconnector":
+        return {"connection_timeout": connect}
+    return {"connect_timeout": connect, "read_timeout": answer, "write_timeout": answer}
 
 
 def _printable(text: str) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -63,6 +63,15 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def make(self) -> None:
+        """Create the folder if it is missing. Raises RunError."""
+        try:
+            self.folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise RunError(
+                f"{self.folder} can't be created ({error.strerror}); fix that and resume"
+            ) from None
+
     def path(self, digest: str) -> Path:
         """Return the folder of one checkpoint. Raises RunError for an invalid digest, which so never becomes a path."""
         if not is_digest(digest):
@@ -89,8 +98,12 @@ class Store:
             _write(network, temporary, digest)
             self._publish(temporary, digest)
         except OSError as error:
-            fact = f"it can't be written to {self.folder} ({error.strerror})"
-            raise RunError(f"checkpoint {digest[:12]}: {fact}; free space there and resume") from None
+            fact = f"checkpoint {digest[:12]}: it can't be written to {self.folder} ({error.strerror})"
+            if not self.folder.is_dir():
+                raise RunError(
+                    f"{fact}: the run was moved or deleted while it was used; resume it where it is now"
+                ) from None
+            raise RunError(f"{fact}; free space there and resume") from None
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return digest
@@ -208,7 +221,8 @@ def _write(network: Network, folder: Path, digest: str) -> None:
     """Write all of a checkpoint's files, durably, into a new folder."""
     import morphs
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileNotFoundError):  # of the run: if that was moved away, it isn't made again here
+        folder.parent.mkdir(exist_ok=True)
     folder.mkdir()
     morphs.save(network, folder)
     files = {path.name: asdict(_entry(path)) for path in sorted(folder.iterdir())}
