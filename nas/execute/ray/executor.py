@@ -24,6 +24,7 @@ import ray
 from ray.exceptions import RayError
 
 import morphs
+from nas.base.arithmetic import environment
 from nas.base.errors import NasError, RunError, UserError
 from nas.config.run_config import RunConfig
 from nas.execute.executor import Done, Progressed
@@ -138,7 +139,7 @@ class RayExecutor:
             path=tuple(str(entry) for entry in sys.path),
             storage=self.config.storage,
             run=self._name,
-            versions=tuple(current_versions().items()),
+            versions=(*current_versions().items(), *environment().items()),
         )
         resources = {"CPU": float(self.config.threads), "GPU": self.config.gpu_share}
         with _ray_errors(self.run):
