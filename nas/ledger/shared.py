@@ -177,8 +177,10 @@ def explain(place: Shared, error: BaseException) -> RunError:
 
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, DBAPIError):
-            fact = " ".join(str(cause.orig).split())[:200]
+        if isinstance(
+            cause, (DBAPIError, OSError)
+        ):  # the latter from libraries that don't wrap a socket's errors
+            fact = " ".join(str(cause.orig if isinstance(cause, DBAPIError) else cause).split())[:200]
             return RunError(f"{place} can't be used ({fact}); fix that and run the command again")
         if isinstance(cause, (ImportError, NoSuchModuleError)):
             fact = " ".join(str(cause).split())[:200]
