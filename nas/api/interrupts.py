@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-from nas.base.streams import say
+from nas.base.printing import warn
 
 
 @dataclass
@@ -25,7 +24,7 @@ class Interrupts:
         if self.count == 1:
             raise KeyboardInterrupt
         if self.count == 2:
-            say("\nnas: already stopping, please wait", sys.stderr)
+            warn("\nnas: already stopping, please wait")
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -12,7 +11,8 @@ from typing import Any
 
 from nas.api.interrupts import Interrupts
 from nas.base.errors import NasError, UserError
-from nas.base.streams import open_standard_descriptors, say
+from nas.base.printing import say
+from nas.base.streams import open_standard_descriptors
 from nas.base.text import count, size
 from nas.base.user_code import where_raised
 from nas.config.run_config import RunConfig
@@ -115,7 +115,7 @@ def _keeping(run: Path, kept: KeptParts, quiet: bool) -> Generator[None]:
     made = not run.exists()
     path = write_kept(run, kept)
     if not quiet:
-        say(f"data: {count(kept.images)} images are kept in {path} ({size(path.stat().st_size)})", sys.stdout)
+        say(f"data: {count(kept.images)} images are kept in {path} ({size(path.stat().st_size)})")
     try:
         yield
     finally:

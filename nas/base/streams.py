@@ -15,18 +15,6 @@ _WORDS = {
 }  # fmt: skip
 
 
-def say(text: str, stream: TextIO | None, end: str = "\n") -> bool:
-    """Write a line at once; return whether that worked. It can't where nobody listens: that ends no run."""
-    if stream is None:  # the process was started with the stream closed
-        return False
-    try:
-        stream.write(encodable(text, stream) + end)
-        stream.flush()
-    except (OSError, ValueError):  # the reader has gone, the disk is full, the stream was closed
-        return False
-    return True
-
-
 def encodable(text: str, stream: TextIO) -> str:
     """`text`, with what the stream can't show replaced by ASCII."""
     codecs.register_error(PLAIN, _plain)

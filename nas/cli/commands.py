@@ -14,6 +14,7 @@ from typing import Any
 import typer
 
 from nas.base.errors import Refused, UserError
+from nas.base.printing import say, warn_of_bug
 from nas.base.streams import prepare_streams
 from nas.cli import generated_options, options
 from nas.cli.exit_codes import OneLine, stoppable
@@ -24,12 +25,14 @@ def _starting(quiet: bool) -> Generator[None]:
     """Show "starting" on a terminal while torch is imported, which takes seconds; clear it afterwards."""
     shown = not quiet and sys.stdout.isatty() and os.environ.get("TERM") not in (None, "", "dumb")
     if shown:
-        print("starting …", end="\r", flush=True)
+        sys.stdout.write("starting …\r")
+        sys.stdout.flush()
     try:
         yield
     finally:
         if shown:
-            print("          ", end="\r", flush=True)
+            sys.stdout.write("          \r")
+            sys.stdout.flush()
 
 
 @contextmanager
@@ -145,7 +148,7 @@ def status(run: options.Run, json: options.Json = False) -> None:
 
     found = run_status(find_run(run))
     if json:
-        print(found.to_json())
+        say(found.to_json())
     else:
         tables.show(tables.status(found))
 
@@ -201,7 +204,7 @@ def fsck(
         except Refused as error:
             refused = error
     if json:
-        print(found.to_json())
+        say(found.to_json())
     else:
         tables.show(tables.checked(found))
     if refused is not None:
@@ -218,7 +221,7 @@ def report(run: options.Run) -> None:
     from nas.report import write_report
 
     with stoppable():
-        print(write_report(folder))
+        say(str(write_report(folder)))
 
 
 @app.command()
@@ -231,7 +234,7 @@ def runs(folder: options.Folder = Path("runs")) -> None:
     if found:
         tables.show(tables.runs(found))
     else:
-        print(f"no runs in {folder}; start one with: nas search digits")
+        say(f"no runs in {folder}; start one with: nas search digits")
 
 
 @app.command()
@@ -247,7 +250,7 @@ def export(
     from nas.export import export_trial
 
     with stoppable():
-        print(export_trial(folder, trial, to))
+        say(str(export_trial(folder, trial, to)))
 
 
 @app.command()
@@ -271,7 +274,7 @@ def morph(
     size = None if shape is None else parse_shape(shape)
     with stoppable():
         tables.show(tables.children(morph(model, moves, to, size, data, data_root, seed)))
-    print(to)
+    say(str(to))
 
 
 @app.command()
@@ -304,4 +307,5 @@ def policies() -> None:
 def main() -> None:
     """Run the command on the command line's words, and exit."""
     prepare_streams()
+    sys.excepthook = warn_of_bug
     app(prog_name="nas")

@@ -13,7 +13,7 @@ from typing import Any
 from typer.core import TyperGroup
 
 from nas.base.errors import NasError, UserError
-from nas.base.streams import say
+from nas.base.printing import warn
 from nas.base.text import one_line
 from nas.base.user_code import where_raised
 
@@ -40,14 +40,14 @@ class OneLine(TyperGroup):
                 _leave_output()
             else:
                 fact = f"code that the command ran called sys.exit ({where_raised(error)})"
-                say(f"nas: {fact}; remove that call", sys.stderr)
+                warn(f"nas: {fact}; remove that call")
         except Exception as error:
             line, code = _explained(error, given, self.commands)
             if line is None:
                 raise
             if isinstance(error, OSError):
                 _leave_output()
-            say(f"nas: {line}", sys.stderr)
+            warn(f"nas: {line}")
         sys.exit(code if isinstance(code, int) else 0)
 
 

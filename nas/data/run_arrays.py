@@ -23,7 +23,9 @@ from nas.base.text import size
 from nas.data.custom import class_names, part
 from nas.data.splits import check_labels
 from nas.data.types import ImageSplit, Split, StreamSplit
-from nas.ledger.files import fsync_file, fsync_folder, temporary_name
+from nas.ledger.files import fsync_file, fsync_folder
+from nas.ledger.leftovers import temporary_name
+from nas.ledger.run_files import is_file
 
 FILE = "data.safetensors"
 PREFIX = "arrays:"
@@ -150,8 +152,11 @@ def write_kept(folder: Path, kept: KeptParts) -> Path:
 
 
 def read_kept(folder: Path, name: str) -> KeptParts:
-    """The data set `name` out of FOLDER/data.safetensors. Raises DataError where it is not there or not that."""
+    """The data set `name` out of FOLDER/data.safetensors. Raises DataError where it is not there or not that, RunError
+    where it is a link.
+    """
     path = folder / FILE
+    is_file(path)
     try:
         with safe_open(path, "pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118

@@ -20,7 +20,7 @@ from nas.execute.task import TaskContext, networks, reads
 from nas.execute.worker import site_of
 from nas.inspect.fsck import Checked, check
 from nas.ledger import Ledger, LedgerView, Store, TrialRecord
-from nas.ledger.files import temporary_name
+from nas.ledger.leftovers import temporary_name
 from nas.registry.defaults import REGISTRY
 from nas.registry.named_code import for_workers, moves_code, named_again
 from nas.registry.registry import Registry

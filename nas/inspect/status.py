@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.base.errors import RunError, UserError
-from nas.base.text import clip
+from nas.base.text import clip, nas_command
 from nas.inspect.current_driver import Driver, driver_of, holder_of_lock, lease_of
 from nas.ledger import LedgerView, read, read_config
 from nas.ledger.described import Described
+from nas.ledger.run_files import is_folder
 from nas.ledger.shared import is_run
 from nas.ledger.types import State
 from nas.ledger.wall_time import overhead
@@ -141,8 +142,9 @@ def disk_bytes(run: Path) -> int:
 def _checkpoints(run: Path) -> list[Path]:
     """Return the folders of the checkpoints, without those that are being written."""
     try:
-        return [entry for entry in (run / "checkpoints").iterdir() if not entry.name.startswith(".")]
-    except OSError:
+        entries = list((run / "checkpoints").iterdir()) if is_folder(run / "checkpoints") else []
+        return [entry for entry in entries if not entry.name.startswith(".") and not entry.is_symlink()]
+    except (OSError, RunError):
         return []
 
 
@@ -201,15 +203,15 @@ def _status(run: Path, described: Described, view: LedgerView, driver: Driver | 
     kept = _checkpoints(run)
     missing = len(view.missing(entry.name for entry in kept))
     policy = config.policy or ""
-    resume = f"nas resume {run}" + (f" --policy {policy}" if ":" in policy else "")
+    resume = nas_command("resume", run, *(("--policy", policy) if ":" in policy else ()))
     following = {
-        "running": f"nas status {run}",
-        "finished": f"nas export {run} --to DIR",
+        "running": nas_command("status", run),
+        "finished": nas_command("export", run, "--to", "DIR"),
         "stopped": resume,
         "silent": resume,
     }
     if missing and driver is None:
-        following[state] = f"nas fsck {run} --repair"
+        following[state] = nas_command("fsck", run, "--repair")
     return RunStatus(
         run=str(run),
         state=state,

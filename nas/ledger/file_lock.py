@@ -13,6 +13,7 @@ try:
 except ImportError:
     fcntl = None
 
+CLAIMS = fcntl is not None  # a lock on a file or a folder that hinders nobody who does not ask for it
 FLAGS = getattr(os, "O_CLOEXEC", 0)
 FOLDER_FLAGS = FLAGS | getattr(os, "O_DIRECTORY", 0)
 FAR = (

@@ -27,6 +27,7 @@ from nas.ledger.config_file import ConfigFile, write_config
 from nas.ledger.create import FORMAT, LEDGER, leased, make
 from nas.ledger.described import Described, described_from
 from nas.ledger.driver_lock import Lock
+from nas.ledger.leftovers import clear
 from nas.ledger.notes import DROPPED, PREFIX, Note, Notes, notes_from
 from nas.ledger.opening import check_folder, check_study, edits_of, notes_of, open_study, original_of
 from nas.ledger.records import (
@@ -41,6 +42,7 @@ from nas.ledger.records import (
     stored_reason,
     stored_result,
 )
+from nas.ledger.run_files import check_run
 from nas.ledger.shared import Shared, is_run, place_of
 from nas.ledger.store import Store
 from nas.ledger.study import Entry, Study, guarded
@@ -87,6 +89,8 @@ class Ledger:
             raise RunError(f"{run} can't be created ({error.strerror}); choose another folder") from None
         lock = Lock(run / LOCK)
         with _closing_on_error(lock):
+            check_run(run, writes=True)
+            clear(run)  # what killed processes left
             if is_run(run):
                 raise RunError(f"{run} is already a run; resume it or choose another folder")
             made = write_config(run, config)
@@ -104,6 +108,8 @@ class Ledger:
         config = check_folder(run)
         lock = Lock(run / LOCK)
         with _closing_on_error(lock):
+            check_run(run, writes=True)
+            clear(run)  # what killed processes left
             return cls._opened(run, lock, config, force=force)
 
     @classmethod

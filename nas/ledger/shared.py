@@ -18,6 +18,7 @@ from pydantic.dataclasses import dataclass as record
 from nas.base.errors import LedgerDamaged, RunError, UserError
 from nas.ledger import sqlite
 from nas.ledger.files import atomic_write, parse_json, read_bounded
+from nas.ledger.run_files import is_file
 from nas.ledger.types import RECORD, validated
 
 POINTER = "ledger.json"
@@ -99,10 +100,10 @@ def place_of(run: Path) -> Place:
     """Return the place of the ledger of `run`. Raises RunError if the pointer to a shared database can't be read."""
     path = run / POINTER
     try:
+        if not is_file(path):
+            return run / FILE
         document = parse_json(read_bounded(path, MAX_POINTER_BYTES))
         known = validated(_Pointer, document, "it does not name a database and a study")
-    except FileNotFoundError:
-        return run / FILE
     except OSError as error:
         raise RunError(f"{path} can't be read ({error.strerror}); restore it from a copy") from None
     except ValueError as error:
@@ -116,7 +117,7 @@ def place_of(run: Path) -> Place:
 def is_run(run: Path) -> bool:
     """Return whether the folder has a ledger or points to one, as far as this user may see."""
     try:
-        return (run / FILE).is_file() or (run / POINTER).is_file()
+        return is_file(run / FILE) or is_file(run / POINTER)
     except PermissionError:
         return False
 

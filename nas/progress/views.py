@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nas.base.streams import say
+from nas.base.printing import say
 from nas.base.text import clip, count, one_line, percent, plural, span
 from nas.config.run_config import RunConfig
 from nas.ledger import Job, LedgerView, TrialRecord
@@ -72,8 +72,15 @@ class PlainView:
 
     def _say(self, text: str) -> None:
         self._said = self._progress.clock()
-        if not say(f"{span(self._progress.elapsed()):>8}  {text}", self._out):
-            self._out = None  # nobody reads; the search continues, and its folder can be read
+        if self._out is None:
+            return
+        try:
+            say(f"{span(self._progress.elapsed()):>8}  {text}", self._out)
+        except (
+            OSError,
+            ValueError,
+        ):  # the reader has gone; the search continues, and its folder can be read
+            self._out = None
 
     def on_run_start(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
         """Print the first line."""

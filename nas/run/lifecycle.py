@@ -11,6 +11,7 @@ from typing import Any, TypedDict, Unpack
 
 from nas.base.errors import RunError, UserError
 from nas.base.machine import machine
+from nas.base.text import nas_command
 from nas.config.relocate import relocated, with_data
 from nas.config.run_config import RunConfig, validated
 from nas.data import SearchData, is_kept, load_search_data
@@ -211,7 +212,7 @@ def _check_whole(ledger: Ledger, view: LedgerView) -> None:
     if missing and isinstance(place_of(ledger.run), Shared):
         raise RunError(
             f"{ledger.run}: {len(missing)} of {len(view.checkpoints)} checkpoints are not in this copy of the run; "
-            f"resume on the machine that has them, or recreate them with: nas fsck {ledger.run} --repair"
+            f"resume on the machine that has them, or recreate them with: {nas_command('fsck', ledger.run, '--repair')}"
         )
 
 
@@ -225,7 +226,7 @@ def check_new(run: Path, command: str = "search") -> None:
         ) from None
     if is_run(run):
         raise RunError(
-            f"{command}: {run} is already a run; name another folder, or continue it with: nas resume {run}"
+            f"{command}: {run} is already a run; name another folder, or continue it with: {nas_command('resume', run)}"
         )
     foreign = {
         name for name in names if name not in ("lock", "config.json", KEPT) and not name.startswith(".tmp-")
@@ -245,9 +246,27 @@ def _found_again(
     """A run's configuration on this machine, and the registry with the code that the command names."""
     place = again.get("place", {})
     config = relocated(config, place)
+    _check_reach(run, config, command, place)
     given = {name: again.get(name) for name in ("space", "policy", "moves", "objective")}
     registry = named_again(run, config, registry, command, {**given, "executor": place.get("executor")})
     return check_names(with_data(run, config, again.get("data"), command), registry), registry
+
+
+def _check_reach(run: Path, config: RunConfig, command: str, place: Mapping[str, Any]) -> None:
+    """Raise RunError if a file of the run, and not the command, names a place that results would be sent to.
+
+    A Ray cluster can moreover run any code in the processes that connect to it. "auto" is this machine's own.
+    """
+    reached = {"address": config.address, "storage": config.storage}
+    named = {name: value for name, value in reached.items() if value is not None and value != "auto"}
+    if named.keys() <= place.keys():
+        return
+    name, value = next((name, value) for name, value in named.items() if name not in place)
+    options = [word for name, value in named.items() for word in (f"--{name}", value)]
+    raise RunError(
+        f"{command}: {run} names {value} as its {name} of Ray, which only a command may name; if you trust it, run: "
+        f"{nas_command(*command.split(), run, *options)}; or add --executor local"
+    )
 
 
 def stored_config(

@@ -8,13 +8,11 @@ job counts as done.
 from __future__ import annotations
 
 import os
-import shutil
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty
@@ -26,6 +24,7 @@ from ray.exceptions import RayError
 import morphs
 from nas.base.arithmetic import environment
 from nas.base.errors import NasError, RunError, UserError
+from nas.base.text import nas_command
 from nas.config.run_config import RunConfig
 from nas.execute.executor import Done, Progressed
 from nas.execute.local import LOG, START_SECONDS
@@ -37,6 +36,7 @@ from nas.execute.ray.tune import STARTS, Broken, Lost, Mailbox, NoWorker, Runnin
 from nas.execute.task import made, reads
 from nas.ledger import Job, Store, current_versions, read_config
 from nas.ledger.files import canonical_json
+from nas.ledger.leftovers import TEMPORARY, temporary_folder
 
 SETTLE_SECONDS = 3.0  # if a whole node dies, Ray reports the worker's death before the node's
 CLOSE_SECONDS = 15.0
@@ -61,7 +61,7 @@ class RayExecutor:
     _order: Order | None = None  # what the workers know
     _workers: dict[int, Any] = field(default_factory=dict[int, Any])  # the latest worker of each place
     _killed: list[Any] = field(default_factory=list[Any])  # workers killed after --child-timeout
-    _scratch: Path | None = None
+    _scratch: ExitStack = field(default_factory=ExitStack)
     _idle_since: float | None = None  # since when jobs have waited and no worker runs
     _running: dict[int, RunningJob] = field(default_factory=dict[int, RunningJob])
     _sent: dict[str, ray.ObjectRef[PackedNetwork]] = field(
@@ -94,8 +94,9 @@ class RayExecutor:
         with _ray_errors(self.run):
             self._check_idle()
         if self._session is not None and self._session.raylet_died():
+            again = nas_command("resume", self.run)
             raise NasError(
-                f"search: Ray's daemon on this machine died; no result is lost, continue with: nas resume {self.run}"
+                f"search: Ray's daemon on this machine died; no result is lost, continue with: {again}"
             )
         news: list[Any] = []
         with suppress(Empty):
@@ -124,19 +125,18 @@ class RayExecutor:
         session.close()
         self._running.clear()
         self._sent.clear()
-        if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+        self._scratch.close()
 
     def _start(self) -> None:
         if self.config.storage:
             self._storage()
         self._session = connect(self.config, self.run / LOG)
-        self._scratch = Path(tempfile.mkdtemp(prefix="nas-ray-"))
+        scratch = self._scratch.enter_context(temporary_folder(f"{TEMPORARY}ray-", self.run.absolute()))
         self._order = Order(
             config=canonical_json(self.config.model_dump(mode="json")),  # a path need not be UTF-8
             data_digest=self.data_digest,
             folder=os.getcwd(),
-            path=tuple(str(entry) for entry in sys.path),
+            path=tuple(os.path.abspath(entry) for entry in sys.path),
             storage=self.config.storage,
             run=self._name,
             versions=(*current_versions().items(), *environment().items()),
@@ -147,7 +147,7 @@ class RayExecutor:
                 raise RunError(no_room(self.config))
         self._thread = threading.Thread(
             target=tune,
-            args=(self._mailbox, self._order, self.config.workers, resources, self._scratch),
+            args=(self._mailbox, self._order, self.config.workers, resources, scratch),
             daemon=True,
         )
         self._thread.start()
@@ -198,10 +198,12 @@ class RayExecutor:
         """Handle a message from Tune's thread; yield what the engine has to know."""
         if isinstance(message, Broken):
             raise NasError(
-                f"search: Ray Tune stopped ({message.cause}); continue with: nas resume {self.run}"
+                f"search: Ray Tune stopped ({message.cause}); continue with: {nas_command('resume', self.run)}"
             )
         if isinstance(message, NoWorker):
-            raise RunError(f"{_no_worker(message.cause)}; fix that and continue with: nas resume {self.run}")
+            raise RunError(
+                f"{_no_worker(message.cause)}; fix that and continue with: {nas_command('resume', self.run)}"
+            )
         if isinstance(message, Running):
             self._workers[message.place] = message.actor
         number = message.done.number if isinstance(message, Delivered) else message.number
@@ -286,9 +288,8 @@ class RayExecutor:
             self._idle_since = now
         elif now - self._idle_since > self.patience:
             fact = f"ray: no worker started in {self.patience:.0f} s; look for the cause with: ray status"
-            raise RunError(
-                f"{fact if has_room(self.config) else no_room(self.config)}; then continue with: nas resume {self.run}"
-            )
+            fact = fact if has_room(self.config) else no_room(self.config)
+            raise RunError(f"{fact}; then continue with: {nas_command('resume', self.run)}")
 
     def _deadline(self, running: RunningJob, allowance: float = 0.0) -> float | None:
         limit = self.config.child_timeout
@@ -310,7 +311,7 @@ def _ray_errors(run: Path) -> Generator[None]:
         yield
     except RayError as error:
         fact = f"ray: {type(error).__name__} ({last_line(str(error))})"
-        raise RunError(f"{fact}; fix that and continue with: nas resume {run}") from error
+        raise RunError(f"{fact}; fix that and continue with: {nas_command('resume', run)}") from error
 
 
 def _no_worker(cause: str) -> str:
