@@ -19,6 +19,7 @@ import torch
 
 from nas.base.errors import DataError
 from nas.data import custom, folder, run_arrays
+from nas.data.hashes import NONE, Known
 from nas.data.published import STANDARD, TEN, StandardSet
 from nas.data.splits import VAL_FRACTION, check_labels, digest, hold_out, mean_std, sample
 from nas.data.types import Augment, ImageSplit, Parts, SearchData, Split, StreamSplit
@@ -51,6 +52,7 @@ def load_search_data(
     seed: int,
     val_fraction: float = VAL_FRACTION,
     augment: str | None = None,
+    known: Known = NONE,
 ) -> SearchData:
     """Load the training and validation split of a data set, and nothing else of it.
 
@@ -60,6 +62,7 @@ def load_search_data(
     seed:         draws the validation split if the set does not have one.
     val_fraction: fraction of each class that becomes validation data, between 0 and 1.
     augment:      the training images' augmentation, as `Augment.parse` takes it; None is the data set's own.
+    known:        hashes of files that need not be read again.
     Raises DataError: one line with fact, place and remedy. A failure changes nothing on disk.
     """
     if not 0 < val_fraction < 1:
@@ -73,13 +76,14 @@ def load_search_data(
     else:
         check_labels(rest, given_val, len(classes), f"{spec}: validation")
         train, val = rest, given_val
-    train, val = _apart(train), _apart(val)
+    train, val = folder.with_hashes(_apart(train), known), folder.with_hashes(_apart(val), known)
     chosen = own if augment is None else _checked(Augment.parse(augment), train.shape)
-    seen = sample(train)
+    seen, seen_val = sample(train), sample(val)
     mean, std = mean_std(seen)
     return SearchData(
         name=spec, train=train, val=val, classes=classes, mean=mean, std=std, augment=chosen,
-        digest=digest((train, seen), (val, sample(val)), classes),
+        digest=digest((train, seen), (val, seen_val), classes),
+        former=digest((train, seen), (val, seen_val), classes, "former_fingerprint"),
     )  # fmt: skip
 
 

@@ -115,7 +115,7 @@ class StreamSplit:
             item = self.items[index]
         except DataError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise DataError(f"{where} cannot be read ({one_line(error)}); fix the data set") from error
         pixels, label = pair_of(item, where)
         image = item_image(pixels, where)
@@ -169,8 +169,11 @@ class SearchData:
     """All the data that a search can access: no test split, and nothing that leads to one.
 
     mean, std: per channel, of the training images scaled to [0, 1] (of an even sample for a streamed split).
-    digest:    SHA-256 of training and validation images, labels and class names; for a streamed split, of its
-               labels, its files' names and sizes, and the pixels of an even sample.
+    digest:    SHA-256 of training and validation images, labels and class names; for a folder of images, of the
+               names and contents of the files; for another streamed split, of all labels and of the pixels of an even
+               sample, and of what its own method `fingerprint(indices)` returns, if it has one.
+    former:    the digest as earlier versions made it: for a folder of images, of the files' names and sizes, and of
+               the pixels of an even sample.
     """
 
     name: str
@@ -181,6 +184,7 @@ class SearchData:
     std: tuple[float, ...]
     augment: Augment
     digest: str
+    former: str = ""
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

@@ -33,9 +33,9 @@ def export(network: Network, to: Path, card: ModelCard) -> tuple[Path, ...]:
     """
     _check_fit(network.graph, card)
     contents = {
-        "model.py": model_source(network.graph, card).encode(),
+        "model.py": model_source(network.graph, card).encode(errors="backslashreplace"),
         "weights.safetensors": save_tensors(state(network), metadata={"format": "pt"}),
-        "README.md": card_text(card, network.graph).encode(errors="replace"),
+        "README.md": card_text(card, network.graph).encode(errors="backslashreplace"),
     }
     try:
         return _write(contents, to)
