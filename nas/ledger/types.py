@@ -278,12 +278,12 @@ def job_from(document: Any, text: str | None = None) -> Job:
     else.
     """
     present = _of_format_2(document)
-    return validated(Job, present, text if present is document else None)
+    return validated(Job, present, text=text if present is document else None)
 
 
 def result_from(document: Any, text: str | None = None) -> Result:
     """The result of `Result.to_dict`. text: as for `validated`. Raises ValueError for anything else."""
-    return validated(Result, document, text)
+    return validated(Result, document, text=text)
 
 
 def reached_from(document: Any) -> Reached:
