@@ -74,7 +74,10 @@ class _Merge:
         return self.copies.get(id(value), value)
 
     def _identity(self, value: Value | None) -> Any:
-        return None if value is None else value.key or id(self._source(value))
+        if value is None:
+            return None
+        source = self._source(value)
+        return source.key or id(source)
 
     def _find(self, value: Value) -> Value | None:
         return value if value.key else self.twin.get(id(value))
