@@ -88,13 +88,16 @@ def exported(module: nn.Module, examples: Examples) -> ExportedProgram:
 
 def _export(module: nn.Module, examples: Examples) -> ExportedProgram:
     batch = {0: Dim.AUTO}
-    shapes: Any = (tuple(batch for _ in examples.args), dict.fromkeys(examples.kwargs, batch))
-    names = [*inspect.signature(module.forward).parameters]
-    parameters = inspect.signature(module.forward).parameters.values()
-    if not any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
-        shapes = {**dict(zip(names, shapes[0], strict=False)), **shapes[1]}
-    elif not examples.kwargs:
-        shapes = (shapes[0],) if any(p.kind is p.VAR_POSITIONAL for p in parameters) else shapes[0]
+    signature = inspect.signature(module.forward)
+    shapes: dict[str, Any] = {}
+    for name, held in signature.bind(*examples.args, **examples.kwargs).arguments.items():
+        kind = signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            shapes[name] = tuple(batch for _ in held)
+        elif kind is inspect.Parameter.VAR_KEYWORD:
+            shapes[name] = dict.fromkeys(held, batch)
+        else:
+            shapes[name] = batch
     return torch.export.export(
         module, examples.args, dict(examples.kwargs), dynamic_shapes=shapes, strict=False
     )

@@ -57,15 +57,25 @@ class _Merge:
         self.calls: dict[Any, list[Call]] = {}
         for mine, other in zip(trained.inputs, evaluated.inputs, strict=True):
             self.twin[id(mine)] = other
+        self.copies: dict[int, Value] = {}  # of a value in eval mode, what it copies
         for call in evaluated.calls:
+            if _copies(call):
+                self.copies[id(call.out)] = self._source(call.args["self"])
+                continue
             self.calls.setdefault(self._key(call, lambda value: value), []).append(call)
 
     def _key(self, call: Call, find: Any) -> Any:
         """What two calls must have in common, whatever their other arguments are."""
         return call.target, tuple(self._identity(find(value)) for value in values_in(call.args))
 
+    def _source(self, value: Value) -> Value:
+        return self.copies.get(id(value), value)
+
     def _identity(self, value: Value | None) -> Any:
-        return None if value is None else value.key or id(value)
+        if value is None:
+            return None
+        source = self._source(value)
+        return source.key or id(source)
 
     def _find(self, value: Value) -> Value | None:
         return value if value.key else self.twin.get(id(value))
@@ -73,6 +83,11 @@ class _Merge:
     def run(self) -> Program:
         calls: list[Call] = []
         for call in self.trained.live():
+            if _copies(call) and (source := self._find(call.args["self"])) is not None:
+                self.twin[id(call.out)] = source
+                call.args = mapped(call.args, lambda value: self.instead.get(id(value), value))
+                calls.append(call)
+                continue
             twin = self._twin(call)
             if twin is not None:
                 self.twin[id(call.out)] = twin.out
@@ -82,7 +97,7 @@ class _Merge:
             elif (path := self._drop_path(call)) is not None:
                 calls.append(path)
         for mine, other in zip(self.trained.outputs, self.evaluated.outputs, strict=True):
-            if self._find(mine) is not other and self._identity(self._find(mine)) != self._identity(other):
+            if self._identity(self._find(mine)) != self._identity(other):
                 self._refuse()
         kept = {id(call.out) for call in calls}
         result = Program(self.trained.inputs, self.trained.tensors, calls, form=self.trained.form)
@@ -144,6 +159,13 @@ class _Merge:
             "the forward, or pass modes='eval' to copy what eval mode does"
         )
         raise Misplaced(call.name if call else "return", call.scope if call else (), error)
+
+
+def _copies(call: Call) -> bool:
+    """Whether it is the same numbers in memory of another layout, which the two modes may need at different places."""
+    source = call.args.get("self")
+    alike = isinstance(source, Value) and (source.size, source.dtype) == (call.out.size, call.out.dtype)
+    return alike and call.name in ("contiguous", "clone")
 
 
 def _both(evaluated: Any, trained: Any) -> Any:

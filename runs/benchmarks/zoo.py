@@ -35,7 +35,7 @@ STEPS = 5
 SMALL = 64  # pixels, where the model takes them
 CONFIGURED: dict[str, dict[str, Any]] = {  # small sizes of each Hugging Face family
     "bert": {}, "distilbert": {}, "roberta": {}, "electra": {}, "albert": {}, "gpt2": {}, "gpt_neox": {}, "opt": {},
-    "llama": {}, "mistral": {}, "qwen2": {}, "vit": {}, "deit": {}, "convnext": {}, "swin": {}, "resnet": {},
+    "llama": {}, "mistral": {}, "qwen2": {}, "vit": {}, "deit": {}, "resnet": {},
 }  # fmt: skip
 TEXT = frozenset(("bert", "distilbert", "roberta", "electra", "albert", "gpt2", "gpt_neox", "opt", "llama", "mistral",
                   "qwen2"))  # fmt: skip
