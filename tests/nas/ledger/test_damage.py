@@ -61,7 +61,6 @@ def refused(run: Path, kind: type[RunError], match: str) -> None:
         "DELETE FROM alembic_version",
         "DROP TABLE trial_params",
         "DROP TABLE trials",
-        'UPDATE trial_params SET distribution_json = \'{"name": "os.system"}\'',
         "DELETE FROM study_user_attributes",
         "CREATE TRIGGER t AFTER INSERT ON trials BEGIN DELETE FROM trials; END",
         "CREATE VIEW v AS SELECT 1",

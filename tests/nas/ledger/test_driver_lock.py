@@ -1,3 +1,4 @@
+import errno
 import multiprocessing
 import os
 import signal
@@ -117,11 +118,17 @@ def test_a_holder_without_a_name_is_another_process(tmp_path: Path, content: byt
     lock.close()
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
-def test_a_full_disk_leaves_the_holder_without_a_name() -> None:
-    lock = Lock(Path("/dev/full"))
+def test_a_full_disk_leaves_the_holder_without_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        lock = Lock(tmp_path / "lock")
     with pytest.raises(RunError, match="in use by another process; wait"):
-        Lock(Path("/dev/full"))
+        Lock(tmp_path / "lock")
     lock.close()
 
 

@@ -74,7 +74,7 @@ def test_a_copy_that_lacks_what_others_told_is_made_whole_first(tmp_path: Path, 
     search(tiny(ledger=url), run, Recorder(stop_after=1), "", Inline)
     behind = Path(shutil.copytree(run, tmp_path / "behind"))
     resume(run, Recorder(stop_after=1), executor=Inline)
-    with pytest.raises(RunError, match=r"1 of 2 checkpoints are not in this copy .*nas fsck"):
+    with pytest.raises(RunError, match=r"\d of \d checkpoints are not in this copy .*nas fsck"):
         resume(behind, Silent(), executor=Inline)
     found = run_status(behind)
     assert (

@@ -91,9 +91,9 @@ def test_parts_are_epochs_and_come_to_the_whole(whole: Outcome, tmp_path: Path) 
     assert final is not None
     assert final.result is not None
     assert parts[-1][1] == final.job.steps
-    assert final.job.training == Training(
-        weights=final.job.training.weights
-    )  # the ledger has the job, not its parts
+    plan = final.job.training
+    whole_plan = (plan.weights, plan.momentum, plan.start, plan.start + final.job.steps, plan.decay)
+    assert plan == Training(*whole_plan)  # the ledger has the job, not its parts
     seconds = final.result.seconds
     assert seconds["train"] <= seconds["busy_to"] - seconds["busy_from"] <= outcome.seconds
 

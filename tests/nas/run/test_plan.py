@@ -21,8 +21,7 @@ from nas.policies.hill_climb import HillClimb
 from nas.policies.sampling import SpaceMoves, Uniform, graph_of
 from nas.registry.configure import check_config
 from nas.registry.defaults import REGISTRY
-from nas.run.final_training import lineage_steps
-from nas.run.plan import Plan, final_job, last_generation, make_plan, next_jobs, seed_job
+from nas.run.plan import Plan, final_job, last_generation, lineage_steps, make_plan, next_jobs, seed_job
 from search_spaces import Space
 
 GOLDEN = Path(__file__).with_name("golden") / "decisions.json"
@@ -53,7 +52,7 @@ IMAGES = 1000
 def plan_of(**changes: Any) -> Plan:
     config = tiny(**({"epochs": 2} | changes))
     moves = Uniform(SpaceMoves(SPACE, Limits(params=60_000)))
-    return Plan(config, SPACE, HillClimb(moves, config.children, config.moves_per_child), IMAGES)
+    return Plan(config, SPACE, HillClimb(moves, config.children, config.moves_per_child), IMAGES, 100)
 
 
 def play(plan: Plan, generations: int) -> LedgerView:

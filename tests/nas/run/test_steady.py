@@ -87,9 +87,10 @@ def test_halving_carries_weights_momentum_and_schedule_from_rung_to_rung(tmp_pat
         assert before in first
         assert before.result is not None
         assert record.job.training.momentum == before.result.momentum
-        assert record.job.training.weights == before.result.weights
-        assert record.job.training.start == before.job.steps
-        assert record.job.training.total == before.job.steps + record.job.steps
+        assert record.job.training.weights == (before.result.last or before.result.weights)
+        reached = before.job.training.start + before.job.steps
+        assert record.job.training.start == reached
+        assert record.job.training.total == reached + record.job.steps
     assert outcome.view.final is not None
     assert outcome.view.final.job.parent in {record.key for record in second}
     again = search(config, tmp_path / "two", Recorder(stop_after=6), "", Inline)
