@@ -9,15 +9,16 @@ from morphs import cost
 from nas.ledger import Job, LedgerView, Reached, TrialRecord
 from nas.ledger.types import Stopped
 from nas.policies.sampling import graph_of
+from nas.run.pace import closing_seconds, seconds_a_step
 from nas.run.plan import Plan
 
 PART_SECONDS = 30.0  # least time between two checkpoints
 
 
-def final_steps(plan: Plan, view: LedgerView, stopped: Stopped, wall: float) -> int:
+def final_steps(plan: Plan, view: LedgerView, stopped: Stopped, wall: float, startup: float = 0.0) -> int:
     """`final_share` of all training; if the budget ended the search, what is left of the budget.
 
-    wall: seconds spent so far.
+    wall: seconds spent so far. startup: see `closing_seconds`.
     """
     config = plan.config
     if not config.final_share:
@@ -27,8 +28,8 @@ def final_steps(plan: Plan, view: LedgerView, stopped: Stopped, wall: float) -> 
         return fair
     best = plan.policy.incumbent(view)
     assert best.result is not None
-    left = config.budget - wall - 2 * best.result.seconds["evaluate"] - 1.0
-    affordable = max(0, int(0.95 * left / (best.result.seconds["train"] / max(1, best.job.steps))))
+    left = config.budget - wall - 2 * best.result.seconds["evaluate"] - closing_seconds(startup)
+    affordable = max(0, int(0.95 * left / max(1e-9, seconds_a_step(view, best))))
     return affordable if stopped == "budget" else min(fair, affordable)
 
 

@@ -76,14 +76,16 @@ def search(
     command: str,
     executor: ExecutorFactory = make_executor,
     registry: Registry = REGISTRY,
+    began: float | None = None,
 ) -> Outcome:
     """Start a search in the new folder `run`.
 
     command: the command line, for the record. executor: makes our executors; one that `registry` adds comes from there.
-    registry: resolves the names in `config`; code that `config` names is imported.
+    registry: resolves the names in `config`; code that `config` names is imported. began: since when the budget counts,
+    by the monotonic clock; None: since this call.
     Raises UserError for wrong input, before anything is written, and NasError when the search has no outcome.
     """
-    began = time.monotonic()
+    began = time.monotonic() if began is None else began
     check_new(run)
     registry = named_by(config, registry)
     config = check_names(config, registry)
@@ -92,7 +94,7 @@ def search(
     if smaller is not None:
         callback.on_notice(smaller)
     description = describe(plan.config, data, command, user_code(config, registry, plan.moves))
-    _check_budget(plan, data)
+    _check_budget(plan, data, time.monotonic() - began)
     del data  # workers have their own copy; free the memory
     return _begin(plan, run, description, callback, executor, began, registry)
 
@@ -164,14 +166,15 @@ def resume(
     force: bool = False,
     executor: ExecutorFactory = make_executor,
     registry: Registry = REGISTRY,
+    began: float | None = None,
     **again: Unpack[Again],
 ) -> Outcome:
     """Continue an interrupted run, or report again how a finished one ended, which changes nothing in it.
 
     Raises RunError when such a name is missing or different, and when configuration, versions, machine or data differ
-    from those at the run's start, unless `force` is set, which is noted in the ledger.
+    from those at the run's start, unless `force` is set, which is noted in the ledger. began: as for `search`.
     """
-    began = time.monotonic()
+    began = time.monotonic() if began is None else began
     with Ledger.open(run, force=True) as ledger:  # edits of the run's files are checked with the rest, below
         stored = ledger.config.config
         config = stored_config(run, stored, registry=registry)
@@ -319,16 +322,19 @@ def changes_since(
     return [f"{name} was {old} and is {new}" for name, old, new in pairs if old != new]
 
 
-def _check_budget(plan: Plan, data: SearchData) -> None:
-    """Raise UserError when the budget is too small for the seed network's training and one generation."""
+def _check_budget(plan: Plan, data: SearchData, spent: float) -> None:
+    """Raise UserError when what is left of the budget is too small for the seed network's training and one generation.
+
+    spent: seconds so far: of imports, and of reading the data.
+    """
     config = plan.config
     if config.budget is None:
         return
     job = seed_job(plan)
     each = job.steps * seconds_per_step(plan.space.seed, data, config.train, config.device, config.threads)
-    have, need = config.budget * (1 - config.final_share), each * (1 + plan.rounds)
+    have, need = config.budget * (1 - config.final_share) - spent, each * (1 + plan.rounds)
     if need > have:
         raise UserError(
-            f"search: a budget of {config.budget:.0f} s leaves {have:.0f} s for the search; the seed network and one "
-            f"generation take about {need:.0f} s: raise --budget, or lower --epochs or --children"
+            f"search: a budget of {config.budget:.0f} s leaves {max(0.0, have):.0f} s for the search; the seed network "
+            f"and one generation take about {need:.0f} s: raise --budget, or lower --epochs or --children"
         )
