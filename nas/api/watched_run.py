@@ -44,7 +44,7 @@ class Session:
     """How a run is driven: by which command, with which callbacks and registry.
 
     interrupts: counts Ctrl-C. command: the call, for the record. processes: the worker processes, if they exist
-    already. registry: resolves the names in the configuration. again, place: see `lifecycle.resume`.
+    already. registry: resolves the names in the configuration. again, place, began: see `lifecycle.resume`.
     """
 
     interrupts: Interrupts = field(default_factory=Interrupts)
@@ -56,13 +56,16 @@ class Session:
     force: bool = False
     again: NamedAgain = field(default_factory=NamedAgain)
     place: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    began: float | None = None
 
 
 def search(config: RunConfig, run: Path, session: Session, kept: KeptParts | None = None) -> Outcome | None:
     """`lifecycle.search` with progress and callbacks. kept: data given as arrays, which become part of the run."""
     if session.processes is not None and config.executor == "local":
         session.processes.load(for_workers(config, session.registry, ()))
-    made = partial(lifecycle.search, config, run, command=session.command, registry=session.registry)
+    made = partial(
+        lifecycle.search, config, run, command=session.command, registry=session.registry, began=session.began
+    )  # fmt: skip
     if kept is None:
         return _watched(run, session, made)
     lifecycle.check_new(run)
@@ -72,7 +75,7 @@ def search(config: RunConfig, run: Path, session: Session, kept: KeptParts | Non
 
 def resume(run: Path, session: Session) -> Outcome | None:
     """`lifecycle.resume` with progress and callbacks."""
-    return _watched(run, session, partial(lifecycle.resume, run, **_again(session)))
+    return _watched(run, session, partial(lifecycle.resume, run, began=session.began, **_again(session)))
 
 
 def replay(source: Path, run: Path, session: Session) -> Outcome | None:

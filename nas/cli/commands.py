@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import time
 from collections.abc import Generator, Mapping
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from nas.base.printing import say, warn_of_bug
 from nas.base.streams import prepare_streams
 from nas.cli import generated_options, options
 from nas.cli.exit_codes import OneLine, stoppable
+
+STARTED = time.monotonic()  # before torch is imported, which takes seconds: a budget counts them too
 
 
 @contextmanager
@@ -80,7 +84,7 @@ def search(
         from nas.cli import run_commands
 
         command = shlex.join(["nas", *context.obj])
-        session = run_commands.Session(quiet=quiet, command=command, processes=processes)
+        session = run_commands.Session(quiet=quiet, command=command, processes=processes, began=STARTED)
         raise typer.Exit(run_commands.search(what, overrides, run, session))
 
 
@@ -104,7 +108,7 @@ def resume(
     with _processes(quiet) as processes:
         from nas.cli import run_commands
 
-        session = run_commands.continuing(quiet, force, again, place, processes)
+        session = replace(run_commands.continuing(quiet, force, again, place, processes), began=STARTED)
         raise typer.Exit(run_commands.resume(run, session))
 
 

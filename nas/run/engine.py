@@ -50,12 +50,14 @@ class Engine:
     began: float
     replay: Replay | None = None
     _before: float = field(init=False)
+    _startup: float = field(init=False)  # seconds from the start of the program to here
     _noted: float = field(init=False, default=0.0)
     _open: int | None = field(init=False, default=None)  # the generation that was started last
     _sweeper: Retention = field(init=False)
 
     def __post_init__(self) -> None:
         self._before = self.ledger.notes.wall
+        self._startup = time.monotonic() - self.began
         # A replay decides later than trials end: a trial discarded here may still be a parent in the replayed run.
         best = self.plan.config.keep_best if self.replay is None else None
         self._sweeper = Retention(self.ledger, self.plan.policy, best, self.plan.config.select)
@@ -241,7 +243,9 @@ class Engine:
             job = asked[-1].job
         else:
             again = self.replay.final_steps if self.replay else asked[-1].job.steps if asked else None
-            steps = final_steps(self.plan, view, stopped, self._wall()) if again is None else again
+            steps = (
+                final_steps(self.plan, view, stopped, self._wall(), self._startup) if again is None else again
+            )
             job = final_job(self.plan, view, steps)
         running: dict[int, Job] = {}
         if not asked or asked[-1].state is not State.COMPLETE:

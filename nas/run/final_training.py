@@ -9,15 +9,16 @@ from nas.ledger import Job, LedgerView, Reached
 from nas.ledger.types import Stopped
 from nas.run.charge import spent
 from nas.run.plan import Plan, lineage_steps
+from nas.run.speed import closing_seconds, seconds_a_step
 
 PART_SECONDS = 30.0  # least time between two checkpoints
 
 
-def final_steps(plan: Plan, view: LedgerView, stopped: Stopped, wall: float) -> int:
+def final_steps(plan: Plan, view: LedgerView, stopped: Stopped, wall: float, startup: float = 0.0) -> int:
     """`final_share` of all training, within the budget or the cost; all that is left of it where that ended the search,
     and in a lineage, whose schedule ends with it.
 
-    wall: seconds spent so far.
+    wall: seconds spent so far. startup: see `closing_seconds`.
     """
     config = plan.config
     if not config.final_share:
@@ -32,8 +33,8 @@ def final_steps(plan: Plan, view: LedgerView, stopped: Stopped, wall: float) -> 
         return affordable if whole else min(steps, affordable)
     if config.budget is None:
         return steps
-    left = config.budget - wall - 2 * best.result.seconds["evaluate"] - 1.0
-    affordable = max(0, int(0.95 * left / (best.result.seconds["train"] / max(1, best.job.steps))))
+    left = config.budget - wall - 2 * best.result.seconds["evaluate"] - closing_seconds(startup)
+    affordable = max(0, int(0.95 * left / max(1e-9, seconds_a_step(view, best))))
     return affordable if whole else min(steps, affordable)
 
 

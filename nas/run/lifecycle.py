@@ -83,14 +83,16 @@ def search(
     command: str,
     executor: ExecutorFactory = make_executor,
     registry: Registry = REGISTRY,
+    began: float | None = None,
 ) -> Outcome:
     """Start a search in the new folder `run`.
 
     command: the command line, for the record. executor: makes our executors; one that `registry` adds comes from there.
-    registry: resolves the names in `config`; code that `config` names is imported.
+    registry: resolves the names in `config`; code that `config` names is imported. began: since when the budget counts,
+    by the monotonic clock; None: since this call.
     Raises UserError for wrong input, before anything is written, and NasError when the search has no outcome.
     """
-    began = time.monotonic()
+    began = time.monotonic() if began is None else began
     check_new(run)
     registry = named_by(config, registry)
     config = check_names(config, registry)
@@ -102,7 +104,7 @@ def search(
     config = paced(plan.config, cost(plan.space.seed).macs, plan.images, seconds)
     plan = make_plan(config, data, registry)
     description = describe(config, data, command, user_code(config, registry, plan.moves))
-    _check_budget(plan, seconds)
+    _check_budget(plan, seconds, time.monotonic() - began)
     known = hashes_of(data.train, data.val)
     del data  # workers have their own copy; free the memory
     return _begin(plan, run, description, callback, executor, began, registry, known)
@@ -181,14 +183,15 @@ def resume(
     force: bool = False,
     executor: ExecutorFactory = make_executor,
     registry: Registry = REGISTRY,
+    began: float | None = None,
     **again: Unpack[Again],
 ) -> Outcome:
     """Continue an interrupted run, or report again how a finished one ended, which changes nothing in it.
 
     Raises RunError when such a name is missing or different, and when configuration, versions, machine or data differ
-    from those at the run's start, unless `force` is set, which is noted in the ledger.
+    from those at the run's start, unless `force` is set, which is noted in the ledger. began: as for `search`.
     """
-    began = time.monotonic()
+    began = time.monotonic() if began is None else began
     with Ledger.open(run, force=True) as ledger:  # edits of the run's files are checked with the rest, below
         stored = ledger.config
         config = stored_config(run, stored.config, registry=registry)
@@ -372,16 +375,19 @@ def _seconds_per_step(plan: Plan, data: SearchData) -> float:
     return seconds_per_step(plan.space.seed, data, config.train, config.device, config.threads)
 
 
-def _check_budget(plan: Plan, seconds: Callable[[], float]) -> None:
-    """Raise UserError when the budget is too small for the seed network's training and one generation."""
+def _check_budget(plan: Plan, seconds: Callable[[], float], spent: float) -> None:
+    """Raise UserError when what is left of the budget is too small for the seed network's training and one generation.
+
+    spent: seconds so far: of imports, and of reading the data.
+    """
     config = plan.config
     if config.budget is None:
         return
     each = seed_job(plan).steps * seconds()
     rounds = 1 + (0 if config.generations == 0 else plan.rounds)
-    have, need = config.budget * (1 - config.final_share), each * rounds
+    have, need = config.budget * (1 - config.final_share) - spent, each * rounds
     if need > have:
         raise UserError(
-            f"search: a budget of {config.budget:.0f} s leaves {have:.0f} s for the search; the seed network and one "
-            f"generation take about {need:.0f} s: raise --budget, or lower --epochs or --children"
+            f"search: a budget of {config.budget:.0f} s leaves {max(0.0, have):.0f} s for the search; the seed network "
+            f"and one generation take about {need:.0f} s: raise --budget, or lower --epochs or --children"
         )

@@ -1,0 +1,28 @@
+"""How fast this machine is now, measured on the run itself: what is begun must fit into what is left of a budget."""
+
+from __future__ import annotations
+
+from nas.ledger import LedgerView, TrialRecord
+
+CLOSING = 2.0  # seconds on an idle machine for evaluating, storing and reporting the final network
+
+
+def seconds_a_step(view: LedgerView, of: TrialRecord) -> float:
+    """Seconds of a training step of the trial's network: its own trial's, or those of the last trial of the same
+    architecture, which trained later, where these are more: the machine may have become busier.
+    """
+    alike = [r for r in view.complete if r.job.graph == of.job.graph and r.result is not None and r.job.steps]
+    last = max(alike, key=lambda record: record.finished or 0.0, default=of)
+    return max(_rate(of), _rate(last))
+
+
+def closing_seconds(startup: float) -> float:
+    """Seconds to keep for what follows the final training. startup: those from the start of the program to the first
+    trial, most of them imports: they show how busy the machine is.
+    """
+    return max(CLOSING, startup / 2)
+
+
+def _rate(record: TrialRecord) -> float:
+    assert record.result is not None
+    return record.result.seconds.get("train", 0.0) / max(1, record.job.steps)

@@ -1,0 +1,42 @@
+"""A budget counts from the start of the program, and what is begun must fit by the rate of now."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engine_support import Inline, record_of, tiny
+from search_support import ROOT
+
+from nas.base.errors import UserError
+from nas.ledger import LedgerView, TrialRecord
+from nas.run.events import Silent
+from nas.run.lifecycle import search
+from nas.run.speed import CLOSING, closing_seconds, seconds_a_step
+
+
+def trial(slot: int, seconds: float, finished: float) -> TrialRecord:
+    job = replace(ROOT.job, kind="parent", generation=1, slot=slot, steps=10)
+    return replace(record_of(job, 0.5, seconds=seconds), finished=finished)
+
+
+def test_a_machine_that_became_busier_makes_steps_longer_and_a_faster_one_not_shorter() -> None:
+    first, slow, fast = trial(0, 1.0, 10.0), trial(1, 3.0, 20.0), trial(2, 0.5, 30.0)
+    assert seconds_a_step(LedgerView((first,)), first) == pytest.approx(0.1)
+    assert seconds_a_step(LedgerView((first, slow)), first) == pytest.approx(0.3)
+    assert seconds_a_step(LedgerView((first, slow, fast)), first) == pytest.approx(0.1)
+
+
+def test_a_slow_start_keeps_more_for_the_end() -> None:
+    assert closing_seconds(0.5) == CLOSING
+    assert closing_seconds(30.0) == 15.0
+
+
+def test_a_budget_counts_what_the_program_took_before(tmp_path: Path) -> None:
+    config = tiny(budget=40.0, generations=None, workers=1)
+    with pytest.raises(UserError, match="budget"):
+        search(config, tmp_path / "late", Silent(), "", Inline, began=time.monotonic() - 100.0)
+    given: dict[str, Any] = {"began": time.monotonic() - 20.0}
+    outcome = search(config, tmp_path / "run", Silent(), "", Inline, **given)
+    assert 20.0 < outcome.seconds < 1.5 * config.budget
