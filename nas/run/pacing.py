@@ -65,6 +65,6 @@ def paced(config: RunConfig, seed_macs: int, images: int, step_seconds: Callable
         "grow_share": min(1.0, 1.5 * GROW_SHARE),  # a bound for what a slow machine makes of the plan
     }
     update = {name: value for name, value in wanted.items() if name not in config.model_fields_set}
-    if "macs" not in config.limits:
+    if chosen.growth > 1 and "macs" not in config.limits:
         update["limits"] = {**config.limits, "macs": max(seed_macs, int(seed_macs * chosen.growth))}
     return config.model_copy(update=update)

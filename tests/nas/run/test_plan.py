@@ -97,7 +97,9 @@ def test_decisions_stay_as_they_are(played: LedgerView) -> None:
 
 def test_the_seed_job_trains_fresh_weights_for_the_given_epochs() -> None:
     job = seed_job(plan_of())
-    assert (job.kind, job.key, job.parent, job.moves, job.training) == ("seed", "0.0", None, "", Training())
+    assert (job.kind, job.key, job.parent, job.moves, job.training) == ("seed", "0.0", None, "", job.training)
+    assert job.training == Training(start=0, total=job.steps, decay=0, batches=job.training.batches)
+    assert seed_job(plan_of(schedule="restarts")).training == Training()
     assert morphs.graph_from_json(job.graph) == SPACE.seed
     assert job.steps == round(2 * IMAGES / 64)
 
@@ -142,7 +144,7 @@ def test_a_generation_asked_again_is_the_same_whatever_came_after(played: Ledger
 def test_nothing_left_to_try() -> None:
     config = tiny()
     tight = Limits(params=cost(SPACE.seed).params, macs=cost(SPACE.seed).macs, nodes=len(SPACE.seed))
-    plan = Plan(config, SPACE, HillClimb(Uniform(SpaceMoves(SPACE, tight)), 2, 1), IMAGES)
+    plan = Plan(config, SPACE, HillClimb(Uniform(SpaceMoves(SPACE, tight)), 2, 1), IMAGES, 100)
     assert next_jobs(plan, play(plan, 0)) == ()
 
 
@@ -153,12 +155,18 @@ def test_the_final_job_goes_on_from_the_best_weights(played: LedgerView) -> None
     assert (job.kind, job.key, job.parent, job.steps, job.moves) == ("final", "5.0", best.key, 50, "")
     assert job.graph == best.job.graph
     assert best.result is not None
-    assert job.training == Training(weights=best.result.weights)
+    start = best.job.training.start + best.job.steps
+    assert job.training == Training(best.result.weights, None, start, start + 50, job.training.decay)
+    assert job.training.decay == min(50, round(0.25 * (lineage_steps(plan, played) + 50)))
+    alone = final_job(plan_of(children=3, schedule="restarts"), played, 50)
+    assert alone.training == Training(weights=best.result.weights)
 
 
 def test_the_final_job_may_start_afresh(played: LedgerView) -> None:
     plan = plan_of(children=3, final="restart")
-    assert final_job(plan, played, 50).training == Training()
+    assert final_job(plan, played, 50).training == Training(total=50, decay=12)
+    alone = plan_of(children=3, final="restart", schedule="restarts")
+    assert final_job(alone, played, 50).training == Training()
     assert final_job(plan, played, 0).training.weights  # fresh weights without training would be no network
 
 
