@@ -68,14 +68,16 @@ def _stream(items: Items, where: str) -> StreamSplit:
     if count == 0:
         raise DataError(f"{where} is empty; add images")
     c, h, w = _item(items, 0, where)[0]
-    labels = _listed_labels(items, where)
+    labels = _listed_labels(items, where, c)
     if labels is None:
         # There is no reliable list of labels. Stratified splits need one, so every item is read once.
-        labels = torch.tensor([_item(items, index, where)[1] for index in range(count)], dtype=torch.int64)
+        labels = torch.tensor([_item(items, index, where, c)[1] for index in range(count)], dtype=torch.int64)
     return StreamSplit(items, torch.arange(count), labels, (c, h, w), where)
 
 
-def _item(items: Items, index: int, where: str) -> tuple[tuple[int, int, int], int]:
+def _item(
+    items: Items, index: int, where: str, channels: int | None = None
+) -> tuple[tuple[int, int, int], int]:
     try:
         image, label = items[index]
     except DataError:
@@ -84,11 +86,11 @@ def _item(items: Items, index: int, where: str) -> tuple[tuple[int, int, int], i
         raise DataError(
             f"{where}: item {index} cannot be read as (image, label) ({where_raised(error)}); fix the data set"
         ) from error
-    h, w, c = item_image(image, f"{where}: item {index}").shape
+    h, w, c = item_image(image, f"{where}: item {index}", channels).shape
     return (c, h, w), item_label(label, f"{where}: item {index}")
 
 
-def _listed_labels(items: Items, where: str) -> Tensor | None:
+def _listed_labels(items: Items, where: str, channels: int) -> Tensor | None:
     """Return the data set's own list of labels, if it has one and a sample of its items agrees with it."""
     listed = getattr(items, "targets", getattr(items, "labels", None))
     try:
@@ -96,7 +98,11 @@ def _listed_labels(items: Items, where: str) -> Tensor | None:
     except DataError:
         return None
     checked = torch.linspace(0, len(items) - 1, min(_SPOT_CHECKS, len(items))).long().unique()
-    return labels if all(_item(items, i, where)[1] == int(labels[i]) for i in checked.tolist()) else None
+    return (
+        labels
+        if all(_item(items, i, where, channels)[1] == int(labels[i]) for i in checked.tolist())
+        else None
+    )
 
 
 def class_names(given: Any, train: ImageSplit) -> tuple[str, ...]:

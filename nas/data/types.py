@@ -10,19 +10,9 @@ import torch
 from torch import Tensor
 
 from nas.base.errors import DataError
+from nas.data.augment import Augment
 from nas.data.convert import item_image, item_label
-
-
-@dataclass(frozen=True)
-class Augment:
-    """Training-time augmentation of whole batches.
-
-    flip: mirror each image left to right with probability 1/2.
-    crop: shift each image by up to this many pixels both ways, borders filled by reflection; 0 = none.
-    """
-
-    flip: bool
-    crop: int
+from nas.data.picture import Reading
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +103,7 @@ class StreamSplit:
             raise DataError(f"{where} cannot be read ({one_line(error)}); fix the data set") from error
         if not isinstance(item, (tuple, list)) or len(item) != 2:
             raise DataError(f"{where} is not a pair (image, label); make the data set return pairs")
-        image = item_image(item[0], where)
+        image = item_image(item[0], where, self.shape[0])
         h, w, c = image.shape
         if (c, h, w) != self.shape:
             raise DataError(
@@ -132,12 +122,17 @@ ImageSplit = Split | StreamSplit
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """A user's data. Where `val` or `test` is None, it is held out of `train` when it is needed."""
+    """A user's data. Where `val` or `test` is None, it is held out of `train` when it is needed.
+
+    reading: how the pictures are read, if they are files. notes: what the user should know, a line each.
+    """
 
     train: ImageSplit
     val: ImageSplit | None
     test: ImageSplit | None
     classes: tuple[str, ...]
+    reading: Reading | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +142,8 @@ class SearchData:
     mean, std: per channel, of the training images scaled to [0, 1] (of an even sample for a streamed split).
     digest:    SHA-256 of training and validation images, labels and class names; for a streamed split, of its
                labels, its files' names and sizes, and the pixels of an even sample.
+    reading:   how a picture becomes an input: as the files were read, or for other data the plainest way.
+    notes:     what the data are and what is done to them, a line each.
     """
 
     name: str
@@ -157,6 +154,8 @@ class SearchData:
     std: tuple[float, ...]
     augment: Augment
     digest: str
+    reading: Reading | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

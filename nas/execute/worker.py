@@ -40,7 +40,7 @@ class Began:
 
 def data_key(config: RunConfig) -> tuple[object, ...]:
     """The settings that determine a configuration's data."""
-    return config.data, config.data_root, config.seed, config.val_fraction
+    return config.data, config.data_root, config.seed, config.val_fraction, config.augment
 
 
 def data_for(config: RunConfig) -> SearchData | str | None:
@@ -146,7 +146,7 @@ def data_of(config: RunConfig, digest: str, held: SearchData | str | None = None
 
 def _load(config: RunConfig) -> SearchData | str:
     try:
-        return load_search_data(config.data, _root(config), config.seed, config.val_fraction)
+        return load_search_data(config.data, _root(config), config.seed, config.val_fraction, config.augment)
     except UserError as error:
         return str(error)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +15,7 @@ from nas.base.machine import machine
 from nas.config.relocate import relocated, with_data
 from nas.config.run_config import RunConfig, validated
 from nas.data import SearchData, is_kept, load_search_data
+from nas.data.check import Check
 from nas.data.run_arrays import FILE as KEPT
 from nas.data.run_arrays import read_kept, write_kept
 from nas.execute.executor import ExecutorFactory
@@ -86,7 +88,7 @@ def search(
     check_new(run)
     registry = named_by(config, registry)
     config = check_names(config, registry)
-    data = load_data(for_workers(config, registry, ()))
+    data = load_data(for_workers(config, registry, ()), config.check_data)
     plan = make_plan(config, data, registry)
     description = describe(config, data, command, user_code(config, registry, plan.moves))
     _check_budget(plan, data)
@@ -115,7 +117,7 @@ def replay(
     config = stored_config(source, made.config, "replay", registry)
     config, registry = _found_again(source, config, registry, "replay", again)
     config = config.model_copy(update={"ledger": None})  # only a command names a database to write into
-    held = load_data(for_workers(config, registry, ()))
+    held = load_data(for_workers(config, registry, ()), config.check_data)
     plan = make_plan(config, held, registry)
     decisions = replay_of(source, view, plan.policy.generational)
     code = user_code(config, registry, plan.moves)
@@ -145,6 +147,7 @@ def _begin(
     _keep_data(run, plan.config)
     with Ledger.create(run, description, plan.config.ledger) as ledger:
         plan = priced(plan, ledger, table)
+        callback.on_data(tuple(description["data"]["notes"]))
         workers = _factory(executor, work, registry)(run, work, description["data"]["digest"])
         return Engine(plan, run, ledger, callback, workers, began, again).go(resumed=False)
 
@@ -254,10 +257,10 @@ def stored_config(
         raise RunError(f"{fact}; use the version of this program that made the run") from None
 
 
-def load_data(config: RunConfig) -> SearchData:
-    """The data of a run, without the test split."""
+def load_data(config: RunConfig, check: Check = "none") -> SearchData:
+    """The data of a run, without the test split. check: whether every picture is read once (`load_search_data`)."""
     root = Path(config.data_root) if config.data_root else None
-    return load_search_data(config.data, root, config.seed, config.val_fraction)
+    return load_search_data(config.data, root, config.seed, config.val_fraction, config.augment, check)
 
 
 def describe(
@@ -280,6 +283,8 @@ def describe(
             "input_shape": list(data.input_shape),
             "images": {"train": len(data.train), "validation": len(data.val)},
             "digest": data.digest,
+            "reading": asdict(data.reading) if data.reading else None,
+            "notes": list(data.notes),
         },
     }
 
