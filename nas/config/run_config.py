@@ -69,8 +69,8 @@ class RunConfig(BaseModel):
         Field(
             None,
             description="Random changes of training images: none, flips=true or flips=false (mirror left to right), "
-            "shifts=N (by up to N pixels). cifar10, cifar100 and fashion-mnist are mirrored and all public sets shifted "
-            "unless this says otherwise, your own images neither.",
+            "shifts=N (by up to N pixels). cifar10, cifar100 and fashion-mnist are mirrored and all public sets are "
+            "shifted unless this says otherwise; your own images are neither.",
         )
     )
     check_data: Annotated[Literal["auto", "all", "none"], Shown()] = Field(

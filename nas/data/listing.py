@@ -24,26 +24,27 @@ _SYSTEM = frozenset(
         "$recycle.bin", "system volume information", "lost+found", "__pycache__",
     )
 )  # fmt: skip
+EXAMPLES = 3  # paths named for each reason
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"P5", b"P6")
 
 
 @dataclass
 class PassedOver:
-    """What is not read, and why: for each reason the first path and how many there are. Filled while listing."""
+    """What is not read: for each reason the paths, each once. Filled while listing."""
 
-    found: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
+    found: dict[str, dict[str, None]] = field(default_factory=dict[str, dict[str, None]])
 
-    def add(self, reason: str, path: str | Path, number: int = 1) -> None:
+    def add(self, reason: str, path: str | Path) -> None:
         """Note a path that is not read."""
-        first, before = self.found.get(reason, (str(path), 0))
-        self.found[reason] = first, before + number
+        self.found.setdefault(reason, {})[str(path)] = None
 
     def text(self, top: Path) -> str:
-        """All of it on one line; empty if everything is read."""
-        return "; ".join(
-            f"{number} × {reason} ({within(path, top)}{', …' if number > 1 else ''})"
-            for reason, (path, number) in self.found.items()
-        )
+        """All of it on one line, with the first paths; empty if everything is read."""
+        said: list[str] = []
+        for reason, paths in self.found.items():
+            first = ", ".join(within(path, top) for path in list(paths)[:EXAMPLES])
+            said.append(f"{len(paths)} × {reason} ({first}{', …' if len(paths) > EXAMPLES else ''})")
+        return "; ".join(said)
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,10 @@ def list_pictures(top: Path, classes: Sequence[str], passed: PassedOver) -> List
 
 
 def _no_pictures(folder: Path, passed: PassedOver) -> str:
-    inside = {reason for reason, (path, _) in passed.found.items() if path.startswith(f"{folder}{os.sep}")}
+    start = f"{folder}{os.sep}"
+    inside = {
+        reason for reason, paths in passed.found.items() if any(path.startswith(start) for path in paths)
+    }
     why = f" (passed over: {', '.join(sorted(inside))})" if inside else ""
     return f"imagefolder: {folder} contains no images{why}; add images or remove the folder"
 
