@@ -22,8 +22,8 @@ def check_address_space() -> None:
     done = subprocess.run([sys.executable, "-P", "-c", _TRY], capture_output=True, check=False)
     if done.returncode:
         raise UserError(
-            f"the limit on this process's address space, {size(limit)} (ulimit -v), is too low for torch; raise it, and "
-            "limit memory with a cgroup instead, as docker and systemd do"
+            f"the limit on this process's address space, {size(limit)} (ulimit -v), is too low for torch; raise it, "
+            "and limit memory with a cgroup instead, as docker and systemd do"
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from nas.base.errors import LedgerDamaged, RunError, UserError
+from nas.data.picture import Reading
 from nas.export.card import Ancestor, ModelCard, Score
 from nas.export.write import check_target, export
 from nas.ledger import LedgerView, Result, Store, TrialRecord, read, read_config
@@ -19,6 +20,7 @@ class DataFacts(BaseModel):
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    reading: Reading | None = None  # runs of older versions have none
 
 
 class RunFacts(BaseModel):
@@ -47,6 +49,7 @@ def export_trial(run: Path, trial: str | None, to: Path) -> Path:
         classes=facts.data.classes,
         mean=facts.data.mean,
         std=facts.data.std,
+        reading=facts.data.reading,
         scores=_scores(result.scores),
         lineage=_lineage(view, record),
         command=facts.command,
