@@ -2,7 +2,7 @@
 
 from morphs.activations import register_activation
 from morphs.apply import Child, apply, apply_chain
-from morphs.carry import carry
+from morphs.carry import carry, carry_values, new_parameters
 from morphs.drift import Drift, drift
 from morphs.files import load, pack, save, unpack
 from morphs.graph.arch import ArchGraph, Node
@@ -21,6 +21,7 @@ from morphs.moves import (
     Deepen,
     GrowKernel,
     InsertActivation,
+    InsertBlock,
     InsertDropout,
     InsertNorm,
     MergeGroups,
@@ -37,10 +38,11 @@ from morphs.network import Network
 from morphs.torch_io.from_torch import from_torch
 
 __all__ = [
-    "MOVES", "AddSkip", "ArchGraph", "ChannelGroup", "Child", "Compact", "Cost", "Deepen", "Drift", "GrowKernel",
-    "InsertActivation", "InsertDropout", "InsertNorm", "Limits", "MergeGroups", "Move", "Narrow", "Network", "Node",
-    "Origin", "Preserves", "Refusal", "RemoveLayer", "Reparameterise", "Retire", "SplitGroups", "SqueezeExcite",
-    "Subnet", "Widen", "apply", "apply_chain", "carry", "channel_groups", "cost", "drift", "from_torch",
-    "graph_from_json", "graph_to_svg", "init", "load", "pack", "parse", "parse_chain", "parse_graph",
-    "register_activation", "save", "unpack",
+    "MOVES", "AddSkip", "ArchGraph", "ChannelGroup", "Child", "Compact", "Cost", "Deepen", "Drift",
+    "GrowKernel", "InsertActivation", "InsertBlock", "InsertDropout", "InsertNorm", "Limits", "MergeGroups",
+    "Move", "Narrow", "Network", "Node", "Origin", "Preserves", "Refusal", "RemoveLayer", "Reparameterise",
+    "Retire", "SplitGroups", "SqueezeExcite", "Subnet", "Widen", "apply", "apply_chain", "carry",
+    "carry_values", "channel_groups", "cost", "drift", "from_torch", "graph_from_json", "graph_to_svg",
+    "init", "load", "new_parameters", "pack", "parse", "parse_chain", "parse_graph", "register_activation",
+    "save", "unpack",
 ]  # fmt: skip

@@ -1,8 +1,10 @@
-"""Optimizer state through a change of shapes."""
+"""Optimizer state through a change of shapes, and which parameters are new."""
 
+from collections.abc import Mapping
 from inspect import signature
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -61,6 +63,37 @@ def carry(optimizer: Optimizer, parent_module: nn.Module, child_module: nn.Modul
             "carry: the optimizer steps no parameter of the parent module; pass the module it steps"
         )
     return _rebuilt(optimizer, members, states, child_module)
+
+
+def new_parameters(child: Child) -> tuple[str, ...]:
+    """The names, in `child.network.to_torch()`, of the trainable parameters that have no entry of the parent's.
+
+    For an optimizer that gives them a rate of their own for a while. Parameters with old and new entries, as after
+    `widen`, are not among them; `child.origin` tells which entries are new.
+    """
+    params = child.network.graph.params.items()
+    return tuple(_path(key) for key, param in params if param.trainable and child.origin[key].source is None)
+
+
+def carry_values(values: Mapping[Key, Tensor], child: Child) -> dict[Key, Tensor]:
+    """Numbers that belong to the parent's parameters, such as a momentum, carried along `child.origin`.
+
+    values: a tensor of its parameter's shape for each of the parent's. Kept entries keep theirs, new ones are 0. Raises
+    WeightsError when `values` aren't those of the parent's parameters.
+    """
+    carried: dict[Key, Tensor] = {}
+    for key, weight in child.network.weights.items():
+        origin = child.origin[key]
+        if origin.source is None:
+            carried[key] = torch.zeros_like(weight)
+            continue
+        value = values.get(origin.source)
+        if value is None or (moved := origin.gather(value)).shape != weight.shape:
+            raise WeightsError(
+                f"carry: the values for {_path(origin.source)} are not of its shape; pass the parent's own"
+            )
+        carried[key] = moved
+    return carried
 
 
 def _check_state(optimizer: Optimizer) -> None:

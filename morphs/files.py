@@ -38,6 +38,9 @@ def load(folder: str | os.PathLike[str]) -> Network:
     """
     place = Path(folder)
     try:
+        for name in (GRAPH_FILE, WEIGHTS_FILE):  # a FIFO would block, a device never end
+            if (place / name).exists() and not (place / name).is_file():
+                raise CodecError(f"load: {place / name} is not a file; name a folder that `save` wrote")
         if (place / GRAPH_FILE).stat().st_size > MAX_BYTES:
             raise CodecError(
                 f"load: {place / GRAPH_FILE} has more than {MAX_BYTES} bytes; it is not a saved graph"

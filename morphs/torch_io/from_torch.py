@@ -4,7 +4,7 @@ N batch, C channels, H height, W width, F features.
 """
 
 import inspect
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,9 +39,7 @@ def from_torch(module: nn.Module, example_inputs: Tensor | Sequence[Tensor]) -> 
     WeightsError where a tensor isn't finite.
     """
     if not isinstance(module, nn.Module) or isinstance(module, torch.jit.ScriptModule):  # pyright: ignore
-        raise UnsupportedModule(
-            f"from_torch: a {type(module).__name__} is not a Python module; give the nn.Module itself"
-        )
+        raise UnsupportedModule(f"from_torch: {_not_a_module(module)}")
     module = getattr(module, "_orig_mod", module)  # of torch.compile
     try:
         examples = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
@@ -51,6 +49,10 @@ def from_torch(module: nn.Module, example_inputs: Tensor | Sequence[Tensor]) -> 
         ) from None
     sizes = [_size(number, example) for number, example in enumerate(examples, 1)]
     for path, part in module.named_modules():
+        if _passes_on(part):
+            fact = f"a {type(part).__name__} only passes its calls on to the model in it"
+            remedy = f"put {path}.module in its place" if path else "pass module.module"
+            raise UnsupportedModule(f"{module_place(path, part)}: {fact}; {remedy}")
         try:
             check_plain(part)
         except Refused as error:
@@ -64,6 +66,23 @@ def from_torch(module: nn.Module, example_inputs: Tensor | Sequence[Tensor]) -> 
             )
         _compare(module, network, examples)
     return network
+
+
+def _not_a_module(given: object) -> str:
+    """What was given in place of a module, and what to give."""
+    if isinstance(given, type):
+        return f"{given.__name__} is a class; give an instance of it, such as {given.__name__}(…)"
+    if isinstance(given, Mapping):
+        return f"a {type(given).__name__} has weights alone; load it into its model and give that"
+    return f"a {type(given).__name__} is not a Python module; give the nn.Module itself"
+
+
+def _passes_on(module: nn.Module) -> bool:
+    """Whether `module` wraps one model, as DataParallel, DistributedDataParallel and AveragedModel do."""
+    if [name for name, _ in module.named_children()] != ["module"]:
+        return False
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return all(p.kind in kinds for p in inspect.signature(module.forward).parameters.values())
 
 
 def _size(number: int, example: Any) -> Shape:

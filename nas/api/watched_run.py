@@ -11,6 +11,7 @@ from typing import Any
 
 from nas.api.interrupts import Interrupts
 from nas.base.errors import NasError
+from nas.base.printing import say
 from nas.base.text import count, size
 from nas.config.run_config import RunConfig
 from nas.data.run_arrays import FILE, KeptParts, write_kept
@@ -108,7 +109,7 @@ def _keeping(run: Path, kept: KeptParts, quiet: bool) -> Generator[None]:
     made = not run.exists()
     path = write_kept(run, kept)
     if not quiet:
-        print(f"data: {count(kept.images)} images are kept in {path} ({size(path.stat().st_size)})")
+        say(f"data: {count(kept.images)} images are kept in {path} ({size(path.stat().st_size)})")
     try:
         yield
     finally:

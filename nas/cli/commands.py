@@ -14,6 +14,7 @@ from typing import Any
 import typer
 
 from nas.base.errors import Refused, UserError
+from nas.base.printing import say, warn_of_bug
 from nas.cli import generated_options, options
 from nas.cli.exit_codes import OneLine
 
@@ -23,12 +24,14 @@ def _starting(quiet: bool) -> Generator[None]:
     """Show "starting" on a terminal while torch is imported, which takes seconds; clear it afterwards."""
     shown = not quiet and sys.stdout.isatty() and os.environ.get("TERM") not in (None, "", "dumb")
     if shown:
-        print("starting …", end="\r", flush=True)
+        sys.stdout.write("starting …\r")
+        sys.stdout.flush()
     try:
         yield
     finally:
         if shown:
-            print("          ", end="\r", flush=True)
+            sys.stdout.write("          \r")
+            sys.stdout.flush()
 
 
 @contextmanager
@@ -144,7 +147,7 @@ def status(run: options.Run, json: options.Json = False) -> None:
 
     found = run_status(find_run(run))
     if json:
-        print(found.to_json())
+        say(found.to_json())
     else:
         tables.show(tables.status(found))
 
@@ -200,7 +203,7 @@ def fsck(
         except Refused as error:
             refused = error
     if json:
-        print(found.to_json())
+        say(found.to_json())
     else:
         tables.show(tables.checked(found))
     if refused is not None:
@@ -216,7 +219,7 @@ def report(run: options.Run) -> None:
     folder = find_run(run)
     from nas.report import write_report
 
-    print(write_report(folder))
+    say(str(write_report(folder)))
 
 
 @app.command()
@@ -229,7 +232,7 @@ def runs(folder: options.Folder = Path("runs")) -> None:
     if found:
         tables.show(tables.runs(found))
     else:
-        print(f"no runs in {folder}; start one with: nas search digits")
+        say(f"no runs in {folder}; start one with: nas search digits")
 
 
 @app.command()
@@ -244,7 +247,7 @@ def export(
     folder = find_run(run)
     from nas.export import export_trial
 
-    print(export_trial(folder, trial, to))
+    say(str(export_trial(folder, trial, to)))
 
 
 @app.command()
@@ -267,7 +270,7 @@ def morph(
 
     size = None if shape is None else parse_shape(shape)
     tables.show(tables.children(morph(model, moves, to, size, data, data_root, seed)))
-    print(to)
+    say(str(to))
 
 
 @app.command()
@@ -299,4 +302,5 @@ def policies() -> None:
 
 def main() -> None:
     """The console script."""
+    sys.excepthook = warn_of_bug
     app(prog_name="nas")

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from nas.base.address_space import check_address_space
 from nas.base.errors import NasError, UserError
+from nas.base.printing import warn
 from nas.base.text import one_line
 
 # Errors of a full or read-only disk: facts about the machine, not bugs in the program.
@@ -39,7 +40,7 @@ class OneLine(TyperGroup):
             line, code = _explained(error, given, self.commands)
             if line is None:
                 raise
-            print(f"nas: {line}", file=sys.stderr)
+            warn(f"nas: {line}")
         sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -22,18 +22,20 @@ class Augment:
 
 
 NONE = Augment(flip=False, crop=0)
+_WHOLE = r"none|flip|(?:flip, ?)?crop=(\d{1,4})"
 _FLIPS = {"true": True, "false": False}
 
 
 def augment_of(text: str | None, default: Augment) -> Augment:
-    """What `--augment` asks for, "none" or like "flips=true,shifts=4"; what it doesn't name stays as in `default`.
+    """What `--augment` asks for.
 
-    Raises UserError.
+    "flips=true,shifts=4" changes `default`: what it doesn't name stays. "none", "flip", "crop=4" and "flip,crop=4" are
+    the whole: what they don't name is off. Raises UserError.
     """
     if text is None:
         return default
-    if text.strip() == "none":
-        return NONE
+    if whole := re.fullmatch(_WHOLE, text.strip()):
+        return Augment(flip="flip" in whole[0], crop=int(whole[1] or 0))
     found = default
     for part in text.split(","):
         name, _, value = (word.strip() for word in part.partition("="))
@@ -43,8 +45,8 @@ def augment_of(text: str | None, default: Augment) -> Augment:
             found = replace(found, crop=int(value))
         else:
             raise UserError(
-                f'augment: "{part.strip()}" is not known; write none, flips=true, flips=false, shifts=PIXELS or two of '
-                "them with a comma between"
+                f'augment: "{part.strip()}" is not known; write none, flips=true, flips=false, shifts=PIXELS, two of '
+                "them with a comma between, flip, crop=PIXELS or flip,crop=PIXELS"
             )
     return found
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from rich.console import Console
 from rich.progress import Progress
 
 from nas.base.errors import DataError
+from nas.base.printing import console
 from nas.base.text import plural, span
 from nas.data.types import one_line
 
@@ -36,7 +36,7 @@ def check_items(names: Sequence[str], read: Callable[[int], object], check: Chec
     if check == "none" or not names:
         return Checked(bad)
     began = time.monotonic()
-    bar = Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
+    bar = Progress(console=console(sys.stderr), disable=not sys.stderr.isatty(), transient=True)
     with bar:
         task = bar.add_task("checking the pictures", total=len(names))
         for done, index in enumerate(_order(len(names))):

@@ -86,9 +86,7 @@ def load_search_data(
     mean, std = mean_std(seen)
     asked = augment_of(augment, opened.augment)
     if asked.crop >= min(train.shape[1:]):
-        raise DataError(
-            f"augment: shifts={asked.crop} is too much for {_size(train)} images; use less than a side"
-        )
+        raise DataError(f"augment: {augment} shifts {_size(train)} images by too much; use less than a side")
     return SearchData(
         name=spec, train=train, val=val, classes=classes, mean=mean, std=std, augment=asked,
         digest=digest((train, seen), (val, sample(val)), classes), reading=opened.reading or plain_reading(train.shape),

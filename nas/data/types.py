@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -101,16 +101,15 @@ class StreamSplit:
             raise
         except Exception as error:
             raise DataError(f"{where} cannot be read ({one_line(error)}); fix the data set") from error
-        if not isinstance(item, (tuple, list)) or len(item) != 2:
-            raise DataError(f"{where} is not a pair (image, label); make the data set return pairs")
-        image = item_image(item[0], where, self.shape[0])
+        pixels, label = pair_of(item, where)
+        image = item_image(pixels, where, self.shape[0])
         h, w, c = image.shape
         if (c, h, w) != self.shape:
             raise DataError(
                 f"{where} has shape {[c, h, w]}, others {list(self.shape)}; make all images the same size"
             )
         expected = int(self.labels[position])
-        if (found := item_label(item[1], where)) != expected:
+        if (found := item_label(label, where)) != expected:
             raise DataError(
                 f"{where} has label {found}, earlier {expected}; make the data set return constant labels"
             )
@@ -118,6 +117,25 @@ class StreamSplit:
 
 
 ImageSplit = Split | StreamSplit
+
+
+def pair_of(item: Any, where: str) -> tuple[Any, Any]:
+    """The image and the label of an item. Raises DataError, which says what the item is and how to return a pair."""
+    remedy = "return a pair (image, label) from __getitem__"
+    if isinstance(item, Mapping):
+        keys = [str(key) for key in cast("Mapping[Any, Any]", item)]
+        shown = ", ".join(keys[:6]) + (", …" if len(keys) > 6 else "")
+        image = next((key for key in keys if "im" in key.lower() or "pixel" in key.lower()), "image")
+        label = next((key for key in keys if "label" in key.lower() or "target" in key.lower()), "label")
+        remedy += f': item["{image}"], item["{label}"]'
+        raise DataError(f"{where} is a {type(item).__name__} with the keys {shown}; {remedy}")
+    if not isinstance(item, (tuple, list)):
+        raise DataError(f"{where} is a {type(item).__name__}; {remedy}")
+    values = list(cast("Sequence[Any]", item))
+    if len(values) != 2:
+        more = ": the first two of yours, item[:2]" if len(values) > 2 else ""
+        raise DataError(f"{where} is a {type(item).__name__} of {len(values)}; {remedy}{more}")
+    return values[0], values[1]
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,6 +31,7 @@ from typing import Any, NoReturn
 
 from nas.config.run_config import RunConfig
 from nas.execute.worker_messages import Ended, Kill, Load, Start
+from nas.ledger.run_files import open_file
 
 _MAIN = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
@@ -226,7 +227,7 @@ def _fork(work: Callable[[], None], log: Path, ours: Iterable[int]) -> int:
             signal.signal(number, signal.SIG_DFL)
         for descriptor in ours:
             os.close(descriptor)
-        out = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        out = open_file(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.dup2(out, 1)
         os.dup2(out, 2)
         work()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import gc
+import linecache
 import os
 import sys
 import threading
@@ -21,6 +22,7 @@ from queue import SimpleQueue
 from typing import Any
 
 import torch
+import torch.fx.graph_module as fx_modules
 
 from nas.base.errors import UserError
 from nas.config.run_config import RunConfig
@@ -29,6 +31,8 @@ from nas.execute.executor import Done, Progressed
 from nas.execute.task import Checkpoints, TaskContext, attempt
 from nas.execute.worker_messages import Start
 from nas.ledger import Job, Store
+
+PRIMITIVES = 200  # enough for the layers of one large network, forward and backward
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ def serve_driver(pipe: Connection[Any, Any], order: Start, held: SearchData | st
     held: the data, or why it can't be loaded; None if it is not loaded yet.
     """
     faulthandler.enable()
+    bounded_caches()
     inbox: SimpleQueue[tuple[int, Job]] = SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, inbox), daemon=True).start()
     try:
@@ -109,11 +114,28 @@ def release_memory() -> None:
     A traced module has reference cycles, so its weights stay until a garbage collection. Where the C library is not
     glibc, only the collection is done.
     """
+    _forget_sources()
     gc.collect()
-    with suppress(OSError, AttributeError):
+    with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
     with suppress(RuntimeError):  # if a child has left the device in an error state
         torch.cuda.empty_cache()
+
+
+def _forget_sources() -> None:
+    """Drop the source texts that torch.fx keeps of every module it has made, and the lines kept for tracebacks."""
+    for name in [name for name in linecache.cache if name.startswith("<eval_with_key>")]:
+        del linecache.cache[name]
+    kept: Any = getattr(getattr(fx_modules, "_loader", None), "eval_cache", None)
+    if isinstance(kept, dict):
+        kept.clear()
+
+
+def bounded_caches() -> None:
+    """Let oneDNN keep the code of the last PRIMITIVES operations, not of the last 1024: every architecture brings new
+    ones, and each holds memory. Only for a process that has not computed yet.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(PRIMITIVES))
 
 
 def computes(device: str) -> bool:

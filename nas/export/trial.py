@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from nas.base.errors import LedgerDamaged, RunError, UserError
+from nas.base.text import nas_command
 from nas.data.picture import Reading
 from nas.export.card import Ancestor, ModelCard, Score
 from nas.export.write import check_target, export
@@ -61,7 +62,9 @@ def export_trial(run: Path, trial: str | None, to: Path) -> Path:
 
 def _chosen(run: Path, view: LedgerView, trial: str | None) -> tuple[TrialRecord, Result]:
     if not view.complete:
-        raise UserError(f"export: {run} has no complete trial yet; continue it with: nas resume {run}")
+        raise UserError(
+            f"export: {run} has no complete trial yet; continue it with: {nas_command('resume', run)}"
+        )
     complete = {record.key: record for record in view.complete}
     record = view.best if trial is None else complete.get(trial)
     if record is None or record.result is None:

@@ -1,8 +1,7 @@
 """Writing of an exported network: files that appear together."""
 
 import os
-import secrets
-import shutil
+import re
 from pathlib import Path
 
 import torch
@@ -17,6 +16,9 @@ from nas.export.card import ModelCard, card_text
 from nas.export.names import attribute_names
 from nas.export.source import model_source
 from nas.export.templates import render
+from nas.ledger.leftovers import UNIQUE, clear, temporary_folder
+
+STAGE = ".export-"  # begins the name of the hidden folder in which the files are written
 
 
 def export(network: Network, to: Path, card: ModelCard) -> tuple[Path, ...]:
@@ -25,7 +27,8 @@ def export(network: Network, to: Path, card: ModelCard) -> tuple[Path, ...]:
     With picture.py, which makes an input of a picture file, and __main__.py, for `python FOLDER predict x.png`.
     model.py is plain PyTorch and needs only torch; in evaluation mode it computes, bit for bit, what
     `network.to(torch.float32).to_torch()` does. `to` is created if needed; an existing folder must be empty. The
-    files are staged in a hidden folder first, so a crash leaves no half-written export at `to`.
+    files are staged in a hidden folder first, so a crash leaves no half-written export at `to`; the next export removes
+    that folder.
 
     Returns the files' paths. Raises UserError if `to` is in use or can't be written, or if card and network do
     not match.
@@ -46,8 +49,9 @@ def export(network: Network, to: Path, card: ModelCard) -> tuple[Path, ...]:
 
 
 def check_target(to: Path) -> None:
-    """Raise UserError unless `to` is an empty folder or does not exist."""
+    """Raise UserError unless `to` is an empty folder or does not exist; what a killed export left in it is removed."""
     if to.is_dir():
+        clear(to, re.escape(STAGE) + UNIQUE)
         there = sorted(entry.name for entry in to.iterdir())
         if there:
             more = ", …" if len(there) > 3 else ""
@@ -98,9 +102,7 @@ def _write(contents: dict[str, bytes], to: Path) -> tuple[Path, ...]:
     existed = to.is_dir()
     to.parent.mkdir(parents=True, exist_ok=True)
     # An existing folder is filled, not replaced: it may be a mount point or the current folder.
-    stage = (to if existed else to.parent) / f".export-{secrets.token_hex(6)}"
-    stage.mkdir()
-    try:
+    with temporary_folder(STAGE, to if existed else to.parent) as stage:
         for name, data in contents.items():
             with open(stage / name, "xb") as file:
                 file.write(data)
@@ -111,6 +113,4 @@ def _write(contents: dict[str, bytes], to: Path) -> tuple[Path, ...]:
                 (stage / name).rename(to / name)
         else:
             stage.rename(to)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
     return tuple(to / name for name in contents)

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nas.base.errors import RunError
 from nas.ledger import file_lock
 from nas.ledger.driver_lock import in_words
+from nas.ledger.run_files import open_file
 from nas.ledger.shared import Shared, place_of
 
 if TYPE_CHECKING:
@@ -55,8 +57,8 @@ def lease_of(run: Path) -> Look | None:
 def holder_of_lock(run: Path) -> str | None:
     """Describe the process that holds the kernel lock of this folder; None if no process does."""
     try:
-        descriptor = os.open(run / LOCK, os.O_RDONLY | file_lock.FLAGS)
-    except OSError:
+        descriptor = open_file(run / LOCK)
+    except (OSError, RunError):
         return None
     try:
         file_lock.look(descriptor)

@@ -6,14 +6,16 @@ import difflib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from nas.base.errors import RunError, UserError
-from nas.base.text import clip
+from nas.base.text import clip, nas_command
 from nas.inspect.current_driver import Driver, driver_of, holder_of_lock, lease_of
 from nas.ledger import LedgerView, read, read_config
+from nas.ledger.run_files import is_folder
 from nas.ledger.shared import is_run
 from nas.ledger.types import State
 from nas.ledger.wall_time import overhead
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 CONFIG = "config.json"
+CHECKPOINTS = "checkpoints"
 NOT_HERE = "checkpoints are not in this folder: lost, or never in this copy of the run"
 
 
@@ -114,34 +117,36 @@ def run_folders(folder: Path) -> list[Path]:
     return [entry for _, entry in sorted(dated, reverse=True)]
 
 
-def disk_bytes(run: Path) -> int:
-    """Return the total size of all files in the run folder, in bytes."""
+def disk_bytes(folder: Path | str, without: str = "") -> int:
+    """Return the total size of all files in a folder, except those in its folder `without`, in bytes."""
     total = 0
-    for folder, _, files in os.walk(run):
-        for name in files:
-            try:
-                total += os.lstat(os.path.join(folder, name)).st_size
-            except OSError:  # a running driver has just removed it
-                continue
+    with suppress(OSError), os.scandir(folder) as entries:  # a running driver removes some of them meanwhile
+        for entry in entries:
+            with suppress(OSError):
+                if not entry.is_dir(follow_symlinks=False):
+                    total += entry.stat(follow_symlinks=False).st_size
+                elif entry.name != without:
+                    total += disk_bytes(entry.path)
     return total
 
 
-def _checkpoints(run: Path) -> list[Path]:
-    """Return the folders of the checkpoints, without those that are being written."""
-    try:
-        return [entry for entry in (run / "checkpoints").iterdir() if not entry.name.startswith(".")]
-    except OSError:
-        return []
+def _checkpoints(run: Path) -> dict[str, int]:
+    """Return the sizes of the checkpoints by their name, those that are being written too."""
+    with suppress(OSError, RunError):
+        if is_folder(run / CHECKPOINTS):
+            with os.scandir(run / CHECKPOINTS) as entries:
+                return {entry.name: disk_bytes(entry.path) for entry in entries if not entry.is_symlink()}
+    return {}
 
 
-def run_status(run: Path, first: Look | None = None) -> RunStatus:
+def run_status(run: Path, first: Look | None = None, view: LedgerView | None = None) -> RunStatus:
     """Return the status of the run in the folder `run`. Raises RunError or LedgerDamaged if it can't be read.
 
-    first: as for `driver_of`.
+    first: as for `driver_of`. view: of the run, where the caller has read it.
     """
     config = read_config(run).config
     driver = driver_of(run, first)
-    return _status(run, config, read(run), driver)
+    return _status(run, config, read(run) if view is None else view, driver)
 
 
 def statuses(runs: Sequence[Path]) -> list[RunStatus]:
@@ -180,18 +185,19 @@ def _status(run: Path, described: Mapping[str, Any], view: LedgerView, driver: D
     state = "finished" if view.final is not None else "stopped"
     if driver is not None:
         state = "silent" if driver.silent else "running"
-    kept = _checkpoints(run)
-    missing = len(view.missing(entry.name for entry in kept))
+    stored = _checkpoints(run)
+    kept = {name: size for name, size in stored.items() if not name.startswith(".")}
+    missing = len(view.missing(kept))
     policy = _text(config.get("policy")) or ""
-    resume = f"nas resume {run}" + (f" --policy {policy}" if ":" in policy else "")
+    resume = nas_command("resume", run, *(("--policy", policy) if ":" in policy else ()))
     following = {
-        "running": f"nas status {run}",
-        "finished": f"nas export {run} --to DIR",
+        "running": nas_command("status", run),
+        "finished": nas_command("export", run, "--to", "DIR"),
         "stopped": resume,
         "silent": resume,
     }
     if missing and driver is None:
-        following[state] = f"nas fsck {run} --repair"
+        following[state] = nas_command("fsck", run, "--repair")
     return RunStatus(
         run=str(run),
         state=state,
@@ -212,11 +218,11 @@ def _status(run: Path, described: Mapping[str, Any], view: LedgerView, driver: D
         test_accuracy=result.scores.get("test_accuracy") if result is not None else None,
         seconds=wall,
         overhead=None if wall is None else overhead(view, wall),
-        disk_bytes=disk_bytes(run),
+        disk_bytes=disk_bytes(run, CHECKPOINTS) + sum(stored.values()),
         keep=_text(config.get("keep")) or "all",
         checkpoints=len(kept),
-        checkpoint_bytes=sum(disk_bytes(entry) for entry in kept),
-        removed=len(view.dropped - {entry.name for entry in kept}),
+        checkpoint_bytes=sum(kept.values()),
+        removed=len(view.dropped - kept.keys()),
         digest=view.digest if view.trials else None,
         driver=None if driver is None else driver.name,
         command=_text(described.get("command")),

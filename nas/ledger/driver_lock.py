@@ -13,11 +13,13 @@ from typing import Any
 
 from nas.base.errors import RunError
 from nas.ledger import file_lock
+from nas.ledger.run_files import open_file
 
 PATIENCE_SECONDS = 0.5
 KILLED_HOLDER_SECONDS = (
     10.0  # the kernel may need that long to remove a killed holder with much memory, or on a busy machine
 )
+_BEGIN = b'{"pid": '  # of the holder's name
 _SIGKILL, _EXITING = 0x100, 0x4  # bits of a process's pending signals and of its flags
 
 
@@ -30,9 +32,11 @@ class Lock:
     """
 
     def __init__(self, path: Path) -> None:
-        """Acquire the lock. Raises RunError with the holder's name if another process has it."""
+        """Acquire the lock. Raises RunError with the holder's name if another process has it, or if the file is not one
+        that a driver made.
+        """
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | file_lock.FLAGS, 0o644)
+            descriptor = open_file(path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise RunError(
                 f"{path} can't be opened ({error.strerror}); a driver needs to write there"
@@ -46,8 +50,13 @@ class Lock:
         except OSError as error:
             os.close(descriptor)
             raise RunError(
-                f"{path} can't be locked ({error.strerror}); use a file system with locks"
+                f"{path} can't be locked ({error.strerror}); use Linux, macOS or Windows, and a file system with locks"
             ) from None
+        if not _by_driver(file_lock.content(descriptor)):
+            os.close(descriptor)
+            raise RunError(
+                f"{path} holds what no driver wrote; move it elsewhere if you need it, or remove it"
+            )
         self._descriptor: int | None = descriptor
         try:
             self._folder = _take_folder(path.parent, descriptor)
@@ -137,6 +146,11 @@ def _dying(descriptor: int) -> bool:
         return True  # it ended during this check
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
+
+
+def _by_driver(content: bytes) -> bool:
+    """Return whether a lock file may be emptied: it is empty, or names a holder, in full or cut by a full disk."""
+    return content.startswith(_BEGIN) or _BEGIN.startswith(content)
 
 
 def in_words(holder: str | bytes) -> str:

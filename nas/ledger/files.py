@@ -3,12 +3,12 @@
 import hashlib
 import json
 import os
-import secrets
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from nas.base.errors import RunError
+from nas.ledger.leftovers import temporary_file
+from nas.ledger.run_files import open_file
 
 MAX_CONFIG_BYTES = 4 * 2**20
 MAX_ATTRIBUTE_BYTES = 32 * 2**20
@@ -46,17 +46,15 @@ def _no_constant(word: str) -> float:
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
-    """Read a file of at most `limit` bytes. Raises OSError, and ValueError for a longer file."""
-    with path.open("rb") as file:
+    """Read a plain file of a run with at most `limit` bytes.
+
+    Raises OSError, ValueError for a longer file, and RunError for what is not a plain file.
+    """
+    with open(open_file(path), "rb") as file:
         data = file.read(limit + 1)
     if len(data) > limit:
         raise ValueError(f"it has more than {limit} bytes")
     return data
-
-
-def temporary_name(target: Path) -> Path:
-    """Return a new hidden name beside `target`; files with such names are always ignored."""
-    return target.with_name(f".tmp-{target.name[:16]}-{os.getpid()}-{secrets.token_hex(4)}")
 
 
 def atomic_write(path: Path, data: bytes) -> None:
@@ -64,17 +62,11 @@ def atomic_write(path: Path, data: bytes) -> None:
 
     Raises RunError if the folder can't be written.
     """
-    temporary = temporary_name(path)
     try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        fsync_folder(path.parent)
+        with temporary_file(path, data) as temporary:
+            temporary.replace(path)
+            fsync_folder(path.parent)
     except OSError as error:
-        with suppress(OSError):  # a leftover temporary file does no harm
-            temporary.unlink()
         raise RunError(
             f"{path} can't be written ({error.strerror}); free space or choose another folder"
         ) from None
@@ -82,7 +74,8 @@ def atomic_write(path: Path, data: bytes) -> None:
 
 def fsync_file(path: Path) -> None:
     """Make the bytes of a file, or the names in a folder, durable."""
-    descriptor = os.open(path, os.O_RDONLY)
+    # Windows makes only a file durable that is open for writing, and has no folders to open.
+    descriptor = os.open(path, os.O_RDONLY if hasattr(os, "O_DIRECTORY") else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:

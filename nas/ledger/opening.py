@@ -12,6 +12,7 @@ from nas.ledger.config_file import ConfigFile, differences, read_config
 from nas.ledger.create import FORMAT, IDENTITY, LEDGER, ORIGINAL
 from nas.ledger.files import canonical_json, sha256
 from nas.ledger.notes import Notes, notes_from
+from nas.ledger.run_files import check_run
 from nas.ledger.shared import FILE as DATABASE
 from nas.ledger.shared import POINTER, Place, Shared, is_run
 from nas.ledger.study import Study, guarded
@@ -35,9 +36,10 @@ def notes_of(study: Study) -> Notes:
 
 
 def check_folder(run: Path) -> ConfigFile:
-    """Read the configuration of the run in a folder. Raises RunError if it is not a run."""
+    """Read the configuration of the run in a folder. Raises RunError if it is not a run, or has links in it."""
     if not run.is_dir():
         raise RunError(f"{run} is not a run: there is no such folder; give the folder of a run")
+    check_run(run)
     config = read_config(run)
     if not is_run(run):
         raise RunError(

@@ -15,6 +15,7 @@ from typing import Any, cast
 from nas.base.errors import LedgerDamaged, RunError, UserError
 from nas.ledger import sqlite
 from nas.ledger.files import atomic_write, parse_json, read_bounded
+from nas.ledger.run_files import is_file
 
 POINTER = "ledger.json"
 FILE = "ledger.db"
@@ -61,7 +62,7 @@ Place = Path | Shared  # the place of a ledger: a file, or a study in a shared d
 def place_of(run: Path) -> Place:
     """Return the place of the ledger of `run`. Raises RunError if the pointer to a shared database can't be read."""
     path = run / POINTER
-    if not path.exists():
+    if not is_file(path):
         return run / FILE
     try:
         document = parse_json(read_bounded(path, MAX_POINTER_BYTES))
@@ -83,7 +84,7 @@ def _is_name(study: object) -> bool:
 
 def is_run(run: Path) -> bool:
     """Return whether the folder has a ledger or points to one."""
-    return (run / FILE).is_file() or (run / POINTER).is_file()
+    return is_file(run / FILE) or is_file(run / POINTER)
 
 
 def new_place(run: Path, url: str) -> Shared:

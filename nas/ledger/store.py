@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from nas.base.errors import LedgerDamaged, RunError
+from nas.base.text import nas_command
 from nas.ledger.files import (
     canonical_json,
     fsync_file,
@@ -25,8 +26,9 @@ from nas.ledger.files import (
     parse_json,
     read_bounded,
     sha256_file,
-    temporary_name,
 )
+from nas.ledger.leftovers import TEMPORARY, temporary_name
+from nas.ledger.run_files import discard, is_file, is_folder
 from nas.ledger.types import is_digest
 
 if TYPE_CHECKING:
@@ -35,11 +37,14 @@ if TYPE_CHECKING:
 FORMAT = 1
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 2**16
-TEMPORARY = ".tmp-"
 
 
 class Store:
-    """A folder of checkpoints. Any number of processes may use `put` and `get` at the same time."""
+    """A folder of checkpoints. Any number of processes may use `put` and `get` at the same time.
+
+    Neither the folder nor anything in it is followed if it is a link: every method raises RunError for a folder that is
+    one, and treats a checkpoint that is one, or has one in it, as damaged.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -50,6 +55,7 @@ class Store:
             raise RunError(
                 f"checkpoint {digest!r:.80}: not a SHA-256 in hexadecimal; give a digest from the ledger"
             )
+        is_folder(self.folder)
         return self.folder / digest
 
     def put(self, network: Network) -> str:
@@ -106,7 +112,7 @@ class Store:
         """Return whether a checkpoint of that name exists; `verify` checks whether it is intact."""
         path = self.path(digest) / MANIFEST
         with _readable(path):
-            return path.is_file()
+            return path.exists() or path.is_symlink() or path.parent.is_symlink()
 
     def verify(self, digest: str) -> None:
         """Check a checkpoint's files against its manifest.
@@ -114,12 +120,15 @@ class Store:
         Raises RunError if it does not exist, LedgerDamaged with the first difference.
         """
         folder = self.path(digest)
+        if folder.is_symlink():
+            raise damaged(digest, "it is a symbolic link")
         with _readable(folder):
             present = {entry.name for entry in folder.iterdir()} - {MANIFEST} if folder.is_dir() else None
         if present is None:
+            again = nas_command("fsck", self.folder.parent, "--repair")
             raise RunError(
                 f"checkpoint {digest[:12]}: not in {self.folder}: lost, removed (--keep), or never in this copy; "
-                f"make it again with: nas fsck {self.folder.parent} --repair, and --trial N if it was removed"
+                f"make it again with: {again}, and --trial N if it was removed"
             )
         files = _manifest(folder, digest)
         if present != files.keys():
@@ -129,7 +138,9 @@ class Store:
         for name, known in files.items():
             path = folder / name
             try:
-                intact = not path.is_symlink() and path.is_file() and _entry(path) == known
+                intact = is_file(path) and _entry(path) == known
+            except RunError as error:
+                raise damaged(digest, str(error)) from None
             except OSError as error:
                 raise damaged(digest, f"{name} can't be read ({error.strerror})") from None
             if not intact:
@@ -138,13 +149,13 @@ class Store:
     def digests(self) -> tuple[str, ...]:
         """Return the names of all checkpoints, sorted."""
         with _readable(self.folder):
-            there = list(self.folder.iterdir()) if self.folder.is_dir() else []
-            return tuple(sorted(entry.name for entry in there if is_digest(entry.name) and entry.is_dir()))
+            there = list(self.folder.iterdir()) if is_folder(self.folder) else []
+            return tuple(sorted(entry.name for entry in there if is_digest(entry.name) and _is_real(entry)))
 
     def size_bytes(self, digest: str | None = None) -> int:
         """Return the size in bytes of one checkpoint, or of all."""
         names = self.digests() if digest is None else (digest,)
-        return sum(file.stat().st_size for name in names for file in self.path(name).glob("*"))
+        return sum(file.lstat().st_size for name in names for file in self.path(name).glob("*"))
 
     def remove(self, digest: str) -> None:
         """Remove a checkpoint atomically; it need not exist. Raises RunError."""
@@ -157,15 +168,15 @@ class Store:
             raise RunError(
                 f"{self.path(digest)} can't be removed ({error.strerror}); fix that and resume"
             ) from None
-        shutil.rmtree(temporary, ignore_errors=True)
+        discard(temporary)
 
     def sweep(self) -> None:
         """Delete the unfinished files of killed processes. Only the holder of the run's lock may call this."""
         with _readable(self.folder):
-            there = list(self.folder.iterdir()) if self.folder.is_dir() else []
+            there = list(self.folder.iterdir()) if is_folder(self.folder) else []
         for entry in there:
             if entry.name.startswith(TEMPORARY):
-                shutil.rmtree(entry, ignore_errors=True)
+                discard(entry)
 
 
 @contextmanager
@@ -175,6 +186,10 @@ def _readable(path: Path) -> Generator[None]:
         yield
     except OSError as error:
         raise RunError(f"{path} can't be read ({error.strerror}); fix that and resume") from None
+
+
+def _is_real(entry: Path) -> bool:
+    return entry.is_dir() and not entry.is_symlink()
 
 
 def damaged(digest: str, fact: str) -> LedgerDamaged:
@@ -213,7 +228,7 @@ def _manifest(folder: Path, digest: str) -> dict[str, Any]:
             raise ValueError("it is not in canonical form")
     except FileNotFoundError:
         raise damaged(digest, f"{MANIFEST} is missing") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RunError) as error:
         raise damaged(digest, f"{MANIFEST} can't be read ({error})") from None
     if not isinstance(document, dict):
         raise damaged(digest, f"{MANIFEST} is not a JSON object")

@@ -7,8 +7,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TextIO
 
-from rich.console import Console
-
+from nas.base.printing import console
 from nas.progress.notebook import Notebook, in_notebook
 from nas.progress.state import RunProgress
 from nas.progress.views import BarsView, PlainView, Terminal
@@ -21,11 +20,11 @@ def view_for(quiet: bool, out: TextIO | None = None) -> Callback:
     if quiet:
         return Silent()
     progress = RunProgress()
-    console = Console(file=target, highlight=False)
-    if console.is_jupyter and out is None:
+    drawn = console(target)
+    if drawn.is_jupyter and out is None:
         return BarsView(Notebook(in_notebook(), progress), progress)
-    if target.isatty() and not console.is_dumb_terminal:
-        return BarsView(Terminal(console, progress), progress)
+    if target.isatty() and not drawn.is_dumb_terminal:
+        return BarsView(Terminal(drawn, progress), progress)
     return PlainView(target, progress)
 
 

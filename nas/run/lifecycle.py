@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import cache, partial
 from itertools import count
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypedDict, Unpack
 
+from morphs import cost
 from nas.base.errors import RunError, UserError
 from nas.base.machine import machine
+from nas.base.text import nas_command
 from nas.config.relocate import relocated, with_data
 from nas.config.run_config import RunConfig, validated
 from nas.data import SearchData, is_kept, load_search_data
@@ -31,6 +34,8 @@ from nas.run.budget import seconds_per_step
 from nas.run.engine import Engine, outcome_of
 from nas.run.events import Callback, Outcome
 from nas.run.latency import latencies, priced
+from nas.run.memory import fitted
+from nas.run.pacing import paced
 from nas.run.plan import Plan, make_plan, seed_job
 from nas.run.replay import REPLAY, Replay, replay_from, replay_of
 
@@ -89,9 +94,14 @@ def search(
     registry = named_by(config, registry)
     config = check_names(config, registry)
     data = load_data(for_workers(config, registry, ()), config.check_data)
+    plan, smaller = fitted(make_plan(config, data, registry))
+    if smaller is not None:
+        callback.on_notice(smaller)
+    seconds = cache(partial(_seconds_per_step, plan, data))
+    config = paced(plan.config, cost(plan.space.seed).macs, plan.images, seconds)
     plan = make_plan(config, data, registry)
     description = describe(config, data, command, user_code(config, registry, plan.moves))
-    _check_budget(plan, data)
+    _check_budget(plan, seconds)
     del data  # workers have their own copy; free the memory
     return _begin(plan, run, description, callback, executor, began, registry)
 
@@ -201,7 +211,7 @@ def _check_whole(ledger: Ledger, view: LedgerView) -> None:
     if missing and isinstance(place_of(ledger.run), Shared):
         raise RunError(
             f"{ledger.run}: {len(missing)} of {len(view.checkpoints)} checkpoints are not in this copy of the run; "
-            f"resume on the machine that has them, or recreate them with: nas fsck {ledger.run} --repair"
+            f"resume on the machine that has them, or recreate them with: {nas_command('fsck', ledger.run, '--repair')}"
         )
 
 
@@ -215,7 +225,7 @@ def check_new(run: Path, command: str = "search") -> None:
         ) from None
     if is_run(run):
         raise RunError(
-            f"{command}: {run} is already a run; name another folder, or continue it with: nas resume {run}"
+            f"{command}: {run} is already a run; name another folder, or continue it with: {nas_command('resume', run)}"
         )
     foreign = {
         name for name in names if name not in ("lock", "config.json", KEPT) and not name.startswith(".tmp-")
@@ -235,9 +245,27 @@ def _found_again(
     """A run's configuration on this machine, and the registry with the code that the command names."""
     place = again.get("place", {})
     config = relocated(config, place)
+    _check_reach(run, config, command, place)
     given = {name: again.get(name) for name in ("space", "policy", "moves", "objective")}
     registry = named_again(run, config, registry, command, {**given, "executor": place.get("executor")})
     return check_names(with_data(run, config, again.get("data"), command), registry), registry
+
+
+def _check_reach(run: Path, config: RunConfig, command: str, place: Mapping[str, Any]) -> None:
+    """Raise RunError if a file of the run, and not the command, names a place that results would be sent to.
+
+    A Ray cluster can moreover run any code in the processes that connect to it. "auto" is this machine's own.
+    """
+    reached = {"address": config.address, "storage": config.storage}
+    named = {name: value for name, value in reached.items() if value is not None and value != "auto"}
+    if named.keys() <= place.keys():
+        return
+    name, value = next((name, value) for name, value in named.items() if name not in place)
+    options = [word for name, value in named.items() for word in (f"--{name}", value)]
+    raise RunError(
+        f"{command}: {run} names {value} as its {name} of Ray, which only a command may name; if you trust it, run: "
+        f"{nas_command(*command.split(), run, *options)}; or add --executor local"
+    )
 
 
 def stored_config(
@@ -251,7 +279,8 @@ def stored_config(
     if not isinstance(stored.get("config"), dict) or not isinstance(stored.get("data"), dict):
         raise RunError(f"{command}: {run} was not made by a search; name the folder of one")
     try:
-        return validated(with_setting_tables(stored["config"], registry))
+        # Before there were lineages, every trial had a schedule of its own.
+        return validated(with_setting_tables({"schedule": "restarts", **stored["config"]}, registry))
     except UserError as error:
         fact = f"{command}: {run}: {error}"
         raise RunError(f"{fact}; use the version of this program that made the run") from None
@@ -321,14 +350,19 @@ def changes_since(
     return [f"{name} was {old} and is {new}" for name, old, new in pairs if old != new]
 
 
-def _check_budget(plan: Plan, data: SearchData) -> None:
+def _seconds_per_step(plan: Plan, data: SearchData) -> float:
+    config = plan.config
+    return seconds_per_step(plan.space.seed, data, config.train, config.device, config.threads)
+
+
+def _check_budget(plan: Plan, seconds: Callable[[], float]) -> None:
     """Raise UserError when the budget is too small for the seed network's training and one generation."""
     config = plan.config
     if config.budget is None:
         return
-    job = seed_job(plan)
-    each = job.steps * seconds_per_step(plan.space.seed, data, config.train, config.device, config.threads)
-    have, need = config.budget * (1 - config.final_share), each * (1 + plan.rounds)
+    each = seed_job(plan).steps * seconds()
+    rounds = 1 + (0 if config.generations == 0 else plan.rounds)
+    have, need = config.budget * (1 - config.final_share), each * rounds
     if need > have:
         raise UserError(
             f"search: a budget of {config.budget:.0f} s leaves {have:.0f} s for the search; the seed network and one "

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic.dataclasses import dataclass
 
 from nas.base.errors import RunError
-from nas.base.text import one_line
+from nas.base.text import nas_command, one_line
 from nas.ledger import LedgerView
 from nas.ledger.types import RECORD, State, Stopped, validated
 from nas.ledger.view import decided
@@ -57,7 +57,7 @@ class Replay:
 def replay_of(run: Path, view: LedgerView, generational: bool) -> Replay:
     """The replay of a finished run. Raises RunError if it is not finished."""
     if view.final is None:
-        raise RunError(f"replay: {run} is not finished; finish it with: nas resume {run}")
+        raise RunError(f"replay: {run} is not finished; finish it with: {nas_command('resume', run)}")
     started = sorted((r for r in view.trials if not r.job.final), key=lambda record: record.number)
     return Replay(
         of=str(run),

@@ -24,7 +24,7 @@ from nas.execute.executor import Done, Progressed
 from nas.execute.ray.messages import Delivered, JobRequest, Order, Started
 from nas.execute.ray.transfer import JobCheckpoints, Storage
 from nas.execute.task import attempt
-from nas.execute.worker import computes, data_of, release_memory, site_of
+from nas.execute.worker import bounded_caches, computes, data_of, release_memory, site_of
 from nas.ledger import current_versions
 
 MESSAGE = "message"  # the key of the worker's messages in Tune's results
@@ -72,6 +72,7 @@ def _set_up(order: Order) -> tuple[RunConfig, SearchData | str]:
     sys.path += [entry for entry in order.path if entry not in sys.path]
     with suppress(OSError):
         os.chdir(order.folder)
+    bounded_caches()
     config = RunConfig.model_validate_json(order.config)
     data = _other_versions(order.versions) or data_of(config, order.data_digest)
     gc.collect()

@@ -213,7 +213,7 @@ def test_inputs():
     assert "(input) and 2" in refusal(conv, (X, X))
     assert " 0 " in refusal(conv, ())
     assert "(2, 4, 1, 1)" in refusal(conv, torch.ones(2, 4, 6, 6))
-    assert " type " in refusal(nn.Conv2d)
+    assert "Conv2d is a class" in refusal(nn.Conv2d)
 
     class Two(nn.Module):
         def forward(self, x, y):
@@ -234,3 +234,28 @@ def test_weights_that_are_not_finite_are_named(value):
     nn.init.constant_(module[1].running_mean, value)
     with pytest.raises(WeightsError, match=r'running_mean.*"layer1"'):
         morphs.from_torch(module, torch.zeros(2, 3))
+
+
+class Wraps(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.DataParallel(nn.Linear(4, 2))
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [
+        (nn.DataParallel(nn.Linear(4, 2)), "pass module.module"),
+        (torch.optim.swa_utils.AveragedModel(nn.Linear(4, 2)), "pass module.module"),
+        (Wraps(), "inner.module"),
+        (nn.Linear(4, 2).state_dict(), "load it into its model"),
+        (nn.Linear, "an instance"),
+    ],
+)
+def test_a_wrapper_and_what_is_no_module_are_named_with_what_to_pass(given, remedy):
+    with pytest.raises(UnsupportedModule) as error:
+        morphs.from_torch(given, torch.zeros(2, 4))
+    assert remedy in str(error.value)

@@ -23,6 +23,9 @@ CIFAR = Augment(flip=True, crop=4)
         ("flips=false", Augment(False, 4)),
         ("shifts=0", Augment(True, 0)),
         ("shifts=2, flips=true", Augment(True, 2)),
+        ("flip", Augment(True, 0)),
+        ("crop=2", Augment(False, 2)),
+        ("flip,crop=2", Augment(True, 2)),
     ],
 )
 def test_what_is_asked_for_wins_over_what_the_data_set_declares(text: str | None, found: Augment) -> None:
@@ -30,7 +33,20 @@ def test_what_is_asked_for_wins_over_what_the_data_set_declares(text: str | None
 
 
 @pytest.mark.parametrize(
-    "text", ["", "all", "flips", "flips=1", "shifts=-1", "shifts=2.5", "none,flips=true", "crop=2"]
+    "text",
+    [
+        "",
+        "all",
+        "flips",
+        "flips=1",
+        "shifts=-1",
+        "shifts=2.5",
+        "none,flips=true",
+        "flip,",
+        "flip,shifts=2",
+        "crop=-1",
+        "crop=2,flip",
+    ],
 )
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="augment"):

@@ -92,7 +92,7 @@ def test_a_run_is_found_by_path_and_by_name(run: Path) -> None:
         ("runs", r"^runs .*config\.json"),
         ("file", "^file "),
         ("", '""'),
-        ("\0", "\0"),
+        ("\0", r"\\x00"),
         ("~nobody-of-that-name/x", "~nobody-of-that-name/x"),
         ("x" * 300, "x" * 79),
         ("x" * 5000, "x" * 79),
