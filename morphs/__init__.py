@@ -4,6 +4,7 @@ from morphs.activations import register_activation
 from morphs.apply import Child, apply, apply_chain
 from morphs.carry import carry, carry_values, new_parameters
 from morphs.drift import Drift, drift
+from morphs.export import export
 from morphs.files import load, pack, save, unpack
 from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.cost import Cost, cost
@@ -42,7 +43,7 @@ __all__ = [
     "GrowKernel", "InsertActivation", "InsertBlock", "InsertDropout", "InsertNorm", "Limits", "MergeGroups",
     "Move", "Narrow", "Network", "Node", "Origin", "Preserves", "Refusal", "RemoveLayer", "Reparameterise",
     "Retire", "SplitGroups", "SqueezeExcite", "Subnet", "Widen", "apply", "apply_chain", "carry",
-    "carry_values", "channel_groups", "cost", "drift", "from_torch", "graph_from_json", "graph_to_svg",
-    "init", "load", "new_parameters", "pack", "parse", "parse_chain", "parse_graph", "register_activation",
-    "save", "unpack",
+    "carry_values", "channel_groups", "cost", "drift", "export", "from_torch", "graph_from_json",
+    "graph_to_svg", "init", "load", "new_parameters", "pack", "parse", "parse_chain", "parse_graph",
+    "register_activation", "save", "unpack",
 ]  # fmt: skip

@@ -72,6 +72,10 @@ class Op:
         """Whether it is a layer each of whose output channels reads one input channel only."""
         return False
 
+    def carries(self, inputs: tuple[Shape, ...]) -> bool:
+        """Whether an op that is opaque writes the width that it reads, channel by channel."""
+        return False
+
     def resized(self, inputs: tuple[Shape, ...], reads: int, writes: int) -> Op:
         """The op where it reads and writes these widths instead of those for `inputs`."""
         return self

@@ -9,6 +9,7 @@ from math import prod
 from typing import ClassVar
 
 from morphs.errors import ShapeError
+from morphs.graph.aten import Aten, DropPath, FrozenBatchNorm, Held, Outputs
 from morphs.graph.layers import BatchNorm, Conv2d, Linear, Op
 from morphs.graph.layers import Layer as Layer  # for those who import the vocabulary
 from morphs.graph.layers import PaddingMode as PaddingMode
@@ -27,8 +28,8 @@ class Input(Op):
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """The declared size."""
-        if len(self.size) not in (1, 3) or min(self.size) < 1:
-            raise ShapeError(f"input size {self.size} is neither (F,) nor (C, H, W); give positive sizes")
+        if min(self.size, default=1) < 1:
+            raise ShapeError(f"input size {self.size} has a number below 1; give positive sizes")
         return self.size
 
 
@@ -293,4 +294,5 @@ def per_channel(shape: Shape, per_channel: bool, start: float = 0.0) -> Param:
 OPS: tuple[type[Op], ...] = (
     Input, Output, Conv2d, Linear, BatchNorm, Activation, PActivation, Scale, Lerp, MaxPool2d, AvgPool2d,
     AdaptiveAvgPool2d, AdaptiveMaxPool2d, Flatten, Dropout, Add, Multiply, Concat,
+    Aten, Held, Outputs, DropPath, FrozenBatchNorm,
 )  # fmt: skip

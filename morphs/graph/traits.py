@@ -15,6 +15,7 @@ class Trait(Enum):
     TIE = "tie"  # all inputs and the output have one width
     STACK = "stack"  # widths follow one another
     FLATTEN = "flatten"  # each channel becomes H·W consecutive columns
+    OPAQUE = "opaque"  # fixes what it reads and writes, unless it declares that it carries widths
     SINK = "sink"  # the width is fixed from outside
 
 
@@ -47,6 +48,7 @@ class Param:
     """One parameter or buffer: its shape, the width each axis follows, whether training moves it, and its start.
 
     start: what every fresh number of it is; None for He-normal ones. counts: whether it holds whole numbers.
+    any: whether it may hold numbers that aren't finite, as masks do.
     """
 
     shape: Shape
@@ -54,3 +56,4 @@ class Param:
     trainable: bool = True
     start: float | None = 0.0
     counts: bool = False
+    any: bool = False

@@ -157,14 +157,17 @@ def _tie_uses(graph: ArchGraph, node: Node, layouts: dict[str, _Layout], ties: _
 
 def _write(graph: ArchGraph, node: Node, read: list[_Layout], ties: _Ties) -> _Layout:
     """The layout that `node` writes; records the ties it makes."""
-    op, width = node.op, graph.shape(node.name)[0]
+    op, width = node.op, (graph.shape(node.name) or (1,))[0]
     own = (_Piece(node.name, 0, width, 1),)
     if op.trait is Trait.SOURCE:
         ties.fix(own, f'has the width of the input "{node.name}", which is fixed at {width}')
         return own
     if op.trait is Trait.SINK:
-        ties.fix(read[0], f"feeds the output, whose width is fixed at {width}")
+        for layout in read:
+            ties.fix(layout, f"feeds the output, whose width is fixed at {width}")
         return read[0]
+    if op.trait is Trait.OPAQUE:
+        return _opaque(graph, node, read, own, ties)
     if op.trait is Trait.STACK:
         return tuple(piece for layout in read for piece in layout)
     if op.trait is Trait.TIE:
@@ -174,6 +177,15 @@ def _write(graph: ArchGraph, node: Node, read: list[_Layout], ties: _Ties) -> _L
     if op.trait is Trait.ABSORB:
         return _convolve(graph, node, read[0], own, ties)
     return read[0]
+
+
+def _opaque(graph: ArchGraph, node: Node, read: list[_Layout], own: _Layout, ties: _Ties) -> _Layout:
+    """What an operator of torch writes: the widths that it reads where it carries them, else one that is fixed."""
+    if node.op.carries(graph.input_shapes(node.name)):
+        return _tie_inputs(graph, node, read, ties)
+    for layout in (*read, own):
+        ties.fix(layout, f'is fixed by the operator "{node.name}"')
+    return own
 
 
 def _repeat(layout: _Layout, times: int) -> _Layout:

@@ -28,7 +28,6 @@ from morphs.graph.arch import ArchGraph
 from morphs.graph.ops import Axis
 from morphs.move import Context, Made
 from morphs.network import Key, Network
-from morphs.torch_io.to_torch import module_path
 
 STEPS = 20
 EXAMPLES = 512  # that are looked at, at most
@@ -78,6 +77,7 @@ class _Ascent:
     columns: Mapping[Key, tuple[Tensor, Tensor]]
     random: Rows
     scale: Mapping[Key, float]
+    places: Mapping[Key, str]  # in the module's state
 
     @classmethod
     def of(cls, child: Network, made: Made, context: Context) -> Self:
@@ -109,7 +109,9 @@ class _Ascent:
                 )
         random = {key: fixed[key][new] for key, new in rows.items()}
         scale = {key: _scale(fixed[key], new) for key, new in rows.items()}
-        return cls(child.graph, module, seen, context, fixed, rows, columns, random, scale)
+        return cls(
+            child.graph, module, seen, context, fixed, rows, columns, random, scale, child.state_keys()
+        )
 
     def scaled(self, rows: Rows) -> Rows:
         """Orthonormal rows near `rows`, times the scale."""
@@ -159,7 +161,7 @@ class _Ascent:
         weights = {**self.fixed, **asked}
         for key, tensor in rows.items():
             weights[key] = weights[key].index_copy(0, self.rows[key], tensor)
-        named = {f"{module_path(owner)}.{name}": tensor for (owner, name), tensor in weights.items()}
+        named = {self.places[key]: tensor for key, tensor in weights.items()}
         try:
             outputs: Tensor = functional_call(self.module, named, inputs)
         except ValueError as error:  # torch's batch norm, of a single value

@@ -4,11 +4,14 @@
 B batch, C channels, F features.
 """
 
+import json
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload
 
+from morphs.errors import WeightsError
 from morphs.graph import ops
 from morphs.graph.activations import ACTIVATIONS, REGISTERED
 from morphs.graph.ops import Op, Shape
@@ -72,6 +75,133 @@ class Lerp(nn.Module):
             self.a.clamp_(0, 1)
 
 
+class Sum(nn.Module):
+    """The sum of tensors of one shape."""
+
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor:
+        """The same shape as x."""
+        for y in others:
+            x = x + y
+        return x
+
+
+class Product(nn.Module):
+    """The product of tensors, broadcast."""
+
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor:
+        """The common shape."""
+        for y in others:
+            x = x * y
+        return x
+
+
+class Join(nn.Module):
+    """Tensors one after the other along axis 1."""
+
+    def forward(self, *parts: Tensor) -> Tensor:
+        """(N, sum of C, ...)."""
+        return torch.cat(parts, 1)
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: in train mode all of an example is zero with probability p."""
+
+    def __init__(self, p: float, mode: str = "row", scaled: bool = True) -> None:
+        super().__init__()
+        self.p, self.mode, self.scaled = p, mode, scaled
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape as x (N, ...)."""
+        if not self.training:
+            return x
+        size = [x.size(0) if self.mode == "row" else 1] + [1] * (x.dim() - 1)
+        noise = x.new_empty(size).bernoulli_(1 - self.p)
+        return x * (noise.div_(1 - self.p) if self.scaled else noise)
+
+    def extra_repr(self) -> str:
+        """Its probability."""
+        return f"p={self.p}, mode={self.mode}"
+
+
+class FrozenBatchNorm(nn.Module):
+    """Batch norm by its running statistics, in train mode too."""
+
+    def __init__(self, num_features: int, eps: float = 1e-5, affine: bool = True) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(num_features)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(num_features)) if affine else None
+        self.register_buffer("running_mean", torch.zeros(num_features))
+        self.register_buffer("running_var", torch.ones(num_features))
+        self.register_buffer("num_batches_tracked", torch.tensor(0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape as x (N, C, ...)."""
+        mean, variance = self.get_buffer("running_mean"), self.get_buffer("running_var")
+        return nn.functional.batch_norm(x, mean, variance, self.weight, self.bias, False, 0.0, self.eps)
+
+
+class AtenCall(nn.Module):
+    """A call of one operator of PyTorch, its arguments given as `morphs.graph.aten.Aten` has them."""
+
+    def __init__(self, operator: str, args: str = "[]", kwargs: str = "{}") -> None:
+        super().__init__()
+        self.operator, self.arguments, self.keywords = operator, json.loads(args), json.loads(kwargs)
+        self.function = find_operator(operator)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "function": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.function = find_operator(self.operator)
+
+    def forward(self, *tensors: Any, batch: int = 0, like: Tensor | None = None) -> Any:
+        """What the operator returns. batch: B; like: a tensor of the network's floating type, where it runs."""
+        if self.function is None:  # an item of several results
+            return tensors[0][self.arguments[1]]
+        like = next((t for t in tensors if isinstance(t, Tensor) and t.is_floating_point()), like)
+        given = [self._fill(value, tensors, batch, like) for value in self.arguments]
+        named = {key: self._fill(value, tensors, batch, like) for key, value in self.keywords.items()}
+        return self.function(*given, **named)
+
+    def _fill(self, value: Any, tensors: Any, batch: int, like: Tensor | None) -> Any:
+        if isinstance(value, list):
+            return [self._fill(item, tensors, batch, like) for item in value]
+        if not isinstance(value, dict):
+            return value
+        if "tensor" in value:
+            return tensors[value["tensor"]]
+        if "batch" in value:
+            return value["batch"][0] * batch + value["batch"][1]
+        if "dtype" in value:
+            own = like.dtype if like is not None else torch.get_default_dtype()
+            return own if value["dtype"] == "own" else getattr(torch, value["dtype"])
+        if "device" in value:
+            return None if like is None else like.device
+        if "memory_format" in value:
+            return getattr(torch, value["memory_format"])
+        if "float" in value:
+            return float(value["float"])
+        return self._fill(value["train" if self.training else "eval"], tensors, batch, like)
+
+    def extra_repr(self) -> str:
+        """Operator and arguments."""
+        return f"{self.operator}, {self.arguments}" + (f", {self.keywords}" if self.keywords else "")
+
+
+def find_operator(name: str) -> Any:
+    """The operator of that full name; None for `getitem`. Raises WeightsError where torch has none."""
+    if name == "getitem":
+        return None
+    found: Any = torch.ops
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if not isinstance(found, OpOverload):
+        raise WeightsError(f"aten: this torch has no operator {name:.80}; import the package that adds it")
+    return found
+
+
 class RegisteredActivation(nn.Module):
     """An activation function that `morphs.register_activation` added, by its name."""
 
@@ -115,7 +245,7 @@ def layer(op: Op, inputs: tuple[Shape, ...]) -> Layer | None:
 
     An argument that is itself a Layer is a module to build first.
     """
-    width = inputs[0][0] if inputs else 0
+    width = inputs[0][0] if inputs and inputs[0] else 0
     match op:
         case ops.Conv2d():
             return nn.Conv2d, {
@@ -158,6 +288,12 @@ def layer(op: Op, inputs: tuple[Shape, ...]) -> Layer | None:
             return nn.Flatten, {}
         case ops.Dropout():
             return nn.Dropout, {"p": op.p}
+        case ops.DropPath():
+            return DropPath, {"p": op.p, "mode": op.mode, "scaled": op.scaled}
+        case ops.FrozenBatchNorm():
+            return FrozenBatchNorm, {"num_features": width, "eps": op.eps, "affine": op.affine}
+        case ops.Aten():
+            return AtenCall, {"operator": op.operator, "args": op.args, "kwargs": op.kwargs}
         case _:
             return None
 

@@ -8,10 +8,15 @@ import platform
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+from nas.base import arithmetic
 
 
-def machine() -> dict[str, str | int]:
-    """Return the processor, the instruction set that torch uses, the cores, the system and the accelerator."""
+def machine() -> dict[str, Any]:
+    """Return the processor, the instruction set that torch uses, the cores, the system and the accelerator, and all
+    else that decides arithmetic (`nas.base.arithmetic`).
+    """
     import torch
 
     return {
@@ -20,6 +25,9 @@ def machine() -> dict[str, str | int]:
         "cores": os.cpu_count() or 1,
         "system": f"{platform.system()} {platform.machine()}",
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "instructions": arithmetic.instructions(),
+        "environment": arithmetic.environment(),
+        "arithmetic": arithmetic.fingerprint(),
     }
 
 

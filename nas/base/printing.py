@@ -8,23 +8,29 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Iterable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, TextIO
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
+from nas.base.streams import encodable
 from nas.base.text import printable
 
 
 def say(text: str, out: TextIO | None = None) -> None:
-    """Print `text` and a newline to `out`, or to standard output if that is None."""
-    print(printable(text), file=out or sys.stdout, flush=True)
+    """Print `text` and a newline to `out`, or to standard output if that is None; nothing where that is closed."""
+    target: TextIO | None = out or sys.stdout
+    if target is not None:
+        print(encodable(printable(text), target), file=target, flush=True)
 
 
 def warn(text: str) -> None:
     """Print `text` and a newline to standard error."""
-    say(text, sys.stderr)
+    if sys.stderr is not None:  # pyright: ignore[reportUnnecessaryComparison]
+        with suppress(OSError, ValueError):  # nobody listens
+            say(text, sys.stderr)
 
 
 def warn_of_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

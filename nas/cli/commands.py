@@ -15,8 +15,9 @@ import typer
 
 from nas.base.errors import Refused, UserError
 from nas.base.printing import say, warn_of_bug
+from nas.base.streams import prepare_streams
 from nas.cli import generated_options, options
-from nas.cli.exit_codes import OneLine
+from nas.cli.exit_codes import OneLine, stoppable
 
 
 @contextmanager
@@ -195,7 +196,7 @@ def fsck(
         from nas.registry.plugins import with_plugins
 
         try:
-            with tables.progress("repairing") as tick:
+            with stoppable(), tables.progress("repairing") as tick:
                 found = repaired(
                     folder, found, trial or (), again.pop("data", None), tick, place, **again,
                     registry=with_plugins(),
@@ -219,7 +220,8 @@ def report(run: options.Run) -> None:
     folder = find_run(run)
     from nas.report import write_report
 
-    say(str(write_report(folder)))
+    with stoppable():
+        say(str(write_report(folder)))
 
 
 @app.command()
@@ -247,7 +249,8 @@ def export(
     folder = find_run(run)
     from nas.export import export_trial
 
-    say(str(export_trial(folder, trial, to)))
+    with stoppable():
+        say(str(export_trial(folder, trial, to)))
 
 
 @app.command()
@@ -269,7 +272,8 @@ def morph(
     from nas.cli.morph import morph, parse_shape
 
     size = None if shape is None else parse_shape(shape)
-    tables.show(tables.children(morph(model, moves, to, size, data, data_root, seed)))
+    with stoppable():
+        tables.show(tables.children(morph(model, moves, to, size, data, data_root, seed)))
     say(str(to))
 
 
@@ -301,6 +305,7 @@ def policies() -> None:
 
 
 def main() -> None:
-    """The console script."""
+    """Run the command on the command line's words, and exit."""
+    prepare_streams()
     sys.excepthook = warn_of_bug
     app(prog_name="nas")

@@ -88,7 +88,7 @@ def _ended(drive: Callable[[Session], Outcome | None], folder: Path, session: Se
 
 def _compared(run: Path, view: LedgerView, quiet: bool) -> int:
     """Print whether a replay gave the same result; return the exit code, 0 if the run is not a replay."""
-    again = replay_from(run, read_config(run).config)
+    again = replay_from(run, read_config(run).described)
     if again is None or again.digest == view.digest:
         if again is not None and not quiet:
             say(f"replay: the same decisions and weights as {again.of}, bit for bit")

@@ -19,6 +19,7 @@ from nas.base.errors import DataError
 from nas.base.user_code import call_named, where_raised
 from nas.data.convert import item_image, item_label, to_labels, to_pixels
 from nas.data.types import ImageSplit, Items, Parts, Split, StreamSplit, pair_of
+from nas.ledger.files import wellformed
 
 _SPOT_CHECKS = 16
 PART = "return (images, labels), or a torch Dataset with len() and indices"
@@ -112,7 +113,7 @@ def _is_readable(items: Items, index: int) -> bool:
     """Whether an item can be read at all. If not, that is for the check of all items to say, which names every one."""
     try:
         items[index]
-    except Exception:
+    except (Exception, SystemExit):
         return False
     return True
 
@@ -124,7 +125,7 @@ def _item(
         item = items[index]
     except DataError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise DataError(
             f"{where}: item {index} cannot be read ({where_raised(error)}); fix the data set"
         ) from error
@@ -157,5 +158,5 @@ def class_names(given: Any, train: ImageSplit) -> tuple[str, ...]:
         )
     names = getattr(given, "classes", None)
     if isinstance(names, (tuple, list)) and len(cast(Any, names)) == count:
-        return tuple(str(name) for name in cast(list[Any], names))
+        return tuple(wellformed(str(name)) for name in cast(list[Any], names))
     return tuple(str(number) for number in range(count))

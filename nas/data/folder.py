@@ -24,11 +24,13 @@ from torch import Tensor
 from nas.base.errors import DataError
 from nas.base.text import percent
 from nas.data.check import Check, check_items, refuse
+from nas.data.hashes import Known, columns, hash_of, hashed, row, rows, stamp_of
 from nas.data.layout import Layout, find_layout
 from nas.data.listing import Listed, PassedOver, list_pictures, within
 from nas.data.picture import Reading, describe, read_picture
 from nas.data.survey import Asked, Survey, share_cut, survey
-from nas.data.types import Parts, StreamSplit, one_line
+from nas.data.types import ImageSplit, Parts, StreamSplit, one_line
+from nas.ledger.files import wellformed
 
 MOST_SIDE = 4096
 _FITS = ("crop", "pad", "stretch")
@@ -36,26 +38,60 @@ _FITS = ("crop", "pad", "stretch")
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Map-style data set of (uint8 [C, H, W], label) that refers to its own files only."""
+    """Map-style data set of (uint8 [C, H, W], label) that refers to its own files only.
+
+    stamps, hashes: of the files' contents (`nas.data.hashes.columns`), if they are to stay what they were.
+    """
 
     files: tuple[str, ...]
     labels: Tensor
     sizes: tuple[int, ...]
     reading: Reading
+    stamps: Tensor | None = None
+    hashes: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: int, /) -> tuple[Tensor, int]:
+        self._check_same(index)
         try:
             pixels = read_picture(self.files[index], self.reading)
         except Exception as error:
             raise DataError(
-                f"imagefolder: image {self.files[index]} cannot be read ({one_line(error)}); replace or remove it"
+                f"imagefolder: image {self.files[index]} cannot be read ({one_line(error)}); "
+                "restore it from a copy, or remove it and start a new search"
             ) from error
         return torch.from_numpy(pixels).permute(2, 0, 1), int(self.labels[index])
 
+    def _check_same(self, index: int) -> None:
+        """Raise DataError if a file is not what it was when it was hashed."""
+        if self.stamps is None or self.hashes is None:
+            return
+        file = self.files[index]
+        stamp, digest = row(self.stamps, self.hashes, index)
+        try:
+            same = stamp_of(file) == stamp or hash_of(file)[1] == digest
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"imagefolder: image {file} can't be read any more ({one_line(error)}); restore it from a copy"
+            ) from error
+        if not same:
+            raise DataError(
+                f"imagefolder: image {file} was changed while a search used it; restore the original from a copy"
+            )
+
     def fingerprint(self, indices: Tensor) -> str:
+        """Return a SHA-256 of the chosen files' names (class folder and file) and contents."""
+        if self.stamps is None or self.hashes is None:
+            return self.former_fingerprint(indices)
+        sha, digests = hashlib.sha256(), self.hashes.numpy().tobytes()
+        for index in indices.tolist():
+            name = os.fsencode(os.sep.join(Path(self.files[index]).parts[-2:]))
+            sha.update(len(name).to_bytes(8, "big") + name + digests[32 * index : 32 * index + 32])
+        return sha.hexdigest()
+
+    def former_fingerprint(self, indices: Tensor) -> str:
         """Return a SHA-256 of the chosen files' names (class folder and file) and sizes in bytes."""
         chosen = [(os.sep.join(Path(self.files[i]).parts[-2:]), self.sizes[i]) for i in indices.tolist()]
         return hashlib.sha256(repr(chosen).encode()).hexdigest()
@@ -77,7 +113,8 @@ def open_folder(argument: str, check: Check = "none") -> Parts:
     skipped = _check(layout, listed, seen, check)
     parts = {role: _split(found, seen.reading) for role, found in listed.items()}
     notes = _notes(layout, seen, passed, asked, skipped)
-    return Parts(parts["train"], parts.get("val"), parts.get("test"), layout.classes, seen.reading, notes)
+    classes = tuple(map(_shown, layout.classes))
+    return Parts(parts["train"], parts.get("val"), parts.get("test"), classes, seen.reading, notes)
 
 
 def own_files(split: StreamSplit) -> StreamSplit:
@@ -100,6 +137,33 @@ def _split(listed: Listed, reading: Reading) -> StreamSplit:
     items = ImageFiles(listed.files, numbers, listed.sizes, reading)
     shape = reading.channels, reading.height, reading.width
     return StreamSplit(items, torch.arange(len(listed.files)), numbers, shape, "imagefolder")
+
+
+def with_hashes(split: ImageSplit, known: Known) -> ImageSplit:
+    """Return the same split, whose files are hashed, so that a change is noticed. Raises DataError.
+
+    A split that is in memory, or a Dataset, is returned as it is.
+    """
+    if not isinstance(split, StreamSplit) or not isinstance(split.items, ImageFiles):
+        return split
+    try:
+        stamps, hashes = columns(hashed(split.items.files, known))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"imagefolder: {one_line(error)}; make every image a file that can be read"
+        ) from error
+    return replace(split, items=replace(split.items, stamps=stamps, hashes=hashes))
+
+
+def hashes_of(*splits: ImageSplit) -> Known:
+    """Return the hashes of all files of these splits."""
+    found = [split.items for split in splits if isinstance(split, StreamSplit)]
+    return {
+        stamp: digest
+        for items in found
+        if isinstance(items, ImageFiles) and items.stamps is not None and items.hashes is not None
+        for stamp, digest in rows(items.stamps, items.hashes)
+    }
 
 
 # -- what the user asks for --------------------------------------------------------------------------
@@ -165,7 +229,7 @@ def _notes(layout: Layout, seen: Survey, passed: PassedOver, asked: Asked, skipp
         notes.append(f"checked {skipped}; --check-data all checks every one")
     if text := passed.text(layout.top):
         notes.append(f"passed over: {text}")
-    return tuple(notes)
+    return tuple(map(wellformed, notes))
 
 
 def _sizes(seen: Survey, asked: Asked) -> str:
@@ -179,3 +243,8 @@ def _sizes(seen: Survey, asked: Asked) -> str:
     lost = f", which cuts off {percent(cut, 0)} of one on average" if cut >= 0.005 else ""
     how = "" if asked.size else "; another size: ?size=HxW"
     return f"{said} and become {reading.height} × {reading.width}{lost}{how}"
+
+
+def _shown(name: str) -> str:
+    """The name of a class folder, which may not be UTF-8; the same in every locale."""
+    return os.fsencode(name).decode(errors="backslashreplace")

@@ -22,6 +22,7 @@ from nas.base.errors import DataError
 from nas.data import custom, folder, run_arrays
 from nas.data.augment import Augment, augment_of, described
 from nas.data.check import Check, check_items, refuse
+from nas.data.hashes import NONE, Known
 from nas.data.picture import Reading
 from nas.data.published import STANDARD, TEN, StandardSet
 from nas.data.splits import VAL_FRACTION, check_labels, digest, hold_out, mean_std, sample
@@ -56,6 +57,7 @@ def load_search_data(
     val_fraction: float = VAL_FRACTION,
     augment: str | None = None,
     check: Check = "none",
+    known: Known = NONE,
 ) -> SearchData:
     """Load the training and validation split of a data set, and nothing else of it.
 
@@ -67,6 +69,7 @@ def load_search_data(
     augment:      see `augment_of`; None: as the data set declares.
     check:        whether every picture of a streamed set, also of its test split, is read once: "all" of them, "none",
                   or "auto": if that takes seconds.
+    known:        hashes of files that need not be read again.
     Raises DataError: one line with fact, place and remedy. A failure changes nothing on disk.
     """
     if not 0 < val_fraction < 1:
@@ -81,16 +84,17 @@ def load_search_data(
     else:
         check_labels(rest, given_val, len(classes), f"{spec}: validation")
         train, val = rest, given_val
-    train, val = _apart(train), _apart(val)
-    seen = sample(train)
+    train, val = folder.with_hashes(_apart(train), known), folder.with_hashes(_apart(val), known)
+    seen, seen_val = sample(train), sample(val)
     mean, std = mean_std(seen)
     asked = augment_of(augment, opened.augment)
     if asked.crop >= min(train.shape[1:]):
         raise DataError(f"augment: {augment} shifts {_size(train)} images by too much; use less than a side")
     return SearchData(
         name=spec, train=train, val=val, classes=classes, mean=mean, std=std, augment=asked,
-        digest=digest((train, seen), (val, sample(val)), classes), reading=opened.reading or plain_reading(train.shape),
+        digest=digest((train, seen), (val, seen_val), classes), reading=opened.reading or plain_reading(train.shape),
         notes=(_counted(opened, train, val), *opened.notes, described(asked, augment)),
+        former=digest((train, seen), (val, seen_val), classes, "former_fingerprint"),
     )  # fmt: skip
 
 

@@ -99,7 +99,7 @@ class StreamSplit:
             item = self.items[index]
         except DataError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise DataError(f"{where} cannot be read ({one_line(error)}); fix the data set") from error
         pixels, label = pair_of(item, where)
         image = item_image(pixels, where, self.shape[0])
@@ -158,8 +158,11 @@ class SearchData:
     """All the data that a search can access: no test split, and nothing that leads to one.
 
     mean, std: per channel, of the training images scaled to [0, 1] (of an even sample for a streamed split).
-    digest:    SHA-256 of training and validation images, labels and class names; for a streamed split, of its
-               labels, its files' names and sizes, and the pixels of an even sample.
+    digest:    SHA-256 of training and validation images, labels and class names; for a folder of images, of the
+               names and contents of the files; for another streamed split, of all labels and of the pixels of an even
+               sample, and of what its own method `fingerprint(indices)` returns, if it has one.
+    former:    the digest as earlier versions made it: for a folder of images, of the files' names and sizes, and of
+               the pixels of an even sample.
     reading:   how a picture becomes an input: as the files were read, or for other data the plainest way.
     notes:     what the data are and what is done to them, a line each.
     """
@@ -174,6 +177,7 @@ class SearchData:
     digest: str
     reading: Reading | None = None
     notes: tuple[str, ...] = ()
+    former: str = ""
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

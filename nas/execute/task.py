@@ -6,7 +6,7 @@ import base64
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol
 
@@ -270,7 +270,7 @@ def _start(job: Job, site: TaskContext, data: SearchData) -> _Begun:
         worst = morphs.Drift(max(worst.eval, child.drift.eval), max(worst.train, child.drift.train))
         network = child.network
         if momentum is not None:
-            momentum = Network(network.graph, morphs.carry_values(momentum.weights, child))
+            momentum = replace(network, weights=morphs.carry_values(momentum.weights, child))
     if network.graph != graph:
         raise MorphError(f"{job.moves}: the graph differs from the job's; please report this bug")
     return _Begun(network, momentum, worst)

@@ -27,6 +27,7 @@ import torch.fx.graph_module as fx_modules
 from nas.base.errors import UserError
 from nas.config.run_config import RunConfig
 from nas.data import ImageSplit, SearchData, load_search_data, load_test_split, runs_code
+from nas.data.hashes import NONE, read_known
 from nas.execute.executor import Done, Progressed
 from nas.execute.task import Checkpoints, TaskContext, attempt
 from nas.execute.worker_messages import Start
@@ -47,10 +48,13 @@ def data_key(config: RunConfig) -> tuple[object, ...]:
     return config.data, config.data_root, config.seed, config.val_fraction, config.augment
 
 
-def data_for(config: RunConfig) -> SearchData | str | None:
-    """The data set for workers, or why it can't be loaded; None if each worker must load it itself."""
+def data_for(config: RunConfig, run: Path | None = None) -> SearchData | str | None:
+    """The data set for workers, or why it can't be loaded; None if each worker must load it itself.
+
+    run: the folder of the run, once it exists: it may have hashes of the data's files.
+    """
     torch.set_num_threads(1)  # a pool of threads would not survive the fork
-    return None if runs_code(config.data) else _load(config)
+    return None if runs_code(config.data) else _load(config, run)
 
 
 def serve_driver(pipe: Connection[Any, Any], order: Start, held: SearchData | str | None) -> None:
@@ -90,7 +94,7 @@ def _serve(
 ) -> None:
     config = order.config
     site = site_of(config, Store(order.run / "checkpoints"))
-    data = data_of(config, order.data_digest, held)
+    data = data_of(config, order.data_digest, held, order.run)
     while True:
         number, job = inbox.get()
         pipe.send(Began(number))
@@ -157,18 +161,26 @@ def site_of(config: RunConfig, store: Checkpoints) -> TaskContext:
     return TaskContext(store, config.train, config.device, config.threads, load_test, config.moves)
 
 
-def data_of(config: RunConfig, digest: str, held: SearchData | str | None = None) -> SearchData | str:
-    """The data set, or why it can't be used. digest: of the driver's data. held: the data, if it is loaded already."""
-    data = _load(config) if held is None else held
+def data_of(
+    config: RunConfig, digest: str, held: SearchData | str | None = None, run: Path | None = None
+) -> SearchData | str:
+    """The data set, or why it can't be used. digest: of the driver's data. held: the data, if it is loaded already.
+    run: as in `data_for`.
+    """
+    data = _load(config, run) if held is None else held
     if isinstance(data, str) or data.digest == digest:
         return data
     fact = f"data: {config.data} returned different images in a worker process than in the driver"
     return f"{fact}; make it return the same images each time"
 
 
-def _load(config: RunConfig) -> SearchData | str:
+def _load(config: RunConfig, run: Path | None) -> SearchData | str:
+    known = NONE if run is None else read_known(run)
     try:
-        return load_search_data(config.data, _root(config), config.seed, config.val_fraction, config.augment)
+        where = _root(config)
+        return load_search_data(
+            config.data, where, config.seed, config.val_fraction, augment=config.augment, known=known
+        )
     except UserError as error:
         return str(error)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from morphs import ArchGraph, Network
 from morphs.graph.activations import REGISTERED
+from morphs.graph.ops import Trait
 from nas.base.errors import UserError
 from nas.data import picture
 from nas.export.card import ModelCard, card_text
@@ -35,11 +36,11 @@ def export(network: Network, to: Path, card: ModelCard) -> tuple[Path, ...]:
     """
     _check_fit(network.graph, card)
     contents = {
-        "model.py": model_source(network.graph, card).encode(),
+        "model.py": model_source(network.graph, card).encode(errors="backslashreplace"),
         "picture.py": Path(str(picture.__file__)).read_bytes(),
         "__main__.py": render("main.py.j2", {}).encode(),
         "weights.safetensors": save_tensors(state(network), metadata={"format": "pt"}),
-        "README.md": card_text(card, network.graph).encode(errors="replace"),
+        "README.md": card_text(card, network.graph).encode(errors="backslashreplace"),
     }
     try:
         return _write(contents, to)
@@ -73,6 +74,11 @@ def state(network: Network) -> dict[str, Tensor]:
 
 def _check_fit(graph: ArchGraph, card: ModelCard) -> None:
     for node in graph:
+        if node.op.trait is Trait.OPAQUE or node.op.kind == "outputs":
+            raise UserError(
+                f'export: node "{node.name}" is an operator of torch kept by name, which this model.py has no '
+                "line for; use morphs.export"
+            )
         fn = getattr(node.op, "fn", None)
         if fn in REGISTERED:
             raise UserError(

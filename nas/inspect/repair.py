@@ -59,7 +59,7 @@ def repair(
             run, config, registry, command, {"space": space, "moves": moves}, ("space", "moves")
         )
         config = relocated(with_data(run, config, data, command), place)
-        held = load_data(for_workers(config, registry, ()))
+        held = load_data(for_workers(config, registry, ()), run)
         known = moves_of(make_space(config, held, registry), registry)
         config = for_workers(config, registry, known)
         _check_bits(ledger, config, held, moves_code(known))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import time
 import weakref
@@ -35,8 +36,10 @@ class Lock:
         """Acquire the lock. Raises RunError with the holder's name if another process has it, or if the file is not one
         that a driver made.
         """
+        self._path = path
         try:
             descriptor = open_file(path, os.O_RDWR | os.O_CREAT)
+            self._place = _identity(os.stat(path.parent))
         except OSError as error:
             raise RunError(
                 f"{path} can't be opened ({error.strerror}); a driver needs to write there"
@@ -68,11 +71,60 @@ class Lock:
         alive: weakref.ref[Lock] = weakref.ref(self)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=lambda: _drop(alive))
-        name = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        with suppress(OSError):  # on a full disk the lock works too, without a name
-            os.ftruncate(descriptor, 0)
-            os.lseek(descriptor, 0, os.SEEK_SET)
-            os.write(descriptor, json.dumps(name).encode())
+        self._name = json.dumps(
+            {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        )
+        _write_name(descriptor, self._name)
+
+    def check(self) -> None:
+        """Put back the lock file if somebody removed it. Raises RunError if the folder is not where it was, or if
+        another process has the lock now. Does nothing once the lock is released.
+        """
+        if self._descriptor is None:
+            return
+        folder = self._path.parent
+        try:
+            here = _identity(os.stat(folder)) == self._place
+            named = here and _identity(os.stat(self._path)) == _identity(os.fstat(self._descriptor))
+        except FileNotFoundError:
+            here, named = folder.is_dir() and _identity(os.stat(folder)) == self._place, False
+        except OSError:
+            return  # of a file system that fails for now: the next write will say so
+        if not here:
+            raise RunError(self._moved())
+        if not named:
+            self._put_back()
+
+    def _moved(self) -> str:
+        folder, now = self._path.parent, None
+        if self._folder is not None:
+            with suppress(OSError):  # Linux knows the new name
+                now = os.readlink(f"/proc/self/fd/{self._folder}")
+        if now is None or now.endswith(" (deleted)"):
+            fact = "was deleted" if now else "was moved or deleted"
+            return f"{folder} {fact} while its search ran; restore it and resume it"
+        again = f"nas resume {shlex.quote(now)}"
+        return (
+            f"{folder} was moved to {now} while its search ran; its results are kept; continue with: {again}"
+        )
+
+    def _put_back(self) -> None:
+        try:
+            descriptor = open_file(self._path, os.O_RDWR | os.O_CREAT)
+        except OSError:
+            return
+        try:
+            file_lock.take(descriptor)
+        except OSError as error:
+            os.close(descriptor)
+            if isinstance(error, BlockingIOError):
+                fact = f"{self._path} was removed while the search ran, and another driver took it"
+                raise RunError(f"{fact}; leave the run to that driver") from None
+            return
+        former, self._descriptor = self._descriptor, descriptor
+        if former is not None:
+            os.close(former)
+        _write_name(descriptor, self._name)
 
     def close(self) -> None:
         """Release the lock. Further calls do nothing."""
@@ -87,6 +139,17 @@ class Lock:
         for descriptor in held:
             if descriptor is not None:
                 os.close(descriptor)
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
+
+
+def _write_name(descriptor: int, name: str) -> None:
+    with suppress(OSError):  # on a full disk the lock works too, without a name
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, name.encode())
 
 
 def _take_folder(folder: Path, named: int) -> int | None:

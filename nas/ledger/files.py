@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import math
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from nas.base.errors import RunError
 from nas.ledger.leftovers import temporary_file
@@ -12,6 +14,8 @@ from nas.ledger.run_files import open_file
 
 MAX_CONFIG_BYTES = 4 * 2**20
 MAX_ATTRIBUTE_BYTES = 32 * 2**20
+MAX_DEPTH = 100  # of lists and objects within each other, so that recursive readers are safe
+TOO_DEEP = f"it is nested more than {MAX_DEPTH} levels deep"
 
 
 def canonical_json(document: object) -> str:
@@ -34,15 +38,43 @@ def sha256_file(path: Path) -> str:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Parse a JSON text. Raises ValueError for invalid JSON, for NaN and for nesting that is too deep."""
+    """Parse a JSON text. Raises ValueError for invalid JSON, for numbers that are not finite, and for deep nesting."""
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        document: Any = json.loads(text, parse_constant=_finite, parse_float=_finite)
     except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+        raise ValueError(TOO_DEEP) from None
+    _check_depth(document, MAX_DEPTH)
+    return document
 
 
-def _no_constant(word: str) -> float:
-    raise ValueError(f"{word} is not a JSON number")
+def _finite(word: str) -> float:
+    number = float(word)
+    if not math.isfinite(number):
+        raise ValueError(f"{word[:40]} is not a finite number")
+    return number
+
+
+def _check_depth(value: object, left: int) -> None:
+    """Raise ValueError if lists and objects are nested more than `left` deep."""
+    if isinstance(value, (dict, list)):
+        if left == 0:
+            raise ValueError(TOO_DEEP)
+        inner = cast("dict[str, object]", value).values() if isinstance(value, dict) else value
+        for each in cast("Iterable[object]", inner):
+            _check_depth(each, left - 1)
+
+
+def wellformed(value: Any) -> Any:
+    """A JSON value without lone surrogates, which no UTF-8 text can hold: each becomes its escape, as \\udce9.
+
+    They stand for the bytes of a file's name that is not UTF-8.
+    """
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        entries = cast("dict[str, Any]", value)
+        return {wellformed(name): wellformed(inner) for name, inner in entries.items()}
+    return [wellformed(inner) for inner in cast("list[Any]", value)] if isinstance(value, list) else value
 
 
 def read_bounded(path: Path, limit: int) -> bytes:

@@ -25,6 +25,7 @@ from nas.base.errors import RunError
 from nas.ledger import sqlite
 from nas.ledger.config_file import ConfigFile, write_config
 from nas.ledger.create import FORMAT, LEDGER, leased, make
+from nas.ledger.described import Described, described_from
 from nas.ledger.driver_lock import Lock
 from nas.ledger.entries import Entry
 from nas.ledger.leftovers import clear
@@ -131,6 +132,7 @@ class Ledger:
                     f"start a new run"
                 )
             ledger = cls(run, lock, config, study, lease)
+            ledger.store.make()
             ledger._recover()
         return ledger
 
@@ -139,9 +141,11 @@ class Ledger:
         return view_of(self._records.values(), self.notes)
 
     @property
-    def original(self) -> Mapping[str, Any]:
+    def original(self) -> Described:
         """The configuration with which the run was created, if the ledger has it, else that of config.json."""
-        return original_of(self._study) or self.config.config
+        with guarded(self._study.place):
+            original = original_of(self._study)
+            return self.config.described if original is None else described_from(original)
 
     @property
     def edits(self) -> tuple[str, ...]:
@@ -158,6 +162,7 @@ class Ledger:
         self._annotate(name, value)
 
     def _annotate(self, name: str, value: Any) -> None:
+        self._lock.check()
         notes = notes_from({**self._study.attributes, PREFIX + name: value})
         self._study.annotate(PREFIX + name, value)
         self._notes = notes
@@ -173,6 +178,7 @@ class Ledger:
             raise RunError(
                 f"ask: trial {job.key} is already in the ledger of {self.run}; ask for another slot"
             )
+        self._lock.check()
         try:
             attributes = job_attributes(job)
         except (ValueError, TypeError) as error:
@@ -266,6 +272,7 @@ class Ledger:
             self._study.annotate(LEDGER, {**known, "format": FORMAT})
 
     def _running(self, number: int, verb: str) -> TrialRecord:
+        self._lock.check()
         record = self._records.get(number)
         if record is None:
             raise RunError(

@@ -135,6 +135,8 @@ def explain(path: Path, error: BaseException) -> RunError:
     cause = _root(error)
     if isinstance(cause, sqlite3.Error):
         code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        if code == sqlite3.SQLITE_CANTOPEN and not path.exists():
+            return RunError(f"{path} is missing; restore it, or name the folder to which the run was moved")
         if code in _PASSING:
             return RunError(f"{path}: {cause}: {_PASSING[code]}")
     fact = " ".join(f"{type(cause).__name__}: {cause}".split())[:200]

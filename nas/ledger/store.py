@@ -13,9 +13,13 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import StringConstraints
+from pydantic.dataclasses import dataclass
 
 from nas.base.errors import LedgerDamaged, RunError
 from nas.base.text import nas_command
@@ -29,7 +33,7 @@ from nas.ledger.files import (
 )
 from nas.ledger.leftovers import TEMPORARY, temporary_name
 from nas.ledger.run_files import discard, is_file, is_folder
-from nas.ledger.types import is_digest
+from nas.ledger.types import RECORD, Count, Digest, is_digest, validated
 
 if TYPE_CHECKING:
     from morphs import Network
@@ -37,6 +41,21 @@ if TYPE_CHECKING:
 FORMAT = 1
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 2**16
+
+
+@dataclass(frozen=True, config=RECORD)
+class _File:
+    bytes: Count
+    sha256: Digest
+
+
+@dataclass(frozen=True, config=RECORD)
+class _Manifest:
+    """A checkpoint's manifest.json. files: by name."""
+
+    format: Literal[1]
+    digest: Digest
+    files: dict[Annotated[str, StringConstraints(pattern="^[a-z]+[.][a-z]+$")], _File]
 
 
 class Store:
@@ -48,6 +67,15 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    def make(self) -> None:
+        """Create the folder if it is missing. Raises RunError."""
+        try:
+            self.folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise RunError(
+                f"{self.folder} can't be created ({error.strerror}); fix that and resume"
+            ) from None
 
     def path(self, digest: str) -> Path:
         """Return the folder of one checkpoint. Raises RunError for an invalid digest, which so never becomes a path."""
@@ -76,8 +104,12 @@ class Store:
             _write(network, temporary, digest)
             self._publish(temporary, digest)
         except OSError as error:
-            fact = f"it can't be written to {self.folder} ({error.strerror})"
-            raise RunError(f"checkpoint {digest[:12]}: {fact}; free space there and resume") from None
+            fact = f"checkpoint {digest[:12]}: it can't be written to {self.folder} ({error.strerror})"
+            if not self.folder.is_dir():
+                raise RunError(
+                    f"{fact}: the run was moved or deleted while it was used; resume it where it is now"
+                ) from None
+            raise RunError(f"{fact}; free space there and resume") from None
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return digest
@@ -204,10 +236,11 @@ def _write(network: Network, folder: Path, digest: str) -> None:
     """Write all of a checkpoint's files, durably, into a new folder."""
     import morphs
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileNotFoundError):  # of the run: if that was moved away, it isn't made again here
+        folder.parent.mkdir(exist_ok=True)
     folder.mkdir()
     morphs.save(network, folder)
-    files = {path.name: _entry(path) for path in sorted(folder.iterdir())}
+    files = {path.name: asdict(_entry(path)) for path in sorted(folder.iterdir())}
     document = {"format": FORMAT, "digest": digest, "files": files}
     (folder / MANIFEST).write_text(canonical_json(document), encoding="ascii")
     for name in (*files, MANIFEST):
@@ -215,31 +248,24 @@ def _write(network: Network, folder: Path, digest: str) -> None:
     fsync_folder(folder)
 
 
-def _entry(path: Path) -> dict[str, Any]:
-    return {"bytes": os.path.getsize(path), "sha256": sha256_file(path)}
+def _entry(path: Path) -> _File:
+    return _File(os.path.getsize(path), sha256_file(path))
 
 
-def _manifest(folder: Path, digest: str) -> dict[str, Any]:
+def _manifest(folder: Path, digest: str) -> dict[str, _File]:
     """Return the files of a checkpoint. Raises LedgerDamaged for a manifest that `put` did not write."""
     try:
         data = read_bounded(folder / MANIFEST, MAX_MANIFEST_BYTES)
         document = parse_json(data)
         if canonical_json(document).encode() != data:
             raise ValueError("it is not in canonical form")
+        known = validated(_Manifest, document)
     except FileNotFoundError:
         raise damaged(digest, f"{MANIFEST} is missing") from None
-    except (OSError, ValueError, RunError) as error:
+    except OSError as error:
+        raise damaged(digest, f"{MANIFEST} can't be read ({error.strerror})") from None
+    except (ValueError, RunError) as error:
         raise damaged(digest, f"{MANIFEST} can't be read ({error})") from None
-    if not isinstance(document, dict):
-        raise damaged(digest, f"{MANIFEST} is not a JSON object")
-    known = cast(dict[str, Any], document)
-    files: Any = known.get("files")
-    if (
-        known.keys() != {"format", "digest", "files"}
-        or known["digest"] != digest
-        or not isinstance(files, dict)
-    ):
-        raise damaged(digest, f"{MANIFEST} belongs to another checkpoint or version")
-    if known["format"] != FORMAT:
-        raise damaged(digest, f"{MANIFEST} has format {known['format']!r:.20}, not {FORMAT}")
-    return cast(dict[str, Any], files)
+    if known.digest != digest:
+        raise damaged(digest, f"{MANIFEST} belongs to another checkpoint")
+    return known.files

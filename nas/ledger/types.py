@@ -72,7 +72,10 @@ def _as_mapping(value: dict[str, float]) -> Mapping[str, float]:
 HEX = "[0-9a-f]{64}"
 Digest = Annotated[str, StringConstraints(pattern=f"^{HEX}$")]  # SHA-256 in hexadecimal
 Key = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)$")]  # generation.slot
-Count = Annotated[int, Field(ge=0)]
+MOST = 2**63 - 1
+Whole = Annotated[int, Field(ge=-MOST, le=MOST)]
+Count = Annotated[int, Field(ge=0, le=MOST)]
+Seconds = Annotated[float, Field(ge=-1e12, le=1e12)]  # of a duration or since the epoch: 30,000 years
 Json = Annotated[
     Mapping[str, Any],
     Field(strict=False),
@@ -83,9 +86,13 @@ Json = Annotated[
 Numbers = Annotated[
     Mapping[str, float], BeforeValidator(_as_dict), AfterValidator(_as_mapping), PlainSerializer(dict)
 ]
+Times = Annotated[
+    Mapping[str, Seconds], BeforeValidator(_as_dict), AfterValidator(_as_mapping), PlainSerializer(dict)
+]
 NO_JSON: Mapping[str, Any] = MappingProxyType({})
 NO_NUMBERS: Mapping[str, float] = MappingProxyType({})
 RECORD = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+OPEN = ConfigDict(**(RECORD | {"extra": "ignore"}))  # of records to which later versions may add fields
 
 
 def _to_dict(value: Job | Result | Reached) -> dict[str, Any]:
@@ -106,12 +113,12 @@ class Reached:
     by purpose, so far.
     """
 
-    step: Annotated[int, Field(gt=0)]
+    step: Annotated[Count, Field(gt=0)]
     weights: Digest
     momentum: Digest
     random: tuple[str, ...]
     losses: tuple[float, ...]
-    seconds: Numbers
+    seconds: Times
 
     @property
     def checkpoints(self) -> tuple[str, ...]:
@@ -171,7 +178,7 @@ class Job:
     slot: Count
     parent: Key | None
     moves: str
-    seed: int
+    seed: Whole
     steps: Count
     graph: str
     training: Training = field(default_factory=Training)
@@ -212,7 +219,7 @@ class Result:
     macs: Count
     drift_eval: float | None = None
     drift_train: float | None = None
-    seconds: Numbers = field(default_factory=lambda: NO_NUMBERS)
+    seconds: Times = field(default_factory=lambda: NO_NUMBERS)
     momentum: Digest | None = None
     last: Digest | None = None
     sample: str | None = None
@@ -271,12 +278,12 @@ def job_from(document: Any, text: str | None = None) -> Job:
     else.
     """
     present = _of_format_2(document)
-    return validated(Job, present, text if present is document else None)
+    return validated(Job, present, text=text if present is document else None)
 
 
 def result_from(document: Any, text: str | None = None) -> Result:
     """The result of `Result.to_dict`. text: as for `validated`. Raises ValueError for anything else."""
-    return validated(Result, document, text)
+    return validated(Result, document, text=text)
 
 
 def reached_from(document: Any) -> Reached:
@@ -284,17 +291,19 @@ def reached_from(document: Any) -> Reached:
     return validated(Reached, document)
 
 
-def validated(kind: type[T], document: Any, text: str | None = None) -> T:
-    """A record of `kind` from its JSON values. text: the same as JSON, where the caller has it: making it takes time.
+def validated(kind: type[T], document: Any, name: str | None = None, text: str | None = None) -> T:
+    """A record of `kind` from its JSON values: the one way in which records are read.
 
-    Raises ValueError, in one line, for anything else.
+    name: what the record is called in errors. text: the document as JSON, where the caller has it: making it takes
+    time. Raises ValueError, in one line, for anything else.
     """
+    called = name or f"not a {kind.__name__}"
     try:
         return _adapter(kind).validate_json(canonical_json(document) if text is None else text)
     except ValidationError as error:
-        raise ValueError(f"not a {kind.__name__}: {first_fault(error)}") from None
-    except (TypeError, RecursionError) as error:
-        raise ValueError(f"not a {kind.__name__}: it is not JSON ({error})") from None
+        raise ValueError(f"{called}: {first_fault(error)}") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{called}: it is not JSON ({error})") from None
 
 
 def first_fault(error: ValidationError) -> str:

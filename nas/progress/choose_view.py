@@ -16,14 +16,14 @@ from nas.run.events import Callback, Silent
 
 def view_for(quiet: bool, out: TextIO | None = None) -> Callback:
     """The view for `out` (default: standard output): live in a notebook or on a capable terminal, else plain lines."""
-    target = out or sys.stdout
-    if quiet:
+    target: TextIO | None = out or sys.stdout
+    if quiet or target is None:  # closed
         return Silent()
     progress = RunProgress()
     drawn = console(target)
     if drawn.is_jupyter and out is None:
         return BarsView(Notebook(in_notebook(), progress), progress)
-    if target.isatty() and not drawn.is_dumb_terminal:
+    if target.isatty() and not drawn.is_dumb_terminal and drawn.encoding.startswith("utf"):
         return BarsView(Terminal(drawn, progress), progress)
     return PlainView(target, progress)
 

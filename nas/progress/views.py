@@ -67,8 +67,8 @@ def verdict(generation: int, before: TrialRecord | None, best: TrialRecord) -> s
 class PlainView:
     """Prints one line per event, without control codes, and one every `HEARTBEAT` seconds during a long training."""
 
-    def __init__(self, out: TextIO, progress: RunProgress) -> None:
-        self._out: TextIO | None = out
+    def __init__(self, out: TextIO | None, progress: RunProgress) -> None:
+        self._out = out
         self._progress = progress
         self._said = 0.0  # when the last line was written, on the progress's clock
 

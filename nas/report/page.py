@@ -33,7 +33,8 @@ def write_report(run: Path) -> Path:
     """
     path = run / REPORT
     view = read(run)
-    atomic_write(path, render(view, read_config(run).config, run_status(run, view=view)).encode())
+    page = render(view, read_config(run).config, run_status(run, view=view))
+    atomic_write(path, page.encode("utf-8", "backslashreplace"))  # a file's name need not be UTF-8
     return path
 
 

@@ -19,11 +19,14 @@ from nas.config.relocate import relocated, with_data
 from nas.config.run_config import RunConfig, validated
 from nas.data import SearchData, is_kept, load_search_data
 from nas.data.check import Check
+from nas.data.folder import hashes_of
+from nas.data.hashes import NONE, Known, keep_known, read_known
 from nas.data.run_arrays import FILE as KEPT
 from nas.data.run_arrays import read_kept, write_kept
 from nas.execute.executor import ExecutorFactory
 from nas.execute.make_executor import make_executor
 from nas.ledger import Ledger, LedgerView, current_versions, read, read_config
+from nas.ledger.described import Described
 from nas.ledger.notes import Note
 from nas.ledger.shared import Shared, is_run, place_of
 from nas.registry.configure import check_names, with_setting_tables
@@ -93,7 +96,7 @@ def search(
     check_new(run)
     registry = named_by(config, registry)
     config = check_names(config, registry)
-    data = load_data(for_workers(config, registry, ()), config.check_data)
+    data = load_data(for_workers(config, registry, ()), check=config.check_data)
     plan, smaller = fitted(make_plan(config, data, registry))
     if smaller is not None:
         callback.on_notice(smaller)
@@ -102,8 +105,9 @@ def search(
     plan = make_plan(config, data, registry)
     description = describe(config, data, command, user_code(config, registry, plan.moves))
     _check_budget(plan, seconds)
+    known = hashes_of(data.train, data.val)
     del data  # workers have their own copy; free the memory
-    return _begin(plan, run, description, callback, executor, began, registry)
+    return _begin(plan, run, description, callback, executor, began, registry, known)
 
 
 def replay(
@@ -127,18 +131,19 @@ def replay(
     config = stored_config(source, made.config, "replay", registry)
     config, registry = _found_again(source, config, registry, "replay", again)
     config = config.model_copy(update={"ledger": None})  # only a command names a database to write into
-    held = load_data(for_workers(config, registry, ()), config.check_data)
+    held = load_data(for_workers(config, registry, ()), source, config.check_data)
     plan = make_plan(config, held, registry)
+    known = hashes_of(held.train, held.val)
     decisions = replay_of(source, view, plan.policy.generational)
     code = user_code(config, registry, plan.moves)
     description = {**describe(config, held, command, code), REPLAY: decisions.to_json()}
     del held
-    changes = changes_since(made.config, description, made.versions)
+    changes = changes_since(made.described, description, made.versions)
     if changes and not force:
         raise RunError(
             f"replay: {source}: {'; '.join(changes)}; results may differ; to replay anyway add --force"
         )
-    return _begin(plan, run, description, callback, executor, began, registry, decisions)
+    return _begin(plan, run, description, callback, executor, began, registry, known, decisions)
 
 
 def _begin(
@@ -149,13 +154,18 @@ def _begin(
     executor: ExecutorFactory,
     began: float,
     registry: Registry,
+    known: Known,
     again: Replay | None = None,
 ) -> Outcome:
-    """Create the run and search. Nothing is written before all checks that may refuse it have passed."""
+    """Create the run and search. Nothing is written before all checks that may refuse it have passed.
+
+    known: hashes of the data's files, which the run keeps.
+    """
     work = for_workers(plan.config, registry, plan.moves)
     table = latencies(plan, again)
     _keep_data(run, plan.config)
     with Ledger.create(run, description, plan.config.ledger) as ledger:
+        keep_known(run, known)
         plan = priced(plan, ledger, table)
         callback.on_data(tuple(description["data"]["notes"]))
         workers = _factory(executor, work, registry)(run, work, description["data"]["digest"])
@@ -183,8 +193,8 @@ def resume(
     """
     began = time.monotonic()
     with Ledger.open(run, force=True) as ledger:  # edits of the run's files are checked with the rest, below
-        stored = ledger.config.config
-        config = stored_config(run, stored, registry=registry)
+        stored = ledger.config
+        config = stored_config(run, stored.config, registry=registry)
         view = ledger.view()
         if view.final is not None:
             callback.on_run_start(run, config, view, True)
@@ -193,12 +203,15 @@ def resume(
             return outcome
         _check_whole(ledger, view)
         config, registry = _found_again(run, config, registry, "resume", again)
-        held = load_data(for_workers(config, registry, ()))
+        held = load_data(for_workers(config, registry, ()), run)
         plan = make_plan(config, held, registry)
+        known = hashes_of(held.train, held.val)
         now = describe(config, held, "", user_code(config, registry, plan.moves))
         del held
         _check_same(ledger, now, force)
-        decisions = replay_from(run, stored)
+        if known.keys() - read_known(run).keys():
+            keep_known(run, known)
+        decisions = replay_from(run, stored.described)
         plan = priced(plan, ledger, ledger.notes.latency or latencies(plan, decisions))
         work = for_workers(config, registry, plan.moves)
         workers = _factory(executor, work, registry)(run, work, now["data"]["digest"])
@@ -286,10 +299,14 @@ def stored_config(
         raise RunError(f"{fact}; use the version of this program that made the run") from None
 
 
-def load_data(config: RunConfig, check: Check = "none") -> SearchData:
-    """The data of a run, without the test split. check: whether every picture is read once (`load_search_data`)."""
+def load_data(config: RunConfig, run: Path | None = None, check: Check = "none") -> SearchData:
+    """The data of a run, without the test split. run: its folder, which may have hashes of the data's files.
+
+    check: whether every picture is read once (`load_search_data`).
+    """
     root = Path(config.data_root) if config.data_root else None
-    return load_search_data(config.data, root, config.seed, config.val_fraction, config.augment, check)
+    known = NONE if run is None else read_known(run)
+    return load_search_data(config.data, root, config.seed, config.val_fraction, config.augment, check, known)
 
 
 def describe(
@@ -312,6 +329,7 @@ def describe(
             "input_shape": list(data.input_shape),
             "images": {"train": len(data.train), "validation": len(data.val)},
             "digest": data.digest,
+            "former": data.former,
             "reading": asdict(data.reading) if data.reading else None,
             "notes": list(data.notes),
         },
@@ -330,20 +348,25 @@ def _check_same(ledger: Ledger, now: Mapping[str, Any], force: bool) -> None:
     ledger.note(Note.FORCED, [*map(list, forced), changes])
 
 
-def changes_since(
-    before: Mapping[str, Any], now: Mapping[str, Any], versions: Mapping[str, str]
-) -> list[str]:
+def changes_since(before: Described, now: Mapping[str, Any], versions: Mapping[str, str]) -> list[str]:
     """Describe what has changed among the things that decide a run's results."""
     pairs = [(f"version of {name}", versions.get(name), new) for name, new in current_versions().items()]
-    known: Mapping[str, Any] = before.get("machine", {})
     deciding = ["processor", "capability"]
-    if before["config"].get("device", "cpu") != "cpu":
+    if before.config.device != "cpu":
         deciding.append("accelerator")
-    pairs += [(name, known.get(name), now["machine"][name]) for name in deciding]
-    pairs.append(
-        ("content of the data set", str(before["data"].get("digest"))[:12], now["data"]["digest"][:12])
-    )
-    code, code_now = before.get("user_code", {}), now.get("user_code", {})
+    # Runs of older versions don't have the latter.
+    deciding += [name for name in ("instructions", "arithmetic") if name in before.machine]
+    pairs += [(name, before.machine.get(name), now["machine"].get(name)) for name in deciding]
+    variables: Mapping[str, str] = now["machine"].get("environment", {})
+    known: Any = before.machine.get("environment")
+    pairs += [
+        (name, known[name], new)
+        for name, new in variables.items()
+        if isinstance(known, dict) and name in known
+    ]
+    kind = "digest" if before.data.former is not None else "former"  # as the run's version made it
+    pairs.append(("content of the data set", str(before.data.digest)[:12], str(now["data"].get(kind))[:12]))
+    code, code_now = before.user_code, now.get("user_code", {})
     pairs += [
         (f"source of {name}", code[name][:12], code_now[name][:12]) for name in code if name in code_now
     ]

@@ -1,8 +1,9 @@
 """Does a worker's memory stay flat over many trials?
 
 One process performs trials as a worker does, each of another architecture: children of random moves on the seed network
-of the space `digits`, a few steps of training each. The moves are drawn in another process, as a driver does. Resident memory is noted after every trial. From trial 100 on it
-must stay within 10 %: the figure is the mean of the last fifth over the mean of trials 100 to 150.
+of the space `digits`, a few steps of training each. The moves are drawn in another process, as a driver does. Resident
+memory is noted after every trial. From trial 100 on it must stay within 10 %: the figure is the mean of the last fifth
+over the mean of trials 100 to 150.
 
     python runs/benchmarks/worker_memory.py [--trials N] [--quick]
 """

@@ -22,6 +22,7 @@ import ray
 from ray.exceptions import RayError
 
 import morphs
+from nas.base.arithmetic import environment
 from nas.base.errors import NasError, RunError, UserError
 from nas.base.text import nas_command
 from nas.config.run_config import RunConfig
@@ -34,6 +35,7 @@ from nas.execute.ray.session import Session, connect
 from nas.execute.ray.transfer import Storage, opened
 from nas.execute.ray.tune import STARTS, Broken, Lost, Mailbox, NoWorker, Running, tune
 from nas.ledger import Job, Store, current_versions, read_config
+from nas.ledger.files import canonical_json
 from nas.ledger.leftovers import TEMPORARY, temporary_folder
 
 SETTLE_SECONDS = 3.0  # if a whole node dies, Ray reports the worker's death before the node's
@@ -135,13 +137,13 @@ class RayExecutor:
         self._last_word = LastWord.start(self.run)
         scratch = self._scratch.enter_context(temporary_folder(f"{TEMPORARY}ray-", self.run.absolute()))
         self._order = Order(
-            config=self.config.model_dump_json(),
+            config=canonical_json(self.config.model_dump(mode="json")),  # a path need not be UTF-8
             data_digest=self.data_digest,
             folder=os.getcwd(),
             path=tuple(os.path.abspath(entry) for entry in sys.path),
             storage=self.config.storage,
             run=self._name,
-            versions=tuple(current_versions().items()),
+            versions=(*current_versions().items(), *environment().items()),
         )
         resources = {"CPU": float(self.config.threads), "GPU": self.config.gpu_share}
         with _ray_errors(self.run):
