@@ -12,6 +12,7 @@ from typing import Any
 
 from typer.core import TyperGroup
 
+from nas.base.address_space import check_address_space
 from nas.base.errors import NasError, UserError
 from nas.base.printing import warn
 from nas.base.text import one_line
@@ -29,6 +30,8 @@ class OneLine(TyperGroup):
         given = list(sys.argv[1:] if args is None else args)
         named |= {"standalone_mode": False, "obj": given}
         try:
+            if given and given[0] in self.commands and not {"-h", "--help"} & set(given):
+                check_address_space()
             code = super().main(given or ["--help"], *more, **named)
             sys.stdout.flush()
         except BrokenPipeError:  # the reader of our output has gone, as head does

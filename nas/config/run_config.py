@@ -21,7 +21,6 @@ from nas.config.quantity import seconds_of
 from nas.config.training import TrainConfig
 
 CODE = r"[\w.]+:\w+"  # package.module:name
-AUGMENT = r"^(none|flip|(flip,)?crop=\d{1,4})$"
 RAY = ("address", "gpus_per_child", "storage")
 Seconds = BeforeValidator(seconds_of)
 
@@ -66,11 +65,19 @@ class RunConfig(BaseModel):
     val_fraction: Annotated[float, Shown(metavar="X")] = Field(
         0.1, gt=0, lt=1, description="Share of the training images that becomes the validation split."
     )
-    augment: Annotated[str | None, Shown(metavar="LIST", unset="the data set's own")] = Field(
-        None,
-        pattern=AUGMENT,
-        description="How training images are varied: flip (mirrored at random), crop=N (shifted by up to N pixels), "
-        "flip,crop=N or none.",
+    augment: Annotated[str | None, Shown(metavar="none|NAME=VALUE,…", unset="what the data set declares")] = (
+        Field(
+            None,
+            description="Random changes of training images: none, flips=true or flips=false (mirror left to right), "
+            "shifts=N (by up to N pixels); flip, crop=N or flip,crop=N turns off what it doesn't name. cifar10, "
+            "cifar100 and fashion-mnist are mirrored and all public sets are shifted unless this says otherwise; your "
+            "own images are neither.",
+        )
+    )
+    check_data: Annotated[Literal["auto", "all", "none"], Shown()] = Field(
+        "auto",
+        description="Read every picture once before the search, so that damaged ones are found now: all, none, or "
+        "auto, which does it where it takes seconds.",
     )
     seed: Annotated[int, Shown(metavar="N")] = Field(
         0, ge=0, le=2**31 - 1, description="Decides every random choice."
@@ -227,6 +234,15 @@ class RunConfig(BaseModel):
     recipe: str | None = Field(
         None, description="The recipe that the run was started with: set by the command, not by a recipe."
     )
+
+    @field_validator("augment")
+    @classmethod
+    def _known_augment(cls, augment: str | None) -> str | None:
+        if augment is not None:
+            from nas.data.augment import NONE, augment_of  # imports torch
+
+            augment_of(augment, NONE)
+        return augment
 
     @field_validator("keep")
     @classmethod

@@ -4,9 +4,10 @@ A search gets `load_search_data` (training and validation split); only the final
 `load_test_split`. `train_batches` and `eval_batches` turn either kind of split into normalised batches.
 """
 
+from nas.data.augment import Augment
 from nas.data.batches import eval_batches, train_batches
 from nas.data.load import DATASETS, default_root, is_kept, load_search_data, load_test_split, runs_code
-from nas.data.types import Augment, ImageSplit, SearchData, Split, StreamSplit
+from nas.data.types import ImageSplit, SearchData, Split, StreamSplit
 
 __all__ = [
     "DATASETS",

@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from nas.base.errors import DataError
 from nas.base.import_path import safe_path
-from nas.data.types import Augment, ImageSplit, Split, StreamSplit
+from nas.data.augment import Augment
+from nas.data.types import ImageSplit, Split, StreamSplit
 
 Batch = tuple[Tensor, Tensor]
 

@@ -13,15 +13,17 @@ from PIL.Image import Image
 from torch import Tensor
 
 from nas.base.errors import DataError
+from nas.data.picture import Reading, is_deep, pixels_of
 
 _CHANNELS = (1, 2, 3, 4)
+_LEVELS = 16  # of 256 that floats must reach to pass as scaled to [0, 1]
 
 
 def to_pixels(value: Any, where: str) -> Tensor:
     """Convert images to uint8 [N, H, W, C], a contiguous copy. Raises DataError.
 
-    value: array or tensor [N, H, W], [N, C, H, W] or [N, H, W, C] (the last only if no other axis but the last
-           can be the channel axis: 1 to 4 long); integers 0–255, floats 0–1 (rounded to 1/255) or booleans.
+    value: array or tensor [N, H, W], [N, C, H, W] or [N, H, W, C] (see `channel_axis`); integers 0–255, floats 0–1
+           (rounded to 1/255) or booleans. All channels are kept, alpha too.
     where: name of the array in an error.
     """
     array = _array(value, where)
@@ -31,9 +33,30 @@ def to_pixels(value: Any, where: str) -> Tensor:
         )
     if array.ndim == 3:
         array = array[..., None]
-    elif array.shape[1] in _CHANNELS or array.shape[3] not in _CHANNELS:
+    elif channel_axis(array.shape[1:], where) == 0:
         array = array.transpose(0, 2, 3, 1)
     return torch.from_numpy(np.array(_bytes(array, where), dtype=np.uint8, order="C", copy=True))
+
+
+def channel_axis(shape: tuple[int, ...], where: str) -> int:
+    """Which of the three axes of an image has the channels: 0 (channels first) or 2 (channels last).
+
+    It is the one that is 1 to 4 long. Where several axes are, or none is, it is the one of at most half the length of
+    each other, or shorter than two equal ones. Raises DataError where this doesn't say.
+    """
+    first, middle, last = shape
+    if (first in _CHANNELS) != (last in _CHANNELS) and middle not in _CHANNELS:
+        return 0 if first in _CHANNELS else 2
+    ends = {0: (first, middle, last), 2: (last, middle, first)}
+    likely = [axis for axis, (own, *others) in ends.items() if 2 * own <= min(others)]
+    alike = [axis for axis, (own, *others) in ends.items() if own < others[0] == others[1]]
+    found = set(likely or alike)
+    if len(found) == 1:
+        return found.pop()
+    raise DataError(
+        f"{where}: images of shape {list(shape)} may have their channels first or last; return one of [N, C, H, W] and "
+        "[N, H, W, C] where H and W are at least twice C, or [N, H, W] for grey images"
+    )
 
 
 def to_labels(value: Any, count: int, where: str) -> Tensor:
@@ -50,12 +73,39 @@ def to_labels(value: Any, count: int, where: str) -> Tensor:
     return torch.from_numpy(array.astype(np.int64))
 
 
-def item_image(value: Any, where: str) -> Tensor:
-    """Convert one PIL image, or array or tensor [C, H, W], [H, W, C] or [H, W], to uint8 [H, W, C]."""
+def item_image(value: Any, where: str, channels: int | None = None) -> Tensor:
+    """Convert one PIL image, or array or tensor [C, H, W], [H, W, C] or [H, W], to uint8 [H, W, C].
+
+    Transparent parts of a PIL image become white. channels: of the others, if known. Raises DataError.
+    """
     if isinstance(value, Image):
-        picture = _array(value if value.mode in ("L", "RGB") else value.convert("RGB"), where)
-        value = picture.transpose(2, 0, 1) if picture.ndim == 3 else picture
-    return to_pixels(_array(value, where)[None], where)[0]
+        return torch.from_numpy(_picture(value, where))
+    array = _array(value, where)
+    if array.ndim == 3 and channels is not None and channels in (array.shape[0], array.shape[2]):
+        array = array if array.shape[0] == channels else array.transpose(2, 0, 1)
+        return torch.from_numpy(_bytes(array, where).astype(np.uint8)).permute(1, 2, 0).contiguous()
+    return to_pixels(array[None], where)[0]
+
+
+def _picture(image: Image, where: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """A PIL image as it is: neither turned nor scaled. What a single image can't tell the meaning of is refused."""
+    if is_deep(image) and image.mode != "F":
+        raise DataError(
+            f"{where}: a picture of mode {image.mode} has more than 8 bits; return an array of its values, "
+            "scaled to 0–255 or as floats 0–1"
+        )
+    channels = 1 if image.mode in ("1", "L", "LA", "F") else 3
+    try:
+        found = pixels_of(image, Reading(channels, image.height, image.width))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{where}: {' '.join(str(error).split())}; return an array of its values") from error
+    alpha = np.asarray(image.convert("RGBA"))[..., 3] if image.has_transparency_data else np.zeros(1)
+    if alpha.min() != alpha.max() and found.min() == found.max():
+        raise DataError(
+            f"{where}: a picture's shape is in its alpha channel only, and lost on white; return it on "
+            "another background"
+        )
+    return found
 
 
 def item_label(value: Any, where: str) -> int:
@@ -96,5 +146,9 @@ def _bytes(array: np.ndarray[Any, np.dtype[Any]], where: str) -> np.ndarray[Any,
         raise DataError(
             f"{where}: {array.dtype} images range from {low:.6g} to {high:.6g}; "
             "return floats in [0, 1] or integers in [0, 255], not normalised"
+        )
+    if top == 1 and low != high and (high - low) * 255 < _LEVELS < len(np.unique(array[:64])):
+        raise DataError(
+            f"{where}: {array.dtype} images range from {low:.6g} to {high:.6g}, a few of 256 levels; scale to [0, 1]"
         )
     return np.rint(array * 255.0) if top == 1 else array

@@ -89,10 +89,10 @@ def _stream(items: Items, where: str) -> StreamSplit:
     if count == 0:
         raise DataError(f"{where} is empty; add images")
     c, h, w = _item(items, 0, where)[0]
-    labels = _listed_labels(items, where)
+    labels = _listed_labels(items, where, c)
     if labels is None:
         # There is no reliable list of labels. Stratified splits need one, so every item is read once.
-        labels = torch.tensor([_item(items, index, where)[1] for index in range(count)], dtype=torch.int64)
+        labels = torch.tensor([_item(items, index, where, c)[1] for index in range(count)], dtype=torch.int64)
     split = StreamSplit(items, torch.arange(count), labels, (c, h, w), where)
     _check_constant(split)
     return split
@@ -100,15 +100,27 @@ def _stream(items: Items, where: str) -> StreamSplit:
 
 def _check_constant(split: StreamSplit) -> None:
     """Raise DataError if some images or labels are others when they are read again."""
-    positions = cast("list[int]", torch.linspace(0, len(split) - 1, min(8, len(split))).long().tolist())
-    if not torch.equal(split.read(positions), split.read(positions)):
+    spread = cast("list[int]", torch.linspace(0, len(split) - 1, min(8, len(split))).long().tolist())
+    positions = [position for position in spread if _is_readable(split.items, position)]
+    if positions and not torch.equal(split.read(positions), split.read(positions)):
         raise DataError(
             f"{split.name}: the Dataset gives other pixels each time; leave random transforms out of it: what is "
             "trained, scored and resumed must be the same images"
         )
 
 
-def _item(items: Items, index: int, where: str) -> tuple[tuple[int, int, int], int]:
+def _is_readable(items: Items, index: int) -> bool:
+    """Whether an item can be read at all. If not, that is for the check of all items to say, which names every one."""
+    try:
+        items[index]
+    except (Exception, SystemExit):
+        return False
+    return True
+
+
+def _item(
+    items: Items, index: int, where: str, channels: int | None = None
+) -> tuple[tuple[int, int, int], int]:
     try:
         item = items[index]
     except DataError:
@@ -118,11 +130,11 @@ def _item(items: Items, index: int, where: str) -> tuple[tuple[int, int, int], i
             f"{where}: item {index} cannot be read ({where_raised(error)}); fix the data set"
         ) from error
     image, label = pair_of(item, f"{where}: item {index}")
-    h, w, c = item_image(image, f"{where}: item {index}").shape
+    h, w, c = item_image(image, f"{where}: item {index}", channels).shape
     return (c, h, w), item_label(label, f"{where}: item {index}")
 
 
-def _listed_labels(items: Items, where: str) -> Tensor | None:
+def _listed_labels(items: Items, where: str, channels: int) -> Tensor | None:
     """Return the data set's own list of labels, if it has one and a sample of its items agrees with it."""
     listed = getattr(items, "targets", getattr(items, "labels", None))
     try:
@@ -130,7 +142,11 @@ def _listed_labels(items: Items, where: str) -> Tensor | None:
     except DataError:
         return None
     checked = torch.linspace(0, len(items) - 1, min(_SPOT_CHECKS, len(items))).long().unique()
-    return labels if all(_item(items, i, where)[1] == int(labels[i]) for i in checked.tolist()) else None
+    return (
+        labels
+        if all(_item(items, i, where, channels)[1] == int(labels[i]) for i in checked.tolist())
+        else None
+    )
 
 
 def class_names(given: Any, train: ImageSplit) -> tuple[str, ...]:

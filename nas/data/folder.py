@@ -1,11 +1,12 @@
 """`imagefolder:PATH`: one folder of images per class, streamed.
 
-Either PATH/train/CLASS/*, optionally with val/ (or valid/) and test/ beside train/, or PATH/CLASS/*.
-Missing parts are held out of the training images: the test split with a constant seed, the validation
+Either PATH/train/CLASS/*, optionally with val/ and test/ beside train/, or PATH/CLASS/* (`nas.data.layout`, which knows
+other names too). Missing parts are held out of the training images: the test split with a constant seed, the validation
 split with the run's seed.
 
-`imagefolder:PATH?size=N` sets the image size to N x N. Without it, images keep their size if all have the same
-and it is at most 256; otherwise the size is 64 x 64. Images of another size are scaled and cropped at the centre.
+`imagefolder:PATH?size=N` or `?size=HxW` sets the image size, `?fit=crop|pad|stretch` how other sizes are brought to it,
+`?range=LOW..HIGH` the values of 16-bit and float pictures that are black and white; several are joined by &.
+`nas.data.survey` chooses what is not set.
 """
 
 from __future__ import annotations
@@ -15,21 +16,24 @@ import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import cast
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from nas.base.errors import DataError
+from nas.base.text import percent
+from nas.data.check import Check, check_items, refuse
 from nas.data.hashes import Known, columns, hash_of, hashed, row, rows, stamp_of
+from nas.data.layout import Layout, find_layout
+from nas.data.listing import Listed, PassedOver, list_pictures, within
+from nas.data.picture import Reading, describe, read_picture
+from nas.data.survey import Asked, Survey, share_cut, survey
 from nas.data.types import ImageSplit, Parts, StreamSplit, one_line
+from nas.ledger.files import wellformed
 
-SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
-LOOKED_AT = 2048  # image headers read to choose size and channels
-LARGEST_OWN_SIZE, COMMON_SIZE = 256, 64
-_VAL_NAMES = ("val", "valid", "validation")
+MOST_SIDE = 4096
+_FITS = ("crop", "pad", "stretch")
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class ImageFiles:
     files: tuple[str, ...]
     labels: Tensor
     sizes: tuple[int, ...]
-    shape: tuple[int, int, int]
+    reading: Reading
     stamps: Tensor | None = None
     hashes: Tensor | None = None
 
@@ -50,18 +54,14 @@ class ImageFiles:
         return len(self.files)
 
     def __getitem__(self, index: int, /) -> tuple[Tensor, int]:
-        c, h, w = self.shape
         self._check_same(index)
         try:
-            with Image.open(self.files[index]) as image:
-                image.draft("L" if c == 1 else "RGB", (2 * w, 2 * h))  # a JPEG need not be decoded in full
-                image = _eight_bits(image).convert("L" if c == 1 else "RGB")
-                image = (
-                    image if image.size == (w, h) else ImageOps.fit(image, (w, h), Image.Resampling.BILINEAR)
-                )
-                pixels = np.array(image, dtype=np.uint8).reshape(h, w, c)
+            pixels = read_picture(self.files[index], self.reading)
         except Exception as error:
-            raise _unreadable(self.files[index], error) from error
+            raise DataError(
+                f"imagefolder: image {self.files[index]} cannot be read ({one_line(error)}); "
+                "restore it from a copy, or remove it and start a new search"
+            ) from error
         return torch.from_numpy(pixels).permute(2, 0, 1), int(self.labels[index])
 
     def _check_same(self, index: int) -> None:
@@ -97,44 +97,24 @@ class ImageFiles:
         return hashlib.sha256(repr(chosen).encode()).hexdigest()
 
 
-def open_folder(argument: str) -> Parts:
-    """Open PATH or PATH?size=N.
+def open_folder(argument: str, check: Check = "none") -> Parts:
+    """Open PATH or PATH?size=….
 
-    Raises DataError: no such folder, no classes, an empty class, an unreadable image, an unknown class.
+    check: whether every picture is decoded once. Raises DataError: no such folder, no classes, an empty class, an
+    unknown class, what looks like splits but can't be told apart; pictures that can't be read, all by name.
     """
-    match = re.fullmatch(r"(?s)(.*?)(?:\?size=(\d+))?", argument)
-    assert match is not None
-    path = Path(os.path.expanduser(match[1]))
-    size = int(match[2]) if match[2] else None
-    if size is not None and not 1 <= size <= 4096:
-        raise DataError(f"imagefolder: size={size} is out of range; use 1 … 4096")
-    if not match[1] or not path.is_dir():
-        raise DataError(
-            f"imagefolder: no folder {match[1] or '(empty path)'}; use imagefolder:PATH with an existing PATH"
-        )
-    top = path / "train" if (path / "train").is_dir() else path
-    classes = tuple(sorted(_folders(top)))
-    if len(classes) < 2:
-        raise DataError(
-            f"imagefolder: {top} has {len(classes)} class folders; "
-            "put each class into its own folder, at least two"
-        )
-    listed = _list(top, classes)
-    shape = _common_shape(listed[0], size)
-    train = _split(listed, shape, "imagefolder")
-    shown = tuple(
-        os.fsencode(name).decode(errors="backslashreplace") for name in classes
-    )  # perhaps not UTF-8
-    if top == path:
-        return Parts(train, None, None, shown)
-    val = next((path / name for name in _VAL_NAMES if (path / name).is_dir()), None)
-    test = path / "test" if (path / "test").is_dir() else None
-    return Parts(
-        train,
-        _split(_list(val, classes), shape, "imagefolder") if val else None,
-        _split(_list(test, classes), shape, "imagefolder") if test else None,
-        shown,
-    )
+    path, asked = parse(argument)
+    passed = PassedOver()
+    layout = find_layout(path, passed)
+    listed = {role: list_pictures(top, layout.classes, passed) for role, top in layout.splits.items()}
+    if not listed["train"].files:
+        _refuse_bad(layout, listed, {})
+    seen = survey(listed["train"].files, asked)
+    skipped = _check(layout, listed, seen, check)
+    parts = {role: _split(found, seen.reading) for role, found in listed.items()}
+    notes = _notes(layout, seen, passed, asked, skipped)
+    classes = tuple(map(_shown, layout.classes))
+    return Parts(parts["train"], parts.get("val"), parts.get("test"), classes, seen.reading, notes)
 
 
 def own_files(split: StreamSplit) -> StreamSplit:
@@ -143,8 +123,20 @@ def own_files(split: StreamSplit) -> StreamSplit:
     if not isinstance(items, ImageFiles):
         return split
     chosen: list[int] = split.indices.tolist()
-    listed = [items.files[i] for i in chosen], split.labels.tolist(), [items.sizes[i] for i in chosen]
-    return replace(_split(listed, items.shape, split.name), workers=split.workers)
+    listed = Listed(
+        tuple(items.files[i] for i in chosen),
+        tuple(cast(list[int], split.labels.tolist())),
+        tuple(items.sizes[i] for i in chosen),
+        {},
+    )
+    return replace(_split(listed, items.reading), workers=split.workers)
+
+
+def _split(listed: Listed, reading: Reading) -> StreamSplit:
+    numbers = torch.tensor(listed.labels, dtype=torch.int64)
+    items = ImageFiles(listed.files, numbers, listed.sizes, reading)
+    shape = reading.channels, reading.height, reading.width
+    return StreamSplit(items, torch.arange(len(listed.files)), numbers, shape, "imagefolder")
 
 
 def with_hashes(split: ImageSplit, known: Known) -> ImageSplit:
@@ -174,81 +166,85 @@ def hashes_of(*splits: ImageSplit) -> Known:
     }
 
 
-_Listed = tuple[list[str], list[int], list[int]]  # files, labels, sizes in bytes
+# -- what the user asks for --------------------------------------------------------------------------
 
 
-def _folders(top: Path) -> list[str]:
-    try:
-        return [entry.name for entry in os.scandir(top) if entry.is_dir() and not entry.name.startswith(".")]
-    except OSError as error:
-        raise DataError(f"imagefolder: {top} cannot be read ({error.strerror}); make it readable") from error
-
-
-def _list(top: Path, classes: tuple[str, ...]) -> _Listed:
-    if unknown := sorted(set(_folders(top)) - set(classes)):
+def parse(argument: str) -> tuple[Path, Asked]:
+    """PATH and the settings behind it. Raises DataError."""
+    match = re.fullmatch(r"(?s)(.*?)((?:[?&](?:size|fit|range)=[^?&/]*)*)", argument)
+    assert match is not None
+    path = Path(os.path.expanduser(match[1]))
+    asked = Asked()
+    for name, value in re.findall(r"[?&](\w+)=([^?&]*)", match[2]):
+        asked = replace(asked, **{name: _setting(name, value)})
+    if not match[1] or not path.is_dir():
         raise DataError(
-            f"imagefolder: {top} has class {unknown[0]}, which is not in the training part; remove or rename it"
+            f"imagefolder: no folder {match[1] or '(empty path)'}; use imagefolder:PATH with an existing PATH"
         )
-    files, labels, sizes = list[str](), list[int](), list[int]()
-    for label, name in enumerate(classes):
-        before = len(files)
-        for folder, inner, names in os.walk(top / name):
-            inner.sort()
-            for image in sorted(names):
-                if os.path.splitext(image)[1].lower() in SUFFIXES and not image.startswith("."):
-                    files.append(os.path.join(folder, image))
-                    labels.append(label)
-                    sizes.append(_size_in_bytes(files[-1]))
-        if len(files) == before and (top / name).is_dir():
-            raise DataError(f"imagefolder: {top / name} contains no images; add images or remove the folder")
-    return files, labels, sizes
+    return path, asked
 
 
-def _size_in_bytes(file: str) -> int:
-    try:
-        size = os.stat(file).st_size
-    except OSError as error:
-        raise _unreadable(file, error) from error
-    if size == 0:
-        raise _unreadable(file, ValueError("the file is empty"))
-    return size
+def _setting(name: str, value: str) -> object:
+    if name == "size":
+        sides = re.fullmatch(r"(\d{1,9})(?:[x×](\d{1,9}))?", value)
+        size = (int(sides[1]), int(sides[2] or sides[1])) if sides else (0, 0)
+        if not all(1 <= side <= MOST_SIDE for side in size):
+            raise DataError(
+                f"imagefolder: size={value} is not a size; use N or HEIGHTxWIDTH, 1 … {MOST_SIDE}"
+            )
+        return size
+    if name == "fit":
+        if value not in _FITS:
+            raise DataError(f"imagefolder: fit={value} is not known; use one of {', '.join(_FITS)}")
+        return value
+    number = r"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
+    ends = re.fullmatch(rf"({number})\.\.({number})", value)
+    if ends is None or not float(ends[1]) < float(ends[2]):
+        raise DataError(f"imagefolder: range={value} is not a range; use LOW..HIGH, like 0..4095")
+    return float(ends[1]), float(ends[2])
 
 
-def _common_shape(files: list[str], size: int | None) -> tuple[int, int, int]:
-    seen, grey = set[tuple[int, int]](), True
-    for position in np.linspace(0, len(files) - 1, min(len(files), LOOKED_AT)).round().astype(int):
-        try:
-            with Image.open(files[position]) as image:
-                seen.add(image.size)
-                grey = grey and (image.mode in ("1", "L") or image.mode.startswith("I;16"))
-        except Exception as error:
-            raise _unreadable(files[position], error) from error
-    c = 1 if grey else 3
-    if size is not None:
-        return c, size, size
-    w, h = next(iter(seen))
-    if len(seen) == 1 and max(w, h) <= LARGEST_OWN_SIZE:
-        return c, h, w
-    return c, COMMON_SIZE, COMMON_SIZE
+# -- what is checked and said ------------------------------------------------------------------------
 
 
-def _split(listed: _Listed, shape: tuple[int, int, int], name: str) -> StreamSplit:
-    files, labels, sizes = listed
-    numbers = torch.tensor(labels, dtype=torch.int64)
-    items = ImageFiles(tuple(files), numbers, tuple(sizes), shape)
-    return StreamSplit(items, torch.arange(len(files)), numbers, shape, name)
+def _check(layout: Layout, listed: dict[str, Listed], seen: Survey, check: Check) -> str:
+    """Read all pictures, or a sample; return what was not checked. Raises DataError, which names all bad files."""
+    order = [role for role in ("test", "val", "train") if role in listed]
+    files = [file for role in order for file in listed[role].files]
+    checked = check_items(files, lambda index: read_picture(files[index], seen.reading), check)
+    _refuse_bad(layout, listed, {**seen.bad, **checked.bad})
+    return checked.skipped
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey images to 8 bits; Pillow's own conversion would clip them at 255."""
-    if image.mode.startswith("I;16"):
-        deep: Any = np.asarray(image)
-        return Image.fromarray((deep >> 8).astype(np.uint8))
-    return image
+def _refuse_bad(layout: Layout, listed: dict[str, Listed], found: dict[str, str]) -> None:
+    unread = {file: reason for split in listed.values() for file, reason in split.bad.items()}
+    bad = {within(file, layout.top): reason for file, reason in {**found, **unread}.items()}
+    total = sum(len(split.files) for split in listed.values()) + len(unread)
+    refuse(f"imagefolder: {layout.top}", bad, total)
 
 
-def _unreadable(file: str, error: Exception) -> DataError:
-    return DataError(
-        f"imagefolder: image {file} cannot be read ({one_line(error)}); "
-        "restore it from a copy, or remove it and start a new search"
-    )
+def _notes(layout: Layout, seen: Survey, passed: PassedOver, asked: Asked, skipped: str) -> tuple[str, ...]:
+    notes = [f"each picture is {describe(seen.reading)}", _sizes(seen, asked)]
+    if skipped:
+        notes.append(f"checked {skipped}; --check-data all checks every one")
+    if text := passed.text(layout.top):
+        notes.append(f"passed over: {text}")
+    return tuple(map(wellformed, notes))
+
+
+def _sizes(seen: Survey, asked: Asked) -> str:
+    """The pictures' own sizes, and what becomes of their edges."""
+    reading, areas = seen.reading, sorted(set(seen.sizes), key=lambda size: size[0] * size[1])
+    spread = " to ".join(f"{h} × {w}" for w, h in dict.fromkeys((areas[0], areas[-1])))
+    said = f"the pictures are {spread} (height × width)"
+    if areas == [(reading.width, reading.height)]:
+        return f"{said} and keep their size"
+    cut = share_cut(seen.sizes, reading) if reading.fit == "crop" else 0.0
+    lost = f", which cuts off {percent(cut, 0)} of one on average" if cut >= 0.005 else ""
+    how = "" if asked.size else "; another size: ?size=HxW"
+    return f"{said} and become {reading.height} × {reading.width}{lost}{how}"
+
+
+def _shown(name: str) -> str:
+    """The name of a class folder, which may not be UTF-8; the same in every locale."""
+    return os.fsencode(name).decode(errors="backslashreplace")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
@@ -19,10 +20,13 @@ import torch
 
 from nas.base.errors import DataError
 from nas.data import custom, folder, run_arrays
+from nas.data.augment import Augment, augment_of, described
+from nas.data.check import Check, check_items, refuse
 from nas.data.hashes import NONE, Known
+from nas.data.picture import Reading
 from nas.data.published import STANDARD, TEN, StandardSet
 from nas.data.splits import VAL_FRACTION, check_labels, digest, hold_out, mean_std, sample
-from nas.data.types import Augment, ImageSplit, Parts, SearchData, Split, StreamSplit
+from nas.data.types import ImageSplit, Parts, SearchData, Split, StreamSplit
 
 DATASETS = MappingProxyType(
     {
@@ -52,6 +56,7 @@ def load_search_data(
     seed: int,
     val_fraction: float = VAL_FRACTION,
     augment: str | None = None,
+    check: Check = "none",
     known: Known = NONE,
 ) -> SearchData:
     """Load the training and validation split of a data set, and nothing else of it.
@@ -61,7 +66,9 @@ def load_search_data(
                   were given in Python: the folder of the run that keeps them.
     seed:         draws the validation split if the set does not have one.
     val_fraction: fraction of each class that becomes validation data, between 0 and 1.
-    augment:      the training images' augmentation, as `Augment.parse` takes it; None is the data set's own.
+    augment:      see `augment_of`; None: as the data set declares.
+    check:        whether every picture of a streamed set, also of its test split, is read once: "all" of them, "none",
+                  or "auto": if that takes seconds.
     known:        hashes of files that need not be read again.
     Raises DataError: one line with fact, place and remedy. A failure changes nothing on disk.
     """
@@ -69,7 +76,8 @@ def load_search_data(
         raise DataError(
             f"validation fraction {val_fraction} is not between 0 and 1; use {VAL_FRACTION}, for example"
         )
-    rest, given_val, classes, own = _search_parts(spec, _root(root))
+    opened = _opened(spec, _root(root), check)
+    rest, given_val, classes = opened.train, opened.val, opened.classes
     check_labels(rest, rest, len(classes), spec)
     if given_val is None:
         train, val = hold_out(rest, val_fraction, seed, "validation")
@@ -77,12 +85,15 @@ def load_search_data(
         check_labels(rest, given_val, len(classes), f"{spec}: validation")
         train, val = rest, given_val
     train, val = folder.with_hashes(_apart(train), known), folder.with_hashes(_apart(val), known)
-    chosen = own if augment is None else _checked(Augment.parse(augment), train.shape)
     seen, seen_val = sample(train), sample(val)
     mean, std = mean_std(seen)
+    asked = augment_of(augment, opened.augment)
+    if asked.crop >= min(train.shape[1:]):
+        raise DataError(f"augment: {augment} shifts {_size(train)} images by too much; use less than a side")
     return SearchData(
-        name=spec, train=train, val=val, classes=classes, mean=mean, std=std, augment=chosen,
-        digest=digest((train, seen), (val, seen_val), classes),
+        name=spec, train=train, val=val, classes=classes, mean=mean, std=std, augment=asked,
+        digest=digest((train, seen), (val, seen_val), classes), reading=opened.reading or plain_reading(train.shape),
+        notes=(_counted(opened, train, val), *opened.notes, described(asked, augment)),
         former=digest((train, seen), (val, seen_val), classes, "former_fingerprint"),
     )  # fmt: skip
 
@@ -109,24 +120,83 @@ def runs_code(spec: str) -> bool:
     return ":" in spec and not spec.startswith(("imagefolder:", run_arrays.PREFIX))
 
 
-def _search_parts(spec: str, root: Path) -> tuple[ImageSplit, ImageSplit | None, tuple[str, ...], Augment]:
-    """Return (train, or train and validation together; validation if given; class names; augmentation)."""
+@dataclass(frozen=True, eq=False)
+class _Opened:
+    """What a search may see of a data set. train: also the validation images, if `val` is None.
+
+    test: the number of test images, None if they are not opened yet; held_out: whether they were training images.
+    """
+
+    train: ImageSplit
+    val: ImageSplit | None
+    classes: tuple[str, ...]
+    augment: Augment
+    reading: Reading | None = None
+    notes: tuple[str, ...] = ()
+    test: int | None = None
+    held_out: bool = False
+
+
+def _opened(spec: str, root: Path, check: Check) -> _Opened:
     kind, argument = _kind(spec)
     if (found := _standard(kind)) is not None:
-        return found.load("train", root), None, found.classes(root), found.augment
-    parts = _parts(kind, argument, root)
+        return _Opened(found.load("train", root), None, found.classes(root), found.augment)
+    parts = _parts(kind, argument, root, check)
     if parts.test is not None:
         check_labels(parts.train, parts.test, len(parts.classes), f"{spec}: test")
-    return _without_test(parts)[0], parts.val, parts.classes, _augment(kind, parts.train)
+    rest, test = _without_test(parts)
+    # The content of a user's images is unknown, so no augmentation is known to be harmless.
+    augment = Augment(flip=False, crop=1 if kind == "digits" else 0)
+    notes = (*parts.notes, *(_checked_items(spec, parts, check) if kind == "function" else ()))
+    return _Opened(
+        rest, parts.val, parts.classes, augment, parts.reading, notes, len(test), parts.test is None
+    )
 
 
-def _parts(kind: str, argument: str, root: Path) -> Parts:
+def _checked_items(spec: str, parts: Parts, check: Check) -> tuple[str, ...]:
+    """Read all items of a user's Datasets, or a sample. Raises DataError, which names all that can't be read."""
+    streams = [part for part in (parts.test, parts.val, parts.train) if isinstance(part, StreamSplit)]
+    places = [(part, index) for part in streams for index in range(len(part))]
+    names = [
+        f"{part.name.removeprefix(f'{spec}: ')} item {int(part.indices[index])}" for part, index in places
+    ]
+    checked = check_items(names, lambda place: places[place][0].read([places[place][1]]), check)
+    refuse(spec, checked.bad, len(places))
+    return (f"checked {checked.skipped}; --check-data all checks every one",) if checked.skipped else ()
+
+
+def _counted(opened: _Opened, train: ImageSplit, val: ImageSplit) -> str:
+    """How many images there are, of which classes."""
+    labels = torch.cat([train.labels, val.labels])
+    counts = labels.bincount(minlength=len(opened.classes)).tolist()
+    each = [f"{name} {number}" for name, number in zip(opened.classes, counts, strict=True)]
+    told = ", ".join(each if len(each) <= 10 else [*each[:9], "…"])
+    held = " held out" if opened.held_out else ""
+    test = "" if opened.test is None else f", {opened.test:,} for the test{held}"
+    return (
+        f"{len(train):,} images to train on, {len(val):,} for validation{test}; "
+        f"{len(opened.classes)} classes, without the test: {told}"
+    )
+
+
+def plain_reading(shape: tuple[int, int, int]) -> Reading | None:
+    """How a picture becomes an input of this shape (C, H, W), if nothing else is known; None if it can't."""
+    c, h, w = shape
+    return Reading(c, h, w) if c in (1, 3) else None
+
+
+def _size(split: ImageSplit) -> str:
+    _, h, w = split.shape
+    return f"{h} × {w}"
+
+
+def _parts(kind: str, argument: str, root: Path, check: Check = "none") -> Parts:
     """All of a data set that is not published in parts."""
     match kind:
         case "digits":
             return Parts(_digits(), None, None, TEN)
         case "imagefolder":
-            return folder.open_folder(argument)
+            return folder.open_folder(argument, check)
         case "function":
             return custom.call(argument)
         case _:
@@ -139,22 +209,6 @@ def _without_test(parts: Parts) -> tuple[ImageSplit, ImageSplit]:
     if parts.test is not None:
         return parts.train, parts.test
     return hold_out(parts.train, TEST_FRACTION, TEST_SEED, "test")
-
-
-def _augment(kind: str, train: ImageSplit) -> Augment:
-    if kind == "imagefolder":
-        return Augment(flip=True, crop=min(train.shape[1:]) // 8)
-    # The content of a user's images is unknown, so no augmentation is known to be harmless.
-    return Augment(flip=False, crop=1 if kind == "digits" else 0)
-
-
-def _checked(augment: Augment, shape: tuple[int, int, int]) -> Augment:
-    most = min(shape[1:]) - 1  # borders are filled by reflection
-    if augment.crop > most:
-        raise DataError(
-            f"augment: crop={augment.crop} is too far for images of {list(shape)}; use at most {most}"
-        )
-    return augment
 
 
 def _apart(split: ImageSplit) -> ImageSplit:

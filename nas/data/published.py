@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from nas.base.errors import DataError
+from nas.data.augment import Augment
 from nas.data.download import DownloadError, Remote, fetch
 from nas.data.readers import Contents, read_cifar, read_idx, read_mat, read_names
-from nas.data.types import Augment, Split
+from nas.data.types import Split
 
 TEN = tuple(str(digit) for digit in range(10))
 

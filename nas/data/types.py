@@ -10,25 +10,9 @@ import torch
 from torch import Tensor
 
 from nas.base.errors import DataError
+from nas.data.augment import Augment
 from nas.data.convert import item_image, item_label
-
-
-@dataclass(frozen=True)
-class Augment:
-    """Training-time augmentation of whole batches.
-
-    flip: mirror each image left to right with probability 1/2.
-    crop: shift each image by up to this many pixels both ways, borders filled by reflection; 0 = none.
-    """
-
-    flip: bool
-    crop: int
-
-    @staticmethod
-    def parse(text: str) -> Augment:
-        """Return the augmentation of a text: "flip", "crop=4", "flip,crop=4" or "none"."""
-        crop = text.removeprefix("flip,").removeprefix("crop=")
-        return Augment(flip=text.startswith("flip"), crop=int(crop) if crop.isdigit() else 0)
+from nas.data.picture import Reading
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +102,7 @@ class StreamSplit:
         except (Exception, SystemExit) as error:
             raise DataError(f"{where} cannot be read ({one_line(error)}); fix the data set") from error
         pixels, label = pair_of(item, where)
-        image = item_image(pixels, where)
+        image = item_image(pixels, where, self.shape[0])
         h, w, c = image.shape
         if (c, h, w) != self.shape:
             raise DataError(
@@ -156,12 +140,17 @@ def pair_of(item: Any, where: str) -> tuple[Any, Any]:
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """A user's data. Where `val` or `test` is None, it is held out of `train` when it is needed."""
+    """A user's data. Where `val` or `test` is None, it is held out of `train` when it is needed.
+
+    reading: how the pictures are read, if they are files. notes: what the user should know, a line each.
+    """
 
     train: ImageSplit
     val: ImageSplit | None
     test: ImageSplit | None
     classes: tuple[str, ...]
+    reading: Reading | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,6 +163,8 @@ class SearchData:
                sample, and of what its own method `fingerprint(indices)` returns, if it has one.
     former:    the digest as earlier versions made it: for a folder of images, of the files' names and sizes, and of
                the pixels of an even sample.
+    reading:   how a picture becomes an input: as the files were read, or for other data the plainest way.
+    notes:     what the data are and what is done to them, a line each.
     """
 
     name: str
@@ -184,6 +175,8 @@ class SearchData:
     std: tuple[float, ...]
     augment: Augment
     digest: str
+    reading: Reading | None = None
+    notes: tuple[str, ...] = ()
     former: str = ""
 
     @property

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from morphs import ArchGraph, cost
+from nas.data.load import plain_reading
+from nas.data.picture import Reading, describe
 from nas.export.templates import render
 
 SPLITS: Mapping[str, str] = {
@@ -49,6 +51,7 @@ class ModelCard:
 
     name: a title. dataset: its name. classes: class names, one for each output.
     mean, std: per input channel, of images scaled to [0, 1].
+    reading: how a picture file becomes an input; None if nothing is known but the input's shape.
     command: the command that created the network. versions: of python, torch and so on.
     """
 
@@ -57,10 +60,27 @@ class ModelCard:
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    reading: Reading | None = None
     scores: tuple[Score, ...] = ()
     lineage: tuple[Ancestor, ...] = ()
     command: str = ""
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def reading_of(card: ModelCard, graph: ArchGraph) -> Reading | None:
+    """How a picture file becomes an input of the network; None if that has other than 1 or 3 channels."""
+    shape = graph.inputs[0].op.shape(())
+    if card.reading is not None:
+        return card.reading
+    return plain_reading((shape[0], shape[1], shape[2])) if len(shape) == 3 else None
+
+
+def steps_of(card: ModelCard, graph: ArchGraph) -> tuple[str, ...]:
+    """What is done to a picture file, a step each; empty if none becomes an input."""
+    reading = reading_of(card, graph)
+    if reading is None:
+        return ()
+    return (*describe(reading).split("; "), "(value / 255 − mean) / std, as below")
 
 
 def card_text(card: ModelCard, graph: ArchGraph) -> str:
@@ -69,6 +89,9 @@ def card_text(card: ModelCard, graph: ArchGraph) -> str:
     scores = sorted(card.scores, key=lambda score: (order.get(score.split, len(order)), score.metric))
     values = {
         "card": card,
+        "reading": reading_of(card, graph),
+        "steps": steps_of(card, graph),
+        "files": card.dataset.startswith("imagefolder:"),
         "graph": graph,
         "cost": cost(graph),
         "shape": list(graph.inputs[0].op.shape(())),

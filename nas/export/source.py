@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import asdict
 from math import isfinite
 from typing import Any, cast
 
@@ -10,7 +11,7 @@ from torch import nn
 from morphs import ArchGraph, Node, cost
 from morphs.graph import ops
 from morphs.torch_io.layers import Layer, layer
-from nas.export.card import ModelCard
+from nas.export.card import ModelCard, reading_of, steps_of
 from nas.export.names import attribute_names, variable_names
 from nas.export.templates import render
 
@@ -32,6 +33,8 @@ def model_source(graph: ArchGraph, card: ModelCard) -> str:
         "mean": _tuple("MEAN", card.mean),
         "std": _tuple("STD", card.std),
         "classes": _tuple("CLASSES", card.classes),
+        "reading": _reading_lines(card, graph),
+        "described": [f"* {step}" for step in steps_of(card, graph)],
         "definitions": [inspect.getsource(cls).rstrip() for cls in _own_classes(graph)],
         "layers": _layer_lines(graph),
         "forward": _forward_lines(graph),
@@ -161,6 +164,20 @@ def _tuple(name: str, values: Sequence[Any]) -> str:
     if len(line) <= WIDTH:
         return line
     return "\n".join([f"{name} = (", *(f"    {item}," for item in items), ")"])
+
+
+def _reading_lines(card: ModelCard, graph: ArchGraph) -> str:
+    """Return `READING = {…}`, or None, as a formatter would write it."""
+    reading = reading_of(card, graph)
+    if reading is None:
+        return "READING: dict[str, Any] | None = None"
+    items = [f'"{name}": {_literal(value)}' for name, value in asdict(reading).items()]
+    line = f"READING: dict[str, Any] | None = {{{', '.join(items)}}}"
+    return (
+        line
+        if len(line) <= WIDTH
+        else "\n".join([line.partition("{")[0] + "{", *(f"    {i}," for i in items), "}"])
+    )
 
 
 def _literal(value: Any) -> str:

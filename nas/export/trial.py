@@ -2,9 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from nas.base.errors import LedgerDamaged, RunError, UserError
 from nas.base.text import nas_command
+from nas.data.picture import Reading
 from nas.export.card import Ancestor, ModelCard, Score
 from nas.export.write import check_target, export
 from nas.ledger import LedgerView, Result, Store, TrialRecord, read, read_config
@@ -31,6 +35,7 @@ def export_trial(run: Path, trial: str | None, to: Path) -> Path:
         classes=data.classes,
         mean=data.mean,
         std=data.std,
+        reading=_reading(run, data.reading),
         scores=_scores(result.scores),
         lineage=_lineage(view, record),
         command=command,
@@ -38,6 +43,20 @@ def export_trial(run: Path, trial: str | None, to: Path) -> Path:
     )
     export(network, to, card)
     return to
+
+
+def _reading(run: Path, stored: Mapping[str, Any] | None) -> Reading | None:
+    """How the run read pictures; None for runs of older versions. Raises RunError."""
+    if stored is None:
+        return None
+    try:
+        return TypeAdapter(Reading).validate_python(dict(stored))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, ("data", "reading", *first["loc"])))
+        raise RunError(
+            f"export: {run / 'config.json'}: {where}: {first['msg']}; restore it from a copy"
+        ) from None
 
 
 def _chosen(run: Path, view: LedgerView, trial: str | None) -> tuple[TrialRecord, Result]:

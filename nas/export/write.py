@@ -1,4 +1,4 @@
-"""Writing of an exported network: three files that appear together."""
+"""Writing of an exported network: files that appear together."""
 
 import os
 import re
@@ -12,9 +12,11 @@ from morphs import ArchGraph, Network
 from morphs.graph.activations import REGISTERED
 from morphs.graph.ops import Trait
 from nas.base.errors import UserError
+from nas.data import picture
 from nas.export.card import ModelCard, card_text
 from nas.export.names import attribute_names
 from nas.export.source import model_source
+from nas.export.templates import render
 from nas.ledger.leftovers import UNIQUE, clear, temporary_folder
 
 STAGE = ".export-"  # begins the name of the hidden folder in which the files are written
@@ -23,6 +25,7 @@ STAGE = ".export-"  # begins the name of the hidden folder in which the files ar
 def export(network: Network, to: Path, card: ModelCard) -> tuple[Path, ...]:
     """Write `network` as model.py, weights.safetensors (float32) and README.md into the folder `to`.
 
+    With picture.py, which makes an input of a picture file, and __main__.py, for `python FOLDER predict x.png`.
     model.py is plain PyTorch and needs only torch; in evaluation mode it computes, bit for bit, what
     `network.to(torch.float32).to_torch()` does. `to` is created if needed; an existing folder must be empty. The
     files are staged in a hidden folder first, so a crash leaves no half-written export at `to`; the next export removes
@@ -34,6 +37,8 @@ def export(network: Network, to: Path, card: ModelCard) -> tuple[Path, ...]:
     _check_fit(network.graph, card)
     contents = {
         "model.py": model_source(network.graph, card).encode(errors="backslashreplace"),
+        "picture.py": Path(str(picture.__file__)).read_bytes(),
+        "__main__.py": render("main.py.j2", {}).encode(),
         "weights.safetensors": save_tensors(state(network), metadata={"format": "pt"}),
         "README.md": card_text(card, network.graph).encode(errors="backslashreplace"),
     }

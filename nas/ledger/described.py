@@ -31,7 +31,7 @@ class Settings:
 
 @dataclass(frozen=True, config=OPEN)
 class DataFacts:
-    """The data set of a run. digest, former: see `nas.data.SearchData`."""
+    """The data set of a run. digest, former, reading: see `nas.data.SearchData`."""
 
     name: str | None = None
     classes: tuple[str, ...] = ()
@@ -39,6 +39,7 @@ class DataFacts:
     std: tuple[float, ...] = ()
     digest: str | None = None
     former: str | None = None
+    reading: Json | None = None
 
 
 @dataclass(frozen=True, config=OPEN)

@@ -50,11 +50,13 @@ class RunProgress:
     best: TrialRecord | None = None  # the incumbent, or the final network once there is one
     competitors: dict[str, Competitor] = field(default_factory=dict[str, Competitor])
 
+    def __post_init__(self) -> None:
+        self.opened = self.clock()
+
     def open(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
         """The run is open; `view` holds the results of earlier sessions."""
         with self.lock:
             self.run, self.config, self.resumed = run, config, resumed
-            self.opened = self.clock()
             self.spent = view.notes.wall
             self.best = self.incumbent = view.incumbent
 

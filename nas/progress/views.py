@@ -84,6 +84,11 @@ class PlainView:
         ):  # the reader has gone; the search continues, and its folder can be read
             self._out = None
 
+    def on_data(self, notes: Sequence[str]) -> None:
+        """Print what the data are and what is done to them."""
+        for note in notes:
+            self._say(f"data: {note}")
+
     def on_run_start(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
         """Print the first line."""
         self._progress.open(run, config, view, resumed)
@@ -153,6 +158,11 @@ class BarsView:
         self._screen = screen
         self._progress = progress
         self.close = screen.close
+
+    def on_data(self, notes: Sequence[str]) -> None:
+        """Print what the data are and what is done to them."""
+        for note in notes:
+            self._screen.say(Text(f"data: {note}"))
 
     def on_run_start(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
         """Print the first line."""

@@ -39,6 +39,9 @@ class Callback(Protocol):
     be resumed, and reaches the caller; KeyboardInterrupt stops the run as Ctrl-C does.
     """
 
+    def on_data(self, notes: Sequence[str]) -> None:
+        """A new run has been created; each note is a line that says what its data are and what is done to them."""
+
     def on_run_start(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
         """The ledger is open; no trial has been started yet."""
 

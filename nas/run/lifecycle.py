@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import cache, partial
 from itertools import count
 from pathlib import Path
@@ -17,6 +18,7 @@ from nas.base.text import nas_command
 from nas.config.relocate import relocated, with_data
 from nas.config.run_config import RunConfig, validated
 from nas.data import SearchData, is_kept, load_search_data
+from nas.data.check import Check
 from nas.data.folder import hashes_of
 from nas.data.hashes import NONE, Known, keep_known, read_known
 from nas.data.run_arrays import FILE as KEPT
@@ -96,7 +98,7 @@ def search(
     check_new(run)
     registry = named_by(config, registry)
     config = check_names(config, registry)
-    data = load_data(for_workers(config, registry, ()))
+    data = load_data(for_workers(config, registry, ()), check=config.check_data)
     plan, smaller = fitted(make_plan(config, data, registry))
     if smaller is not None:
         callback.on_notice(smaller)
@@ -131,7 +133,7 @@ def replay(
     config = stored_config(source, made.config, "replay", registry)
     config, registry = _found_again(source, config, registry, "replay", again)
     config = config.model_copy(update={"ledger": None})  # only a command names a database to write into
-    held = load_data(for_workers(config, registry, ()), source)
+    held = load_data(for_workers(config, registry, ()), source, config.check_data)
     plan = make_plan(config, held, registry)
     known = hashes_of(held.train, held.val)
     decisions = replay_of(source, view, plan.policy.generational)
@@ -167,6 +169,7 @@ def _begin(
     with Ledger.create(run, description, plan.config.ledger) as ledger:
         keep_known(run, known)
         plan = priced(plan, ledger, table)
+        callback.on_data(tuple(description["data"]["notes"]))
         workers = _factory(executor, work, registry)(run, work, description["data"]["digest"])
         return Engine(plan, run, ledger, callback, workers, began, again).go(resumed=False)
 
@@ -299,13 +302,14 @@ def stored_config(
         raise RunError(f"{fact}; use the version of this program that made the run") from None
 
 
-def load_data(config: RunConfig, run: Path | None = None) -> SearchData:
-    """The data of a run, without the test split. run: its folder, which may have hashes of the data's files."""
+def load_data(config: RunConfig, run: Path | None = None, check: Check = "none") -> SearchData:
+    """The data of a run, without the test split. run: its folder, which may have hashes of the data's files.
+
+    check: whether every picture is read once (`load_search_data`).
+    """
     root = Path(config.data_root) if config.data_root else None
     known = NONE if run is None else read_known(run)
-    return load_search_data(
-        config.data, root, config.seed, config.val_fraction, augment=config.augment, known=known
-    )
+    return load_search_data(config.data, root, config.seed, config.val_fraction, config.augment, check, known)
 
 
 def describe(
@@ -329,6 +333,8 @@ def describe(
             "images": {"train": len(data.train), "validation": len(data.val)},
             "digest": data.digest,
             "former": data.former,
+            "reading": asdict(data.reading) if data.reading else None,
+            "notes": list(data.notes),
         },
     }
 

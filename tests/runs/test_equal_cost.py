@@ -44,8 +44,8 @@ def written(folder: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def cells(printed: str, arm: str) -> list[str]:
-    found = [text for text in printed.splitlines() if text.startswith(f"| {arm} |")]
-    return [cell.strip() for cell in found[0].strip("|").split("|")]
+    rows = [text.strip("|").split("|") for text in printed.splitlines() if text.startswith(f"| {arm} |")]
+    return next([cell.strip() for cell in row] for row in rows if len(row) == 10)  # not of the list of arms
 
 
 def test_paired_differences_are_those_of_scipy(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_images_that_lie_elsewhere_now_are_the_same_data_and_others_are_not(tmp_
 
 def test_another_accelerator_matters_where_it_trains() -> None:
     machine = {"processor": "p", "capability": "c", "accelerator": "H100"}
-    data = {"digest": "ab" * 32}
+    data = {"digest": "ab" * 32, "former": "cd" * 32}
     other = {"machine": {**machine, "accelerator": "H200"}, "data": data}
     for device, expected in (("cpu", []), ("cuda", ["accelerator was H100 and is H200"])):
         before = described_from({"config": {**TINY, "device": device}, "machine": machine, "data": data})

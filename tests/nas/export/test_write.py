@@ -13,14 +13,14 @@ from nas.export import Ancestor, ModelCard, Score, export
 from nas.export.card import card_text
 from nas.export.templates import code, plain
 
-FILES = ["README.md", "model.py", "weights.safetensors"]
+FILES = ["README.md", "__main__.py", "model.py", "picture.py", "weights.safetensors"]
 
 
 def listed(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_it_writes_three_files_and_leaves_nothing_else(tmp_path: Path) -> None:
+def test_it_writes_its_files_and_leaves_nothing_else(tmp_path: Path) -> None:
     net = network("residual")
     paths = export(net, tmp_path / "deep" / "new", card_for(net.graph))
     assert sorted(path.name for path in paths) == FILES == listed(tmp_path / "deep" / "new")
