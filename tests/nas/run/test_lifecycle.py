@@ -360,7 +360,6 @@ def test_a_budget_that_isnt_used_up_gives_the_final_training_its_share_only(
 
 def test_a_lineage_uses_its_budget(tmp_path: Path) -> None:
     outcome = search(tiny(budget=12, epochs=4), tmp_path / "run", Silent(), "", Inline)
-    assert outcome.stopped == "generations"
     assert 12 / 2 < outcome.seconds < 12 * 1.5  # a loaded machine measures its own speed wrongly
 
 
