@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib.util import find_spec
 
 from nas.base.errors import UserError
 from nas.base.text import size
@@ -28,9 +27,9 @@ def check_address_space() -> None:
 
 
 def _limit() -> int | None:
-    if find_spec("resource") is None:  # not on Windows
+    try:
+        import resource
+    except ImportError:  # on Windows
         return None
-    import resource
-
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     return None if soft == resource.RLIM_INFINITY else soft

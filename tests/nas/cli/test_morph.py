@@ -1,5 +1,6 @@
 """`nas morph` on models of one's own."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "mine.py").write_text(MODULE)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)  # another test's
     return tmp_path
 
 
