@@ -14,6 +14,7 @@ from torch import Tensor
 
 from morphs.apply import Child, apply
 from morphs.errors import ContractBroken, MorphError, ParseError
+from morphs.examples import random_inputs
 from morphs.graph.arch import ArchGraph
 from morphs.graph.read import graph_from_json, parse_graph
 from morphs.init import init
@@ -192,8 +193,7 @@ def check_training(network: Network, child: Child) -> None:
     module = child.network.to_torch()
     optimizer = torch.optim.SGD(module.parameters(), lr=0.01)
     generator = torch.Generator().manual_seed(0)
-    shapes = [network.graph.shape(node.name) for node in network.graph.inputs]
-    inputs = [torch.randn(16, *shape, generator=generator, dtype=child.network.dtype) for shape in shapes]
+    inputs = random_inputs(network.graph, 16, generator, child.network.dtype)
     for _ in range(STEPS):
         optimizer.zero_grad()
         out: Tensor = module(*inputs)
@@ -280,7 +280,6 @@ def some_batches(network: Network, seed: int = 1, count: int = 2, size: int = 6)
     generator = torch.Generator().manual_seed(seed)
     batches: list[Batch] = []
     for _ in range(count):
-        shapes = [network.graph.shape(node.name) for node in network.graph.inputs]
-        inputs = tuple(torch.randn(size, *shape, generator=generator) for shape in shapes)
+        inputs = random_inputs(network.graph, size, generator, torch.float32)
         batches.append((inputs[0] if len(inputs) == 1 else inputs, torch.zeros(size, dtype=torch.int64)))
     return batches

@@ -13,7 +13,7 @@ LAYERS = (  # each may import its own and those before it; the longest name that
     ("morphs.typed", "morphs.textform"),
     ("morphs.graph",),
     ("morphs.limits", "morphs.activations", "morphs.torch_io.layers", "morphs.torch_io.to_torch"),
-    ("morphs.network",),
+    ("morphs.network", "morphs.examples"),
     ("morphs.init", "morphs.solve", "morphs.torch_io", "morphs.choices"),
     ("morphs.move",),
     ("morphs.moves",),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from morphs.errors import NeedsData
+from morphs.examples import in_type
 from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import BatchNorm, Output, Role
 from morphs.move import NEW, Context, Made, Move, Options, Preserves
@@ -102,7 +103,7 @@ def _statistics(parent: Network, node: str, context: Context) -> tuple[torch.Ten
     with torch.no_grad():
         for inputs, *_ in context.batches:
             tensors = (inputs,) if isinstance(inputs, Tensor) else inputs
-            out = module(*(tensors[i].to("cpu", torch.float64) for i in read)).transpose(0, 1).flatten(1)
+            out = module(*(in_type(tensors[i].cpu(), torch.float64) for i in read)).transpose(0, 1).flatten(1)
             if out.shape[1] == 0:
                 continue
             new, size = out.mean(1), out.shape[1]

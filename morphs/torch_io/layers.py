@@ -18,19 +18,22 @@ class PActivation(nn.Module):
     """(1 - a) * phi(x) + a * x with a learned `a` in [0, 1]; a = 1 is the identity, a = 0 is phi.
 
     `a` is one number or one for each channel. Keep it in range by calling `project_` after each step.
+    axis: the channels' axis, the batch not counted.
     """
 
-    def __init__(self, phi: nn.Module, channels: int | None = None) -> None:
+    def __init__(self, phi: nn.Module, channels: int | None = None, axis: int = 0) -> None:
         super().__init__()
         self.phi = phi
+        self.axis = axis
         self.a = nn.Parameter(torch.ones(()) if channels is None else torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """The same shape as x (N, C, ...)."""
         a = self.a.to(x.dtype)
-        if isinstance(self.phi, nn.ReLU):  # the same function, in one pass
+        after = -1 - self.axis if self.axis < 0 else x.dim() - 2 - self.axis
+        if isinstance(self.phi, nn.ReLU) and (a.dim() == 0 or after == x.dim() - 2):  # the same, in one pass
             return nn.functional.prelu(x, a.reshape(-1))
-        a = a.reshape([-1] + [1] * (x.dim() - 2))
+        a = a.reshape([-1] + [1] * after)
         return (1 - a) * self.phi(x) + a * x
 
     def project_(self) -> None:
@@ -40,36 +43,68 @@ class PActivation(nn.Module):
 
 
 class Scale(nn.Module):
-    """weight * x with one learned factor, or one for each channel."""
+    """weight * x with one learned factor, or one for each channel along `axis`, the batch not counted."""
 
-    def __init__(self, channels: int | None = None) -> None:
+    def __init__(self, channels: int | None = None, axis: int = 0) -> None:
         super().__init__()
+        self.axis = axis
         self.weight = nn.Parameter(torch.ones(()) if channels is None else torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """The same shape as x (N, C, ...)."""
-        return self.weight.to(x.dtype).reshape([-1] + [1] * (x.dim() - 2)) * x
+        after = -1 - self.axis if self.axis < 0 else x.dim() - 2 - self.axis
+        return self.weight.to(x.dtype).reshape([-1] + [1] * after) * x
 
 
 class Lerp(nn.Module):
     """(1 - a) * x + a * y with a learned `a` in [0, 1], one number or one for each channel.
 
-    Keep it in range by calling `project_` after each step.
+    Keep it in range by calling `project_` after each step. axis: the channels' axis, the batch not counted.
     """
 
-    def __init__(self, channels: int | None = None) -> None:
+    def __init__(self, channels: int | None = None, axis: int = 0) -> None:
         super().__init__()
+        self.axis = axis
         self.a = nn.Parameter(torch.zeros(()) if channels is None else torch.zeros(channels))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """The same shape as x and y (N, C, ...)."""
-        a = self.a.to(x.dtype).reshape([-1] + [1] * (x.dim() - 2))
+        after = -1 - self.axis if self.axis < 0 else x.dim() - 2 - self.axis
+        a = self.a.to(x.dtype).reshape([-1] + [1] * after)
         return (1 - a) * x + a * y
 
     def project_(self) -> None:
         """Clamp a to [0, 1]."""
         with torch.no_grad():
             self.a.clamp_(0, 1)
+
+
+class Attention(nn.Module):
+    """softmax(scale * q k^T) v for q (N, H, T, D), k (N, H', S, D), v (N, H', S, D'), perhaps a mask (N, T, S)."""
+
+    def __init__(self, causal: bool = False, scale: float | None = None, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.causal, self.scale = causal, scale
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(N, H, T, D')."""
+        return nn.functional.scaled_dot_product_attention(
+            q, k, v, None if mask is None else mask.unsqueeze(1), is_causal=self.causal, scale=self.scale,
+            dropout_p=self.dropout.p if self.dropout.training else 0.0, enable_gqa=q.shape[1] != k.shape[1],
+        )  # fmt: skip
+
+
+class Learned(nn.Module):
+    """A learned tensor, the same for each example of a batch."""
+
+    def __init__(self, size: tuple[int, ...]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(size))
+
+    def forward(self, like: Tensor) -> Tensor:
+        """(N, *size), N as many as `like` has."""
+        return self.weight.expand(like.shape[0], *self.weight.shape)
 
 
 class RegisteredActivation(nn.Module):
@@ -124,10 +159,9 @@ def layer(op: Op, inputs: tuple[Shape, ...]) -> Layer | None:
                 "padding_mode": op.padding_mode,
             }  # fmt: skip
         case ops.Linear():
-            return nn.Linear, {"in_features": width, "out_features": op.features, "bias": op.bias}
+            return nn.Linear, {"in_features": inputs[0][-1], "out_features": op.features, "bias": op.bias}
         case ops.BatchNorm():
-            kind = nn.BatchNorm2d if len(inputs[0]) == 3 else nn.BatchNorm1d
-            return kind, {
+            return (nn.BatchNorm1d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)[len(inputs[0]) - 1], {
                 "num_features": width, "eps": op.eps, "momentum": op.momentum, "affine": op.affine,
                 "track_running_stats": op.track_running_stats,
             }  # fmt: skip
@@ -135,11 +169,11 @@ def layer(op: Op, inputs: tuple[Shape, ...]) -> Layer | None:
             return activation_layer(op.fn, op.args)
         case ops.PActivation():
             phi = activation_layer(op.fn, op.args)
-            return PActivation, {"phi": phi, **({"channels": width} if op.per_channel else {})}
+            return PActivation, {"phi": phi, **_per_channel(op, inputs)}
         case ops.Scale():
-            return Scale, {"channels": width} if op.per_channel else {}
+            return Scale, _per_channel(op, inputs)
         case ops.Lerp():
-            return Lerp, {"channels": width} if op.per_channel else {}
+            return Lerp, _per_channel(op, inputs)
         case ops.MaxPool2d():
             return nn.MaxPool2d, {
                 "kernel_size": op.kernel, "stride": op.stride, "padding": op.padding, "dilation": op.dilation,
@@ -158,6 +192,79 @@ def layer(op: Op, inputs: tuple[Shape, ...]) -> Layer | None:
             return nn.Flatten, {}
         case ops.Dropout():
             return nn.Dropout, {"p": op.p}
+        case _:
+            return _token_layer(op, inputs) or _spatial_layer(op, inputs)
+
+
+def _per_channel(op: ops.PActivation | ops.Scale | ops.Lerp, inputs: tuple[Shape, ...]) -> dict[str, Any]:
+    return {"channels": inputs[0][op.axis], "axis": op.axis} if op.per_channel else {}
+
+
+def _token_layer(op: Op, inputs: tuple[Shape, ...]) -> Layer | None:
+    match op:
+        case ops.Embedding():
+            named = {"num_embeddings": op.count, "embedding_dim": op.features, "padding_idx": op.padding}
+            return nn.Embedding, named
+        case ops.Unembedding():
+            return nn.Linear, {"in_features": inputs[0][-1], "out_features": op.count, "bias": False}
+        case ops.LayerNorm():
+            named = {"elementwise_affine": op.affine, "bias": op.bias}
+            return nn.LayerNorm, {"normalized_shape": inputs[0][-1], "eps": op.eps, **named}
+        case ops.RMSNorm():
+            return nn.RMSNorm, {
+                "normalized_shape": inputs[0][-1], "eps": op.eps, "elementwise_affine": op.affine
+            }  # fmt: skip
+        case ops.GroupNorm():
+            named = {"num_groups": op.parts, "num_channels": inputs[0][0]}
+            return nn.GroupNorm, {**named, "eps": op.eps, "affine": op.affine}
+        case ops.Attention():
+            return Attention, {"causal": op.causal, "scale": op.scale, "dropout": op.dropout}
+        case ops.Parameter():
+            return Learned, {"size": op.size}
+        case _:
+            return None
+
+
+def _spatial_layer(op: Op, inputs: tuple[Shape, ...]) -> Layer | None:
+    rank = len(inputs[0]) - 1 if inputs else 0
+    match op:
+        case ops.Conv():
+            return (nn.Conv1d, nn.Conv2d, nn.Conv3d)[rank - 1], {
+                "in_channels": inputs[0][0], "out_channels": op.channels, "kernel_size": op.kernel, "stride": op.stride,
+                "padding": op.padding, "dilation": op.dilation, "groups": op.groups, "bias": op.bias,
+                "padding_mode": op.padding_mode,
+            }  # fmt: skip
+        case ops.ConvTranspose():
+            return (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[rank - 1], {
+                "in_channels": inputs[0][0], "out_channels": op.channels, "kernel_size": op.kernel, "stride": op.stride,
+                "padding": op.padding, "output_padding": op.output_padding, "groups": op.groups, "bias": op.bias,
+                "dilation": op.dilation,
+            }  # fmt: skip
+        case ops.Pool():
+            kinds = {"max": (nn.MaxPool1d, nn.MaxPool3d), "avg": (nn.AvgPool1d, nn.AvgPool3d)}[op.how]
+            named = {"kernel_size": op.kernel, "stride": op.stride, "padding": op.padding}
+            return kinds[rank > 1], {**named, "ceil_mode": op.ceil_mode}
+        case _:
+            return None
+
+
+def method(op: Op) -> tuple[str, tuple[Any, ...]] | None:
+    """Name and arguments of the tensor's method that an op without parameters is; None for others."""
+
+    def axis(place: int) -> int:  # the batch comes first
+        return place if place < 0 else place + 1
+
+    match op:
+        case ops.Reshape():
+            return "reshape", (-1, *op.size)
+        case ops.Permute():
+            return "permute", (0, *(place + 1 for place in op.order))
+        case ops.Slice():
+            return "narrow", (axis(op.axis), op.start, op.stop - op.start)
+        case ops.Select():
+            return "select", (axis(op.axis), op.index)
+        case ops.Mean():
+            return "mean", (tuple(axis(place) for place in op.axes),)
         case _:
             return None
 

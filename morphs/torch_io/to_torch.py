@@ -14,7 +14,17 @@ from morphs.errors import WeightsError
 from morphs.graph import ops
 from morphs.graph.arch import ArchGraph
 from morphs.graph.node import Key, Node
-from morphs.torch_io.layers import ACTIVATION_MODULES, Lerp, PActivation, Scale, build_layer, layer
+from morphs.torch_io.layers import (
+    ACTIVATION_MODULES,
+    Attention,
+    Learned,
+    Lerp,
+    PActivation,
+    Scale,
+    build_layer,
+    layer,
+    method,
+)  # fmt: skip
 
 _RESERVED = frozenset(dir(GraphModule(nn.Module(), Graph()))) | frozenset((*kwlist, "self"))
 
@@ -25,6 +35,8 @@ def _attributes_of_layers() -> frozenset[str]:
         layers = (
             nn.Conv2d(1, 1, 1), nn.Linear(1, 1), nn.BatchNorm2d(1), nn.MaxPool2d(1), nn.AvgPool2d(1),
             nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(), Scale(), Lerp(), PActivation(nn.ReLU()),
+            nn.Embedding(1, 1), nn.LayerNorm(1), nn.RMSNorm(1), nn.GroupNorm(1, 1), Attention(), Learned((1,)),
+            nn.ConvTranspose2d(1, 1, 1),
             *(activation() for activation in ACTIVATION_MODULES.values()),
         )  # fmt: skip
     of_registered = ("activation_name", "activation_function")
@@ -77,16 +89,25 @@ def to_torch(graph: ArchGraph, weights: Mapping[Key, Tensor]) -> nn.Module:
 def _emit(
     graph: ArchGraph, node: Node, read: list[FxNode], trace: Graph, modules: dict[str, nn.Module]
 ) -> FxNode:
-    made = layer(node.op, graph.input_shapes(node.name))
+    owner = graph[node.owner]
+    made = layer(owner.op, graph.input_shapes(owner.name))
+    path = module_path(node.owner)
+    if made is not None and path not in modules:
+        with torch.device("meta"):  # the weights are assigned afterwards
+            modules[path] = build_layer(made)
+    if owner.op.kind != node.op.kind:  # an embedding's weight, used as a linear layer's
+        modules[f"{path}.weight"] = modules[path].weight  # pyright: ignore[reportArgumentType]
+        return trace.call_function(nn.functional.linear, (read[0], trace.get_attr(f"{path}.weight")))
     if made is not None:
-        path = module_path(node.owner)
-        if path not in modules:
-            with torch.device("meta"):  # the weights are assigned afterwards
-                modules[path] = build_layer(made)
-        return trace.call_module(path, tuple(read))
+        like = next(iter(trace.nodes))  # the first input, of whose batch a tensor that reads nothing has the size
+        return trace.call_module(path, tuple(read) or (like,))
+    call = method(node.op)
+    if call is not None:
+        return trace.call_method(call[0], (read[0], *call[1]))
     match node.op:
         case ops.Concat():
-            return trace.call_function(torch.cat, (tuple(read), 1))
+            axis = node.op.axis if node.op.axis < 0 else node.op.axis + 1
+            return trace.call_function(torch.cat, (tuple(read), axis))
         case ops.Add() | ops.Multiply():
             function: Any = operator.add if isinstance(node.op, ops.Add) else operator.mul
             total = read[0]

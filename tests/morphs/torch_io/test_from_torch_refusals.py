@@ -61,7 +61,7 @@ LAYERS = {
     "Upsample": nn.Upsample(scale_factor=2),
     "GELU": nn.GELU(approximate="tanh"), "Softplus": nn.Softplus(beta=2), "Hardtanh": nn.Hardtanh(),
     "AvgPool2d": nn.AvgPool2d(2, divisor_override=3), "MaxPool2d": nn.MaxPool2d(2, return_indices=True),
-    "Conv2d": nn.Conv2d(3, 3, 2, padding="same"), "Linear": nn.Linear(6, 2), "Flatten": nn.Flatten(2),
+    "Conv2d": nn.Conv2d(3, 3, 2, padding="same"), "Flatten": nn.Flatten(2),
     "LazyConv2d": nn.LazyConv2d(3, 3), "SyncBatchNorm": nn.SyncBatchNorm(3), "BatchNorm2d": nn.BatchNorm2d(4),
     "PActivation": PActivation(nn.Softmax(1)),
 }  # fmt: skip
