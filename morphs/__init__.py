@@ -16,6 +16,7 @@ from morphs.move import Move, Origin, Preserves, Refusal
 from morphs.move_text import parse, parse_chain
 from morphs.moves import (
     MOVES,
+    AddBlock,
     AddSkip,
     Compact,
     Deepen,
@@ -37,10 +38,10 @@ from morphs.network import Network
 from morphs.torch_io.from_torch import from_torch
 
 __all__ = [
-    "MOVES", "AddSkip", "ArchGraph", "ChannelGroup", "Child", "Compact", "Cost", "Deepen", "Drift", "GrowKernel",
-    "InsertActivation", "InsertDropout", "InsertNorm", "Limits", "MergeGroups", "Move", "Narrow", "Network", "Node",
-    "Origin", "Preserves", "Refusal", "RemoveLayer", "Reparameterise", "Retire", "SplitGroups", "SqueezeExcite",
-    "Subnet", "Widen", "apply", "apply_chain", "carry", "channel_groups", "cost", "drift", "from_torch",
-    "graph_from_json", "graph_to_svg", "init", "load", "pack", "parse", "parse_chain", "parse_graph",
+    "MOVES", "AddBlock", "AddSkip", "ArchGraph", "ChannelGroup", "Child", "Compact", "Cost", "Deepen", "Drift",
+    "GrowKernel", "InsertActivation", "InsertDropout", "InsertNorm", "Limits", "MergeGroups", "Move", "Narrow",
+    "Network", "Node", "Origin", "Preserves", "Refusal", "RemoveLayer", "Reparameterise", "Retire", "SplitGroups",
+    "SqueezeExcite", "Subnet", "Widen", "apply", "apply_chain", "carry", "channel_groups", "cost", "drift",
+    "from_torch", "graph_from_json", "graph_to_svg", "init", "load", "pack", "parse", "parse_chain", "parse_graph",
     "register_activation", "save", "unpack",
 ]  # fmt: skip

@@ -27,10 +27,11 @@ def carry(optimizer: Optimizer, parent_module: nn.Module, child_module: nn.Modul
 
     State of a parameter's shape (momentum, Adam moments) is carried along `child.origin`: kept entries keep
     it, new ones start as they would in a fresh optimizer, at zero in most. Scalars (step counts) are kept with the
-    parameter; but where Adam or AdamW has taken so many steps that new entries, whose moments are zero, would first move
-    by more than the rate (3.2 times it, in the end), a parameter with new entries counts fewer, and the moments of its
-    kept entries are scaled so that their unbiased means are what they were. State of another shape (Adafactor's factored moments) has no entry for each of the parameter's: where
-    the parameter's entries changed place or number, all its state is reset.
+    parameter; but where Adam or AdamW has taken so many steps that new entries, whose moments are zero, would first
+    move by more than the rate (3.2 times it, in the end), a parameter with new entries counts fewer, and the moments of
+    its kept entries are scaled so that their unbiased means are what they were. State of another shape (Adafactor's
+    factored moments) has no entry for each of the parameter's: where the parameter's entries changed place or number,
+    all its state is reset.
 
     A parameter that the parent's optimizer leaves alone is left alone. A new parameter stays in the group of
     the parent's parameter of its name; where there is none, it joins the first group with weight decay, or the first

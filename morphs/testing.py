@@ -39,6 +39,15 @@ GRAPHS = (
     g = conv2d(r, channels=8, kernel=3, padding=1, groups=2); t = tanh(g); w = conv2d(t, channels=8, kernel=3, groups=8)
     u = conv2d(t, channels=2, kernel=3); k = concat(w, u); n = batch_norm(k); f = flatten(n); l = linear(f, features=3)
     out = output(l)""",
+    """x = input(size=[4], tokens=9); e = embedding(x, count=9, features=8); p = parameter(size=[4, 8]); s = add(e, p)
+    n = layer_norm(s); q = linear(n, features=8); k = linear(n, features=4); v = linear(n, features=4)
+    qs = reshape(q, size=[4, 4, 2], width=1); ks = reshape(k, size=[4, 2, 2], width=1)
+    qh = permute(qs, order=[1, 0, 2]); kh = permute(ks, order=[1, 0, 2])
+    vs = reshape(v, size=[4, 2, 2], width=1); vh = permute(vs, order=[1, 0, 2])
+    t = attention(qh, kh, vh, causal=true); tt = permute(t, order=[1, 0, 2]); m = reshape(tt, size=[4, 8])
+    o = linear(m, features=8); y = add(s, o); b = layer_norm(y); f = linear(b, features=6); g = gelu(f)
+    h = linear(g, features=8); z = add(y, h); w = layer_norm(z); a = mean(w, axes=[0]); l = linear(a, features=3)
+    out = output(l)""",
 )  # fmt: skip
 
 
@@ -50,10 +59,10 @@ def check_move(
 ) -> None:
     """Run the contract of moves on the class `move`.
 
-    networks: on which its sites are listed; by default a convolutional, a residual, a grouped network and a multilayer
-    perceptron, and all of them once more with weights that moves want that look at weights (every a of a P-activation 0
-    or 1, zeros between groups of channels). options: its menu; its own defaults without one. seeds: of the default
-    networks' weights and of the move's randomness.
+    networks: on which its sites are listed; by default a convolutional, a residual, a grouped network, a multilayer
+    perceptron and a transformer, and all of them once more with weights that moves want that look at weights (every a
+    of a P-activation 0 or 1, zeros between groups of channels). options: its menu; its own defaults without one. seeds:
+    of the default networks' weights and of the move's randomness.
 
     It checks that
 

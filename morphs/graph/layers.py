@@ -40,6 +40,7 @@ class Op:
 
     kind: ClassVar[str]
     later: ClassVar[tuple[str, ...]] = ()  # fields that older files don't have; left out at their defaults
+    causal = False  # of attention: whether a token sees only those before it
     borrows: ClassVar[tuple[str, ...]] = ()  # kinds of ops whose parameters it may use, besides its own
     arity: ClassVar[tuple[int, int | None]] = (1, 1)  # least and most inputs
     # not annotated: some ops have a field of this name
@@ -118,7 +119,7 @@ class Op:
         return 0
 
     def rescaled(self, ratio: float) -> Op | None:
-        """The op that normalises numbers √ratio times as large to the same values; None where there is none."""
+        """The norm of numbers √ratio times as large that, with γ · √ratio, gives the same values; None without one."""
         return None
 
     def resized(self, inputs: tuple[Shape, ...], after: Resized) -> Op:

@@ -111,9 +111,9 @@ class LayerNorm(Op):
         """One part: all of them."""
         return 1
 
-    def rescaled(self, ratio: float) -> Op:
-        """With eps times `ratio`."""
-        return replace(self, eps=self.eps * ratio)
+    def rescaled(self, ratio: float) -> Op | None:
+        """With eps times `ratio`; None without γ, which must grow by √ratio."""
+        return replace(self, eps=self.eps * ratio) if self.affine else None
 
 
 @dataclass(frozen=True)
@@ -141,8 +141,8 @@ class RMSNorm(Op):
         return 1
 
     def rescaled(self, ratio: float) -> Op | None:
-        """With eps times `ratio`; None where eps is the type's."""
-        return None if self.eps is None else replace(self, eps=self.eps * ratio)
+        """With eps times `ratio`; None where eps is the type's, and without γ, which must grow by √ratio."""
+        return replace(self, eps=self.eps * ratio) if self.eps is not None and self.affine else None
 
 
 @dataclass(frozen=True)

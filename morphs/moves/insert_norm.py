@@ -12,7 +12,7 @@ from morphs.examples import in_type
 from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import BatchNorm, Output, Role
 from morphs.move import NEW, Context, Made, Move, Options, Preserves
-from morphs.moves.editing import feeds_output, insert_after, inside, read_by, require
+from morphs.moves.editing import feeds_output, insert_after, inside, read_by, require, width_axis
 from morphs.network import Network
 
 NORM = BatchNorm()  # what is inserted
@@ -56,6 +56,10 @@ class InsertNorm(Move):
     def reshape(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph."""
         node = inside(self, graph, self.node)
+        shape = graph.shape(node.name)
+        if width_axis(graph, node.name) != 0 or len(shape) > 4:
+            fact = f'node "{self.node}" writes {shape}, whose width is not the first axis'
+            raise self.refuse(fact, "choose a vector, a signal, a map or a volume")
         norm = graph.fresh("norm")
         return insert_after(graph, node.name, Node(norm, NORM, (node.name,)))
 

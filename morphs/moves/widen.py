@@ -93,7 +93,7 @@ class Widen(Move):
             fact = f'node "{self.node}" is normalised across channels at node "{group.even[0]}"'
             raise self.refuse(fact, f"use how=zero, or how=replicate and a multiple of {group.width}")
         tied = tied_readers(graph, number)
-        if self.how == "gradient" and (tied or not all(rows_first(graph, name) for name in group.producers)):
+        if self.how == "gradient" and (tied or not rows_first(graph, number)):
             raise self.refuse(
                 f'node "{self.node}" has tied or transposed weights', "use how=zero or replicate"
             )
@@ -175,9 +175,14 @@ def _renew(param: Param, tensor: Tensor, place: int, index: Index | None, genera
         tensor.index_copy_(place, torch.from_numpy(rows), fresh(param, shape, generator, exact).to(tensor))
 
 
-def rows_first(graph: ArchGraph, name: str) -> bool:
-    """Whether the rows of the weight of `name` are the channels that it writes."""
-    return all(param.axes[0] is Axis.OUT for param in graph.facts(name).params.values() if param.axes)
+def rows_first(graph: ArchGraph, number: int) -> bool:
+    """Whether all weights of the channel group have rows for what they write and columns for what they read."""
+    places = {Axis.OUT: 0, Axis.IN: 1}
+    return all(
+        place == places.get(axis, place)
+        for _, axes in following(graph, channel_groups(graph), number)
+        for place, axis in enumerate(axes)
+    )
 
 
 def split_shares(source: Index, generator: torch.Generator) -> Share:

@@ -15,7 +15,12 @@ from nas.export.names import attribute_names, variable_names
 from nas.export.templates import render
 
 WIDTH = 110
-POSITIONAL = frozenset({"in_channels", "out_channels", "in_features", "out_features", "num_features", "phi", "normalized_shape"})
+POSITIONAL = frozenset(
+    {
+        "in_channels", "out_channels", "in_features", "out_features", "num_features", "phi", "normalized_shape",
+        "num_embeddings", "embedding_dim", "num_groups", "num_channels", "size",
+    }
+)  # fmt: skip
 
 
 def model_source(graph: ArchGraph, card: ModelCard) -> str:

@@ -66,7 +66,8 @@ def grown(move: str, make, groups=grouped):
 
 
 def test_there_is_a_case_for_every_move():
-    assert {text.partition("(")[0] for text in MOVES} == {move.name for move in morphs.MOVES}
+    on_tokens = {"add_block"}  # see test_tokens.py
+    assert {text.partition("(")[0] for text in MOVES} | on_tokens == {move.name for move in morphs.MOVES}
 
 
 @pytest.mark.parametrize("move", MOVES)
