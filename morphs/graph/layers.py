@@ -109,6 +109,10 @@ class Op:
         """Whether it is a layer each of whose output channels reads one input channel only."""
         return False
 
+    def carries(self, inputs: tuple[Shape, ...]) -> bool:
+        """Whether an op that is opaque writes the width that it reads, channel by channel."""
+        return False
+
     def fixes(self, rank: int) -> tuple[int, ...]:
         """Axes of an input of `rank` axes whose length can't change, since it acts across them."""
         return ()

@@ -121,7 +121,7 @@ def main_axes(graph: ArchGraph) -> dict[str, int]:
                 found[node.name] = rank - 1 if before in gone else before - sum(a < before for a in gone)
             case _:
                 own = op.trait in (Trait.ABSORB, Trait.HEADS) or graph.facts(node.name).params
-                found[node.name] = op.axis % rank if own else min(before, rank - 1)
+                found[node.name] = op.axis % rank if own and rank else max(min(before, rank - 1), 0)
     return found
 
 
@@ -129,13 +129,22 @@ def _write(graph: ArchGraph, node: Node, read: list[Axes], ties: Ties) -> Axes:
     """The layouts that `node` writes; records the ties it makes."""
     op, name, shape = node.op, node.name, graph.shape(node.name)
     if op.trait is Trait.SOURCE:
+        if not shape:
+            return ()
         own = (Piece(name, 0, shape[0]),)
         ties.fix(own, f'has the width of the input "{name}", which is fixed at {shape[0]}')
         return (own, *(None for _ in shape[1:]))
     if op.trait is Trait.SINK:
-        for size, layout in zip(shape, read[0], strict=True):
-            ties.fix(layout, f"feeds the output, whose width is fixed at {size}")
+        for axes, sizes in zip(read, graph.input_shapes(name), strict=True):
+            for size, layout in zip(sizes, axes, strict=True):
+                ties.fix(layout, f"feeds the output, whose width is fixed at {size}")
         return read[0]
+    if op.trait is Trait.OPAQUE:
+        if op.carries(graph.input_shapes(name)):
+            return _tie_inputs(graph, node, [_unfixed(node, axes, ties) for axes in read], ties)
+        for layout in (layout for axes in read for layout in axes):
+            ties.fix(layout, f'is fixed by the operator "{name}"')
+        return tuple(None for _ in shape)
     if op.trait is Trait.ABSORB:
         return _absorb(graph, node, read, ties)
     if op.trait is Trait.STACK:
@@ -204,11 +213,11 @@ def _repeat(layout: Layout, times: int) -> Layout:
 
 def _all_tied(layouts: Iterable[Layout | None], where: str, ties: Ties) -> Layout | None:
     """The one layout of tensors that are equal along an axis."""
-    first, *others = layouts
-    for other in others:
-        if first is not other:
-            first = ties.tie(first, other, where)
-    return first
+    found = list(layouts)
+    for other in found[1:]:
+        if found[0] is not other:
+            found[0] = ties.tie(found[0], other, where)
+    return found[0] if found else None
 
 
 def _stack(node: Node, read: list[Axes], ties: Ties) -> Axes:

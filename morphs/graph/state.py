@@ -39,7 +39,7 @@ def facts_of(op: Op, inputs: tuple[Shape, ...]) -> Facts:
     if any(type(n) is not int for n in (*shape, *(n for param in params.values() for n in param.shape))):
         raise ShapeError(f"{op.kind} writes {shape}: sizes are whole numbers; give integers")
     weights = sum(prod(param.shape) for param in params.values() if param.trainable)
-    width = shape[op.axis] if op.trait in OWN_WIDTH else 0
+    width = shape[op.axis] if shape and op.trait in OWN_WIDTH else 0
     return Facts(shape, MappingProxyType(params), weights, op.macs(inputs), prod(shape), width)
 
 

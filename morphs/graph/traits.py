@@ -20,6 +20,7 @@ class Trait(Enum):
     SLICE = "slice"  # some of the columns along one axis
     DROP = "drop"  # without some axes
     HEADS = "heads"  # the first axis counts heads, which several inputs have in common
+    OPAQUE = "opaque"  # fixes what it reads and writes, unless it declares that it carries widths
     SINK = "sink"  # the width is fixed from outside
 
 

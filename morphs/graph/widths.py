@@ -70,7 +70,9 @@ class Widths:
     @cached_property
     def spans(self) -> Mapping[str, Spans]:
         """Each node's output as a sequence of spans along its main axis."""
-        return MappingProxyType({name: axes[self.main[name]] or () for name, axes in self.axes.items()})
+        return MappingProxyType(
+            {name: axes[self.main[name]] or () if axes else () for name, axes in self.axes.items()}
+        )
 
     @cached_property
     def writers(self) -> Mapping[int, tuple[str, ...]]:
@@ -192,19 +194,20 @@ def _members(cuts: dict[str, list[int]], ties: Ties) -> list[dict[Part, int]]:
     for piece in ties.units:
         for part in _parts(piece, cuts):
             units[part] = lcm(units.get(part, 1), piece.unit)
+    order = {producer: place for place, producer in enumerate(cuts)}
     found: list[dict[Part, int]] = []
     seen: set[Part] = set()
     for producer, ends in cuts.items():
         for start in ends[:-1]:
             if (producer, start) not in seen:
-                found.append(_component((producer, start), near, units, cuts, ties))
+                found.append(_component((producer, start), near, units, cuts, order, ties))
                 seen.update(found[-1])
     return found
 
 
 def _component(
     first: Part, near: Mapping[Part, list[tuple[Part, Fraction | int]]], units: Mapping[Part, int],
-    cuts: dict[str, list[int]], ties: Ties,
+    cuts: dict[str, list[int]], order: Mapping[str, int], ties: Ties,
 ) -> dict[Part, int]:  # fmt: skip
     """The parts tied to `first`, each with its channels for one channel of the group."""
     weights: dict[Part, Fraction | int] = {first: 1}
@@ -229,9 +232,7 @@ def _component(
             ties.fixed.setdefault(producer, "is cut in the middle of a head")
             return dict.fromkeys(sizes, 1)
     # the order of the producers, not of the search
-    return {
-        part: sizes[part] for part in sorted(sizes, key=lambda part: (list(cuts).index(part[0]), part[1]))
-    }
+    return {part: sizes[part] for part in sorted(sizes, key=lambda part: (order[part[0]], part[1]))}
 
 
 def _owner(graph: ArchGraph, name: str) -> str:

@@ -99,7 +99,9 @@ def _emit(
         modules[f"{path}.weight"] = modules[path].weight  # pyright: ignore[reportArgumentType]
         return trace.call_function(nn.functional.linear, (read[0], trace.get_attr(f"{path}.weight")))
     if made is not None:
-        like = next(iter(trace.nodes))  # the first input, of whose batch a tensor that reads nothing has the size
+        like = next(
+            iter(trace.nodes)
+        )  # the first input, of whose batch a tensor that reads nothing has the size
         return trace.call_module(path, tuple(read) or (like,))
     call = method(node.op)
     if call is not None:
