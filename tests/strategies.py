@@ -290,7 +290,7 @@ def attend(b: Builder, x: str) -> str:
     else:
         counts = (queries, heads, heads)
         parts = [split(b.add(Linear(count * size, b.pick(True, False)), read), count) for count in counts]
-    if b.pick(True, False, False):
+    if size > 1 and b.pick(True, False, False):
         parts[0] = b.add(LayerNorm(), parts[0])
     out = b.add(Permute((1, 0, 2)), b.add(Attention(causal=b.pick(True, False)), *parts))
     out = b.add(Linear(width, b.pick(True, False)), b.add(Reshape((tokens, queries * size)), out))
