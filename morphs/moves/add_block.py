@@ -26,7 +26,7 @@ from morphs.graph.ops import (
 )  # fmt: skip
 from morphs.init import fresh
 from morphs.move import NEW, Context, Made, Move, Options, Origin
-from morphs.moves.editing import chosen, inside, width_axis
+from morphs.moves.editing import chosen, feeds_output, inside, width_axis
 from morphs.network import Key, Network
 from morphs.typed import Positive
 
@@ -83,6 +83,13 @@ class AddBlock(Move):
                     hidden = max(1, int(ratio * shape[1]))
                     plain = replace(plain, hidden=hidden, activation=phi, gated=gated)
                 yield plain
+
+    def offer(self, graph: ArchGraph) -> ArchGraph:
+        """Not listed: on the network's scores."""
+        child = self.reshape(graph)
+        if feeds_output(graph, self.node):
+            raise self.refuse(f'node "{self.node}" feeds the output', "choose a sum inside the network")
+        return child
 
     def reshape(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph."""
