@@ -2,8 +2,9 @@
 
 from morphs.activations import register_activation
 from morphs.apply import Child, apply, apply_chain
-from morphs.carry import carry
+from morphs.carry import carry, carry_values, new_parameters
 from morphs.drift import Drift, drift
+from morphs.export import export
 from morphs.files import load, pack, save, unpack
 from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.cost import Cost, cost
@@ -22,6 +23,7 @@ from morphs.moves import (
     Deepen,
     GrowKernel,
     InsertActivation,
+    InsertBlock,
     InsertDropout,
     InsertNorm,
     MergeGroups,
@@ -38,10 +40,11 @@ from morphs.network import Network
 from morphs.torch_io.from_torch import from_torch
 
 __all__ = [
-    "MOVES", "AddBlock", "AddSkip", "ArchGraph", "ChannelGroup", "Child", "Compact", "Cost", "Deepen", "Drift",
-    "GrowKernel", "InsertActivation", "InsertDropout", "InsertNorm", "Limits", "MergeGroups", "Move", "Narrow",
-    "Network", "Node", "Origin", "Preserves", "Refusal", "RemoveLayer", "Reparameterise", "Retire", "SplitGroups",
-    "SqueezeExcite", "Subnet", "Widen", "apply", "apply_chain", "carry", "channel_groups", "cost", "drift",
-    "from_torch", "graph_from_json", "graph_to_svg", "init", "load", "pack", "parse", "parse_chain", "parse_graph",
+    "MOVES", "AddBlock", "AddSkip", "ArchGraph", "ChannelGroup", "Child", "Compact", "Cost", "Deepen",
+    "Drift", "GrowKernel", "InsertActivation", "InsertBlock", "InsertDropout", "InsertNorm", "Limits",
+    "MergeGroups", "Move", "Narrow", "Network", "Node", "Origin", "Preserves", "Refusal", "RemoveLayer",
+    "Reparameterise", "Retire", "SplitGroups", "SqueezeExcite", "Subnet", "Widen", "apply", "apply_chain",
+    "carry", "carry_values", "channel_groups", "cost", "drift", "export", "from_torch", "graph_from_json",
+    "graph_to_svg", "init", "load", "new_parameters", "pack", "parse", "parse_chain", "parse_graph",
     "register_activation", "save", "unpack",
 ]  # fmt: skip

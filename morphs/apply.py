@@ -144,6 +144,8 @@ def _check_memory(move: Move, parent: Network, graph: ArchGraph) -> None:
     """Raise LimitExceeded when the child's new tensors alone are larger than this machine's memory."""
     old, size = parent.graph.params, torch.empty((), dtype=parent.dtype).element_size()
     new = sum(prod(spec.shape) for key, spec in graph.params.items() if old.get(key) is not spec) * size
+    if not hasattr(os, "sysconf"):  # Windows
+        return
     here = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if new > here:
         raise LimitExceeded(

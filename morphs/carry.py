@@ -1,17 +1,19 @@
-"""Optimizer state through a change of shapes."""
+"""Optimizer state through a change of shapes, and which parameters are new."""
 
+from collections.abc import Mapping
 from inspect import signature
 from math import sqrt
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 
 from morphs.apply import Child
 from morphs.errors import WeightsError
 from morphs.move import Origin
-from morphs.network import Key
-from morphs.torch_io.to_torch import module_path
+from morphs.network import Key, Network
+from morphs.torch_io.names import module_path
 
 State = dict[str, Any]  # what an optimizer remembers of one parameter
 
@@ -48,12 +50,14 @@ def carry(optimizer: Optimizer, parent_module: nn.Module, child_module: nn.Modul
     group_of = {id(p): number for number, group in enumerate(optimizer.param_groups) for p in group["params"]}
     members: list[list[Tensor]] = [[] for _ in optimizer.param_groups]
     states: list[tuple[Tensor, State]] = []
-    for key, param in child.network.graph.params.items():
-        if not param.trainable:
+    params = child.network.graph.params
+    for key, path in child.network.state_keys().items():
+        if not params[key].trainable:
             continue
-        origin, new = child.origin[key], _find(after, key, "child")
-        old = _find(before, origin.source, "parent") if origin.source is not None else None
-        namesake = old if old is not None else before.get(_path(key))
+        origin, new = child.origin[key], _find(after, path, "child")
+        source = None if origin.source is None else _path(origin.source, child.network)
+        old = _find(before, source, "parent") if source is not None else None
+        namesake = old if old is not None else before.get(path)
         number = _group_for_new(new, optimizer) if namesake is None else group_of.get(id(namesake))
         if number is None:
             continue
@@ -67,6 +71,37 @@ def carry(optimizer: Optimizer, parent_module: nn.Module, child_module: nn.Modul
             "carry: the optimizer steps no parameter of the parent module; pass the module it steps"
         )
     return _rebuilt(optimizer, members, states, child_module)
+
+
+def new_parameters(child: Child) -> tuple[str, ...]:
+    """The names, in `child.network.to_torch()`, of the trainable parameters that have no entry of the parent's.
+
+    For an optimizer that gives them a rate of their own for a while. Parameters with old and new entries, as after
+    `widen`, are not among them; `child.origin` tells which entries are new.
+    """
+    params = child.network.graph.params.items()
+    new = (key for key, param in params if param.trainable and child.origin[key].source is None)
+    return tuple(_path(key, child.network) for key in new)
+
+
+def carry_values(values: Mapping[Key, Tensor], child: Child) -> dict[Key, Tensor]:
+    """Numbers that belong to the parent's parameters, such as a momentum, carried along `child.origin`.
+
+    values: a tensor of its parameter's shape for each of the parent's. Kept entries keep theirs, new ones are 0. Raises
+    WeightsError when `values` aren't those of the parent's parameters.
+    """
+    carried: dict[Key, Tensor] = {}
+    for key, weight in child.network.weights.items():
+        origin = child.origin[key]
+        if origin.source is None:
+            carried[key] = torch.zeros_like(weight)
+            continue
+        value = values.get(origin.source)
+        if value is None or (moved := origin.gather(value)).shape != weight.shape:
+            name = _path(origin.source, child.network)
+            raise WeightsError(f"carry: the values for {name} are not of its shape; pass the parent's own")
+        carried[key] = moved
+    return carried
 
 
 def _check_state(optimizer: Optimizer) -> None:
@@ -113,16 +148,17 @@ def _parameters(module: nn.Module) -> dict[str, Tensor]:
     return {name.removeprefix("_orig_mod."): parameter for name, parameter in module.named_parameters()}
 
 
-def _path(key: Key) -> str:
-    return f"{module_path(key[0])}.{key[1]}"
+def _path(key: Key, child: Network) -> str:
+    """Where the parent's module has a parameter: the child's network knows the keys that came from a module."""
+    return child.keys.get(key) or f"{module_path(key[0])}.{key[1]}"
 
 
-def _find(parameters: dict[str, Tensor], key: Key, whose: str) -> Tensor:
-    if _path(key) not in parameters:
+def _find(parameters: dict[str, Tensor], path: str, whose: str) -> Tensor:
+    if path not in parameters:
         raise WeightsError(
-            f"carry: the {whose} module has no parameter {_path(key)}; pass the to_torch() of the {whose} network"
+            f"carry: the {whose} module has no parameter {path}; pass the to_torch() of the {whose} network"
         )
-    return parameters[_path(key)]
+    return parameters[path]
 
 
 def _carried(state: State, old: Tensor, new: Tensor, origin: Origin, group: State, adam: bool) -> State:
@@ -181,8 +217,8 @@ def _first_move(step: int, first: float, second: float) -> float:
 def _misfit(old: Tensor, new: Tensor, origin: Origin) -> WeightsError:
     assert origin.source is not None
     return WeightsError(
-        f"carry: the parent module's {_path(origin.source)} of shape {tuple(old.shape)} did not become the child's of "
-        f"{tuple(new.shape)} in this move; pass the modules of one step, and after a chain of each in turn"
+        f"carry: the parent module's {'.'.join(origin.source)} of shape {tuple(old.shape)} did not become "
+        f"the child's of {tuple(new.shape)} in this move; pass the modules of one step, of a chain in turn"
     )
 
 

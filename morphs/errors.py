@@ -14,8 +14,11 @@
     │   ├── LimitExceeded      the child would break a limit
     │   ├── NeedsData          the move looks at data and was given none, or too little
     │   └── DriftExceeded      the child does not compute what the move declares
+    ├── ExportError            a network can't be exported
     ├── ContractBroken         a move does not keep the contract of moves
-    └── UnsupportedModule      a torch module that the op vocabulary can't express
+    └── UnsupportedModule      a torch module that can't be copied
+
+and one warning, TrainingOutputs: a module returns more in train mode than its copy does.
 
 Every message is one line: fact, place, remedy.
 """
@@ -77,9 +80,17 @@ class DriftExceeded(MoveError):
     """The child does not compute what the move declares."""
 
 
+class ExportError(MorphError):
+    """A network can't be exported, or what was written computes something else."""
+
+
 class ContractBroken(MorphError):
     """A move does not keep the contract of moves; see `morphs.testing`."""
 
 
 class UnsupportedModule(MorphError):
-    """A torch module that the op vocabulary can't express."""
+    """A torch module that can't be copied."""
+
+
+class TrainingOutputs(UserWarning):
+    """A module returns more in train mode than its copy does."""

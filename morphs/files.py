@@ -1,5 +1,6 @@
 """A network in a folder: canonical JSON for the graph, safetensors for the weights. Nothing is unpickled."""
 
+import json
 import os
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from morphs.errors import CodecError, WeightsError
-from morphs.graph.codec import MAX_BYTES
+from morphs.graph.codec import MAX_BYTES, canonical_json
 from morphs.graph.read import graph_from_json
 from morphs.network import Network
 
@@ -38,6 +39,9 @@ def load(folder: str | os.PathLike[str]) -> Network:
     """
     place = Path(folder)
     try:
+        for name in (GRAPH_FILE, WEIGHTS_FILE):  # a FIFO would block, a device never end
+            if (place / name).exists() and not (place / name).is_file():
+                raise CodecError(f"load: {place / name} is not a file; name a folder that `save` wrote")
         if (place / GRAPH_FILE).stat().st_size > MAX_BYTES:
             raise CodecError(
                 f"load: {place / GRAPH_FILE} has more than {MAX_BYTES} bytes; it is not a saved graph"
@@ -57,7 +61,9 @@ def pack(network: Network) -> tuple[str, bytes]:
         f"{owner}.{name}": t.cpu().clone(memory_format=torch.contiguous_format)
         for (owner, name), t in network.weights.items()
     }
-    return network.graph.to_json(), save_tensors(tensors)
+    places = [[owner, name, key] for (owner, name), key in network.keys.items()]
+    metadata = {"keys": canonical_json(places)} if places else None
+    return network.graph.to_json(), save_tensors(tensors, metadata)
 
 
 def unpack(graph_json: str, weights: bytes, place: str = "the weights") -> Network:
@@ -71,4 +77,14 @@ def unpack(graph_json: str, weights: bytes, place: str = "the weights") -> Netwo
     except (SafetensorError, ValueError, KeyError) as error:
         raise WeightsError(f"load: {place} is damaged ({error}); restore it from a copy") from None
     keyed = {(name.rpartition(".")[0], name.rpartition(".")[2]): tensor for name, tensor in tensors.items()}
-    return Network(graph, keyed)
+    return Network(graph, keyed, _keys(weights, place))
+
+
+def _keys(data: bytes, place: str) -> dict[tuple[str, str], str]:
+    """The keys in the header of safetensors, which its reader leaves out."""
+    size = int.from_bytes(data[:8], "little")
+    held = json.loads(data[8 : 8 + size]).get("__metadata__", {}).get("keys", "[]")
+    try:
+        return {(str(owner), str(name)): str(key) for owner, name, key in json.loads(held)}
+    except (ValueError, TypeError) as error:
+        raise WeightsError(f"load: {place} is damaged ({error}); restore it from a copy") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import isfinite
 from operator import attrgetter
@@ -17,6 +17,7 @@ from morphs.errors import WeightsError
 from morphs.graph.arch import ArchGraph
 from morphs.graph.node import Key
 from morphs.graph.ops import Param
+from morphs.torch_io.keys import state_keys
 from morphs.torch_io.to_torch import to_torch, weights_from
 
 Versions = dict[Key, int | None]
@@ -30,10 +31,14 @@ class Network:
     Immutable by agreement: nobody writes into the tensors, which networks share. `to_torch` and
     `with_weights_from` copy. Raises WeightsError when a tensor is missing, superfluous, of another shape or
     not floating.
+
+    keys: of tensors that came from a module, where they were in its state, in its order: `to_torch` puts them there
+    again. They are no part of what the network computes, nor of its digest.
     """
 
     graph: ArchGraph
     weights: Mapping[Key, Tensor]
+    keys: Mapping[Key, str] = field(default_factory=dict[Key, str])
 
     def __post_init__(self) -> None:
         params = self.graph.params
@@ -64,13 +69,14 @@ class Network:
         network = object.__new__(Network)
         object.__setattr__(network, "graph", graph)
         object.__setattr__(network, "weights", MappingProxyType(weights))
+        object.__setattr__(network, "keys", self.keys)
         network._finite.update(self._finite)
         for key in (*made, *gone):
             network._finite.pop(key, None)
         return network
 
-    def __reduce__(self) -> tuple[type[Network], tuple[ArchGraph, dict[Key, Tensor]]]:
-        return Network, (self.graph, dict(self.weights))
+    def __reduce__(self) -> tuple[type[Network], tuple[ArchGraph, dict[Key, Tensor], dict[Key, str]]]:
+        return Network, (self.graph, dict(self.weights), dict(self.keys))
 
     def __repr__(self) -> str:
         return (
@@ -96,19 +102,26 @@ class Network:
     def to(self, dtype: torch.dtype) -> Network:
         """The same network with floating weights converted to `dtype`."""
         return Network(
-            self.graph, {k: t.to(dtype) if t.is_floating_point() else t for k, t in self.weights.items()}
+            self.graph,
+            {k: t.to(dtype) if t.is_floating_point() else t for k, t in self.weights.items()},
+            self.keys,
         )
 
     def to_torch(self) -> nn.Module:
-        """A plain nn.Module with its own copy of the weights; submodules have the nodes' names."""
-        return to_torch(self.graph, self.weights)
+        """A plain nn.Module with its own copy of the weights; its parameters have the names and the order of the module
+        that they came from, new ones the nodes' names."""
+        return to_torch(self.graph, self.weights, self.keys)
+
+    def state_keys(self) -> Mapping[Key, str]:
+        """The key of each tensor in the state_dict of `to_torch()`."""
+        return state_keys(self.graph, self.keys)
 
     def with_weights_from(self, module: nn.Module) -> Network:
         """A network of the same graph with copies of the parameters and buffers of a trained module.
 
         Raises WeightsError when the module doesn't have the graph's parameters.
         """
-        return Network(self.graph, weights_from(self.graph, module))
+        return Network(self.graph, weights_from(self.graph, module, self.keys), self.keys)
 
     def nonfinite(self, versions: Versions | None = None) -> tuple[Key, ...]:
         """The tensors that hold NaN or infinity. What was found finite is looked at again only once written to.
@@ -121,7 +134,7 @@ class Network:
         for key, tensor in self.weights.items():
             if versions[key] is None or known.get(key) != versions[key]:
                 known.pop(key, None)
-                if is_finite(tensor):
+                if is_finite(tensor) or self.graph.params[key].any:
                     known[key] = versions[key]
         return tuple(key for key in self.weights if key not in known)
 

@@ -69,11 +69,15 @@ MENUS = {  # small, so that every kind of choice comes up often
         "min_channels": (1,), "groups": (None, "depthwise"), "norm": (False, False, True),
     },
     "compact": {"how": ("alg1", "alg2", "alg3", "random"), "activation": ("relu", "sigmoid"), "rows": (60,)},
-    "widen": {"factor": (1.5, 2, 3)},
+    "widen": {"factor": (1.5, 2, 3), "how": ("replicate", "zero", "paired")},
     "add_skip": {"how": ("add", "convex", "concat"), "project": (False, True)},
     "subnet": {"template": (
         "mlpconv", "inception", "residual", "(K:3C)(3:2C)(1x3)", "() + (1:C/2)(3) + (K:C)(1)", "(1:6C)(K:2C) + (K)",
     )},
+    "insert_block": {
+        "kind": ("single", "basic", "bottleneck", "inverted"), "how": ("zero", "paired", "scaled"),
+        "kernels": ((3, 3), (1, 3)),
+    },
     "squeeze_excite": {"min_channels": (1,), "activation": ("silu", "relu")},
     "add_block": {"part": ("attention", "mlp", "both"), "ratio": (0.5, 2), "gated": (False, True)},
 }  # fmt: skip

@@ -9,6 +9,7 @@ from math import prod
 from typing import ClassVar
 
 from morphs.errors import ShapeError
+from morphs.graph.aten import Aten, DropPath, FrozenBatchNorm, Held, Outputs
 from morphs.graph.axes import Mean, Parameter, Permute, Reshape, Select, Slice
 from morphs.graph.layers import BatchNorm, Conv2d, Linear, Op
 from morphs.graph.layers import Layer as Layer  # for those who import the vocabulary
@@ -38,12 +39,10 @@ class Input(Op):
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """The declared size."""
-        if (
-            not 1 <= len(self.size) <= 5
-            or min(self.size) < 1
-            or (self.tokens is not None and self.tokens < 1)
-        ):
-            raise ShapeError(f"input size {self.size} is not one to five positive sizes, such as (C, H, W)")
+        if min(self.size, default=1) < 1:
+            raise ShapeError(f"input size {self.size} has a number below 1; give positive sizes")
+        if self.tokens is not None and self.tokens < 1:
+            raise ShapeError(f"input has {self.tokens} tokens; give a number of at least 1")
         return self.size
 
 
@@ -335,4 +334,5 @@ OPS: tuple[type[Op], ...] = (
     Input, Output, Conv2d, Linear, BatchNorm, Activation, PActivation, Scale, Lerp, MaxPool2d, AvgPool2d,
     AdaptiveAvgPool2d, AdaptiveMaxPool2d, Flatten, Dropout, Add, Multiply, Concat, Conv, ConvTranspose, Pool,
     Embedding, Unembedding, LayerNorm, RMSNorm, GroupNorm, Attention, Parameter, Reshape, Permute, Slice, Select, Mean,
+    Aten, Held, Outputs, DropPath, FrozenBatchNorm,
 )  # fmt: skip

@@ -13,6 +13,7 @@ from morphs.graph.node import Node
 from morphs.graph.ops import Op, Param, Role, Shape, Trait
 
 OWN_WIDTH = (Trait.SOURCE, Trait.ABSORB, Trait.STACK)  # of an op that writes a width of its own
+SCALARS = (Trait.OPAQUE, Trait.SINK)  # of an op that may read what has no axis besides the batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class Facts:
 @lru_cache(maxsize=2**14)
 def facts_of(op: Op, inputs: tuple[Shape, ...]) -> Facts:
     """The facts of `op` reading `inputs`; ShapeError when they don't fit."""
+    if () in inputs and op.trait not in SCALARS:
+        raise ShapeError(f"{op.kind} reads a tensor without axes besides the batch; give it one")
     shape = op.shape(inputs)
     params = op.params(inputs)
     # 8.0 equals 8: what is kept for one would be given to the other.

@@ -57,6 +57,7 @@ class Param:
 
     start: what every fresh number of it is; None for He-normal ones, or normal ones of standard deviation `deviation`
     where that is given. counts: whether it holds whole numbers.
+    any: whether it may hold numbers that aren't finite, as masks do.
     """
 
     shape: Shape
@@ -65,3 +66,4 @@ class Param:
     start: float | None = 0.0
     counts: bool = False
     deviation: float | None = None
+    any: bool = False

@@ -8,6 +8,7 @@ from morphs.moves.deepen import Deepen
 from morphs.moves.groups import MergeGroups, SplitGroups
 from morphs.moves.grow_kernel import GrowKernel
 from morphs.moves.insert_activation import InsertActivation
+from morphs.moves.insert_block import InsertBlock
 from morphs.moves.insert_dropout import InsertDropout
 from morphs.moves.insert_norm import InsertNorm
 from morphs.moves.narrow import Narrow
@@ -20,6 +21,5 @@ from morphs.moves.widen import Widen
 
 MOVES: tuple[type[Move], ...] = (
     Deepen, Widen, GrowKernel, AddSkip, InsertNorm, InsertActivation, InsertDropout, MergeGroups, SplitGroups, Retire,
-    Narrow, RemoveLayer, Subnet, SqueezeExcite, Reparameterise, Compact,
-    AddBlock,
+    Narrow, RemoveLayer, Subnet, SqueezeExcite, Reparameterise, Compact, InsertBlock, AddBlock,
 )  # fmt: skip

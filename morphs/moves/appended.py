@@ -31,6 +31,8 @@ def appended(graph: ArchGraph, name: str, count: int) -> dict[Key, Origin]:
         trait, params = node.op.trait, node.op.params(graph.input_shapes(node.name))
         if trait is Trait.SINK:
             raise ValueError("it reaches the output")
+        if trait is Trait.OPAQUE:
+            raise ValueError(f'it is fixed by the operator "{node.name}"')
         if trait is Trait.TIE:
             raise ValueError(f'it is tied to other channels at node "{node.name}"')
         if params and graph.is_shared(node.name):

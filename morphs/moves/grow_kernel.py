@@ -82,7 +82,7 @@ def embed(filters: Tensor, kernel: Pair) -> Tensor:
         # row by row of a filter as one item: half again as fast as torch, which copies the numbers one by one
         row = f"V{wide * filters.element_size()}"
         to, of = (tensor.view(torch.uint8).numpy().view(row) for tensor in (middle, filters))
-        whole = grown.numpy()
+        whole = grown.view(torch.uint8).numpy()  # numpy has no bfloat16; zeros are zero bytes in every type
         step = PORTION // max(whole[:1].nbytes, 1) + 1
         for start in range(0, len(whole), step):
             part = slice(start, start + step)

@@ -1,6 +1,6 @@
 """SqueezeExcite: a gate for each channel, computed from the means of all (arXiv 1709.01507)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -12,9 +12,9 @@ from morphs.graph.activations import ACTIVATIONS, known_activations
 from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import Activation, AdaptiveAvgPool2d, Conv2d, Multiply, Role, Scale
 from morphs.init import he_normal
-from morphs.move import NEW, Context, Made, Move, Options, Origin
+from morphs.move import NEW, Context, Made, Move, Options
 from morphs.moves.editing import chosen, inside, read_by, width_axis, writes_fixpoints
-from morphs.network import Network
+from morphs.network import Key, Network
 from morphs.typed import Positive
 
 SITES = (Role.NORM, Role.ACTIVATION, Role.SUM, Role.CONCAT)
@@ -74,43 +74,62 @@ class SqueezeExcite(Move):
             )
         if self.activation not in ACTIVATIONS:
             raise self.refuse(f"activation {self.activation} is unknown", known_activations())
-        if self._may_die() and not writes_fixpoints(graph, self.node, "relu"):
+        if may_die(self.activation) and not writes_fixpoints(graph, self.node, "relu"):
             raise self.refuse(
                 f'node "{self.node}" may write negative values, on which units of {self.activation} would be dead',
                 "set activation to silu, or choose a node after a relu",
             )
-        pool, down, phi, up, gate, scale, product = self._names(graph)
-        return graph.update(
-            *graph.rewired(node.name, product),
-            Node(pool, AdaptiveAvgPool2d(), (node.name,)),
-            Node(down, Conv2d(self.channels, (1, 1)), (pool,)),
-            Node(phi, Activation(self.activation), (down,)),
-            Node(up, Conv2d(shape[0], (1, 1)), (phi,)),
-            Node(gate, Activation("sigmoid"), (up,)),
-            Node(scale, Scale(per_channel=False), (gate,)),
-            Node(product, Multiply(), (node.name, scale)),
-        )
-
-    def _may_die(self) -> bool:
-        """Whether a unit of φ may have no gradient on all data: φ is nonnegative and keeps what it makes."""
-        traits = ACTIVATIONS[self.activation]
-        return traits.nonnegative and traits.idempotent
-
-    def _names(self, graph: ArchGraph) -> tuple[str, ...]:
-        """Of the pool, W₁, φ, W₂, σ, s and the product."""
-        names: list[str] = []
-        for stem in ("pool", "conv", "act", "conv", "gate", "scale", "product"):
-            names.append(graph.fresh(stem, names))
-        return tuple(names)
+        names = gate_names(graph)
+        gate = gate_nodes(names, node.name, self.channels, shape[0], self.activation)
+        return graph.update(*graph.rewired(node.name, gate[-1].name), *gate)
 
     def fill(self, parent: Network, graph: ArchGraph, context: Context) -> Made:
         """W₁ is He-normal (its absolute value for ReLU), s is 2 and all else zero."""
-        _, down, _, up, _, scale, _ = self._names(parent.graph)
-        first = he_normal(graph.params[down, "weight"].shape, context.generator)
-        made: dict[tuple[str, str], tuple[Tensor, Origin]] = {
-            key: (torch.zeros(graph.params[key].shape, dtype=parent.dtype), NEW)
-            for key in ((down, "bias"), (up, "weight"), (up, "bias"))
-        }
-        made[down, "weight"] = ((first.abs() if self._may_die() else first).to(parent.dtype), NEW)
-        made[scale, "weight"] = (torch.tensor(2.0, dtype=parent.dtype), NEW)
-        return made
+        made = gate_weights(graph, gate_names(parent.graph), self.activation, context.generator)
+        return {key: (tensor.to(parent.dtype), NEW) for key, tensor in made.items()}
+
+
+def may_die(activation: str) -> bool:
+    """Whether a unit of φ may have no gradient on all data: φ is nonnegative and keeps what it makes."""
+    traits = ACTIVATIONS[activation]
+    return traits.nonnegative and traits.idempotent
+
+
+def gate_names(graph: ArchGraph, taken: Iterable[str] = ()) -> tuple[str, ...]:
+    """Fresh names of the pool, W₁, φ, W₂, σ, s and the product."""
+    names = list(taken)
+    for stem in ("pool", "conv", "act", "conv", "gate", "scale", "product"):
+        names.append(graph.fresh(stem, names))
+    return tuple(names[-7:])
+
+
+def gate_nodes(
+    names: tuple[str, ...], node: str, channels: int, width: int, activation: str
+) -> tuple[Node, ...]:
+    """The nodes of a gate of the map `node` of `width` channels; the last one writes the product."""
+    pool, down, phi, up, gate, scale, product = names
+    return (
+        Node(pool, AdaptiveAvgPool2d(), (node,)),
+        Node(down, Conv2d(channels, (1, 1)), (pool,)),
+        Node(phi, Activation(activation), (down,)),
+        Node(up, Conv2d(width, (1, 1)), (phi,)),
+        Node(gate, Activation("sigmoid"), (up,)),
+        Node(scale, Scale(per_channel=False), (gate,)),
+        Node(product, Multiply(), (node, scale)),
+    )
+
+
+def gate_weights(
+    graph: ArchGraph, names: tuple[str, ...], activation: str, generator: torch.Generator
+) -> dict[Key, Tensor]:
+    """The weights of a gate that starts at one: W₁ is He-normal (its absolute value for ReLU), s is 2, all else 0."""
+    _, down, _, up, _, scale, _ = names
+    zeros = {
+        key: torch.zeros(graph.params[key].shape) for key in ((down, "bias"), (up, "weight"), (up, "bias"))
+    }
+    first = he_normal(graph.params[down, "weight"].shape, generator)
+    return {
+        **zeros,
+        (down, "weight"): first.abs() if may_die(activation) else first,
+        (scale, "weight"): torch.tensor(2.0),
+    }

@@ -29,7 +29,6 @@ from morphs.graph.arch import ArchGraph
 from morphs.graph.ops import Axis
 from morphs.move import Context, Made
 from morphs.network import Key, Network
-from morphs.torch_io.to_torch import module_path
 
 STEPS = 20
 EXAMPLES = 512  # that are looked at, at most
@@ -79,6 +78,7 @@ class _Ascent:
     columns: Mapping[Key, tuple[Tensor, Tensor]]
     random: Rows
     scale: Mapping[Key, float]
+    places: Mapping[Key, str]  # in the module's state
 
     @classmethod
     def of(cls, child: Network, made: Made, context: Context) -> Self:
@@ -110,7 +110,9 @@ class _Ascent:
                 )
         random = {key: fixed[key][new] for key, new in rows.items()}
         scale = {key: _scale(fixed[key], new) for key, new in rows.items()}
-        return cls(child.graph, module, seen, context, fixed, rows, columns, random, scale)
+        return cls(
+            child.graph, module, seen, context, fixed, rows, columns, random, scale, child.state_keys()
+        )
 
     def scaled(self, rows: Rows) -> Rows:
         """Orthonormal rows near `rows`, times the scale."""
@@ -160,7 +162,7 @@ class _Ascent:
         weights = {**self.fixed, **asked}
         for key, tensor in rows.items():
             weights[key] = weights[key].index_copy(0, self.rows[key], tensor)
-        named = {f"{module_path(owner)}.{name}": tensor for (owner, name), tensor in weights.items()}
+        named = {self.places[key]: tensor for key, tensor in weights.items()}
         try:
             with sdpa_kernel(SDPBackend.MATH):  # the only one that can be differentiated twice
                 outputs: Tensor = functional_call(self.module, named, inputs)

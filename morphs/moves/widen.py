@@ -18,6 +18,7 @@ from morphs.init import fresh
 from morphs.move import Context, Index, Made, Move, Options, Origin
 from morphs.moves.columns import NEW_UNIT, ColumnMaps, depthwise, following, free_group, in_blocks, spans
 from morphs.moves.editing import chosen
+from morphs.moves.fresh_units import with_fresh_units
 from morphs.moves.steepest import steepest_rows
 from morphs.moves.streams import rescaled, stream_weights, tied_readers
 from morphs.network import Network
@@ -42,6 +43,9 @@ class Widen(Move):
     get the largest gradient on the given batches, in train mode without dropout (GradMax; see `steepest`). They are
     as large as the others of their layer; biases start at zero. At most 512 examples are looked at, in at most
     42 forward and 63 backward passes.
+    how="paired": new channels come in pairs of equal incoming weights, whose outgoing weights are Z and −Z, so that
+    they cancel at full scale. Their gradients have opposite signs, which parts them at the first step. All these
+    weights are as large as the others of their layer, biases and norms as in a fresh network.
     """
 
     name: ClassVar[str] = "widen"
@@ -50,7 +54,7 @@ class Widen(Move):
 
     node: str
     to: int
-    how: Literal["replicate", "zero", "gradient"] = "replicate"
+    how: Literal["replicate", "zero", "gradient", "paired"] = "replicate"
 
     @classmethod
     def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
@@ -67,7 +71,8 @@ class Widen(Move):
                     if group.even and how == "replicate":
                         yield cls(node, group.width * max(2, ceil(factor)), how)
                     else:
-                        yield cls(node, to * group.blocks, how)
+                        odd = how == "paired" and (to - group.width // group.blocks) % 2
+                        yield cls(node, (to + odd) * group.blocks, how)
 
     def reshape(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph."""
@@ -89,10 +94,12 @@ class Widen(Move):
                 f'{self.to} is not a wider width for node "{self.node}"',
                 f"give a number above {group.width}{multiple}",
             )
-        if group.even and self.how != "zero" and (self.how == "gradient" or self.to % group.width):
+        if group.even and self.how != "zero" and (self.how != "replicate" or self.to % group.width):
             fact = f'node "{self.node}" is normalised across channels at node "{group.even[0]}"'
             raise self.refuse(fact, f"use how=zero, or how=replicate and a multiple of {group.width}")
         tied = tied_readers(graph, number)
+        if self.how == "paired" and tied:
+            raise self.refuse(f'node "{self.node}" has tied weights', "use how=zero or replicate")
         if self.how == "gradient" and (tied or not rows_first(graph, number)):
             raise self.refuse(
                 f'node "{self.node}" has tied or transposed weights', "use how=zero or replicate"
@@ -100,26 +107,34 @@ class Widen(Move):
         if self.how == "replicate" and any(one.before is None for one in tied):
             fact = f'node "{tied[0].reader}" reads the embedding "{tied[0].owner}" without a norm of its own before it'
             raise self.refuse(fact, "use how=zero")
+        if self.how == "paired" and (self.to - group.width) // group.blocks % 2:
+            each = f" in each of {group.blocks} parts" if group.blocks > 1 else ""
+            raise self.refuse(
+                f'{self.to} for node "{self.node}" is an odd number of new channels{each}, which has no pairs',
+                f"give {self.to + group.blocks}",
+            )
         return number
 
     def fill(self, parent: Network, graph: ArchGraph, context: Context) -> Made:
         """Every tensor with an axis that follows the group."""
-        before, widths = parent.graph, channel_groups(parent.graph)
-        number = self._group(before)
+        number, widths = self._group(parent.graph), channel_groups(parent.graph)
         group = widths.groups[number]
         source, shares, kept = self._units(group.width, group.blocks, context.generator)
         if self.how == "zero" and group.even:
             return stream_weights(self, parent, graph, number, kept, context)
+        origin = ColumnMaps(parent.graph, widths, number, kept)
+        base = self._with_halves(parent, number, context) if self.how == "paired" else parent
+        before, widths = base.graph, channel_groups(base.graph)
         tied = tied_readers(before, number)
         folded = {before[one.before].owner for one in tied if one.before is not None}
-        copied, origin = ColumnMaps(before, widths, number, source), ColumnMaps(before, widths, number, kept)
+        copied = ColumnMaps(before, widths, number, source)
         made: dict[tuple[str, str], tuple[Tensor, Origin]] = {}
         for (owner, name), axes in following(before, widths, number):
             maps = [copied(owner, axis) for axis in axes]
             if all(index is None for index in maps):
                 continue
-            tensor = Origin((owner, name), tuple(maps)).gather(parent.weights[owner, name])
-            if self.how == "replicate":
+            tensor = Origin((owner, name), tuple(maps)).gather(base.weights[owner, name])
+            if self.how in ("replicate", "paired"):
                 across = Axis.OUT if owner in folded else Axis.IN
                 _split(before, widths, owner, axes, number, shares, tensor, across)
                 maps = [origin(owner, axis) for axis in axes]
@@ -132,6 +147,14 @@ class Widen(Move):
                 parent.derived(graph, {key: tensor for key, (tensor, _) in made.items()}), made, context
             )
         return made
+
+    def _with_halves(self, parent: Network, number: int, context: Context) -> Network:
+        """`parent` with one unit of each new pair, its outgoing weights as they will be."""
+        group = channel_groups(parent.graph).groups[number]
+        part, count = group.width // group.blocks, (self.to - group.width) // (2 * group.blocks)
+        units = in_blocks(np.concatenate([np.arange(part), np.full(count, NEW_UNIT)]), part, group.blocks)
+        graph = resized(parent.graph, number, len(units))
+        return with_fresh_units(parent, graph, number, units, context.generator)
 
     def _steepen(self, child: Network, made: Made, context: Context) -> None:
         """Write into `made` the incoming weights that give the outgoing ones of new channels the largest gradient."""
@@ -155,6 +178,11 @@ class Widen(Move):
         """
         part, grown = width // blocks, self.to // blocks
         kept = np.concatenate([np.arange(part), np.full(grown - part, NEW_UNIT)])
+        if self.how == "paired":  # of a parent that has one of each pair
+            once = (part + grown) // 2
+            source = np.concatenate([np.arange(once), np.arange(part, once)])
+            shares = np.concatenate([np.ones(once), np.full(once - part, -1.0)])
+            return in_blocks(source, once, blocks), np.tile(shares, blocks), in_blocks(kept, part, blocks)
         if self.how != "replicate":
             kept = np.roll(kept, int(torch.randint(grown, (1,), generator=generator)))
             units = in_blocks(kept, part, blocks)

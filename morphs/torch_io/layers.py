@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from morphs.graph import ops
 from morphs.graph.activations import ACTIVATIONS, REGISTERED
 from morphs.graph.ops import Op, Shape
+from morphs.torch_io.aten_call import AtenCall
 
 
 class PActivation(nn.Module):
@@ -107,6 +108,92 @@ class Learned(nn.Module):
         return self.weight.expand(like.shape[0], *self.weight.shape)
 
 
+class Sum(nn.Module):
+    """The sum of tensors of one shape."""
+
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor:
+        """The same shape as x."""
+        for y in others:
+            x = x + y
+        return x
+
+
+class Product(nn.Module):
+    """The product of tensors, broadcast."""
+
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor:
+        """The common shape."""
+        for y in others:
+            x = x * y
+        return x
+
+
+class Join(nn.Module):
+    """Tensors one after the other along an axis, the batch being axis 0."""
+
+    def __init__(self, axis: int = 1) -> None:
+        super().__init__()
+        self.axis = axis
+
+    def forward(self, *parts: Tensor) -> Tensor:
+        """The same shape but along the axis, where sizes add up."""
+        return torch.cat(parts, self.axis)
+
+
+class Method(nn.Module):
+    """A method of a tensor that reads no other tensor."""
+
+    def __init__(self, name: str, arguments: tuple[Any, ...]) -> None:
+        super().__init__()
+        self.method_name, self.method_arguments = name, arguments
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What the method returns."""
+        return getattr(x, self.method_name)(*self.method_arguments)
+
+    def extra_repr(self) -> str:
+        """Name and arguments."""
+        return f"{self.method_name}, {self.method_arguments}"
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: in train mode all of an example is zero with probability p."""
+
+    def __init__(self, p: float, mode: str = "row", scaled: bool = True) -> None:
+        super().__init__()
+        self.p, self.mode, self.scaled = p, mode, scaled
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape as x (N, ...)."""
+        if not self.training:
+            return x
+        size = [x.size(0) if self.mode == "row" else 1] + [1] * (x.dim() - 1)
+        noise = x.new_empty(size).bernoulli_(1 - self.p)
+        return x * (noise.div_(1 - self.p) if self.scaled else noise)
+
+    def extra_repr(self) -> str:
+        """Its probability."""
+        return f"p={self.p}, mode={self.mode}"
+
+
+class FrozenBatchNorm(nn.Module):
+    """Batch norm by its running statistics, in train mode too."""
+
+    def __init__(self, num_features: int, eps: float = 1e-5, affine: bool = True) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(num_features)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(num_features)) if affine else None
+        self.register_buffer("running_mean", torch.zeros(num_features))
+        self.register_buffer("running_var", torch.ones(num_features))
+        self.register_buffer("num_batches_tracked", torch.tensor(0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape as x (N, C, ...)."""
+        mean, variance = self.get_buffer("running_mean"), self.get_buffer("running_var")
+        return nn.functional.batch_norm(x, mean, variance, self.weight, self.bias, False, 0.0, self.eps)
+
+
 class RegisteredActivation(nn.Module):
     """An activation function that `morphs.register_activation` added, by its name."""
 
@@ -150,7 +237,7 @@ def layer(op: Op, inputs: tuple[Shape, ...]) -> Layer | None:
 
     An argument that is itself a Layer is a module to build first.
     """
-    width = inputs[0][0] if inputs else 0
+    width = inputs[0][0] if inputs and inputs[0] else 0
     match op:
         case ops.Conv2d():
             return nn.Conv2d, {
@@ -192,6 +279,12 @@ def layer(op: Op, inputs: tuple[Shape, ...]) -> Layer | None:
             return nn.Flatten, {}
         case ops.Dropout():
             return nn.Dropout, {"p": op.p}
+        case ops.DropPath():
+            return DropPath, {"p": op.p, "mode": op.mode, "scaled": op.scaled}
+        case ops.FrozenBatchNorm():
+            return FrozenBatchNorm, {"num_features": width, "eps": op.eps, "affine": op.affine}
+        case ops.Aten():
+            return AtenCall, {"operator": op.operator, "args": op.args, "kwargs": op.kwargs}
         case _:
             return _token_layer(op, inputs) or _spatial_layer(op, inputs)
 

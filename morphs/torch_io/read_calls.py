@@ -1,259 +1,282 @@
-"""What torch functions and tensor methods mean in the op vocabulary.
+"""The table of ATen calls that the op vocabulary knows: operator → reader.
 
-Each reader has the signature of the function it reads (so that Python binds the arguments), takes `Ref` for
-tensors, and describes the result as `OpChain`; nothing is built here. B batch, C channels, H height, W width.
+A reader looks at the call's arguments, by the names of the operator's schema, and describes the result as `Made`, or
+raises Refused: the call is then kept as an `aten` op. Who knows another operator adds a row. C channels.
 """
 
-import math
-import operator
 from collections.abc import Callable, Mapping
-from functools import partial
+from math import prod
 from typing import Any
-
-import torch
-import torch.nn.functional as F
 
 from morphs.graph import ops
 from morphs.graph.activations import ACTIVATIONS
 from morphs.graph.ops import Pair
-from morphs.graph.shapes import feature_map
-from morphs.torch_io.reading import BATCH, Memory, OpChain, Ref, Refused, only, pair, tensor
+from morphs.torch_io.program import Call, Made, Modes, Value
+from morphs.torch_io.reading import Refused, only, pair
+
+
+def data(value: Any, *ranks: int) -> Value:
+    """A floating tensor with the batch axis first, and one of these numbers of further axes (any by default)."""
+    if not isinstance(value, Value) or value.dtype is None or not value.dtype.is_floating_point:
+        raise Refused(f"it takes {value!r:.40}; give a floating tensor")
+    if not value.shape or value.key or (ranks and len(value.shape) not in ranks):
+        raise Refused(f"it reads a tensor of size {value.size}, which no op of the vocabulary does")
+    return value
+
+
+def held(**given: Any) -> dict[str, Value]:
+    """Parameters and buffers of a module, without those that are None."""
+    for name, value in given.items():
+        if value is not None and not (isinstance(value, Value) and value.key):
+            raise Refused(f"its {name} is computed; keep it as a parameter")
+    return {name: value for name, value in given.items() if value is not None}
+
 
 # -- elementwise ---------------------------------------------------------------------------------------
 
 
-def _act(fn: str, args: tuple[float, ...], input: Ref, inplace: bool) -> OpChain:
+def _act(fn: str, args: tuple[Any, ...], input: Any) -> Made:
     usual = tuple(default for _, default in ACTIVATIONS[fn].args)
     given = tuple(float(value) for value in args)
-    op = ops.Activation(fn, () if given == usual else given)
-    return OpChain((op,), (tensor(input),), Memory.SAME if inplace else Memory.NEW)
+    return Made((ops.Activation(fn, () if given == usual else given),), (data(input),))
 
 
-def activation(fn: str) -> Callable[..., OpChain]:
+def activation(fn: str) -> Callable[[Call], Made]:
     """The reader of a φ without arguments."""
-
-    def read(input: Ref, inplace: bool = False) -> OpChain:
-        return _act(fn, (), input, inplace)
-
-    return read
+    return lambda call: _act(fn, (), call.args["self"])
 
 
-def leaky_relu(input: Ref, negative_slope: float = 0.01, inplace: bool = False) -> OpChain:
+def leaky_relu(call: Call) -> Made:
     """Leaky ReLU."""
-    return _act("leaky_relu", (negative_slope,), input, inplace)
+    return _act("leaky_relu", (call.args["negative_slope"],), call.args["self"])
 
 
-def elu(input: Ref, alpha: float = 1.0, inplace: bool = False) -> OpChain:
-    """ELU."""
-    return _act("elu", (alpha,), input, inplace)
+def elu(call: Call) -> Made:
+    """ELU; CELU and SELU have other scales."""
+    only("scale", call.args["scale"], 1)
+    only("input_scale", call.args["input_scale"], 1)
+    return _act("elu", (call.args["alpha"],), call.args["self"])
 
 
-def gelu(input: Ref, approximate: str = "none") -> OpChain:
+def gelu(call: Call) -> Made:
     """GELU, the exact one."""
-    only("approximate", approximate, "none")
-    return _act("gelu", (), input, False)
+    only("approximate", call.args["approximate"], "none")
+    return _act("gelu", (), call.args["self"])
 
 
-def softplus(input: Ref, beta: float = 1, threshold: float = 20) -> OpChain:
+def softplus(call: Call) -> Made:
     """Softplus with torch's own beta and threshold."""
-    only("beta", beta, 1)
-    only("threshold", threshold, 20)
-    return _act("softplus", (), input, False)
+    only("beta", call.args["beta"], 1)
+    only("threshold", call.args["threshold"], 20)
+    return _act("softplus", (), call.args["self"])
 
 
-def hardtanh(input: Ref, min_val: float = -1, max_val: float = 1, inplace: bool = False) -> OpChain:
+def hardtanh(call: Call) -> Made:
     """Hardtanh from 0 to 6, which is ReLU6."""
-    if (min_val, max_val) != (0, 6):
-        raise Refused(
-            f"hardtanh from {min_val} to {max_val} is not in the vocabulary; use ReLU6 or another activation"
-        )
-    return _act("relu6", (), input, inplace)
+    only("min_val", call.args["min_val"], 0)
+    only("max_val", call.args["max_val"], 6)
+    return _act("relu6", (), call.args["self"])
 
 
-def dropout(input: Ref, p: float = 0.5, training: bool = True, inplace: bool = False) -> OpChain:
-    """Dropout that follows the module's training flag. The trace runs in eval mode, so `training` is then False."""
-    if training:
-        raise Refused("it drops out in eval mode too; use nn.Dropout, or pass training=self.training")
-    return OpChain((ops.Dropout(float(p)),), (tensor(input),), Memory.SAME if inplace else Memory.VIEW)
+def prelu(call: Call) -> Made:
+    """PReLU, the P-activation of ReLU with its slope as a."""
+    tensors = held(a=call.args["weight"])
+    return Made(
+        (ops.PActivation("relu", per_channel=tensors["a"].size != (1,)),), (data(call.args["self"]),), tensors
+    )
 
 
-def add(input: Any, other: Any, alpha: float = 1, inplace: bool = False) -> OpChain:
+def dropout(call: Call) -> Made:
+    """Dropout that follows the mode, or is off in both."""
+    source, train = call.args["input"], call.args["train"]
+    if train is False or call.args["p"] == 0:
+        return Made((), (source,))
+    only("train", train, Modes(False, True))
+    return Made((ops.Dropout(float(call.args["p"])),), (data(source),))
+
+
+def drop_path(call: Call) -> Made:
+    """Stochastic depth, as `modes` found it."""
+    op = ops.DropPath(call.args["p"], call.args["mode"], call.args["scaled"])
+    return Made((op,), (data(call.args["self"]),))
+
+
+def add(call: Call) -> Made:
     """Sum of two tensors of one shape; 0 + x, with which Python's sum begins, is x."""
-    only("alpha", alpha, 1)
-    terms = [term for term in (input, other) if not (isinstance(term, (int, float)) and term == 0)]
-    if len(terms) == 1 and not inplace:
-        return OpChain((), (tensor(terms[0]),))
-    return OpChain((ops.Add(),), (tensor(input), tensor(other)), Memory.SAME if inplace else Memory.NEW)
+    first, other = data(call.args["self"]), call.args["other"]
+    if type(other) is int and other == 0:
+        return Made((), (first,))
+    only("alpha", call.args["alpha"], 1)
+    second = data(other)
+    if first.shape != second.shape or first.dtype != second.dtype:
+        raise Refused("it adds tensors of different shapes")
+    return Made((ops.Add(),), (first, second))
 
 
-def multiply(input: Any, other: Any, inplace: bool = False) -> OpChain:
-    """Product of two tensors."""
-    return OpChain((ops.Multiply(),), (tensor(input), tensor(other)), Memory.SAME if inplace else Memory.NEW)
+def multiply(call: Call) -> Made:
+    """Product of two tensors of one rank."""
+    first, second = data(call.args["self"]), data(call.args["other"])
+    if len(first.shape) != len(second.shape) or first.dtype != second.dtype:
+        raise Refused("it multiplies tensors of different ranks")
+    return Made((ops.Multiply(),), (first, second))
+
+
+# -- layers --------------------------------------------------------------------------------------------
+
+
+def conv2d(call: Call) -> Made:
+    """Convolution; where its input was padded in another mode in the same module, that is its own padding."""
+    a, source = call.args, data(call.args["input"], 3)
+    tensors = held(weight=a["weight"], bias=a["bias"])
+    channels, _, *size = tensors["weight"].size or (0, 0)
+    kernel, dilation = pair(size), pair(a["dilation"])
+    padding, mode = _padding(a["padding"], kernel, dilation), "zeros"
+    before = source.call
+    if before is not None and before.name == "pad" and before.frame == call.frame and padding == (0, 0):
+        found = _own_padding(before, kernel, dilation)
+        if found is not None:
+            source, (padding, mode) = data(before.args["self"], 3), found
+    op = ops.Conv2d(
+        channels, kernel, pair(a["stride"]), padding, mode, dilation, int(a["groups"]), "bias" in tensors
+    )  # pyright: ignore[reportArgumentType]  # one of torch's modes, which are ours
+    return Made((op,), (source,), tensors)
+
+
+def _own_padding(call: Call, kernel: Pair, dilation: Pair) -> tuple[Pair, Any] | None:
+    amounts, mode = list(call.args["pad"]), call.args["mode"]
+    if mode not in ("reflect", "replicate", "circular") or len(amounts) != 4:
+        return None
+    left, right, top, bottom = amounts
+    return ((top, left), mode) if (left, top) == (right, bottom) and min(left, top) >= 0 else None
+
+
+def _padding(padding: Any, kernel: Pair, dilation: Pair) -> Pair:
+    if padding == "valid":
+        return (0, 0)
+    if padding != "same":
+        return pair(padding)
+    (top, odd_h), (left, odd_w) = (divmod(d * (k - 1), 2) for k, d in zip(kernel, dilation, strict=True))
+    if odd_h or odd_w:
+        raise Refused(f"padding='same' pads kernel {kernel} unevenly")
+    return (top, left)
+
+
+def linear(call: Call) -> Made:
+    """Matrix product of vectors."""
+    tensors = held(weight=call.args["weight"], bias=call.args["bias"])
+    features, *_ = tensors["weight"].size or (0,)
+    return Made((ops.Linear(features, "bias" in tensors),), (data(call.args["input"], 1),), tensors)
+
+
+def batch_norm(call: Call) -> Made:
+    """Batch norm, or one whose statistics are frozen."""
+    a = call.args
+    tensors = held(
+        weight=a["weight"], bias=a["bias"], running_mean=a["running_mean"], running_var=a["running_var"]
+    )
+    if ("weight" in tensors) != ("bias" in tensors):
+        raise Refused("it has one of weight and bias")
+    tracked, affine = "running_mean" in tensors, "weight" in tensors
+    source = data(a["input"], 1, 3)
+    if a["training"] is False and tracked:
+        return Made((ops.FrozenBatchNorm(float(a["eps"]), affine),), (source,), tensors)
+    only("training", a["training"], Modes(False, True) if tracked else True)
+    momentum = None if a["momentum"] is None else float(a["momentum"])
+    return Made((ops.BatchNorm(float(a["eps"]), momentum, affine, tracked),), (source,), tensors)
 
 
 # -- windows -------------------------------------------------------------------------------------------
 
 
-def max_pool2d(
-    input: Ref, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
-    ceil_mode: bool = False, return_indices: bool = False,
-) -> OpChain:  # fmt: skip
+def max_pool2d(call: Call) -> Made:
     """Maximum over windows."""
-    only("return_indices", return_indices, False)
+    a = call.args
+    kernel = pair(a["kernel_size"])
     op = ops.MaxPool2d(
-        pair(kernel_size), pair(stride or kernel_size), pair(padding), pair(dilation), bool(ceil_mode)
+        kernel, pair(a["stride"] or kernel), pair(a["padding"]), pair(a["dilation"]), bool(a["ceil_mode"])
     )
-    return OpChain((op,), (tensor(input),))
+    return Made((op,), (data(a["self"], 3),))
 
 
-def avg_pool2d(
-    input: Ref, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
-    count_include_pad: bool = True, divisor_override: int | None = None,
-) -> OpChain:  # fmt: skip
+def avg_pool2d(call: Call) -> Made:
     """Mean over windows."""
-    only("divisor_override", divisor_override, None)
-    op = ops.AvgPool2d(
-        pair(kernel_size),
-        pair(stride or kernel_size),
-        pair(padding),
-        bool(ceil_mode),
-        bool(count_include_pad),
-    )
-    return OpChain((op,), (tensor(input),))
+    a = call.args
+    only("divisor_override", a["divisor_override"], None)
+    kernel = pair(a["kernel_size"])
+    stride = pair(a["stride"] or kernel)
+    op = ops.AvgPool2d(kernel, stride, pair(a["padding"]), bool(a["ceil_mode"]), bool(a["count_include_pad"]))
+    return Made((op,), (data(a["self"], 3),))
 
 
-def adaptive_avg_pool2d(input: Ref, output_size: Any) -> OpChain:
-    """Mean over as many windows as `output_size` says; None keeps an axis."""
-    return OpChain((ops.AdaptiveAvgPool2d(_adaptive(tensor(input), output_size)),), (input,))
+def adaptive_avg_pool2d(call: Call) -> Made:
+    """Mean over as many windows as the size says."""
+    return Made((ops.AdaptiveAvgPool2d(pair(call.args["output_size"])),), (data(call.args["self"], 3),))
 
 
-def adaptive_max_pool2d(input: Ref, output_size: Any, return_indices: bool = False) -> OpChain:
-    """Maximum over as many windows as `output_size` says; None keeps an axis."""
-    only("return_indices", return_indices, False)
-    return OpChain((ops.AdaptiveMaxPool2d(_adaptive(tensor(input), output_size)),), (input,))
+def first_of_several(call: Call) -> Made:
+    """The maximum of a pooling that gives its place as well."""
+    source = call.args["self"].call
+    if (
+        call.args["index"] != 0
+        or source is None
+        or source.name not in ("adaptive_max_pool2d", "max_pool2d_with_indices")
+    ):
+        raise Refused("it takes one of several results")
+    if source.name == "max_pool2d_with_indices":
+        return max_pool2d(source)
+    return Made((ops.AdaptiveMaxPool2d(pair(source.args["output_size"])),), (data(source.args["self"], 3),))
 
 
-def _adaptive(input: Ref, size: Any) -> Pair:
-    _, *spatial = feature_map(input.shape, "adaptive pooling")
-    wanted = size if isinstance(size, (tuple, list)) else (size, size)
-    return pair([own if n is None else n for n, own in zip(wanted, spatial, strict=True)])
-
-
-def mean(input: Ref, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> OpChain:
+def mean(call: Call) -> Made:
     """Mean over H and W, as global average pooling."""
-    only("dtype", dtype, None)
-    rank = 1 + len(tensor(input).shape)
-    axes = dim if isinstance(dim, (tuple, list)) else (dim,)
-    if rank != 4 or any(axis is None for axis in axes) or {int(axis) % rank for axis in axes} != {2, 3}:
-        raise Refused(f"a mean over dim={dim} is not in the vocabulary; take it over (2, 3) of a feature map")
+    source, axes = data(call.args["self"], 3), call.args.get("dim")
+    only("dtype", call.args["dtype"], None)
+    if not axes or {axis % 4 for axis in axes} != {2, 3}:
+        raise Refused("it takes the mean over other axes than those of a map")
     pooled = ops.AdaptiveAvgPool2d((1, 1))
-    return OpChain((pooled,) if keepdim else (pooled, ops.Flatten()), (input,), stem="mean")
+    return Made((pooled,) if call.args["keepdim"] else (pooled, ops.Flatten()), (source,), stem="mean")
 
 
 # -- shapes --------------------------------------------------------------------------------------------
 
 
-def flatten(input: Ref, start_dim: int = 0, end_dim: int = -1) -> OpChain:
-    """Everything but the batch axis in one."""
-    rank = 1 + len(tensor(input).shape)
-    if (start_dim % rank, end_dim % rank) != (1, rank - 1):
-        raise Refused(
-            f"flattening dims {start_dim} to {end_dim} is not in the vocabulary; flatten all but the batch: dim 1 to -1"
-        )
-    return OpChain((ops.Flatten(),), (input,), Memory.VIEW)
+def reshape(call: Call) -> Made:
+    """A view that keeps the shape, or flattens all but the batch."""
+    source = data(call.args["self"])
+    if call.out.shape == source.shape:
+        return Made((), (source,))
+    if call.out.shape != (prod(source.shape),):
+        raise Refused("it reshapes otherwise than to vectors")
+    return Made((ops.Flatten(),), (source,))
 
 
-def view(input: Ref, *shape: Any) -> OpChain:
-    """A view or reshape that flattens all but the batch axis, or keeps the shape."""
-    sizes = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
-    own = tensor(input).shape
-    if sizes and sizes[0] in (BATCH, -1) and BATCH not in sizes[1:] and sizes.count(-1) <= 1:
-        known = math.prod(n for n in sizes[1:] if n != -1)
-        rest = tuple(math.prod(own) // max(1, known) if n == -1 else n for n in sizes[1:])
-        if rest == own:
-            return OpChain((), (input,), Memory.VIEW)
-        if rest == (math.prod(own),):
-            return OpChain((ops.Flatten(),), (input,), Memory.VIEW)
-    text = ", ".join(map(str, sizes))
-    raise Refused(
-        f"reshaping (B, {', '.join(map(str, own))}) to ({text}) is not in the vocabulary; "
-        f"only x.view(x.size(0), -1) is: write gates on feature maps with 1x1 convolutions"
-    )
-
-
-def cat(tensors: Any, dim: int = 0) -> OpChain:
+def cat(call: Call) -> Made:
     """Tensors one after the other along C."""
-    refs = tuple(tensor(ref) for ref in tensors)
-    if not refs or dim % (1 + len(refs[0].shape)) != 1:
-        raise Refused(f"concatenation along dim={dim} is not in the vocabulary; only dim=1 is")
-    return OpChain((ops.Concat(),), refs)
+    read = tuple(data(value) for value in call.args["tensors"])
+    if call.args["dim"] % len(read[0].size or ()) != 1 or len({value.dtype for value in read}) != 1:
+        raise Refused("it joins tensors along another axis than the channels")
+    return Made((ops.Concat(),), read)
 
 
-def contiguous(input: Ref, memory_format: Any = None) -> OpChain:
+def same(call: Call) -> Made:
     """The same numbers."""
-    return OpChain((), (tensor(input),), Memory.VIEW)
+    source = next(iter(call.args.values()))
+    if not isinstance(source, Value) or (source.size, source.dtype) != (call.out.size, call.out.dtype):
+        raise Refused("it changes type or shape")
+    if source.stride != call.out.stride:
+        raise Refused("it changes the layout in memory, on which a view may depend")
+    return Made((), (source,))
 
 
-def clone(input: Ref, memory_format: Any = None) -> OpChain:
-    """The same numbers in memory of their own."""
-    return OpChain((), (tensor(input),))
-
-
-def size(input: Ref, dim: int | None = None) -> Any:
-    """The shape (B, ...), or one axis of it."""
-    full = (BATCH, *tensor(input).shape)
-    return full if dim is None else full[dim]
-
-
-def dim(input: Ref) -> int:
-    """The number of axes, the batch among them."""
-    return len(size(input))
-
-
-def attribute(input: Ref, name: str) -> Any:
-    """x.shape and x.ndim."""
-    if name not in ("shape", "ndim"):
-        raise Refused(f"the attribute {name} of a tensor is not in the vocabulary; only shape and ndim are")
-    return size(input) if name == "shape" else dim(input)
-
-
-# -- tables --------------------------------------------------------------------------------------------
-
-Reader = Callable[..., Any]
-
-
-def _inplace(reader: Reader) -> Reader:
-    return partial(reader, inplace=True)
-
-
-_PLAIN: Mapping[str, Reader] = {
-    fn: activation(fn) for fn in ("relu", "relu6", "silu", "hardswish", "mish", "tanh", "sigmoid")
-}
-
-CALLS: Mapping[Any, Reader] = {  # functions by themselves, methods by name
-    F.relu: _PLAIN["relu"], torch.relu: _PLAIN["relu"], torch.relu_: _inplace(_PLAIN["relu"]),
-    "relu": _PLAIN["relu"], "relu_": _inplace(_PLAIN["relu"]), F.relu6: _PLAIN["relu6"],
-    F.silu: _PLAIN["silu"], F.hardswish: _PLAIN["hardswish"], F.mish: _PLAIN["mish"],
-    torch.tanh: _PLAIN["tanh"], torch.tanh_: _inplace(_PLAIN["tanh"]),
-    "tanh": _PLAIN["tanh"], "tanh_": _inplace(_PLAIN["tanh"]),
-    torch.sigmoid: _PLAIN["sigmoid"], torch.sigmoid_: _inplace(_PLAIN["sigmoid"]),
-    "sigmoid": _PLAIN["sigmoid"], "sigmoid_": _inplace(_PLAIN["sigmoid"]),
-    F.leaky_relu: leaky_relu, F.leaky_relu_: _inplace(leaky_relu), F.elu: elu, F.elu_: _inplace(elu),
-    F.gelu: gelu, F.softplus: softplus, F.hardtanh: hardtanh, F.hardtanh_: _inplace(hardtanh),
-    F.dropout: dropout,
-    operator.add: add, torch.add: add, "add": add, operator.iadd: _inplace(add), "add_": _inplace(add),
-    operator.mul: multiply, torch.mul: multiply, torch.multiply: multiply, "mul": multiply,
-    "multiply": multiply, operator.imul: _inplace(multiply), "mul_": _inplace(multiply),
-    F.max_pool2d: max_pool2d, torch.max_pool2d: max_pool2d, F.avg_pool2d: avg_pool2d,
-    F.adaptive_avg_pool2d: adaptive_avg_pool2d, F.adaptive_max_pool2d: adaptive_max_pool2d,
-    torch.mean: mean, "mean": mean,
-    torch.flatten: flatten, "flatten": flatten, "view": view, "reshape": view, torch.reshape: view,
-    torch.cat: cat, torch.concat: cat, torch.concatenate: cat,
-    "contiguous": contiguous, "clone": clone, torch.clone: clone,
-    "size": size, "dim": dim, getattr: attribute,
+CALLS: Mapping[str, Callable[[Call], Made]] = {
+    **{fn: activation(fn) for fn in ("relu", "relu6", "silu", "hardswish", "mish", "tanh", "sigmoid")},
+    "leaky_relu": leaky_relu, "elu": elu, "gelu": gelu, "softplus": softplus, "hardtanh": hardtanh, "prelu": prelu,
+    "dropout": dropout, "drop_path": drop_path, "add": add, "mul": multiply, "multiply": multiply,
+    "conv2d": conv2d, "linear": linear, "batch_norm": batch_norm,
+    "max_pool2d": max_pool2d, "avg_pool2d": avg_pool2d, "adaptive_avg_pool2d": adaptive_avg_pool2d,
+    "getitem": first_of_several, "mean": mean,
+    "view": reshape, "reshape": reshape, "flatten": reshape, "squeeze": reshape, "unflatten": reshape,
+    "cat": cat, "concat": cat, "concatenate": cat,
+    "clone": same, "contiguous": same, "to": same, "_to_copy": same, "alias": same, "lift_fresh_copy": same,
+    "expand": same, "expand_as": same, "type_as": same,
 }  # fmt: skip
-
-ARITHMETIC = frozenset((  # what may be done with the numbers in shapes
-    operator.add, operator.sub, operator.mul, operator.iadd, operator.imul, operator.floordiv, operator.getitem,
-    math.prod,
-))  # fmt: skip

@@ -1,8 +1,7 @@
 """Network → nn.Module, and back after training."""
 
-import operator
+import json
 from collections.abc import Mapping
-from keyword import kwlist
 from typing import Any
 
 import torch
@@ -14,121 +13,205 @@ from morphs.errors import WeightsError
 from morphs.graph import ops
 from morphs.graph.arch import ArchGraph
 from morphs.graph.node import Key, Node
-from morphs.torch_io.layers import (
-    ACTIVATION_MODULES,
-    Attention,
-    Learned,
-    Lerp,
-    PActivation,
-    Scale,
-    build_layer,
-    layer,
-    method,
-)  # fmt: skip
+from morphs.torch_io.keys import Keys, reorder, state_keys
+from morphs.torch_io.layers import Join, Layer, Method, Product, Sum, build_layer, layer, method
+from morphs.torch_io.names import module_path as module_path  # for those who look for it here
 
-_RESERVED = frozenset(dir(GraphModule(nn.Module(), Graph()))) | frozenset((*kwlist, "self"))
+NAMES = "morphs"  # under which a module's `meta` holds the names that its code doesn't show
 
 
-def _attributes_of_layers() -> frozenset[str]:
-    """What the modules of the layer table call their own attributes."""
-    with torch.device("meta"):
-        layers = (
-            nn.Conv2d(1, 1, 1), nn.Linear(1, 1), nn.BatchNorm2d(1), nn.MaxPool2d(1), nn.AvgPool2d(1),
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(), Scale(), Lerp(), PActivation(nn.ReLU()),
-            nn.Embedding(1, 1), nn.LayerNorm(1), nn.RMSNorm(1), nn.GroupNorm(1, 1), Attention(), Learned((1,)),
-            nn.ConvTranspose2d(1, 1, 1),
-            *(activation() for activation in ACTIVATION_MODULES.values()),
-        )  # fmt: skip
-    of_registered = ("activation_name", "activation_function")
-    return frozenset((*of_registered, *(name for module in layers for name in dir(module))))
+class Copy(GraphModule):
+    """A GraphModule whose parameters keep their order when it is copied or pickled."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> GraphModule:
+        copy = super().__deepcopy__(memo)
+        reorder(copy, self.state_dict(keep_vars=True))
+        return copy
+
+    def __reduce__(self) -> Any:
+        return _restored, (super().__reduce__(), [*self.state_dict(keep_vars=True)])
 
 
-# a part after a dot may sit inside a layer's module, whose attributes it must not hide
-_OF_LAYERS = _RESERVED | _attributes_of_layers()
+def _restored(made: tuple[Any, tuple[Any, ...]], order: list[str]) -> nn.Module:
+    function, given = made
+    module = function(*given)
+    reorder(module, order)
+    return module
 
 
-def module_path(name: str) -> str:
-    """Where the module of node `name` lives: its own name, with `node_` before a part that torch or Python uses.
-
-    Different names have different paths.
-    """
-    first, *rest = name.split(".")
-    return ".".join([_safe(first, _RESERVED), *(_safe(part, _OF_LAYERS) for part in rest)])
-
-
-def _safe(part: str, reserved: frozenset[str]) -> str:
-    return f"node_{part}" if part in reserved or part.startswith("node_") else part
-
-
-def to_torch(graph: ArchGraph, weights: Mapping[Key, Tensor]) -> nn.Module:
+def to_torch(graph: ArchGraph, weights: Mapping[Key, Tensor], keys: Keys) -> nn.Module:
     """A torch.fx.GraphModule (an ordinary nn.Module) that computes `graph`, on copies of `weights`.
 
-    It reads one positional tensor for each Input node, in canonical order. torch.compile and torch.export
-    accept it. All its parameters require gradients: a Network doesn't know which were frozen, so set
-    requires_grad=False again on those.
+    keys: where tensors are in the module's state, and in which order. It reads one positional tensor for each Input
+    node, in canonical order. torch.compile and torch.export accept it. All its parameters require gradients: a
+    Network doesn't know which were frozen, so set requires_grad=False again on those.
     """
-    modules: dict[str, nn.Module] = {}
-    trace = Graph()
-    values: dict[str, FxNode] = {}
-    for node in graph:  # placeholders come first in an fx graph
-        if node.op.trait is ops.Trait.SOURCE:
-            values[node.name] = trace.placeholder(node.name.replace(".", "_"))
-    for node in graph:
-        if node.name not in values:
-            values[node.name] = _emit(graph, node, [values[i] for i in node.inputs], trace, modules)
-    trace.output(values[graph.output.name])
-    module = GraphModule(modules, trace, class_name="MorphedNetwork")
-    state = {
-        f"{module_path(owner)}.{name}": tensor.clone(memory_format=torch.contiguous_format)
-        for (owner, name), tensor in weights.items()
-    }
-    module.load_state_dict(state, strict=True, assign=True)
+    made = _Maker(graph, state_keys(graph, keys))
+    module = Copy(made.modules, made.trace, class_name="MorphedNetwork")
+    state: dict[str, Tensor] = {}
+    for key, tensor in weights.items():
+        path = made.keys[key]
+        owner, _, name = path.rpartition(".")
+        held = module.get_submodule(owner)
+        copy = tensor.clone(memory_format=torch.contiguous_format)
+        if graph[key[0]].op.kind == "tensor" and not graph.params[key].trainable:
+            held.register_buffer(name, copy, persistent=_persists(graph[key[0]]))
+        state[path] = copy.reshape(-1) if isinstance(held, nn.PReLU) else copy
+    kept = {path: state[path] for path in module.state_dict()}
+    module.load_state_dict(kept, strict=True, assign=True)
+    module.meta[NAMES] = made.names()
+    if keys:
+        reorder(module, made.keys.values())
     return module.train()
 
 
-def _emit(
-    graph: ArchGraph, node: Node, read: list[FxNode], trace: Graph, modules: dict[str, nn.Module]
-) -> FxNode:
-    owner = graph[node.owner]
-    made = layer(owner.op, graph.input_shapes(owner.name))
-    path = module_path(node.owner)
-    if made is not None and path not in modules:
-        with torch.device("meta"):  # the weights are assigned afterwards
-            modules[path] = build_layer(made)
-    if owner.op.kind != node.op.kind:  # an embedding's weight, used as a linear layer's
-        modules[f"{path}.weight"] = modules[path].weight  # pyright: ignore[reportArgumentType]
-        return trace.call_function(nn.functional.linear, (read[0], trace.get_attr(f"{path}.weight")))
-    if made is not None:
-        like = next(
-            iter(trace.nodes)
-        )  # the first input, of whose batch a tensor that reads nothing has the size
-        return trace.call_module(path, tuple(read) or (like,))
-    call = method(node.op)
-    if call is not None:
-        return trace.call_method(call[0], (read[0], *call[1]))
-    match node.op:
-        case ops.Concat():
-            axis = node.op.axis if node.op.axis < 0 else node.op.axis + 1
-            return trace.call_function(torch.cat, (tuple(read), axis))
-        case ops.Add() | ops.Multiply():
-            function: Any = operator.add if isinstance(node.op, ops.Add) else operator.mul
-            total = read[0]
-            for term in read[1:]:
-                total = trace.call_function(function, (total, term))
-            return total
-        case _:  # the output node passes on what it reads
-            return read[0]
+def _persists(node: Node) -> bool:
+    return getattr(node.op, "source", "") == "buffer"
 
 
-def weights_from(graph: ArchGraph, module: nn.Module) -> dict[Key, Tensor]:
+class _Maker:
+    """Goes through a graph, in canonical order, and makes the modules and the code."""
+
+    def __init__(self, graph: ArchGraph, keys: dict[Key, str]) -> None:
+        self.graph, self.keys = graph, keys
+        self.modules: dict[str, Any] = {}
+        self.trace = Graph()
+        self.values: dict[str, FxNode] = {}
+        self.used: dict[str, str] = {}  # path → owner
+        self.calls: dict[str, list[str]] = {}
+        self.items: dict[str, str] = {}  # path of the module that makes several results, and the place → node
+        self.size: FxNode | None = None
+        for (owner, _), key in keys.items():
+            self.used.setdefault(key.rpartition(".")[0], owner)
+        for node in graph:  # placeholders come first in an fx graph
+            if node.op.trait is ops.Trait.SOURCE:
+                self.values[node.name] = self.trace.placeholder(node.name.replace(".", "_"))
+        for node in graph:
+            if node.name not in self.values:
+                self.values[node.name] = self._emit(node, [self.values[i] for i in node.inputs])
+
+    def names(self) -> dict[str, Any]:
+        """What the code doesn't show: the names of inputs and output, and of the nodes that call each module."""
+        inputs = [node.name for node in self.graph.inputs]
+        return {"inputs": inputs, "output": self.graph.output.name, "calls": self.calls, "items": self.items}
+
+    def _emit(self, node: Node, read: list[FxNode]) -> FxNode:
+        op = node.op
+        match op:
+            case ops.Output():
+                return self.trace.output(read[0])
+            case ops.Outputs():
+                return self.trace.output(_formed(json.loads(op.form), read))
+            case ops.Held():
+                return self._tensor(node, op)
+            case ops.Add():
+                return self._call(node, (Sum, {}), read)
+            case ops.Multiply():
+                return self._call(node, (Product, {}), read)
+            case ops.Concat():
+                return self._call(node, (Join, {"axis": op.axis if op.axis < 0 else op.axis + 1}), read)
+            case ops.Parameter():  # of as many examples as the first input has
+                return self._call(node, self._layer(node), [self.values[self.graph.inputs[0].name]])
+            case ops.Unembedding() if self.graph[node.owner].op.kind != op.kind:
+                return self._borrowing(node, read[0])
+            case _:
+                return self._call(node, self._layer(node), read)
+
+    def _layer(self, node: Node) -> Layer:
+        made, called = layer(node.op, self.graph.input_shapes(node.name)), method(node.op)
+        if made is not None:
+            return self._as_read(node, made)
+        if called is not None:
+            return Method, {"name": called[0], "arguments": called[1]}
+        raise NotImplementedError(f"to_torch: {node.op.kind} has no module")
+
+    def _borrowing(self, node: Node, read: FxNode) -> FxNode:
+        """A linear layer by the weight of an embedding."""
+        key, owner = self.keys[node.owner, "weight"], self.graph[node.owner]
+        path = key.rpartition(".")[0]
+        if path not in self.modules:
+            with torch.device("meta"):
+                self.modules[path] = build_layer(self._layer(owner))
+        self.modules[key] = self.modules[path].weight
+        return self.trace.call_function(nn.functional.linear, (read, self.trace.get_attr(key)))
+
+    def _tensor(self, node: Node, op: ops.Held) -> FxNode:
+        key = self.keys[node.owner, "value"]
+        if key not in self.modules:
+            empty = torch.empty(op.size, device="meta")
+            self.modules[key] = nn.Parameter(empty) if op.source == "parameter" else empty
+        return self.trace.get_attr(key)
+
+    def _as_read(self, node: Node, made: Layer) -> Layer:
+        """A PReLU where the parameter is that of one."""
+        key = self.keys.get((node.owner, "a"), "")
+        if node.op.kind != "p_activation" or key.rpartition(".")[2] != "weight":
+            return made
+        return nn.PReLU, {"num_parameters": made[1].get("channels", 1)}
+
+    def _call(self, node: Node, made: Layer, read: list[FxNode]) -> FxNode:
+        path = self._path(node)
+        if path not in self.modules:
+            with torch.device("meta"):  # the weights are assigned afterwards
+                self.modules[path] = build_layer(made)
+        self.calls.setdefault(path, []).append(node.name)
+        if isinstance(node.op, ops.Aten) and node.op.operator == "getitem":
+            several, index = self.values[node.inputs[0]], json.loads(node.op.args)[1]
+            self.items[f"{several.target} {index}"] = node.name
+        return self.trace.call_module(path, tuple(read), self._extras(node))
+
+    def _path(self, node: Node) -> str:
+        for name in self.graph.facts(node.owner).params:
+            return self.keys[node.owner, name].rpartition(".")[0]
+        path = module_path(node.name)
+        while self.used.setdefault(path, node.name) != node.name:
+            path += "_"
+        return path
+
+    def _extras(self, node: Node) -> dict[str, Any]:
+        """What an operator must be told besides its tensors."""
+        if not isinstance(node.op, ops.Aten):
+            return {}
+        text, extras = node.op.args + node.op.kwargs, dict[str, Any]()
+        first = self.graph.inputs[0]
+        if '"batch"' in text:
+            self.size = self.size or self.trace.call_method("size", (self.values[first.name], 0))
+            extras["batch"] = self.size
+        if '"own"' in text:
+            extras["like"] = self.values[first.name]
+        return extras
+
+
+def _formed(form: Any, read: list[FxNode]) -> Any:
+    if type(form) is int:
+        return read[form]
+    if not isinstance(form, dict):
+        return form
+    ((kind, held),) = form.items()
+    match kind:
+        case "dict":
+            return {key: _formed(item, read) for key, item in held}
+        case "list":
+            return [_formed(item, read) for item in held]
+        case "tuple":
+            return tuple(_formed(item, read) for item in held)
+        case _:
+            return held
+
+
+def weights_from(graph: ArchGraph, module: nn.Module, keys: Keys) -> dict[Key, Tensor]:
     """Copies of the parameters and buffers of `module`, keyed as a Network of `graph` needs them, on the CPU."""
-    state = {key.removeprefix("_orig_mod."): value for key, value in module.state_dict().items()}
+    every = {**dict(module.named_buffers()), **module.state_dict()}
+    state = {key.removeprefix("_orig_mod."): value for key, value in every.items()}
     weights: dict[Key, Tensor] = {}
-    for owner, name in graph.params:
-        path = f"{module_path(owner)}.{name}"
+    places = state_keys(graph, keys)
+    for (owner, name), param in graph.params.items():
+        path = places[owner, name]
         if path not in state:
             raise WeightsError(
                 f'network: node "{owner}": the module has no tensor {path}; give a module of this graph'
             )
-        weights[owner, name] = state[path].detach().to("cpu", copy=True).contiguous()
+        tensor = state[path].detach().to("cpu", copy=True).contiguous()
+        scalar = tensor.numel() == 1 and param.shape == ()
+        weights[owner, name] = tensor.reshape(()) if scalar else tensor
     return weights

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+
+from nas.base.printing import warn
 
 
 @dataclass
@@ -23,7 +24,7 @@ class Interrupts:
         if self.count == 1:
             raise KeyboardInterrupt
         if self.count == 2:
-            print("\nnas: already stopping, please wait", file=sys.stderr, flush=True)
+            warn("\nnas: already stopping, please wait")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.api.trials import Trial, Trials
 from nas.base.errors import NasError
-from nas.base.text import percent
+from nas.base.text import percent, printable
 from nas.ledger import LedgerView, read
 
 if TYPE_CHECKING:
@@ -152,6 +152,6 @@ class Run:
         rows = status_rows(status_or_problem(self.folder))
         cells = (
             f'<tr><th style="text-align:left">{escape(name)}</th><td style="text-align:left">{escape(value)}</td></tr>'
-            for name, value in rows
+            for name, value in ((name, printable(value)) for name, value in rows)
         )
         return f"<table>{''.join(cells)}</table>"

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from nas.api.interrupts import Interrupts
-from nas.base.errors import NasError
+from nas.base.errors import NasError, UserError
+from nas.base.printing import say
+from nas.base.streams import open_standard_descriptors
 from nas.base.text import count, size
+from nas.base.user_code import where_raised
 from nas.config.run_config import RunConfig
 from nas.data.run_arrays import FILE, KeptParts, write_kept
 from nas.execute.make_executor import make_executor
@@ -90,10 +93,14 @@ def _watched(run: Path, session: Session, drive: Callable[..., Outcome]) -> Outc
 
     Raises what `drive` and the callbacks raise; KeyboardInterrupt if it was stopped before the run was created.
     """
+    open_standard_descriptors()
     try:
         with watching(session.quiet) as view:
             callback: Callback = Callbacks((view, *session.callbacks))
             return drive(callback=callback, executor=partial(make_executor, processes=session.processes))
+    except SystemExit as error:  # it would end the process, perhaps as if all had gone well
+        fact = f"code that the search ran called sys.exit ({where_raised(error)})"
+        raise UserError(f"search: {fact}; remove that call") from error
     except (KeyboardInterrupt, NasError):
         if not session.interrupts.count:
             raise
@@ -108,7 +115,7 @@ def _keeping(run: Path, kept: KeptParts, quiet: bool) -> Generator[None]:
     made = not run.exists()
     path = write_kept(run, kept)
     if not quiet:
-        print(f"data: {count(kept.images)} images are kept in {path} ({size(path.stat().st_size)})")
+        say(f"data: {count(kept.images)} images are kept in {path} ({size(path.stat().st_size)})")
     try:
         yield
     finally:

@@ -11,9 +11,14 @@
 Every message is one line: fact, place, remedy.
 """
 
+from nas.base.text import printable
+
 
 class NasError(Exception):
-    """Base class of all errors that the engine raises."""
+    """Base class of all errors that the engine raises. Its text is printable, whatever it quotes."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class UserError(NasError):

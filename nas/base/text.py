@@ -1,4 +1,8 @@
-"""Formatting of numbers and text for people."""
+"""Formatting of numbers, text and commands for people."""
+
+import shlex
+import unicodedata
+from pathlib import Path
 
 
 def span(seconds: float) -> str:
@@ -55,3 +59,26 @@ def one_line(text: str) -> str:
 def cost_text(objective: str, value: float) -> str:
     """Format the cost of a network with its unit."""
     return f"{1000 * value:.3f} ms" if objective == "latency" else f"{count(value)} {objective}"
+
+
+def printable(text: str) -> str:
+    """Return `text` with everything that a terminal acts on, or doesn't show, as an escape such as \\x1b.
+
+    Spaces of all kinds, tabs and newlines stay. Control and format characters, which write the clipboard, clear the
+    screen or reverse the order of a line, come from file names and files of other people's runs.
+    """
+    if text.isprintable():
+        return text
+    return "".join(sign if _harmless(sign) else ascii(sign)[1:-1] for sign in text)
+
+
+def _harmless(sign: str) -> bool:
+    return sign.isprintable() or sign in "\n\t" or unicodedata.category(sign) == "Zs"
+
+
+def nas_command(*words: str | Path) -> str:
+    """Return a command that a shell takes as it is: `nas` and `words`, each quoted where that is needed."""
+    given = (
+        f"./{word}" if isinstance(word, Path) and str(word).startswith("-") else str(word) for word in words
+    )
+    return shlex.join(["nas", *given])

@@ -14,8 +14,10 @@ from typing import Any
 import typer
 
 from nas.base.errors import Refused, UserError
+from nas.base.printing import say, warn_of_bug
+from nas.base.streams import prepare_streams
 from nas.cli import generated_options, options
-from nas.cli.exit_codes import OneLine
+from nas.cli.exit_codes import OneLine, stoppable
 
 
 @contextmanager
@@ -23,12 +25,14 @@ def _starting(quiet: bool) -> Generator[None]:
     """Show "starting" on a terminal while torch is imported, which takes seconds; clear it afterwards."""
     shown = not quiet and sys.stdout.isatty() and os.environ.get("TERM") not in (None, "", "dumb")
     if shown:
-        print("starting …", end="\r", flush=True)
+        sys.stdout.write("starting …\r")
+        sys.stdout.flush()
     try:
         yield
     finally:
         if shown:
-            print("          ", end="\r", flush=True)
+            sys.stdout.write("          \r")
+            sys.stdout.flush()
 
 
 @contextmanager
@@ -144,7 +148,7 @@ def status(run: options.Run, json: options.Json = False) -> None:
 
     found = run_status(find_run(run))
     if json:
-        print(found.to_json())
+        say(found.to_json())
     else:
         tables.show(tables.status(found))
 
@@ -192,7 +196,7 @@ def fsck(
         from nas.registry.plugins import with_plugins
 
         try:
-            with tables.progress("repairing") as tick:
+            with stoppable(), tables.progress("repairing") as tick:
                 found = repaired(
                     folder, found, trial or (), again.pop("data", None), tick, place, **again,
                     registry=with_plugins(),
@@ -200,7 +204,7 @@ def fsck(
         except Refused as error:
             refused = error
     if json:
-        print(found.to_json())
+        say(found.to_json())
     else:
         tables.show(tables.checked(found))
     if refused is not None:
@@ -216,7 +220,8 @@ def report(run: options.Run) -> None:
     folder = find_run(run)
     from nas.report import write_report
 
-    print(write_report(folder))
+    with stoppable():
+        say(str(write_report(folder)))
 
 
 @app.command()
@@ -229,7 +234,7 @@ def runs(folder: options.Folder = Path("runs")) -> None:
     if found:
         tables.show(tables.runs(found))
     else:
-        print(f"no runs in {folder}; start one with: nas search digits")
+        say(f"no runs in {folder}; start one with: nas search digits")
 
 
 @app.command()
@@ -244,7 +249,8 @@ def export(
     folder = find_run(run)
     from nas.export import export_trial
 
-    print(export_trial(folder, trial, to))
+    with stoppable():
+        say(str(export_trial(folder, trial, to)))
 
 
 @app.command()
@@ -266,8 +272,9 @@ def morph(
     from nas.cli.morph import morph, parse_shape
 
     size = None if shape is None else parse_shape(shape)
-    tables.show(tables.children(morph(model, moves, to, size, data, data_root, seed)))
-    print(to)
+    with stoppable():
+        tables.show(tables.children(morph(model, moves, to, size, data, data_root, seed)))
+    say(str(to))
 
 
 @app.command()
@@ -298,5 +305,7 @@ def policies() -> None:
 
 
 def main() -> None:
-    """The console script."""
+    """Run the command on the command line's words, and exit."""
+    prepare_streams()
+    sys.excepthook = warn_of_bug
     app(prog_name="nas")

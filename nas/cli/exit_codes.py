@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
-from collections.abc import Collection, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Generator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from typer.core import TyperGroup
 
 from nas.base.errors import NasError, UserError
+from nas.base.printing import warn
 from nas.base.text import one_line
+from nas.base.user_code import where_raised
 
 # Errors of a full or read-only disk: facts about the machine, not bugs in the program.
 _DISK = (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG)
@@ -29,15 +32,46 @@ class OneLine(TyperGroup):
             code = super().main(given or ["--help"], *more, **named)
             sys.stdout.flush()
         except BrokenPipeError:  # the reader of our output has gone, as head does
-            with suppress(OSError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            _leave_output()
             code = 1
+        except SystemExit as error:
+            code = 1
+            if isinstance(error.__context__, OSError):  # the parser's own, for the same cause
+                _leave_output()
+            else:
+                fact = f"code that the command ran called sys.exit ({where_raised(error)})"
+                warn(f"nas: {fact}; remove that call")
         except Exception as error:
             line, code = _explained(error, given, self.commands)
             if line is None:
                 raise
-            print(f"nas: {line}", file=sys.stderr)
+            if isinstance(error, OSError):
+                _leave_output()
+            warn(f"nas: {line}")
         sys.exit(code if isinstance(code, int) else 0)
+
+
+@contextmanager
+def stoppable() -> Generator[None]:
+    """Have Ctrl-C raise KeyboardInterrupt inside, so that unfinished files are removed; elsewhere it ends the command
+    at once.
+    """
+    former = signal.getsignal(signal.SIGINT)
+    if former is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
+def _leave_output() -> None:
+    """Keep Python from writing what is left to an output that fails, at its exit, with a traceback."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _explained(error: Exception, given: Sequence[str], commands: Collection[str]) -> tuple[str | None, int]:

@@ -131,7 +131,7 @@ def spaces(registry: Registry) -> RenderableType:
 
 def recipes(folder: Path, registry: Registry) -> RenderableType:
     """The recipes in `folder`, each with its first comment line."""
-    found = sorted(folder.glob("*.toml")) if folder.is_dir() else []
+    found = sorted(path for path in folder.glob("*.toml") if path.is_file()) if folder.is_dir() else []
     if not found:
         return Text(f"no recipes in {folder}")
     table = listed(("recipe", "space", "data"), folded="what it is")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -15,6 +14,8 @@ from nas.api.interrupts import interrupts
 from nas.api.options import configuration, place_of
 from nas.api.watched_run import NamedAgain, Session
 from nas.base.errors import NasError
+from nas.base.printing import say, warn
+from nas.base.text import nas_command
 from nas.cli import tables
 from nas.config.run_config import RunConfig
 from nas.execute.worker_processes import WorkerProcesses
@@ -87,16 +88,16 @@ def _ended(drive: Callable[[Session], Outcome | None], folder: Path, session: Se
 
 def _compared(run: Path, view: LedgerView, quiet: bool) -> int:
     """Print whether a replay gave the same result; return the exit code, 0 if the run is not a replay."""
-    again = replay_from(run, read_config(run).config)
+    again = replay_from(run, read_config(run).described)
     if again is None or again.digest == view.digest:
         if again is not None and not quiet:
-            print(f"replay: the same decisions and weights as {again.of}, bit for bit")
+            say(f"replay: the same decisions and weights as {again.of}, bit for bit")
         return 0
     try:
         fact = difference(read(Path(again.of)), view)
     except NasError:
         fact = "the original can't be read any more"
-    print(f"nas: replay: the result differs from {again.of}: {fact}", file=sys.stderr)
+    warn(f"nas: replay: the result differs from {again.of}: {fact}")
     return 1
 
 
@@ -105,7 +106,7 @@ def _mention_gpu(config: RunConfig, quiet: bool) -> None:
     import torch
 
     if config.device == "cpu" and not quiet and torch.cuda.is_available():
-        print("nas: training on the CPU though there is a GPU; use it with --device cuda", file=sys.stderr)
+        warn("nas: training on the CPU though there is a GPU; use it with --device cuda")
 
 
 def _reported(run: Path) -> Path | None:
@@ -115,13 +116,14 @@ def _reported(run: Path) -> Path | None:
     try:
         return write_report(run)
     except (NasError, OSError) as error:
-        print(f"nas: the report was not written ({error}); try again with: nas report {run}", file=sys.stderr)
+        again = nas_command("report", run)
+        warn(f"nas: the report was not written ({error}); try again with: {again}")
         return None
 
 
 def _say_stopped(run: Path) -> None:
     if is_run(run):
-        said = f"stopped; all results are kept in {run}; continue with: nas resume {run}"
+        said = f"stopped; all results are kept in {run}; continue with: {nas_command('resume', run)}"
     else:
         said = "stopped before the run began"
-    print(f"nas: {said}", file=sys.stderr)
+    warn(f"nas: {said}")

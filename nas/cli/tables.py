@@ -9,11 +9,12 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from nas.base.text import clip, count, percent, plural, size, span
+from nas.base.printing import console, say
+from nas.base.text import clip, count, nas_command, percent, plural, size, span
 from nas.inspect.rows import overhead_text, status_rows
 
 if TYPE_CHECKING:
@@ -31,11 +32,11 @@ FINDING_STYLES = {"damaged": "red", "missing": "red", "repaired": "green"}
 def show(picture: RenderableType) -> None:
     """Print to standard output: in colour and fitted to a terminal, or without a limit on width in a pipe."""
     if sys.stdout.isatty():
-        Console(highlight=False).print(picture)
+        console().print(picture)
         return
     text = StringIO()
-    Console(file=text, highlight=False, color_system=None, force_terminal=False, width=4000).print(picture)
-    print("\n".join(line.rstrip() for line in text.getvalue().splitlines()))
+    console(text, color_system=None, force_terminal=False, width=4000).print(picture)
+    say("\n".join(line.rstrip() for line in text.getvalue().split("\n")).rstrip("\n"))
 
 
 @contextmanager
@@ -43,7 +44,7 @@ def progress(what: str) -> Generator[Callable[[int, int], None]]:
     """Show a bar on standard error if it is a terminal; yield a function (done, total) that moves it."""
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+    with Progress(console=console(sys.stderr), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -150,5 +151,5 @@ def summary(outcome: Outcome, report: Path | None) -> RenderableType:
         ("run folder", str(outcome.run)),
     ]
     rows += [("report", str(report))] if report is not None else []
-    rows += [("next", f"nas export {outcome.run} --to DIR")]
+    rows += [("next", nas_command("export", outcome.run, "--to", "DIR"))]
     return Group(Text(), facts(rows))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.base.errors import RunError
+from nas.base.text import nas_command
 from nas.config.run_config import RAY, RunConfig, validated
 from nas.data import is_kept, runs_code
 
@@ -39,7 +40,7 @@ def with_data(run: Path, config: RunConfig, given: str | None, command: str = "r
     if runs_code(config.data) and given is None:
         raise RunError(
             f"{command}: the data of {run} is code, {config.data}, which only a command may name; "
-            f"if you trust it, run: nas {command} {run} --data {config.data}"
+            f"if you trust it, run: {nas_command(*command.split(), run, '--data', config.data)}"
         )
     if is_kept(config.data):  # in the run's folder, which may have moved
         return config.model_copy(update={"data_root": str(run.absolute())})

@@ -21,6 +21,7 @@ from nas.config.quantity import seconds_of
 from nas.config.training import TrainConfig
 
 CODE = r"[\w.]+:\w+"  # package.module:name
+AUGMENT = r"^(none|flip|(flip,)?crop=\d{1,4})$"
 RAY = ("address", "gpus_per_child", "storage")
 Seconds = BeforeValidator(seconds_of)
 
@@ -65,29 +66,63 @@ class RunConfig(BaseModel):
     val_fraction: Annotated[float, Shown(metavar="X")] = Field(
         0.1, gt=0, lt=1, description="Share of the training images that becomes the validation split."
     )
+    augment: Annotated[str | None, Shown(metavar="LIST", unset="the data set's own")] = Field(
+        None,
+        pattern=AUGMENT,
+        description="How training images are varied: flip (mirrored at random), crop=N (shifted by up to N pixels), "
+        "flip,crop=N or none.",
+    )
     seed: Annotated[int, Shown(metavar="N")] = Field(
         0, ge=0, le=2**31 - 1, description="Decides every random choice."
     )
     budget: Annotated[float | None, Seconds, Shown(metavar="TIME", unset="no time limit")] = Field(
         None, gt=0, description="Wall time for the whole run, including resumes: 90s, 10m, 1.5h."
     )
-    generations: Annotated[int | None, Shown(metavar="N", unset="the space's, without a budget")] = Field(
-        None, ge=1, description="Stop after N generations."
+    cost: Annotated[float | None, Shown(metavar="N", unset="no limit")] = Field(
+        None,
+        gt=0,
+        description="Multiply-adds for the whole run, whatever they are spent on: training, children that lose, "
+        "evaluation. Unlike a budget it decides the same on every machine.",
     )
+    generations: Annotated[
+        int | None, Shown(metavar="N", unset="the space's; with a budget or cost, what suits it")
+    ] = Field(None, ge=0, description="Stop growing after N generations; 0: train the seed network alone.")
     children: Annotated[int, Shown(metavar="N")] = Field(
         3, ge=1, le=1000, description="Children in each generation, besides their parent."
+    )
+    weights: Annotated[Literal["inherit", "fresh"], Shown()] = Field(
+        "inherit",
+        description="Weights that competitors start with: their parent's (inherit), or random ones (fresh), as a "
+        "baseline.",
     )
     moves_per_child: Annotated[int, Shown(metavar="N")] = Field(
         2, ge=1, le=100, description="Moves that make a child."
     )
-    epochs: Annotated[float, Shown(metavar="X")] = Field(
+    epochs: Annotated[
+        float, Shown(metavar="X", unset="the space's; with a budget or cost, what suits it")
+    ] = Field(
         1.0,
         gt=0,
-        description="Training of each competitor, in epochs of the parent: all train at that same cost.",
+        description="Training of each competitor, in epochs of the parent.",
+    )
+    equal: Annotated[Literal["cost", "images"], Shown()] = Field(
+        "cost",
+        description="Competitors train at the same cost, a larger one on fewer images, or on the same images.",
+    )
+    schedule: Annotated[Literal["lineage", "restarts"], Shown()] = Field(
+        "lineage",
+        description="lineage: one schedule for the whole search, warm-up, constant rate and a final decay; children "
+        "continue their parent's training. restarts: each trial has a cosine to zero and a new optimizer.",
+    )
+    grow_share: Annotated[float | None, Shown(metavar="X", unset="what suits the budget")] = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Share of the budget or cost in which networks grow; after that the best trains on alone.",
     )
     # A share of the training cost of the best network's lineage; of the budget, if that ends the search.
     final_share: Annotated[float, Shown(metavar="X")] = Field(
-        0.25, ge=0, lt=1, description="Share of the training that goes to the final network."
+        0.5, ge=0, lt=1, description="Share of the training that goes to the final network."
     )
     final: Annotated[Literal["continue", "restart"], Shown()] = Field(
         "continue",
@@ -258,8 +293,8 @@ class RunConfig(BaseModel):
 
     @model_validator(mode="after")
     def _ends(self) -> RunConfig:
-        if self.budget is None and self.generations is None:
-            raise ValueError("the run would never end; give --budget or --generations")
+        if self.budget is None and self.generations is None and self.cost is None:
+            raise ValueError("the run would never end; give --budget, --cost or --generations")
         return self
 
 

@@ -16,17 +16,15 @@ Precision = Literal["auto", "bf16", "fp32"]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Hyper-parameters of SGD with one cosine schedule. Raises UserError for an invalid value."""
+    """Hyper-parameters of SGD and its schedule. Raises UserError for an invalid value."""
 
-    lr: Annotated[
-        float, Field(gt=0, allow_inf_nan=False, description="Learning rate at the top of the cosine.")
-    ] = 0.05
+    lr: Annotated[float, Field(gt=0, allow_inf_nan=False, description="The highest learning rate.")] = 0.05
     lr_min: Annotated[
         float,
-        Field(ge=0, allow_inf_nan=False, description="Learning rate at the end of the cosine, at most lr."),
+        Field(ge=0, allow_inf_nan=False, description="Learning rate at the end of the schedule, at most lr."),
     ] = 0.0
     warmup_steps: Annotated[
-        int, Field(ge=0, description="Steps of linear warm-up to lr before the cosine starts.")
+        int, Field(ge=0, description="Steps of linear warm-up to lr at the start of the schedule.")
     ] = 0
     momentum: Annotated[float, Field(ge=0, lt=1, description="Nesterov momentum; 0: none.")] = 0.9
     weight_decay: Annotated[
@@ -41,6 +39,15 @@ class TrainConfig:
     label_smoothing: Annotated[
         float, Field(ge=0, lt=1, description="Share of the target spread evenly over all classes.")
     ] = 0.1
+    average: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="In a lineage, the share of a trial's last steps over which its weights are averaged; the "
+            "average is what is judged and kept, and training goes on from the last step. 0: no average.",
+        ),
+    ] = 0.5
     clip_norm: Annotated[
         float | None,
         Field(

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from nas.base.errors import DataError
+from nas.base.import_path import safe_path
 from nas.data.types import Augment, ImageSplit, Split, StreamSplit
 
 Batch = tuple[Tensor, Tensor]
@@ -206,7 +207,9 @@ def _streamed(
         generator=torch.Generator(),  # otherwise the loader draws its workers' seed from the global generator
         multiprocessing_context="spawn" if split.workers else None,
     )
-    for where, images in loader:
+    with safe_path():
+        batches = iter(loader)  # starts its processes
+    for where, images in batches:
         if isinstance(images, DataError):
             raise images
         pixels = cast(Tensor, images).to(device)

@@ -8,23 +8,30 @@ a module runs its code.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from nas.base.errors import DataError
 from nas.base.user_code import call_named, where_raised
 from nas.data.convert import item_image, item_label, to_labels, to_pixels
-from nas.data.types import ImageSplit, Items, Parts, Split, StreamSplit
+from nas.data.types import ImageSplit, Items, Parts, Split, StreamSplit, pair_of
+from nas.ledger.files import wellformed
 
 _SPOT_CHECKS = 16
+PART = "return (images, labels), or a torch Dataset with len() and indices"
 
 
 def call(spec: str) -> Parts:
     """Import and call the function. Raises DataError for any failure, with the place in the user's file."""
     returned = call_named(spec, "--data", DataError)
+    if isinstance(returned, Mapping):
+        keys = ", ".join(str(key) for key in list(cast("Mapping[Any, Any]", returned))[:6])
+        fact = f"{spec} returned a {type(returned).__name__} with the keys {keys}"
+        raise DataError(f"{fact}; return its parts as a tuple, (train, test) or (train, val, test)")
     if not isinstance(returned, (tuple, list)) or len(cast(Any, returned)) not in (2, 3):
         raise DataError(
             f"{spec} returned {_kind(returned)}; return (train, test) or (train, val, test), "
@@ -57,10 +64,24 @@ def part(value: Any, where: str) -> ImageSplit:
         or not hasattr(value, "__getitem__")
         or not hasattr(value, "__len__")
     ):
+        raise DataError(f"{where} is {_kind(value)}; {_remedy(value)}")
+    if isinstance(value, Mapping):
+        keys = ", ".join(str(key) for key in list(cast("Mapping[Any, Any]", value))[:6])
         raise DataError(
-            f"{where} is {_kind(value)}; return (images, labels), or a torch Dataset with len() and indices"
+            f"{where} is a {type(value).__name__} with the keys {keys}; {PART}, two of its values"
         )
     return _stream(value, where)
+
+
+def _remedy(value: object) -> str:
+    """What to return in place of `value`."""
+    if isinstance(value, DataLoader):
+        return "return the data set in it, loader.dataset: batches are made here"
+    if isinstance(value, IterableDataset):
+        return f"it has no len() and indices; {PART}"
+    if callable(value) and not hasattr(value, "__len__"):
+        return "call it and give what it returns, or name it as package.module:function"
+    return PART
 
 
 def _stream(items: Items, where: str) -> StreamSplit:
@@ -72,18 +93,31 @@ def _stream(items: Items, where: str) -> StreamSplit:
     if labels is None:
         # There is no reliable list of labels. Stratified splits need one, so every item is read once.
         labels = torch.tensor([_item(items, index, where)[1] for index in range(count)], dtype=torch.int64)
-    return StreamSplit(items, torch.arange(count), labels, (c, h, w), where)
+    split = StreamSplit(items, torch.arange(count), labels, (c, h, w), where)
+    _check_constant(split)
+    return split
+
+
+def _check_constant(split: StreamSplit) -> None:
+    """Raise DataError if some images or labels are others when they are read again."""
+    positions = cast("list[int]", torch.linspace(0, len(split) - 1, min(8, len(split))).long().tolist())
+    if not torch.equal(split.read(positions), split.read(positions)):
+        raise DataError(
+            f"{split.name}: the Dataset gives other pixels each time; leave random transforms out of it: what is "
+            "trained, scored and resumed must be the same images"
+        )
 
 
 def _item(items: Items, index: int, where: str) -> tuple[tuple[int, int, int], int]:
     try:
-        image, label = items[index]
+        item = items[index]
     except DataError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise DataError(
-            f"{where}: item {index} cannot be read as (image, label) ({where_raised(error)}); fix the data set"
+            f"{where}: item {index} cannot be read ({where_raised(error)}); fix the data set"
         ) from error
+    image, label = pair_of(item, f"{where}: item {index}")
     h, w, c = item_image(image, f"{where}: item {index}").shape
     return (c, h, w), item_label(label, f"{where}: item {index}")
 
@@ -108,5 +142,5 @@ def class_names(given: Any, train: ImageSplit) -> tuple[str, ...]:
         )
     names = getattr(given, "classes", None)
     if isinstance(names, (tuple, list)) and len(cast(Any, names)) == count:
-        return tuple(str(name) for name in cast(list[Any], names))
+        return tuple(wellformed(str(name)) for name in cast(list[Any], names))
     return tuple(str(number) for number in range(count))

@@ -10,7 +10,6 @@ import queue
 import shutil
 import sys
 import tarfile
-import tempfile
 import threading
 import time
 import urllib.error
@@ -21,10 +20,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import Progress
 
+from nas.base.printing import console
 from nas.data.types import one_line
+from nas.ledger.leftovers import temporary_folder
 
 ANSWER_SECONDS = 4.0  # time limit for the first answer of any mirror
 STALL_SECONDS = 10.0  # a transfer without data for this long has failed
@@ -53,16 +53,16 @@ def fetch(remotes: Sequence[Remote], root: Path) -> None:
     """Download the members of all remotes to `root`; existing files are left unchanged.
 
     Raises DownloadError, within ANSWER_SECONDS if no mirror answers. No incomplete file and no temporary folder
-    is ever left behind.
+    is left behind, except by a kill; the next download removes it.
     """
     first = _first_to_answer(remotes[0].urls)
     existed = root.exists()
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as folder:
+        with temporary_folder(".download-", root) as folder:
             staged: list[tuple[Path, Path]] = []
             for remote in remotes:
-                archive = _download(remote, first, Path(folder))
+                archive = _download(remote, first, folder)
                 staged += [(path, root / place) for path, place in _unpack(remote, archive)]
             for path, target in staged:
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -131,7 +131,7 @@ def _download(remote: Remote, first: int, folder: Path) -> Path:
 def _transfer(url: str, target: Path) -> str:
     """Download `url` to `target` and return its MD5. Shows a progress bar on a terminal."""
     md5 = hashlib.md5(usedforsecurity=False)
-    bar = Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
+    bar = Progress(console=console(sys.stderr), disable=not sys.stderr.isatty(), transient=True)
     with _open(url, STALL_SECONDS) as answer, target.open("wb") as file, bar:
         task = bar.add_task(target.name, total=answer.length)
         while chunk := answer.read(1 << 16):

@@ -23,7 +23,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from nas.base.errors import DataError
-from nas.data.types import Parts, StreamSplit, one_line
+from nas.data.hashes import Known, columns, hash_of, hashed, row, rows, stamp_of
+from nas.data.types import ImageSplit, Parts, StreamSplit, one_line
 
 SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 LOOKED_AT = 2048  # image headers read to choose size and channels
@@ -33,18 +34,24 @@ _VAL_NAMES = ("val", "valid", "validation")
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Map-style data set of (uint8 [C, H, W], label) that refers to its own files only."""
+    """Map-style data set of (uint8 [C, H, W], label) that refers to its own files only.
+
+    stamps, hashes: of the files' contents (`nas.data.hashes.columns`), if they are to stay what they were.
+    """
 
     files: tuple[str, ...]
     labels: Tensor
     sizes: tuple[int, ...]
     shape: tuple[int, int, int]
+    stamps: Tensor | None = None
+    hashes: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: int, /) -> tuple[Tensor, int]:
         c, h, w = self.shape
+        self._check_same(index)
         try:
             with Image.open(self.files[index]) as image:
                 image.draft("L" if c == 1 else "RGB", (2 * w, 2 * h))  # a JPEG need not be decoded in full
@@ -57,7 +64,34 @@ class ImageFiles:
             raise _unreadable(self.files[index], error) from error
         return torch.from_numpy(pixels).permute(2, 0, 1), int(self.labels[index])
 
+    def _check_same(self, index: int) -> None:
+        """Raise DataError if a file is not what it was when it was hashed."""
+        if self.stamps is None or self.hashes is None:
+            return
+        file = self.files[index]
+        stamp, digest = row(self.stamps, self.hashes, index)
+        try:
+            same = stamp_of(file) == stamp or hash_of(file)[1] == digest
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"imagefolder: image {file} can't be read any more ({one_line(error)}); restore it from a copy"
+            ) from error
+        if not same:
+            raise DataError(
+                f"imagefolder: image {file} was changed while a search used it; restore the original from a copy"
+            )
+
     def fingerprint(self, indices: Tensor) -> str:
+        """Return a SHA-256 of the chosen files' names (class folder and file) and contents."""
+        if self.stamps is None or self.hashes is None:
+            return self.former_fingerprint(indices)
+        sha, digests = hashlib.sha256(), self.hashes.numpy().tobytes()
+        for index in indices.tolist():
+            name = os.fsencode(os.sep.join(Path(self.files[index]).parts[-2:]))
+            sha.update(len(name).to_bytes(8, "big") + name + digests[32 * index : 32 * index + 32])
+        return sha.hexdigest()
+
+    def former_fingerprint(self, indices: Tensor) -> str:
         """Return a SHA-256 of the chosen files' names (class folder and file) and sizes in bytes."""
         chosen = [(os.sep.join(Path(self.files[i]).parts[-2:]), self.sizes[i]) for i in indices.tolist()]
         return hashlib.sha256(repr(chosen).encode()).hexdigest()
@@ -88,15 +122,18 @@ def open_folder(argument: str) -> Parts:
     listed = _list(top, classes)
     shape = _common_shape(listed[0], size)
     train = _split(listed, shape, "imagefolder")
+    shown = tuple(
+        os.fsencode(name).decode(errors="backslashreplace") for name in classes
+    )  # perhaps not UTF-8
     if top == path:
-        return Parts(train, None, None, classes)
+        return Parts(train, None, None, shown)
     val = next((path / name for name in _VAL_NAMES if (path / name).is_dir()), None)
     test = path / "test" if (path / "test").is_dir() else None
     return Parts(
         train,
         _split(_list(val, classes), shape, "imagefolder") if val else None,
         _split(_list(test, classes), shape, "imagefolder") if test else None,
-        classes,
+        shown,
     )
 
 
@@ -108,6 +145,33 @@ def own_files(split: StreamSplit) -> StreamSplit:
     chosen: list[int] = split.indices.tolist()
     listed = [items.files[i] for i in chosen], split.labels.tolist(), [items.sizes[i] for i in chosen]
     return replace(_split(listed, items.shape, split.name), workers=split.workers)
+
+
+def with_hashes(split: ImageSplit, known: Known) -> ImageSplit:
+    """Return the same split, whose files are hashed, so that a change is noticed. Raises DataError.
+
+    A split that is in memory, or a Dataset, is returned as it is.
+    """
+    if not isinstance(split, StreamSplit) or not isinstance(split.items, ImageFiles):
+        return split
+    try:
+        stamps, hashes = columns(hashed(split.items.files, known))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"imagefolder: {one_line(error)}; make every image a file that can be read"
+        ) from error
+    return replace(split, items=replace(split.items, stamps=stamps, hashes=hashes))
+
+
+def hashes_of(*splits: ImageSplit) -> Known:
+    """Return the hashes of all files of these splits."""
+    found = [split.items for split in splits if isinstance(split, StreamSplit)]
+    return {
+        stamp: digest
+        for items in found
+        if isinstance(items, ImageFiles) and items.stamps is not None and items.hashes is not None
+        for stamp, digest in rows(items.stamps, items.hashes)
+    }
 
 
 _Listed = tuple[list[str], list[int], list[int]]  # files, labels, sizes in bytes
@@ -184,4 +248,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _unreadable(file: str, error: Exception) -> DataError:
-    return DataError(f"imagefolder: image {file} cannot be read ({one_line(error)}); replace or remove it")
+    return DataError(
+        f"imagefolder: image {file} cannot be read ({one_line(error)}); "
+        "restore it from a copy, or remove it and start a new search"
+    )

@@ -19,6 +19,7 @@ import torch
 
 from nas.base.errors import DataError
 from nas.data import custom, folder, run_arrays
+from nas.data.hashes import NONE, Known
 from nas.data.published import STANDARD, TEN, StandardSet
 from nas.data.splits import VAL_FRACTION, check_labels, digest, hold_out, mean_std, sample
 from nas.data.types import Augment, ImageSplit, Parts, SearchData, Split, StreamSplit
@@ -46,7 +47,12 @@ def default_root() -> Path:
 
 
 def load_search_data(
-    spec: str, root: Path | None, seed: int, val_fraction: float = VAL_FRACTION
+    spec: str,
+    root: Path | None,
+    seed: int,
+    val_fraction: float = VAL_FRACTION,
+    augment: str | None = None,
+    known: Known = NONE,
 ) -> SearchData:
     """Load the training and validation split of a data set, and nothing else of it.
 
@@ -55,25 +61,29 @@ def load_search_data(
                   were given in Python: the folder of the run that keeps them.
     seed:         draws the validation split if the set does not have one.
     val_fraction: fraction of each class that becomes validation data, between 0 and 1.
+    augment:      the training images' augmentation, as `Augment.parse` takes it; None is the data set's own.
+    known:        hashes of files that need not be read again.
     Raises DataError: one line with fact, place and remedy. A failure changes nothing on disk.
     """
     if not 0 < val_fraction < 1:
         raise DataError(
             f"validation fraction {val_fraction} is not between 0 and 1; use {VAL_FRACTION}, for example"
         )
-    rest, given_val, classes, augment = _search_parts(spec, _root(root))
+    rest, given_val, classes, own = _search_parts(spec, _root(root))
     check_labels(rest, rest, len(classes), spec)
     if given_val is None:
         train, val = hold_out(rest, val_fraction, seed, "validation")
     else:
         check_labels(rest, given_val, len(classes), f"{spec}: validation")
         train, val = rest, given_val
-    train, val = _apart(train), _apart(val)
-    seen = sample(train)
+    train, val = folder.with_hashes(_apart(train), known), folder.with_hashes(_apart(val), known)
+    chosen = own if augment is None else _checked(Augment.parse(augment), train.shape)
+    seen, seen_val = sample(train), sample(val)
     mean, std = mean_std(seen)
     return SearchData(
-        name=spec, train=train, val=val, classes=classes, mean=mean, std=std, augment=augment,
-        digest=digest((train, seen), (val, sample(val)), classes),
+        name=spec, train=train, val=val, classes=classes, mean=mean, std=std, augment=chosen,
+        digest=digest((train, seen), (val, seen_val), classes),
+        former=digest((train, seen), (val, seen_val), classes, "former_fingerprint"),
     )  # fmt: skip
 
 
@@ -136,6 +146,15 @@ def _augment(kind: str, train: ImageSplit) -> Augment:
         return Augment(flip=True, crop=min(train.shape[1:]) // 8)
     # The content of a user's images is unknown, so no augmentation is known to be harmless.
     return Augment(flip=False, crop=1 if kind == "digits" else 0)
+
+
+def _checked(augment: Augment, shape: tuple[int, int, int]) -> Augment:
+    most = min(shape[1:]) - 1  # borders are filled by reflection
+    if augment.crop > most:
+        raise DataError(
+            f"augment: crop={augment.crop} is too far for images of {list(shape)}; use at most {most}"
+        )
+    return augment
 
 
 def _apart(split: ImageSplit) -> ImageSplit:

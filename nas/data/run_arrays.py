@@ -22,8 +22,10 @@ from nas.base.errors import DataError, RunError
 from nas.base.text import size
 from nas.data.custom import class_names, part
 from nas.data.splits import check_labels
-from nas.data.types import ImageSplit, Split, StreamSplit
-from nas.ledger.files import fsync_file, fsync_folder, temporary_name
+from nas.data.types import ImageSplit, Split
+from nas.ledger.files import fsync_file, fsync_folder
+from nas.ledger.leftovers import temporary_name
+from nas.ledger.run_files import is_file
 
 FILE = "data.safetensors"
 PREFIX = "arrays:"
@@ -116,18 +118,7 @@ def _in_memory(split: ImageSplit, role: str) -> Split:
     for start in range(0, count, CHUNK):
         stop = min(count, start + CHUNK)
         pixels[start:stop] = split.read(range(start, stop))
-    _check_constant(split, pixels, role)
     return Split.of_pixels(pixels, split.labels)
-
-
-def _check_constant(split: StreamSplit, pixels: torch.Tensor, role: str) -> None:
-    """DataError where a few images are others when they are read again."""
-    again = torch.linspace(0, len(split) - 1, min(8, len(split))).long()
-    if not torch.equal(split.read(cast("list[int]", again.tolist())), pixels[again]):
-        fact = f"data: {role}: the Dataset gives other pixels each time"
-        raise DataError(
-            f"{fact}; leave random transforms out: images are read once, and augmented in training"
-        )
 
 
 def write_kept(folder: Path, kept: KeptParts) -> Path:
@@ -150,8 +141,11 @@ def write_kept(folder: Path, kept: KeptParts) -> Path:
 
 
 def read_kept(folder: Path, name: str) -> KeptParts:
-    """The data set `name` out of FOLDER/data.safetensors. Raises DataError where it is not there or not that."""
+    """The data set `name` out of FOLDER/data.safetensors. Raises DataError where it is not there or not that, RunError
+    where it is a link.
+    """
     path = folder / FILE
+    is_file(path)
     try:
         with safe_open(path, "pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118

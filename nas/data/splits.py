@@ -98,14 +98,22 @@ def mean_std(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(cast(list[float], (mean / 255).tolist())), tuple(cast(list[float], (std / 255).tolist()))
 
 
-def digest(train: tuple[ImageSplit, Split], val: tuple[ImageSplit, Split], classes: tuple[str, ...]) -> str:
-    """Return the SHA-256 of images, labels and class names; each split is passed with its `sample`."""
+def digest(
+    train: tuple[ImageSplit, Split],
+    val: tuple[ImageSplit, Split],
+    classes: tuple[str, ...],
+    fingerprint: str = "fingerprint",
+) -> str:
+    """Return the SHA-256 of images, labels and class names; each split is passed with its `sample`.
+
+    fingerprint: the name of the method that a streamed split's items may have to describe themselves.
+    """
     sha = hashlib.sha256(repr(classes).encode())
     for split, seen in (train, val):
         sha.update(repr((len(split), split.shape)).encode())
         sha.update(split.labels.numpy().data)
         if not isinstance(split, Split):
-            names = getattr(split.items, "fingerprint", None)
-            sha.update(names(split.indices).encode() if names else b"")
+            described = getattr(split.items, fingerprint, None) or getattr(split.items, "fingerprint", None)
+            sha.update(described(split.indices).encode() if described else b"")
         sha.update(seen.pixels.numpy().data)
     return sha.hexdigest()

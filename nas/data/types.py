@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -23,6 +23,12 @@ class Augment:
 
     flip: bool
     crop: int
+
+    @staticmethod
+    def parse(text: str) -> Augment:
+        """Return the augmentation of a text: "flip", "crop=4", "flip,crop=4" or "none"."""
+        crop = text.removeprefix("flip,").removeprefix("crop=")
+        return Augment(flip=text.startswith("flip"), crop=int(crop) if crop.isdigit() else 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,18 +115,17 @@ class StreamSplit:
             item = self.items[index]
         except DataError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise DataError(f"{where} cannot be read ({one_line(error)}); fix the data set") from error
-        if not isinstance(item, (tuple, list)) or len(item) != 2:
-            raise DataError(f"{where} is not a pair (image, label); make the data set return pairs")
-        image = item_image(item[0], where)
+        pixels, label = pair_of(item, where)
+        image = item_image(pixels, where)
         h, w, c = image.shape
         if (c, h, w) != self.shape:
             raise DataError(
                 f"{where} has shape {[c, h, w]}, others {list(self.shape)}; make all images the same size"
             )
         expected = int(self.labels[position])
-        if (found := item_label(item[1], where)) != expected:
+        if (found := item_label(label, where)) != expected:
             raise DataError(
                 f"{where} has label {found}, earlier {expected}; make the data set return constant labels"
             )
@@ -128,6 +133,25 @@ class StreamSplit:
 
 
 ImageSplit = Split | StreamSplit
+
+
+def pair_of(item: Any, where: str) -> tuple[Any, Any]:
+    """The image and the label of an item. Raises DataError, which says what the item is and how to return a pair."""
+    remedy = "return a pair (image, label) from __getitem__"
+    if isinstance(item, Mapping):
+        keys = [str(key) for key in cast("Mapping[Any, Any]", item)]
+        shown = ", ".join(keys[:6]) + (", …" if len(keys) > 6 else "")
+        image = next((key for key in keys if "im" in key.lower() or "pixel" in key.lower()), "image")
+        label = next((key for key in keys if "label" in key.lower() or "target" in key.lower()), "label")
+        remedy += f': item["{image}"], item["{label}"]'
+        raise DataError(f"{where} is a {type(item).__name__} with the keys {shown}; {remedy}")
+    if not isinstance(item, (tuple, list)):
+        raise DataError(f"{where} is a {type(item).__name__}; {remedy}")
+    values = list(cast("Sequence[Any]", item))
+    if len(values) != 2:
+        more = ": the first two of yours, item[:2]" if len(values) > 2 else ""
+        raise DataError(f"{where} is a {type(item).__name__} of {len(values)}; {remedy}{more}")
+    return values[0], values[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,8 +169,11 @@ class SearchData:
     """All the data that a search can access: no test split, and nothing that leads to one.
 
     mean, std: per channel, of the training images scaled to [0, 1] (of an even sample for a streamed split).
-    digest:    SHA-256 of training and validation images, labels and class names; for a streamed split, of its
-               labels, its files' names and sizes, and the pixels of an even sample.
+    digest:    SHA-256 of training and validation images, labels and class names; for a folder of images, of the
+               names and contents of the files; for another streamed split, of all labels and of the pixels of an even
+               sample, and of what its own method `fingerprint(indices)` returns, if it has one.
+    former:    the digest as earlier versions made it: for a folder of images, of the files' names and sizes, and of
+               the pixels of an even sample.
     """
 
     name: str
@@ -157,6 +184,7 @@ class SearchData:
     std: tuple[float, ...]
     augment: Augment
     digest: str
+    former: str = ""
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

@@ -31,6 +31,7 @@ from typing import Any, NoReturn
 
 from nas.config.run_config import RunConfig
 from nas.execute.worker_messages import Ended, Kill, Load, Start
+from nas.ledger.run_files import open_file
 
 _MAIN = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
@@ -193,7 +194,10 @@ def main(descriptor: int) -> None:
                     _kill(pid for pid, number in workers.items() if number == order.number)
                     continue
                 if (wanted := data_key(order.config)) != held:
-                    held, data = wanted, data_for(order.config)
+                    held, data = (
+                        wanted,
+                        data_for(order.config, order.run if isinstance(order, Start) else None),
+                    )
                 if isinstance(order, Start):
                     with Connection(recv_handle(control)) as end:
                         work = partial(serve_driver, end, order, data)
@@ -226,7 +230,10 @@ def _fork(work: Callable[[], None], log: Path, ours: Iterable[int]) -> int:
             signal.signal(number, signal.SIG_DFL)
         for descriptor in ours:
             os.close(descriptor)
-        out = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            out = open_file(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        except OSError:  # the run's folder was moved or deleted, as the driver will say
+            out = os.open(os.devnull, os.O_WRONLY)
         os.dup2(out, 1)
         os.dup2(out, 2)
         work()

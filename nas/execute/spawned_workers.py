@@ -21,11 +21,13 @@ from typing import Any, cast
 
 from nas.config.run_config import RunConfig
 from nas.execute.worker_messages import Ended, Start
+from nas.ledger.run_files import open_file
 
 _MAIN = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
     "from nas.execute.spawned_workers import main; main(int(sys.argv[1]))"
 )
+APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 _Popen = subprocess.Popen[bytes]
 
 
@@ -53,7 +55,7 @@ class SpawnedWorkers:
         paths = json.dumps([str(entry) for entry in sys.path])
         command = [sys.executable, "-P", "-c", _MAIN, str(theirs.fileno()), paths]
         try:
-            with open(order.log, "ab") as log:
+            with open(open_file(order.log, APPEND), "ab") as log:
                 process = cast(
                     _Popen,
                     subprocess.Popen(

@@ -6,7 +6,7 @@ import base64
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol
 
@@ -23,10 +23,12 @@ from nas.base.seeds import derive
 from nas.data import ImageSplit, SearchData, train_batches
 from nas.execute.executor import Done
 from nas.ledger import Job, Reached, Result
+from nas.ledger.sample import sample_of
 from nas.train import Paused, TrainConfig, TrainReport, train
 from nas.train.evaluate import evaluate
 
 CALIBRATION_BATCHES = 4
+CALIBRATION_IMAGES, LEAST_IMAGES = 128, 32  # in each of them
 OnStep = Callable[[int, int, float], None]  # (step, steps, loss)
 
 
@@ -42,14 +44,22 @@ class Checkpoints(Protocol):
         ...
 
 
-def reads(job: Job) -> tuple[str, ...]:
-    """Digests of the networks that a job reads from its store."""
-    return tuple(digest for digest in (job.training.weights, job.training.momentum) if digest is not None)
+@dataclass(frozen=True)
+class Trained:
+    """The networks that a job stores.
 
+    judged: what is scored and kept. last: the weights after the last step, if `judged` is an average. momentum: a
+    network with the momentum in place of the parameters, if another job may continue the training.
+    """
 
-def made(result: Result | Reached) -> tuple[str, ...]:
-    """Digests of the networks that a job has written to its store."""
-    return tuple(digest for digest in (result.weights, result.momentum) if digest is not None)
+    judged: Network
+    last: Network | None
+    momentum: Network | None
+
+    @property
+    def stored(self) -> tuple[Network, ...]:
+        """In the order of `Result.checkpoints`."""
+        return tuple(n for n in (self.judged, self.last, self.momentum) if n is not None)
 
 
 @dataclass(frozen=True)
@@ -99,26 +109,28 @@ def perform(job: Job, site: TaskContext, data: SearchData, progress: OnStep) -> 
 
 def _perform(job: Job, site: TaskContext, data: SearchData, progress: OnStep) -> Result | Reached:
     clock = _Clock()
-    network, drift = _start(job, site, data)
-    module = network.to_torch()
+    begun = _start(job, site, data)
+    module = begun.network.to_torch()
     clock.lap("morph")
     since = job.training.since
     before = dict(since.seconds) if since is not None else {}
     begin = time.time() - before.pop("busy", 0.0)
-    report = _train(module, job, site, data, progress) if job.steps else None
+    report = _train(module, job, site, data, progress, begun.momentum) if job.steps else None
     clock.lap("train")
     if job.training.until is not None:
         assert report is not None
-        return _reached(report, network, module, site, clock, before, begin)
-    scores = evaluate(module, data.val, data, device=site.device)
-    tested = _test_scores(module, job, site, data)
+        return _reached(report, begun.network, module, site, clock, before, begin)
+    judged = report.averaged if report is not None and report.averaged is not None else module
+    scores = evaluate(judged, data.val, data, device=site.device)
+    tested = _test_scores(judged, job, site, data)
     end = clock.lap("evaluate")
-    trained, kept = _networks(job, network, module, report)
-    digest, momentum = site.store.put(trained), site.store.put(kept) if kept is not None else None
+    trained = _networks(job, begun.network, module, report)
+    digest = site.store.put(trained.judged)
+    last, momentum = (site.store.put(n) if n is not None else None for n in (trained.last, trained.momentum))
     clock.lap("store")
-    spent = morphs.cost(network.graph)
+    spent = morphs.cost(begun.network.graph)
     return Result(
-        fingerprint=network.graph.fingerprint,
+        fingerprint=begun.network.graph.fingerprint,
         weights=digest,
         scores={
             "val_accuracy": scores.accuracy,
@@ -128,50 +140,61 @@ def _perform(job: Job, site: TaskContext, data: SearchData, progress: OnStep) ->
         },
         params=spent.params,
         macs=spent.macs,
-        drift_eval=drift.eval if drift else None,
-        drift_train=drift.train if drift else None,
+        drift_eval=begun.drift.eval if begun.drift else None,
+        drift_train=begun.drift.train if begun.drift else None,
         seconds={**clock.since(before), "busy_from": begin, "busy_to": end},
         momentum=momentum,
+        last=last,
+        sample=sample_of(scores.losses.numpy(), scores.hits.numpy()).to_text()
+        if job.training.searching
+        else None,
     )
 
 
-def networks(job: Job, site: TaskContext, data: SearchData) -> tuple[Network, Network | None]:
-    """Recreate the networks that `perform` would store for a job: the child, and its momentum if that is kept.
+def networks(job: Job, site: TaskContext, data: SearchData) -> Trained:
+    """Recreate the networks that `perform` would store for a job.
 
     Does not evaluate or store anything. Raises as `perform` does.
     """
     with threads(site.threads):
-        network, _ = _start(job, site, data)
-        module = network.to_torch()
-        report = _train(module, job, site, data, lambda *_: None) if job.steps else None
-        return _networks(job, network, module, report)
+        begun = _start(job, site, data)
+        module = begun.network.to_torch()
+        report = _train(module, job, site, data, lambda *_: None, begun.momentum) if job.steps else None
+        return _networks(job, begun.network, module, report)
 
 
-def _train(module: nn.Module, job: Job, site: TaskContext, data: SearchData, progress: OnStep) -> TrainReport:
-    """Perform the job's training, or the part of it that the job names."""
-    plan, momentum = job.training, _momentum(job, site)
+def _train(
+    module: nn.Module, job: Job, site: TaskContext, data: SearchData, progress: OnStep, begun: Network | None
+) -> TrainReport:
+    """Perform the job's training, or the part of it that the job names. begun: the momentum, as a network."""
+    plan = job.training
+    momentum = None
+    if begun is not None:
+        momentum = {name: value.detach() for name, value in begun.to_torch().named_parameters()}
     paused = None if plan.since is None else _paused(plan.since, momentum or {})
+    seed = derive(job.seed, "train") if plan.batches is None else plan.batches
+    average = round(site.config.average * job.steps) if plan.searching else 0
     return train(
-        module, data, steps=job.steps, config=site.config, seed=derive(job.seed, "train"),
+        module, data, steps=job.steps, config=site.config, seed=seed,
         device=site.device, on_step=_seldom(progress), start=plan.start,
         total=None if plan.total is None else max(plan.total, plan.start + job.steps),
         momentum=None if paused else momentum, teacher=_teacher(job, site),
-        since=paused, until=plan.until,
+        since=paused, until=plan.until, decay=plan.decay, average=average,
     )  # fmt: skip
 
 
-def _networks(
-    job: Job, network: Network, module: nn.Module, report: TrainReport | None
-) -> tuple[Network, Network | None]:
-    """The trained network, and the momentum if another job continues the training."""
-    trained = network.with_weights_from(module)
-    if trained.nonfinite():
+def _networks(job: Job, network: Network, module: nn.Module, report: TrainReport | None) -> Trained:
+    last = network.with_weights_from(module)
+    averaged = None if report is None or report.averaged is None else report.averaged
+    judged = last if averaged is None else network.with_weights_from(averaged)
+    if judged.nonfinite():
         raise TrainingFailed(
-            f"training: {'.'.join(trained.nonfinite()[0])} is not finite; lower the learning rate"
+            f"training: {'.'.join(judged.nonfinite()[0])} is not finite; lower the learning rate"
         )
     total, reached = job.training.total, job.training.start + job.steps
-    goes_on = report is not None and total is not None and reached < total
-    return trained, _with_parameters(network, report.momentum) if report is not None and goes_on else None
+    goes_on = job.training.searching or (total is not None and reached < total)
+    kept = _with_parameters(network, report.momentum) if report is not None and goes_on else None
+    return Trained(judged, None if averaged is None else last, kept)
 
 
 def _reached(
@@ -201,20 +224,14 @@ def _paused(reached: Reached, momentum: Mapping[str, Tensor]) -> Paused:
 
 
 def _teacher(job: Job, site: TaskContext) -> nn.Module | None:
-    """The parent, if one of the job's moves is approximate, so that the child learns from it; else None."""
-    if not any(
+    """The parent, if one of the job's moves is approximate, so that the child learns from it; else None. A lineage has
+    no teachers: its trials are compared by the loss that they train on.
+    """
+    if job.training.decay is not None or not any(
         move.preserves is Preserves.APPROXIMATE for move in parse_chain(job.moves, known_moves(site.moves))
     ):
         return None
     return site.store.get(str(job.training.weights)).to_torch()
-
-
-def _momentum(job: Job, site: TaskContext) -> dict[str, Tensor] | None:
-    """The momentum with which the job's training continues, by parameter name."""
-    digest = job.training.momentum
-    if digest is None:
-        return None
-    return {name: value.detach() for name, value in site.store.get(digest).to_torch().named_parameters()}
 
 
 def _with_parameters(network: Network, values: Mapping[str, Tensor]) -> Network:
@@ -226,16 +243,25 @@ def _with_parameters(network: Network, values: Mapping[str, Tensor]) -> Network:
     return network.with_weights_from(module)
 
 
-def _start(job: Job, site: TaskContext, data: SearchData) -> tuple[Network, morphs.Drift | None]:
-    """The network to train, and the worst drift among its moves."""
-    parent = job.training.weights
+@dataclass(frozen=True)
+class _Begun:
+    """What a job trains. momentum: to continue with, as a network. drift: the worst among the moves."""
+
+    network: Network
+    momentum: Network | None = None
+    drift: morphs.Drift | None = None
+
+
+def _start(job: Job, site: TaskContext, data: SearchData) -> _Begun:
+    """The network that a job trains: fresh, its parent's, or a child of it, with the parent's momentum."""
+    parent, kept = job.training.weights, job.training.momentum
     graph = morphs.graph_from_json(job.graph)
     if parent is None:
-        return morphs.init(graph, derive(job.seed, "init")), None
-    network = site.store.get(parent)
+        return _Begun(morphs.init(graph, derive(job.seed, "init")))
+    network, momentum = site.store.get(parent), None if kept is None else site.store.get(kept)
     if not job.moves:
-        return network, None
-    batches = list(calibration(data, derive(job.seed, "calibrate")))
+        return _Begun(network, momentum)
+    batches = list(calibration(data, derive(job.seed, "calibrate"), site.config.batch_size))
     worst = morphs.Drift(0.0, 0.0)
     loss = nn.functional.cross_entropy
     moves = parse_chain(job.moves, known_moves(site.moves))
@@ -243,9 +269,11 @@ def _start(job: Job, site: TaskContext, data: SearchData) -> tuple[Network, morp
         assert child.drift is not None
         worst = morphs.Drift(max(worst.eval, child.drift.eval), max(worst.train, child.drift.train))
         network = child.network
+        if momentum is not None:
+            momentum = replace(network, weights=morphs.carry_values(momentum.weights, child))
     if network.graph != graph:
         raise MorphError(f"{job.moves}: the graph differs from the job's; please report this bug")
-    return network, worst
+    return _Begun(network, momentum, worst)
 
 
 def _test_scores(module: nn.Module, job: Job, site: TaskContext, data: SearchData) -> dict[str, float]:
@@ -256,10 +284,13 @@ def _test_scores(module: nn.Module, job: Job, site: TaskContext, data: SearchDat
     return {"test_accuracy": scores.accuracy, "test_loss": scores.loss}
 
 
-def calibration(data: SearchData, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """A few batches of training data for moves that look at data."""
+def calibration(
+    data: SearchData, seed: int, batch: int = CALIBRATION_IMAGES
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """A few batches of training data for moves that look at data. batch: images that a training step takes."""
     generator = torch.Generator().manual_seed(seed)
-    size = min(128, len(data.train))
+    # A batch that was made small to fit in memory is not exceeded here either.
+    size = min(CALIBRATION_IMAGES if batch >= LEAST_IMAGES else batch, len(data.train))
     batches = train_batches(data.train, size, generator, data.mean, data.std, data.augment)
     return islice(batches, CALIBRATION_BATCHES)
 

@@ -2,30 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel, ValidationError
 
 from nas.base.errors import LedgerDamaged, RunError, UserError
+from nas.base.text import nas_command
 from nas.export.card import Ancestor, ModelCard, Score
 from nas.export.write import check_target, export
 from nas.ledger import LedgerView, Result, Store, TrialRecord, read, read_config
-
-
-class DataFacts(BaseModel):
-    """The data set as described in a run's config.json."""
-
-    name: str
-    classes: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-class RunFacts(BaseModel):
-    """The part of a run's config.json that an export needs."""
-
-    command: str
-    data: DataFacts
 
 
 def export_trial(run: Path, trial: str | None, to: Path) -> Path:
@@ -38,19 +20,21 @@ def export_trial(run: Path, trial: str | None, to: Path) -> Path:
     check_target(to)
     view = read(run)
     record, result = _chosen(run, view, trial)
-    described = read_config(run)
-    facts = _facts(run, described.config)
+    config = read_config(run)
+    command, data = config.described.command, config.described.data
+    if command is None or data.name is None:
+        raise RunError(f"export: {run}: config.json has no command or no data set; restore it from a copy")
     network = Store(run / "checkpoints").get(result.weights)
     card = ModelCard(
         name=f"{run.resolve().name}, trial {record.key}",
-        dataset=facts.data.name,
-        classes=facts.data.classes,
-        mean=facts.data.mean,
-        std=facts.data.std,
+        dataset=data.name,
+        classes=data.classes,
+        mean=data.mean,
+        std=data.std,
         scores=_scores(result.scores),
         lineage=_lineage(view, record),
-        command=facts.command,
-        versions={name: known for name, known in described.versions.items() if known != "not installed"},
+        command=command,
+        versions={name: known for name, known in config.versions.items() if known != "not installed"},
     )
     export(network, to, card)
     return to
@@ -58,7 +42,9 @@ def export_trial(run: Path, trial: str | None, to: Path) -> Path:
 
 def _chosen(run: Path, view: LedgerView, trial: str | None) -> tuple[TrialRecord, Result]:
     if not view.complete:
-        raise UserError(f"export: {run} has no complete trial yet; continue it with: nas resume {run}")
+        raise UserError(
+            f"export: {run} has no complete trial yet; continue it with: {nas_command('resume', run)}"
+        )
     complete = {record.key: record for record in view.complete}
     record = view.best if trial is None else complete.get(trial)
     if record is None or record.result is None:
@@ -96,14 +82,3 @@ def _scores(scores: Mapping[str, float]) -> tuple[Score, ...]:
     """Split names such as `val_accuracy` into split and metric."""
     parts = ((name.partition("_"), value) for name, value in scores.items())
     return tuple(Score(split, metric, value) for (split, _, metric), value in parts if metric)
-
-
-def _facts(run: Path, description: Mapping[str, Any]) -> RunFacts:
-    try:
-        return RunFacts.model_validate(dict(description))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise RunError(
-            f"export: {run / 'config.json'}: {where}: {first['msg']}; restore it from a copy"
-        ) from None

@@ -1,8 +1,7 @@
 """Writing of an exported network: three files that appear together."""
 
 import os
-import secrets
-import shutil
+import re
 from pathlib import Path
 
 import torch
@@ -11,10 +10,14 @@ from torch import Tensor
 
 from morphs import ArchGraph, Network
 from morphs.graph.activations import REGISTERED
+from morphs.graph.ops import Trait
 from nas.base.errors import UserError
 from nas.export.card import ModelCard, card_text
 from nas.export.names import attribute_names
 from nas.export.source import model_source
+from nas.ledger.leftovers import UNIQUE, clear, temporary_folder
+
+STAGE = ".export-"  # begins the name of the hidden folder in which the files are written
 
 
 def export(network: Network, to: Path, card: ModelCard) -> tuple[Path, ...]:
@@ -22,16 +25,17 @@ def export(network: Network, to: Path, card: ModelCard) -> tuple[Path, ...]:
 
     model.py is plain PyTorch and needs only torch; in evaluation mode it computes, bit for bit, what
     `network.to(torch.float32).to_torch()` does. `to` is created if needed; an existing folder must be empty. The
-    files are staged in a hidden folder first, so a crash leaves no half-written export at `to`.
+    files are staged in a hidden folder first, so a crash leaves no half-written export at `to`; the next export removes
+    that folder.
 
     Returns the files' paths. Raises UserError if `to` is in use or can't be written, or if card and network do
     not match.
     """
     _check_fit(network.graph, card)
     contents = {
-        "model.py": model_source(network.graph, card).encode(),
+        "model.py": model_source(network.graph, card).encode(errors="backslashreplace"),
         "weights.safetensors": save_tensors(state(network), metadata={"format": "pt"}),
-        "README.md": card_text(card, network.graph).encode(errors="replace"),
+        "README.md": card_text(card, network.graph).encode(errors="backslashreplace"),
     }
     try:
         return _write(contents, to)
@@ -41,8 +45,9 @@ def export(network: Network, to: Path, card: ModelCard) -> tuple[Path, ...]:
 
 
 def check_target(to: Path) -> None:
-    """Raise UserError unless `to` is an empty folder or does not exist."""
+    """Raise UserError unless `to` is an empty folder or does not exist; what a killed export left in it is removed."""
     if to.is_dir():
+        clear(to, re.escape(STAGE) + UNIQUE)
         there = sorted(entry.name for entry in to.iterdir())
         if there:
             more = ", …" if len(there) > 3 else ""
@@ -64,6 +69,11 @@ def state(network: Network) -> dict[str, Tensor]:
 
 def _check_fit(graph: ArchGraph, card: ModelCard) -> None:
     for node in graph:
+        if node.op.trait is Trait.OPAQUE or node.op.kind == "outputs":
+            raise UserError(
+                f'export: node "{node.name}" is an operator of torch kept by name, which this model.py has no '
+                "line for; use morphs.export"
+            )
         fn = getattr(node.op, "fn", None)
         if fn in REGISTERED:
             raise UserError(
@@ -93,9 +103,7 @@ def _write(contents: dict[str, bytes], to: Path) -> tuple[Path, ...]:
     existed = to.is_dir()
     to.parent.mkdir(parents=True, exist_ok=True)
     # An existing folder is filled, not replaced: it may be a mount point or the current folder.
-    stage = (to if existed else to.parent) / f".export-{secrets.token_hex(6)}"
-    stage.mkdir()
-    try:
+    with temporary_folder(STAGE, to if existed else to.parent) as stage:
         for name, data in contents.items():
             with open(stage / name, "xb") as file:
                 file.write(data)
@@ -106,6 +114,4 @@ def _write(contents: dict[str, bytes], to: Path) -> tuple[Path, ...]:
                 (stage / name).rename(to / name)
         else:
             stage.rename(to)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
     return tuple(to / name for name in contents)

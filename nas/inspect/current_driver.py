@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nas.base.errors import RunError
 from nas.ledger import file_lock
 from nas.ledger.driver_lock import in_words
+from nas.ledger.run_files import open_file
 from nas.ledger.shared import Shared, place_of
 
 if TYPE_CHECKING:
@@ -53,15 +55,27 @@ def lease_of(run: Path) -> Look | None:
 
 
 def holder_of_lock(run: Path) -> str | None:
-    """Describe the process that holds the kernel lock of this folder; None if no process does."""
+    """Describe the process that holds the kernel lock of this folder; None if no process does.
+
+    A driver locks the folder too, in case somebody removes the file.
+    """
+    named = _holder(run / LOCK)
+    if named is not None:
+        return in_words(named)
+    unnamed = _holder(run, file_lock.FOLDER_FLAGS)
+    return None if unnamed is None else f"a process whose {LOCK} file was removed"
+
+
+def _holder(path: Path, flags: int | None = None) -> bytes | None:
+    """The content of a file or folder that another process has locked, b"" for a folder; None if it is free."""
     try:
-        descriptor = os.open(run / LOCK, os.O_RDONLY | file_lock.FLAGS)
-    except OSError:
+        descriptor = os.open(path, os.O_RDONLY | flags) if flags else open_file(path)
+    except (OSError, RunError):
         return None
     try:
         file_lock.look(descriptor)
     except BlockingIOError:
-        return in_words(file_lock.content(descriptor))
+        return b"" if path.is_dir() else file_lock.content(descriptor)
     except OSError:
         return None
     finally:

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Literal
 
 from nas.base.errors import LedgerDamaged, RunError
+from nas.inspect.current_driver import holder_of_lock
 from nas.ledger import LedgerView, Store, TrialRecord, examine, read_config
+from nas.ledger.leftovers import abandoned
 from nas.ledger.shared import is_run
 
 PAUSE = "pause"
-FindingState = Literal["damaged", "missing", "removed", "unnamed", "repaired"]
+FindingState = Literal["damaged", "missing", "removed", "unnamed", "left over", "repaired"]
 OnProgress = Callable[[int, int], None]  # (checkpoints checked, total)
 
 
@@ -21,11 +23,11 @@ OnProgress = Callable[[int, int], None]  # (checkpoints checked, total)
 class Finding:
     """One part of a run that is not present and intact.
 
-    what: "configuration", "ledger", "weights" or "momentum"; "pause" for a checkpoint from which a training may
-    continue; "checkpoint" if its use is not known. trials: the keys of the trials that made it. digest: of a
-    checkpoint. state: "damaged" and "missing" count as damage, except for a pause, since an earlier pause or the start
-    of the training replaces it; "removed" (on purpose, --keep) and "unnamed" (no trial refers to it) do not. fact: a
-    description.
+    what: "configuration", "ledger", "weights", "last weights" or "momentum"; "pause" for a checkpoint from which a
+    training may continue; "checkpoint" if its use is not known; "temporary" for what a killed process left. trials: the
+    keys of the trials that made it. digest: of a checkpoint. state: "damaged" and "missing" count as damage, except for
+    a pause, since an earlier pause or the start of the training replaces it; "removed" (on purpose, --keep), "unnamed"
+    (no trial refers to it) and "left over" do not. fact: a description.
     """
 
     what: str
@@ -81,6 +83,8 @@ def check(run: Path, progress: OnProgress | None = None) -> Checked:
             raise
         return Checked(str(run), 0, 0, 0, (Finding(what, (), None, "damaged", str(error)),))
     makers = {**{d: (PAUSE, (key,)) for d, key in pauses.items()}, **made_by(view.complete)}
+    # The state of a training that nobody continues is removed as a matter of course.
+    makers = {d: made for d, made in makers.items() if made[0] == "weights" or d not in view.dropped}
     found = [Finding("ledger", (), None, "damaged", fault) for fault in faults]
     sound: list[str] = []
     for looked, (digest, (what, trials)) in enumerate(makers.items(), 1):
@@ -92,8 +96,18 @@ def check(run: Path, progress: OnProgress | None = None) -> Checked:
     unnamed = [digest for digest in store.digests() if digest not in makers]
     fact = "no ended trial refers to it; the next driver removes it"
     found += [Finding("checkpoint", (), digest, "unnamed", fact) for digest in unnamed]
+    found += left_by_kills(run)
     size = sum(store.size_bytes(digest) for digest in sound)
     return Checked(str(run), len(view.trials), len(sound), size, _recheck_missing(run, found))
+
+
+def left_by_kills(run: Path) -> list[Finding]:
+    """Return the temporary files and folders of a run that no process works on any more."""
+    if holder_of_lock(run) is not None:
+        return []
+    left = [*abandoned(run), *abandoned(run / "checkpoints")]
+    fact = "left by a killed process; the next driver removes it"
+    return [Finding("temporary", (), None, "left over", f"{path.relative_to(run)}: {fact}") for path in left]
 
 
 def made_by(records: Iterable[TrialRecord]) -> dict[str, tuple[str, tuple[str, ...]]]:
@@ -101,7 +115,9 @@ def made_by(records: Iterable[TrialRecord]) -> dict[str, tuple[str, tuple[str, .
     makers: dict[str, tuple[str, tuple[str, ...]]] = {}
     for record in records:
         assert record.result is not None
-        for what, digest in (("weights", record.result.weights), ("momentum", record.result.momentum)):
+        result = record.result
+        parts = ("weights", result.weights), ("last weights", result.last), ("momentum", result.momentum)
+        for what, digest in parts:
             if digest is not None:
                 known, trials = makers.get(digest, (what, ()))
                 makers[digest] = known, (*trials, record.key)

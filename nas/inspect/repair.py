@@ -16,11 +16,11 @@ from nas.base.errors import NasError, Refused, RunError
 from nas.config.relocate import relocated, with_data
 from nas.config.run_config import RunConfig
 from nas.data import SearchData
-from nas.execute.task import TaskContext, networks, reads
+from nas.execute.task import TaskContext, networks
 from nas.execute.worker import site_of
 from nas.inspect.fsck import Checked, check
 from nas.ledger import Ledger, LedgerView, Store, TrialRecord
-from nas.ledger.files import temporary_name
+from nas.ledger.leftovers import temporary_name
 from nas.registry.defaults import REGISTRY
 from nas.registry.named_code import for_workers, moves_code, named_again
 from nas.registry.registry import Registry
@@ -59,7 +59,7 @@ def repair(
             run, config, registry, command, {"space": space, "moves": moves}, ("space", "moves")
         )
         config = relocated(with_data(run, config, data, command), place)
-        held = load_data(for_workers(config, registry, ()))
+        held = load_data(for_workers(config, registry, ()), run)
         known = moves_of(make_space(config, held, registry), registry)
         config = for_workers(config, registry, known)
         _check_bits(ledger, config, held, moves_code(known))
@@ -115,8 +115,8 @@ def _remake(
         view.complete, key=lambda record: record.number
     ):  # the first maker counts: later trials may reuse its checkpoint
         assert record.result is not None
-        for digest in (record.result.weights, record.result.momentum):
-            makers.setdefault(digest, record) if digest else None
+        for digest in record.result.checkpoints:
+            makers.setdefault(digest, record)
     there = partial(_intact, store)
     order = _order([digest for digest in wanted if digest in makers], makers, there)
     reasons: dict[str, str | None] = dict.fromkeys(wanted, "no trial of the ledger made it")
@@ -124,7 +124,7 @@ def _remake(
         progress(done, len(order))
         reason = _make(record, site, data, scratch)
         result = record.result
-        for digest in (result.weights, result.momentum) if result else ():
+        for digest in result.checkpoints if result else ():
             if digest in reasons:
                 reasons[digest] = reason or _restore(digest, store, scratch)
     progress(len(order), len(order))
@@ -145,7 +145,7 @@ def _order(
         elif record.key not in seen:
             seen.add(record.key)
             stack.append((record, True))
-            lost = [digest for digest in reads(record.job) if not there(digest)]
+            lost = [digest for digest in record.job.training.checkpoints if not there(digest)]
             stack += [(makers[digest], False) for digest in lost if digest in makers]
     return order
 
@@ -154,13 +154,11 @@ def _make(record: TrialRecord, site: TaskContext, data: SearchData, scratch: Sto
     """Perform a trial again and put its networks into `scratch`; return why they differ or failed, or None."""
     assert record.result is not None
     try:
-        weights, momentum = networks(record.job, site, data)
-        digests = weights.digest, None if momentum is None else momentum.digest
-        if digests != (record.result.weights, record.result.momentum):
-            return f"training trial {record.key} again gave other bits ({digests[0][:12]})"
-        for network in (weights, momentum):
-            if network is not None:
-                scratch.put(network)
+        made = networks(record.job, site, data).stored
+        if tuple(network.digest for network in made) != record.result.checkpoints:
+            return f"training trial {record.key} again gave other bits ({made[0].digest[:12]})"
+        for network in made:
+            scratch.put(network)
     except (NasError, MorphError) as error:
         return f"trial {record.key} can't be trained again ({error})"
     return None

@@ -5,15 +5,19 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Mapping, Sequence
+import stat
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from nas.base.errors import RunError, UserError
-from nas.base.text import clip
+from nas.base.text import clip, nas_command
 from nas.inspect.current_driver import Driver, driver_of, holder_of_lock, lease_of
 from nas.ledger import LedgerView, read, read_config
+from nas.ledger.described import Described
+from nas.ledger.run_files import is_folder
 from nas.ledger.shared import is_run
 from nas.ledger.types import State
 from nas.ledger.wall_time import overhead
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 CONFIG = "config.json"
+CHECKPOINTS = "checkpoints"
 NOT_HERE = "checkpoints are not in this folder: lost, or never in this copy of the run"
 
 
@@ -102,11 +107,10 @@ def find_run(name: str) -> Path:
 
 def run_folders(folder: Path) -> list[Path]:
     """Return the run folders directly in `folder`, newest first. Raises UserError if it can't be read."""
-    if not folder.exists():
-        return []
     try:
-        configs = [entry / CONFIG for entry in folder.iterdir() if (entry / CONFIG).is_file()]
-        dated = [(config.stat().st_mtime_ns, config.parent) for config in configs]
+        if not folder.exists():
+            return []
+        dated = [(when, entry) for entry in folder.iterdir() if (when := _changed(entry)) is not None]
     except OSError as error:
         raise UserError(
             f"{folder} can't be listed ({error.strerror}); name the folder that contains the runs"
@@ -114,34 +118,47 @@ def run_folders(folder: Path) -> list[Path]:
     return [entry for _, entry in sorted(dated, reverse=True)]
 
 
-def disk_bytes(run: Path) -> int:
-    """Return the total size of all files in the run folder, in bytes."""
+def _changed(folder: Path) -> int | None:
+    """Return when a run's configuration was written; 0 for a folder that is private; None if it is not a run."""
+    try:
+        found = (folder / CONFIG).stat()
+    except PermissionError:
+        return 0
+    except OSError:
+        return None
+    return found.st_mtime_ns if stat.S_ISREG(found.st_mode) else None
+
+
+def disk_bytes(folder: Path | str, without: str = "") -> int:
+    """Return the total size of all files in a folder, except those in its folder `without`, in bytes."""
     total = 0
-    for folder, _, files in os.walk(run):
-        for name in files:
-            try:
-                total += os.lstat(os.path.join(folder, name)).st_size
-            except OSError:  # a running driver has just removed it
-                continue
+    with suppress(OSError), os.scandir(folder) as entries:  # a running driver removes some of them meanwhile
+        for entry in entries:
+            with suppress(OSError):
+                if not entry.is_dir(follow_symlinks=False):
+                    total += entry.stat(follow_symlinks=False).st_size
+                elif entry.name != without:
+                    total += disk_bytes(entry.path)
     return total
 
 
-def _checkpoints(run: Path) -> list[Path]:
-    """Return the folders of the checkpoints, without those that are being written."""
-    try:
-        return [entry for entry in (run / "checkpoints").iterdir() if not entry.name.startswith(".")]
-    except OSError:
-        return []
+def _checkpoints(run: Path) -> dict[str, int]:
+    """Return the sizes of the checkpoints by their name, those that are being written too."""
+    with suppress(OSError, RunError):
+        if is_folder(run / CHECKPOINTS):
+            with os.scandir(run / CHECKPOINTS) as entries:
+                return {entry.name: disk_bytes(entry.path) for entry in entries if not entry.is_symlink()}
+    return {}
 
 
-def run_status(run: Path, first: Look | None = None) -> RunStatus:
+def run_status(run: Path, first: Look | None = None, view: LedgerView | None = None) -> RunStatus:
     """Return the status of the run in the folder `run`. Raises RunError or LedgerDamaged if it can't be read.
 
-    first: as for `driver_of`.
+    first: as for `driver_of`. view: of the run, where the caller has read it.
     """
-    config = read_config(run).config
+    described = read_config(run).described
     driver = driver_of(run, first)
-    return _status(run, config, read(run), driver)
+    return _status(run, described, read(run) if view is None else view, driver)
 
 
 def statuses(runs: Sequence[Path]) -> list[RunStatus]:
@@ -149,13 +166,16 @@ def statuses(runs: Sequence[Path]) -> list[RunStatus]:
 
     All leases are read first, so that the wait for heartbeats is spent only once.
     """
-    looks: list[Look | None] = []
+    looks: list[Look | UserError | None] = []
     for run in runs:
         try:
             looks.append(lease_of(run))
-        except UserError:
-            looks.append(None)  # status_or_problem reports the error below
-    return [status_or_problem(run, first) for run, first in zip(runs, looks, strict=True)]
+        except UserError as error:  # perhaps after waiting long for a database
+            looks.append(error)
+    return [
+        _damaged(run, first) if isinstance(first, UserError) else status_or_problem(run, first)
+        for run, first in zip(runs, looks, strict=True)
+    ]
 
 
 def status_or_problem(run: Path, first: Look | None = None) -> RunStatus:
@@ -163,14 +183,17 @@ def status_or_problem(run: Path, first: Look | None = None) -> RunStatus:
     try:
         return run_status(run, first)
     except UserError as error:
-        here = holder_of_lock(run)
-        empty = _status(run, {}, LedgerView(()), None if here is None else Driver(here))
-        return replace(empty, state="damaged", problem=str(error), next="restore the folder from a copy")
+        return _damaged(run, error)
 
 
-def _status(run: Path, described: Mapping[str, Any], view: LedgerView, driver: Driver | None) -> RunStatus:
-    inner = described.get("config")
-    config = cast(Mapping[str, Any], inner) if isinstance(inner, dict) else {}
+def _damaged(run: Path, error: UserError) -> RunStatus:
+    here = holder_of_lock(run)
+    empty = _status(run, Described(), LedgerView(()), None if here is None else Driver(here))
+    return replace(empty, state="damaged", problem=str(error), next="restore the folder from a copy")
+
+
+def _status(run: Path, described: Described, view: LedgerView, driver: Driver | None) -> RunStatus:
+    config = described.config
     wall = view.notes.wall or None
     searched = [trial.job.generation for trial in view.complete if not trial.job.final]
     best = view.best
@@ -180,27 +203,28 @@ def _status(run: Path, described: Mapping[str, Any], view: LedgerView, driver: D
     state = "finished" if view.final is not None else "stopped"
     if driver is not None:
         state = "silent" if driver.silent else "running"
-    kept = _checkpoints(run)
-    missing = len(view.missing(entry.name for entry in kept))
-    policy = _text(config.get("policy")) or ""
-    resume = f"nas resume {run}" + (f" --policy {policy}" if ":" in policy else "")
+    stored = _checkpoints(run)
+    kept = {name: size for name, size in stored.items() if not name.startswith(".")}
+    missing = len(view.missing(kept))
+    policy = config.policy or ""
+    resume = nas_command("resume", run, *(("--policy", policy) if ":" in policy else ()))
     following = {
-        "running": f"nas status {run}",
-        "finished": f"nas export {run} --to DIR",
+        "running": nas_command("status", run),
+        "finished": nas_command("export", run, "--to", "DIR"),
         "stopped": resume,
         "silent": resume,
     }
     if missing and driver is None:
-        following[state] = f"nas fsck {run} --repair"
+        following[state] = nas_command("fsck", run, "--repair")
     return RunStatus(
         run=str(run),
         state=state,
-        space=_text(config.get("space")),
-        data=_text(config.get("data")),
-        seed=_number(config.get("seed")),
+        space=config.space,
+        data=config.data,
+        seed=config.seed,
         generation=max(searched, default=None),
-        generations=_number(config.get("generations")),
-        budget=_number(config.get("budget")),
+        generations=config.generations,
+        budget=config.budget,
         complete=len(view.complete),
         failed=sum(trial.state is State.FAILED for trial in view.trials),
         running=sum(trial.running for trial in view.trials),
@@ -212,24 +236,16 @@ def _status(run: Path, described: Mapping[str, Any], view: LedgerView, driver: D
         test_accuracy=result.scores.get("test_accuracy") if result is not None else None,
         seconds=wall,
         overhead=None if wall is None else overhead(view, wall),
-        disk_bytes=disk_bytes(run),
-        keep=_text(config.get("keep")) or "all",
+        disk_bytes=disk_bytes(run, CHECKPOINTS) + sum(stored.values()),
+        keep=config.keep,
         checkpoints=len(kept),
-        checkpoint_bytes=sum(disk_bytes(entry) for entry in kept),
-        removed=len(view.dropped - {entry.name for entry in kept}),
+        checkpoint_bytes=sum(kept.values()),
+        removed=len(view.dropped - kept.keys()),
         digest=view.digest if view.trials else None,
         driver=None if driver is None else driver.name,
-        command=_text(described.get("command")),
+        command=described.command,
         problem=f"{missing} of {len(view.checkpoints)} {NOT_HERE}" if missing else None,
         next=following[state],
         front=front_of_run(view, config),
         until=None if driver is None else driver.until,
     )
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _number(value: object) -> Any:
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None

@@ -2,15 +2,18 @@
 
 import json
 import platform
-import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import StringConstraints
+from pydantic.dataclasses import dataclass as record
 
 from nas.base.errors import RunError, UserError
+from nas.ledger.described import Described, described_from
 from nas.ledger.files import (
     MAX_CONFIG_BYTES,
     atomic_write,
@@ -19,7 +22,9 @@ from nas.ledger.files import (
     read_bounded,
     sha256,
     sha256_file,
+    wellformed,
 )
+from nas.ledger.types import RECORD, validated
 
 FORMAT = 1
 FILE = "config.json"
@@ -34,17 +39,29 @@ PACKAGES = ("morph-nas", "torch", "numpy", "networkx", "optuna", "sqlalchemy", "
 class ConfigFile:
     """config: as given to `Ledger.create`. versions: of Python and of the packages that affect results.
 
-    run: a name that no other run has, also stored in its ledger; None: written by a version without such names.
+    described: the configuration as a record, for those who read it. run: a name that no other run has, also stored in
+    its ledger; None: written by a version without such names.
     """
 
     config: Mapping[str, Any]
     versions: Mapping[str, str]
+    described: Described
     run: str | None = None
 
     @property
     def digest(self) -> str:
         """SHA-256 of the configuration, without the versions."""
         return sha256(canonical_json(dict(self.config)))
+
+
+@record(frozen=True, config=RECORD)
+class _Document:
+    """The file itself. run: it becomes a folder's name."""
+
+    format: Literal[1]
+    config: dict[str, Any]
+    versions: dict[str, str]
+    run: Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")] | None = None
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], within: str = "") -> tuple[str, ...]:
@@ -88,10 +105,12 @@ def sources(root: Path = Path(__file__).parents[2]) -> str:
 
 def write_config(run: Path, config: Mapping[str, Any]) -> ConfigFile:
     """Write RUN/config.json atomically. Raises UserError for a configuration that is not JSON."""
-    made = ConfigFile(dict(config), current_versions(), secrets.token_hex(16))
-    document = {"format": FORMAT, "config": made.config, "versions": made.versions, "run": made.run}
+    document = {
+        "format": FORMAT, "config": dict(config), "versions": current_versions(), "run": secrets.token_hex(16)
+    }  # fmt: skip
     try:
         text = canonical_json(document)
+        made = _config_of(document)
     except (TypeError, ValueError, RecursionError) as error:
         raise UserError(
             f"configuration: it is not JSON ({error}); use text, numbers, lists and mappings"
@@ -109,17 +128,17 @@ def read_config(run: Path) -> ConfigFile:
     path = run / FILE
     remedy = "restore it from a copy or start a new run"
     try:
-        document = parse_json(read_bounded(path, MAX_CONFIG_BYTES))
+        return _config_of(parse_json(read_bounded(path, MAX_CONFIG_BYTES)))
     except FileNotFoundError:
         raise RunError(f"{run} is not a run: {FILE} is missing; give the folder of a run") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise RunError(f"{path} can't be read ({error.strerror}); {remedy}") from None
+    except ValueError as error:
         raise RunError(f"{path} can't be read ({error}); {remedy}") from None
-    known = cast(dict[str, Any], document) if isinstance(document, dict) else {}
-    config: Any = known.get("config")
-    versions: Any = known.get("versions")
-    name: Any = known.get("run")
-    if known.get("format") != FORMAT or not isinstance(config, dict) or not isinstance(versions, dict):
-        raise RunError(f"{path} is not a configuration of format {FORMAT}; {remedy}")
-    if name is not None and not (isinstance(name, str) and re.fullmatch("[0-9a-f]{32}", name)):
-        raise RunError(f'{path}: "run" is not the name of a run; {remedy}')  # it becomes a folder's name
-    return ConfigFile(cast(dict[str, Any], config), cast(dict[str, str], versions), name)
+
+
+def _config_of(document: Any) -> ConfigFile:
+    """The configuration in a document. Raises ValueError, in one line."""
+    known = validated(_Document, wellformed(document), f"not a configuration of format {FORMAT}")
+    config: dict[str, Any] = document["config"]  # as it is written: its digest is compared
+    return ConfigFile(config, known.versions, described_from(config), known.run)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from nas.base.errors import RunError
 from nas.ledger.config_file import ConfigFile
-from nas.ledger.files import fsync_file, fsync_folder, temporary_name
+from nas.ledger.files import fsync_file, fsync_folder
+from nas.ledger.leftovers import temporary_name
 from nas.ledger.shared import FILE as DATABASE
 from nas.ledger.shared import Place, Shared, new_place, point
 from nas.ledger.study import build

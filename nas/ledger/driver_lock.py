@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import time
 import weakref
@@ -13,11 +14,13 @@ from typing import Any
 
 from nas.base.errors import RunError
 from nas.ledger import file_lock
+from nas.ledger.run_files import open_file
 
 PATIENCE_SECONDS = 0.5
 KILLED_HOLDER_SECONDS = (
     10.0  # the kernel may need that long to remove a killed holder with much memory, or on a busy machine
 )
+_BEGIN = b'{"pid": '  # of the holder's name
 _SIGKILL, _EXITING = 0x100, 0x4  # bits of a process's pending signals and of its flags
 
 
@@ -30,9 +33,13 @@ class Lock:
     """
 
     def __init__(self, path: Path) -> None:
-        """Acquire the lock. Raises RunError with the holder's name if another process has it."""
+        """Acquire the lock. Raises RunError with the holder's name if another process has it, or if the file is not one
+        that a driver made.
+        """
+        self._path = path
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | file_lock.FLAGS, 0o644)
+            descriptor = open_file(path, os.O_RDWR | os.O_CREAT)
+            self._place = _identity(os.stat(path.parent))
         except OSError as error:
             raise RunError(
                 f"{path} can't be opened ({error.strerror}); a driver needs to write there"
@@ -46,8 +53,13 @@ class Lock:
         except OSError as error:
             os.close(descriptor)
             raise RunError(
-                f"{path} can't be locked ({error.strerror}); use a file system with locks"
+                f"{path} can't be locked ({error.strerror}); use Linux, macOS or Windows, and a file system with locks"
             ) from None
+        if not _by_driver(file_lock.content(descriptor)):
+            os.close(descriptor)
+            raise RunError(
+                f"{path} holds what no driver wrote; move it elsewhere if you need it, or remove it"
+            )
         self._descriptor: int | None = descriptor
         try:
             self._folder = _take_folder(path.parent, descriptor)
@@ -59,11 +71,60 @@ class Lock:
         alive: weakref.ref[Lock] = weakref.ref(self)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=lambda: _drop(alive))
-        name = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        with suppress(OSError):  # on a full disk the lock works too, without a name
-            os.ftruncate(descriptor, 0)
-            os.lseek(descriptor, 0, os.SEEK_SET)
-            os.write(descriptor, json.dumps(name).encode())
+        self._name = json.dumps(
+            {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        )
+        _write_name(descriptor, self._name)
+
+    def check(self) -> None:
+        """Put back the lock file if somebody removed it. Raises RunError if the folder is not where it was, or if
+        another process has the lock now. Does nothing once the lock is released.
+        """
+        if self._descriptor is None:
+            return
+        folder = self._path.parent
+        try:
+            here = _identity(os.stat(folder)) == self._place
+            named = here and _identity(os.stat(self._path)) == _identity(os.fstat(self._descriptor))
+        except FileNotFoundError:
+            here, named = folder.is_dir() and _identity(os.stat(folder)) == self._place, False
+        except OSError:
+            return  # of a file system that fails for now: the next write will say so
+        if not here:
+            raise RunError(self._moved())
+        if not named:
+            self._put_back()
+
+    def _moved(self) -> str:
+        folder, now = self._path.parent, None
+        if self._folder is not None:
+            with suppress(OSError):  # Linux knows the new name
+                now = os.readlink(f"/proc/self/fd/{self._folder}")
+        if now is None or now.endswith(" (deleted)"):
+            fact = "was deleted" if now else "was moved or deleted"
+            return f"{folder} {fact} while its search ran; restore it and resume it"
+        again = f"nas resume {shlex.quote(now)}"
+        return (
+            f"{folder} was moved to {now} while its search ran; its results are kept; continue with: {again}"
+        )
+
+    def _put_back(self) -> None:
+        try:
+            descriptor = open_file(self._path, os.O_RDWR | os.O_CREAT)
+        except OSError:
+            return
+        try:
+            file_lock.take(descriptor)
+        except OSError as error:
+            os.close(descriptor)
+            if isinstance(error, BlockingIOError):
+                fact = f"{self._path} was removed while the search ran, and another driver took it"
+                raise RunError(f"{fact}; leave the run to that driver") from None
+            return
+        former, self._descriptor = self._descriptor, descriptor
+        if former is not None:
+            os.close(former)
+        _write_name(descriptor, self._name)
 
     def close(self) -> None:
         """Release the lock. Further calls do nothing."""
@@ -78,6 +139,17 @@ class Lock:
         for descriptor in held:
             if descriptor is not None:
                 os.close(descriptor)
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
+
+
+def _write_name(descriptor: int, name: str) -> None:
+    with suppress(OSError):  # on a full disk the lock works too, without a name
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, name.encode())
 
 
 def _take_folder(folder: Path, named: int) -> int | None:
@@ -137,6 +209,11 @@ def _dying(descriptor: int) -> bool:
         return True  # it ended during this check
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
+
+
+def _by_driver(content: bytes) -> bool:
+    """Return whether a lock file may be emptied: it is empty, or names a holder, in full or cut by a full disk."""
+    return content.startswith(_BEGIN) or _BEGIN.startswith(content)
 
 
 def in_words(holder: str | bytes) -> str:

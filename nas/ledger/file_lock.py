@@ -1,11 +1,14 @@
 """The kernel's lock on an open file: flock, or where there is none, on Windows, a lock on a byte far behind its end.
 
-A process that dies frees it, however it dies. Both raise BlockingIOError where another process has it.
+A process that dies frees it, however it dies. `take` and `look` raise BlockingIOError where another process has it, and
+OSError where the file system or the operating system has no locks.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
 from typing import Any
 
 try:
@@ -13,6 +16,7 @@ try:
 except ImportError:
     fcntl = None
 
+CLAIMS = fcntl is not None  # a lock on a file or a folder that hinders nobody who does not ask for it
 FLAGS = getattr(os, "O_CLOEXEC", 0)
 FOLDER_FLAGS = FLAGS | getattr(os, "O_DIRECTORY", 0)
 FAR = (
@@ -44,7 +48,10 @@ def content(descriptor: int) -> bytes:
 
 
 def _lock_byte(descriptor: int) -> None:
-    import msvcrt
+    try:
+        import msvcrt
+    except ImportError:  # neither a Unix nor Windows
+        raise OSError(errno.ENOLCK, f"{sys.platform} has no file locks") from None
 
     windows: Any = msvcrt  # whose members a checker on another system doesn't know
     os.lseek(descriptor, FAR, os.SEEK_SET)

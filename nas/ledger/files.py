@@ -2,16 +2,20 @@
 
 import hashlib
 import json
+import math
 import os
-import secrets
-from contextlib import suppress
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from nas.base.errors import RunError
+from nas.ledger.leftovers import temporary_file
+from nas.ledger.run_files import open_file
 
 MAX_CONFIG_BYTES = 4 * 2**20
 MAX_ATTRIBUTE_BYTES = 32 * 2**20
+MAX_DEPTH = 100  # of lists and objects within each other, so that recursive readers are safe
+TOO_DEEP = f"it is nested more than {MAX_DEPTH} levels deep"
 
 
 def canonical_json(document: object) -> str:
@@ -34,29 +38,55 @@ def sha256_file(path: Path) -> str:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Parse a JSON text. Raises ValueError for invalid JSON, for NaN and for nesting that is too deep."""
+    """Parse a JSON text. Raises ValueError for invalid JSON, for numbers that are not finite, and for deep nesting."""
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        document: Any = json.loads(text, parse_constant=_finite, parse_float=_finite)
     except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+        raise ValueError(TOO_DEEP) from None
+    _check_depth(document, MAX_DEPTH)
+    return document
 
 
-def _no_constant(word: str) -> float:
-    raise ValueError(f"{word} is not a JSON number")
+def _finite(word: str) -> float:
+    number = float(word)
+    if not math.isfinite(number):
+        raise ValueError(f"{word[:40]} is not a finite number")
+    return number
+
+
+def _check_depth(value: object, left: int) -> None:
+    """Raise ValueError if lists and objects are nested more than `left` deep."""
+    if isinstance(value, (dict, list)):
+        if left == 0:
+            raise ValueError(TOO_DEEP)
+        inner = cast("dict[str, object]", value).values() if isinstance(value, dict) else value
+        for each in cast("Iterable[object]", inner):
+            _check_depth(each, left - 1)
+
+
+def wellformed(value: Any) -> Any:
+    """A JSON value without lone surrogates, which no UTF-8 text can hold: each becomes its escape, as \\udce9.
+
+    They stand for the bytes of a file's name that is not UTF-8.
+    """
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        entries = cast("dict[str, Any]", value)
+        return {wellformed(name): wellformed(inner) for name, inner in entries.items()}
+    return [wellformed(inner) for inner in cast("list[Any]", value)] if isinstance(value, list) else value
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
-    """Read a file of at most `limit` bytes. Raises OSError, and ValueError for a longer file."""
-    with path.open("rb") as file:
+    """Read a plain file of a run with at most `limit` bytes.
+
+    Raises OSError, ValueError for a longer file, and RunError for what is not a plain file.
+    """
+    with open(open_file(path), "rb") as file:
         data = file.read(limit + 1)
     if len(data) > limit:
         raise ValueError(f"it has more than {limit} bytes")
     return data
-
-
-def temporary_name(target: Path) -> Path:
-    """Return a new hidden name beside `target`; files with such names are always ignored."""
-    return target.with_name(f".tmp-{target.name[:16]}-{os.getpid()}-{secrets.token_hex(4)}")
 
 
 def atomic_write(path: Path, data: bytes) -> None:
@@ -64,17 +94,11 @@ def atomic_write(path: Path, data: bytes) -> None:
 
     Raises RunError if the folder can't be written.
     """
-    temporary = temporary_name(path)
     try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        fsync_folder(path.parent)
+        with temporary_file(path, data) as temporary:
+            temporary.replace(path)
+            fsync_folder(path.parent)
     except OSError as error:
-        with suppress(OSError):  # a leftover temporary file does no harm
-            temporary.unlink()
         raise RunError(
             f"{path} can't be written ({error.strerror}); free space or choose another folder"
         ) from None
@@ -82,7 +106,8 @@ def atomic_write(path: Path, data: bytes) -> None:
 
 def fsync_file(path: Path) -> None:
     """Make the bytes of a file, or the names in a folder, durable."""
-    descriptor = os.open(path, os.O_RDONLY)
+    # Windows makes only a file durable that is open for writing, and has no folders to open.
+    descriptor = os.open(path, os.O_RDONLY if hasattr(os, "O_DIRECTORY") else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:

@@ -29,6 +29,7 @@ from nas.ledger.shared import Shared, explain
 BEAT_SECONDS = 5.0
 PATIENCE_SECONDS = 30.0  # how long a holder may be silent: longer than the usual pauses of a database
 FREE = ""
+FAILURES = (SQLAlchemyError, OSError)  # of a connection; some libraries don't wrap the errors of a socket
 LEASES = Table(
     "nas_leases",
     MetaData(),
@@ -53,13 +54,11 @@ class Lease:
         self._name = json.dumps({**_here(lock), "token": os.urandom(8).hex()})
         self._ended = threading.Event()
         self._engine = create_engine(place.url, **place.engine_settings())
-        with suppress(
-            SQLAlchemyError
-        ):  # another driver may be creating it; any other error appears again below
+        with suppress(*FAILURES):  # another driver may be creating it; any other error appears again below
             LEASES.create(self._engine, checkfirst=True)
         try:
             self._take(beat, patience)
-        except SQLAlchemyError as error:
+        except FAILURES as error:
             raise explain(place, error) from error
         self._thread = threading.Thread(target=self._keep, args=(beat,), daemon=True)
         self._thread.start()
@@ -75,7 +74,7 @@ class Lease:
         self._ended.set()
         self._thread.join()
         ours = (LEASES.c.study == self.place.study) & (LEASES.c.holder == self._name)
-        with suppress(SQLAlchemyError), self._engine.begin() as connection:
+        with suppress(*FAILURES), self._engine.begin() as connection:
             connection.execute(LEASES.update().where(ours).values(holder=FREE))
 
     def _renew(self, connection: Connection) -> None:
@@ -92,7 +91,7 @@ class Lease:
             try:
                 with self._engine.begin() as connection:
                     self._renew(connection)
-            except SQLAlchemyError:
+            except FAILURES:
                 continue  # tried again at the next beat; if the lease is lost, the fence raises the error
             except RunError:
                 return

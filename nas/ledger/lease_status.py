@@ -49,7 +49,7 @@ def look(place: Shared) -> Look | None:
     try:
         engine = create_engine(place.url, **place.engine_settings())
         row = row_of(engine, place) if inspect(engine).has_table(LEASES.name) else None
-    except (SQLAlchemyError, ImportError) as error:
+    except (SQLAlchemyError, ImportError, OSError) as error:
         raise explain(place, error) from error
     return None if row is None or row[0] == FREE else Look(*row, time.monotonic())
 

@@ -25,7 +25,10 @@ from nas.base.errors import RunError
 from nas.ledger import sqlite
 from nas.ledger.config_file import ConfigFile, write_config
 from nas.ledger.create import FORMAT, LEDGER, leased, make
+from nas.ledger.described import Described, described_from
 from nas.ledger.driver_lock import Lock
+from nas.ledger.entries import Entry
+from nas.ledger.leftovers import clear
 from nas.ledger.notes import DROPPED, PREFIX, Note, Notes, notes_from
 from nas.ledger.opening import check_folder, check_study, edits_of, notes_of, open_study, original_of
 from nas.ledger.records import (
@@ -40,9 +43,10 @@ from nas.ledger.records import (
     stored_reason,
     stored_result,
 )
+from nas.ledger.run_files import check_run
 from nas.ledger.shared import Shared, is_run, place_of
 from nas.ledger.store import Store
-from nas.ledger.study import Entry, Study, guarded
+from nas.ledger.study import Study, guarded
 from nas.ledger.types import Job, Reached, Result, State, TrialRecord
 from nas.ledger.view import LedgerView, score, view_of
 
@@ -86,6 +90,8 @@ class Ledger:
             raise RunError(f"{run} can't be created ({error.strerror}); choose another folder") from None
         lock = Lock(run / LOCK)
         with _closing_on_error(lock):
+            check_run(run, writes=True)
+            clear(run)  # what killed processes left
             if is_run(run):
                 raise RunError(f"{run} is already a run; resume it or choose another folder")
             made = write_config(run, config)
@@ -103,6 +109,8 @@ class Ledger:
         config = check_folder(run)
         lock = Lock(run / LOCK)
         with _closing_on_error(lock):
+            check_run(run, writes=True)
+            clear(run)  # what killed processes left
             return cls._opened(run, lock, config, force=force)
 
     @classmethod
@@ -124,6 +132,7 @@ class Ledger:
                     f"start a new run"
                 )
             ledger = cls(run, lock, config, study, lease)
+            ledger.store.make()
             ledger._recover()
         return ledger
 
@@ -132,9 +141,11 @@ class Ledger:
         return view_of(self._records.values(), self.notes)
 
     @property
-    def original(self) -> Mapping[str, Any]:
+    def original(self) -> Described:
         """The configuration with which the run was created, if the ledger has it, else that of config.json."""
-        return original_of(self._study) or self.config.config
+        with guarded(self._study.place):
+            original = original_of(self._study)
+            return self.config.described if original is None else described_from(original)
 
     @property
     def edits(self) -> tuple[str, ...]:
@@ -151,6 +162,7 @@ class Ledger:
         self._annotate(name, value)
 
     def _annotate(self, name: str, value: Any) -> None:
+        self._lock.check()
         notes = notes_from({**self._study.attributes, PREFIX + name: value})
         self._study.annotate(PREFIX + name, value)
         self._notes = notes
@@ -166,6 +178,7 @@ class Ledger:
             raise RunError(
                 f"ask: trial {job.key} is already in the ledger of {self.run}; ask for another slot"
             )
+        self._lock.check()
         try:
             attributes = job_attributes(job)
         except (ValueError, TypeError) as error:
@@ -181,9 +194,10 @@ class Ledger:
         Raises RunError if the trial is not running, or if its checkpoint has not been put into the store.
         """
         record = self._running(number, "tell")
-        if not self.store.has(result.weights):
-            fact = f"checkpoint {result.weights[:12]} is not in {self.store.folder}"
-            raise RunError(f"tell: trial {record.key}: {fact}; put the network there first")
+        for digest in result.checkpoints:
+            if not self.store.has(digest):
+                fact = f"checkpoint {digest[:12]} is not in {self.store.folder}"
+                raise RunError(f"tell: trial {record.key}: {fact}; put the network there first")
         self._upgrade()
         self._study.write(number, RESULT, seal(RESULT, record.key, result.to_dict()))
         self._finish(record, result)
@@ -201,7 +215,7 @@ class Ledger:
         Raises RunError if the trial is not running, or if a checkpoint has not been put into the store.
         """
         record = self._running(number, "advance")
-        for digest in (reached.weights, reached.momentum):
+        for digest in reached.checkpoints:
             if not self.store.has(digest):
                 fact = f"checkpoint {digest[:12]} is not in {self.store.folder}"
                 raise RunError(f"advance: trial {record.key}: {fact}; put the network there first")
@@ -213,7 +227,7 @@ class Ledger:
     def reached(self, number: int) -> Reached | None:
         """Return the last pause of a running trial whose checkpoints are intact; None if there is none."""
         for pause in self._reached.get(number, ()):
-            if self._intact(pause.weights) and self._intact(pause.momentum):
+            if all(map(self._intact, pause.checkpoints)):
                 return pause
         return None
 
@@ -221,7 +235,7 @@ class Ledger:
         """Return the digests of the checkpoints from which running trials may continue."""
         running = (number for number, record in self._records.items() if record.running)
         kept = (pause for number in running for pause in self._reached.get(number, ()))
-        return frozenset(digest for pause in kept for digest in (pause.weights, pause.momentum))
+        return frozenset(digest for pause in kept for digest in pause.checkpoints)
 
     def drop(self, digests: Iterable[str], note: str) -> None:
         """Remove checkpoints on purpose; those of told trials are first recorded as removed, in the note `note`.
@@ -258,6 +272,7 @@ class Ledger:
             self._study.annotate(LEDGER, {**known, "format": FORMAT})
 
     def _running(self, number: int, verb: str) -> TrialRecord:
+        self._lock.check()
         record = self._records.get(number)
         if record is None:
             raise RunError(
@@ -299,7 +314,7 @@ class Ledger:
         self._reached[entry.number] = _pauses(entry, record.job)
         with guarded(self._study.place):
             result, reason = stored_result(entry, record.job), stored_reason(entry, record.job)
-        if result is not None and self._intact(result.weights):
+        if result is not None and all(map(self._intact, result.checkpoints)):
             self._finish(record, result)
         elif reason is not None:
             self._study.fail(entry.number)

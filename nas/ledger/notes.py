@@ -8,11 +8,10 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError
+from pydantic import Field, PlainSerializer
 from pydantic.dataclasses import dataclass
 
-from nas.ledger.files import canonical_json
-from nas.ledger.types import RECORD, Criterion, Digest, Key, Stopped, first_fault
+from nas.ledger.types import OPEN, Criterion, Digest, Key, Seconds, Stopped, validated
 
 PREFIX = "note:"  # prefix of the study's attributes that hold notes
 DROPPED = "dropped:"  # prefix of the notes that list removed checkpoints, by generation
@@ -30,7 +29,15 @@ class Note(StrEnum):
     LATENCY = "latency"
 
 
-@dataclass(frozen=True, config=ConfigDict(**(RECORD | {"extra": "ignore"})))
+Size = Annotated[float, Field(ge=0, le=1e18)]  # multiply-adds or values of an op
+# Of each op by its text: its kind, its size, and its seconds for one image.
+Latencies = Annotated[
+    dict[str, tuple[str, tuple[float, Size, Size], Annotated[Seconds, Field(ge=0)]]],
+    Field(strict=False, min_length=1),
+]
+
+
+@dataclass(frozen=True, config=OPEN)
 class Notes:
     """All notes of a run.
 
@@ -40,20 +47,19 @@ class Notes:
     table of a search with the latency objective. dropped: digests of checkpoints removed on purpose, by generation.
     """
 
-    wall: Annotated[float, Field(ge=0)] = 0.0
+    wall: Annotated[Seconds, Field(ge=0)] = 0.0
     select: Criterion = "accuracy"
     rivals: Literal["generation", "all"] = "generation"
     stopped: Stopped | None = None
     incumbent: Key | None = None
     forced: tuple[tuple[str, ...], ...] = ()
-    latency: dict[str, Any] | None = None
+    latency: Latencies | None = None
     dropped: Annotated[Mapping[str, frozenset[Digest]], Field(strict=False), PlainSerializer(dict)] = field(
         default_factory=lambda: MappingProxyType({})
     )
 
 
 NO_NOTES = Notes()
-_ADAPTER = TypeAdapter(Notes)
 
 
 def notes_from(attributes: Mapping[str, Any]) -> Notes:
@@ -64,9 +70,4 @@ def notes_from(attributes: Mapping[str, Any]) -> Notes:
     stored = {name.removeprefix(PREFIX): v for name, v in attributes.items() if name.startswith(PREFIX)}
     known = {name: value for name, value in stored.items() if name in set(Note)}
     dropped = {name.removeprefix(DROPPED): v for name, v in stored.items() if name.startswith(DROPPED)}
-    try:
-        return _ADAPTER.validate_json(canonical_json({**known, "dropped": dropped}))
-    except ValidationError as error:
-        raise ValueError(f"a note is damaged: {first_fault(error)}") from None
-    except (TypeError, RecursionError) as error:
-        raise ValueError(f"a note is not JSON ({error})") from None
+    return validated(Notes, {**known, "dropped": dropped}, "a note is damaged")

@@ -2,7 +2,6 @@
 
 import shutil
 import sqlite3
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TypeVar
 from nas.base.errors import RunError
 from nas.ledger import sqlite
 from nas.ledger.config_file import ConfigFile
+from nas.ledger.leftovers import temporary_folder
 from nas.ledger.opening import check_folder, check_study, edits_of, notes_of, open_study
 from nas.ledger.records import record_of, records_of, stored_reached
 from nas.ledger.shared import Place, Shared, place_of
@@ -55,7 +55,7 @@ def _examined(study: Study, config: ConfigFile) -> tuple[LedgerView, tuple[str, 
         try:
             stored = stored_reached(entry, record.job) if record is not None else ()
             if record is not None and record.running:
-                pauses |= {d: record.key for pause in stored for d in (pause.weights, pause.momentum)}
+                pauses |= {d: record.key for pause in stored for d in pause.checkpoints}
         except (ValueError, TypeError, RecursionError) as error:
             faults.append(f"the progress of trial number {entry.number} is damaged ({error})")
         if record is not None and record.key in records:
@@ -77,8 +77,8 @@ def _opened(run: Path, what: Callable[[Study, ConfigFile], T]) -> T:
 
     if isinstance(path, Shared) or not _rolls_back(path):
         return within(path, sqlite.READ)
-    with tempfile.TemporaryDirectory(prefix="ledger-") as folder:
-        return within(_copy(path, Path(folder)), sqlite.WRITE)
+    with temporary_folder("nas-ledger-") as folder:
+        return within(_copy(path, folder), sqlite.WRITE)
 
 
 def _rolls_back(path: Path) -> bool:

@@ -7,8 +7,9 @@ the database is detected here; SQLite can't detect it.
 from collections.abc import Iterable
 from typing import Any, cast
 
+from nas.base.machine import uncollected
+from nas.ledger.entries import Entry
 from nas.ledger.files import MAX_ATTRIBUTE_BYTES, canonical_json, sha256
-from nas.ledger.study import Entry
 from nas.ledger.types import (
     Job,
     Reached,
@@ -33,14 +34,14 @@ def seal(name: str, key: str, body: Any) -> dict[str, Any]:
     return {"body": body, "sha256": sha256(f"{name} {key}\n{text}")}
 
 
-def unseal(name: str, key: str, stored: Any) -> Any:
-    """The body given to `seal`. Raises ValueError if it was changed."""
+def unseal(name: str, key: str, stored: Any) -> tuple[Any, str]:
+    """The body given to `seal`, and the same as canonical JSON. Raises ValueError if it was changed."""
     entries = cast(dict[str, Any], stored) if isinstance(stored, dict) else {}
-    if entries.keys() != {"body", "sha256"}:
-        raise ValueError(f"the {name} of a trial is not what was written")
-    if sha256(f"{name} {key}\n{canonical_json(entries['body'])}") != entries["sha256"]:
-        raise ValueError(f"the {name} of a trial is not what was written")
-    return entries["body"]
+    if entries.keys() == {"body", "sha256"}:
+        text = canonical_json(entries["body"])
+        if sha256(f"{name} {key}\n{text}") == entries["sha256"]:
+            return entries["body"], text
+    raise ValueError(f"the {name} of a trial is not what was written")
 
 
 def job_attributes(job: Job) -> dict[str, Any]:
@@ -61,7 +62,7 @@ def record_of(entry: Entry) -> TrialRecord | None:
         return None
     if JOB not in entry.attributes or entry.state not in _STATES:
         raise ValueError(f"{place} has no job or the unknown state {entry.state}")
-    job = job_from(unseal(JOB, "", entry.attributes[JOB]))
+    job = job_from(*unseal(JOB, "", entry.attributes[JOB]))
     result, reason = stored_result(entry, job), stored_reason(entry, job)
     state, number = _STATES[entry.state], entry.number
     if state is State.RUNNING:
@@ -77,14 +78,14 @@ def stored_result(entry: Entry, job: Job) -> Result | None:
     """The result that was written, whether or not the trial was completed."""
     if RESULT not in entry.attributes:
         return None
-    return result_from(unseal(RESULT, job.key, entry.attributes[RESULT]))
+    return result_from(*unseal(RESULT, job.key, entry.attributes[RESULT]))
 
 
 def stored_reason(entry: Entry, job: Job) -> str | None:
     """The reason of failure that was written, whether or not the trial was marked as failed."""
     if REASON not in entry.attributes:
         return None
-    reason = unseal(REASON, job.key, entry.attributes[REASON])
+    reason, _ = unseal(REASON, job.key, entry.attributes[REASON])
     if not isinstance(reason, str):
         raise ValueError("the reason of a trial is not text")
     return reason
@@ -94,7 +95,7 @@ def stored_reached(entry: Entry, job: Job) -> tuple[Reached, ...]:
     """The trial's states at its last pauses, newest first. Raises ValueError if they were changed."""
     if REACHED not in entry.attributes:
         return ()
-    stored = unseal(REACHED, job.key, entry.attributes[REACHED])
+    stored, _ = unseal(REACHED, job.key, entry.attributes[REACHED])
     if not isinstance(stored, list):
         raise ValueError("the progress of a trial is not a list")
     return tuple(reached_from(document) for document in cast(list[Any], stored))
@@ -102,7 +103,8 @@ def stored_reached(entry: Entry, job: Job) -> tuple[Reached, ...]:
 
 def records_of(entries: Iterable[Entry]) -> tuple[TrialRecord, ...]:
     """The records of all trials that have a job. Raises ValueError as `record_of`, and if two have the same place."""
-    records = tuple(record for record in map(record_of, entries) if record is not None)
+    with uncollected():
+        records = tuple(record for record in map(record_of, entries) if record is not None)
     seen: set[str] = set()
     for record in records:
         if record.key in seen:

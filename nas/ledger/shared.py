@@ -10,16 +10,22 @@ import secrets
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, StringConstraints
+from pydantic.dataclasses import dataclass as record
 
 from nas.base.errors import LedgerDamaged, RunError, UserError
 from nas.ledger import sqlite
 from nas.ledger.files import atomic_write, parse_json, read_bounded
+from nas.ledger.run_files import is_file
+from nas.ledger.types import RECORD, validated
 
 POINTER = "ledger.json"
 FILE = "ledger.db"
 MAX_POINTER_BYTES = 2**14
 MAX_URL, MAX_STUDY = 2000, 512  # characters
+CONNECT_SECONDS, ANSWER_SECONDS = 10, 60  # for a server to take a connection, and to answer
 _DRIVERS = {
     "sqlite": ("pysqlite",),
     "postgresql": ("psycopg", "psycopg2", "pg8000"),
@@ -42,6 +48,7 @@ class Shared:
 
     def engine_settings(self, create: bool = False) -> dict[str, Any]:
         """Return settings for SQLAlchemy: a connection for each transaction, so that a child process inherits none.
+        No connection waits for ever for a server that says nothing.
 
         create: for a database in a file, create the file; otherwise the file must exist.
         """
@@ -50,9 +57,40 @@ class Shared:
 
         url = make_url(self.url)
         if url.get_backend_name() != "sqlite":
-            return {"poolclass": NullPool}
+            limits = _limits(url.get_driver_name())
+            given = {name: value for name, value in limits.items() if name not in url.query}
+            return {"poolclass": NullPool, "connect_args": given}
         file = Path(str(url.database))
         return {"poolclass": NullPool, "creator": partial(sqlite.connect_shared, file, create)}
+
+
+def _limits(driver: str) -> dict[str, int]:
+    """Return the time limits of a connection, as the database's library `driver` calls them."""
+    connect, answer = CONNECT_SECONDS, ANSWER_SECONDS
+    if driver in ("psycopg", "psycopg2"):  # keepalives and the last: for a server that vanishes later
+        return {
+            "connect_timeout": connect, "keepalives": 1, "keepalives_idle": connect, "keepalives_interval": connect,
+            "keepalives_count": 3, "tcp_user_timeout": 1000 * answer,
+        }  # fmt: skip
+    if driver == "pg8000":
+        return {"timeout": answer}
+    if driver == "mysqlconnector":
+        return {"connection_timeout": connect}
+    return {"connect_timeout": connect, "read_timeout": answer, "write_timeout": answer}
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("it has unprintable characters")
+    return text
+
+
+@record(frozen=True, config=RECORD)
+class _Pointer:
+    """RUN/ledger.json."""
+
+    url: str
+    study: Annotated[str, StringConstraints(min_length=1, max_length=MAX_STUDY), AfterValidator(_printable)]
 
 
 Place = Path | Shared  # the place of a ledger: a file, or a study in a shared database
@@ -61,29 +99,27 @@ Place = Path | Shared  # the place of a ledger: a file, or a study in a shared d
 def place_of(run: Path) -> Place:
     """Return the place of the ledger of `run`. Raises RunError if the pointer to a shared database can't be read."""
     path = run / POINTER
-    if not path.exists():
-        return run / FILE
     try:
+        if not is_file(path):
+            return run / FILE
         document = parse_json(read_bounded(path, MAX_POINTER_BYTES))
-    except (OSError, ValueError) as error:
+        known = validated(_Pointer, document, "it does not name a database and a study")
+    except OSError as error:
+        raise RunError(f"{path} can't be read ({error.strerror}); restore it from a copy") from None
+    except ValueError as error:
         raise RunError(f"{path} can't be read ({error}); restore it from a copy") from None
-    known = cast(dict[str, Any], document) if isinstance(document, dict) else {}
-    url, study = known.get("url"), known.get("study")
-    if known.keys() != {"url", "study"} or not isinstance(url, str) or not _is_name(study):
-        raise RunError(f"{path} does not name a database and a study; restore it from a copy")
     try:
-        return Shared(checked_url(url), str(study))
+        return Shared(checked_url(known.url), known.study)
     except UserError as error:
         raise RunError(f"{path}: {error}; restore it from a copy") from None
 
 
-def _is_name(study: object) -> bool:
-    return isinstance(study, str) and study.isprintable() and 0 < len(study) <= MAX_STUDY
-
-
 def is_run(run: Path) -> bool:
-    """Return whether the folder has a ledger or points to one."""
-    return (run / FILE).is_file() or (run / POINTER).is_file()
+    """Return whether the folder has a ledger or points to one, as far as this user may see."""
+    try:
+        return is_file(run / FILE) or is_file(run / POINTER)
+    except PermissionError:
+        return False
 
 
 def new_place(run: Path, url: str) -> Shared:
@@ -142,8 +178,10 @@ def explain(place: Shared, error: BaseException) -> RunError:
 
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, DBAPIError):
-            fact = " ".join(str(cause.orig).split())[:200]
+        if isinstance(
+            cause, (DBAPIError, OSError)
+        ):  # the latter from libraries that don't wrap a socket's errors
+            fact = " ".join(str(cause.orig if isinstance(cause, DBAPIError) else cause).split())[:200]
             return RunError(f"{place} can't be used ({fact}); fix that and run the command again")
         if isinstance(cause, (ImportError, NoSuchModuleError)):
             fact = " ".join(str(cause).split())[:200]

@@ -4,8 +4,9 @@ Our own connections use a rollback journal and `synchronous=EXTRA`: FULL, plus a
 FULL alone, a power failure can restore the journal, which then rolls back committed results.
 """
 
+import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from nas.base.errors import LedgerDamaged, RunError
@@ -13,6 +14,9 @@ from nas.ledger.files import MAX_ATTRIBUTE_BYTES
 
 BUSY_SECONDS = 60
 MAX_TRIALS = 1_000_000
+SUPER_JOURNAL = bytes.fromhex(
+    "d9d505f920a163d7"
+)  # the end of a journal that names one (SQLite's file format, 3)
 READ, WRITE, BUILD = "ro", "rw", "rwc"
 
 _ATTRIBUTES = (
@@ -48,16 +52,33 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
 
 def connect_shared(path: Path, create: bool) -> sqlite3.Connection:
     """Connect to a file that a team shares, creating it if `create`. The team chooses its journal mode."""
+    if path.exists() and not path.is_file():  # a FIFO would block for ever
+        raise RunError(f"{path} is not a file; name the file of a database")
     connection = _connected(path, BUILD if create else WRITE)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2 * MAX_ATTRIBUTE_BYTES)  # nothing larger is read
     return connection
 
 
 def _connected(path: Path, mode: str) -> sqlite3.Connection:
+    _refuse_super_journal(path)
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
     connection.execute("PRAGMA trusted_schema=OFF")
     return connection
+
+
+def _refuse_super_journal(path: Path) -> None:
+    """Raise LedgerDamaged if a journal beside the database names a file that SQLite would delete after a rollback.
+
+    That is how SQLite commits to several databases at once, which a ledger never does.
+    """
+    journal = path.with_name(path.name + "-journal")
+    if not journal.is_file():
+        return
+    with suppress(OSError), journal.open("rb") as file:
+        file.seek(-len(SUPER_JOURNAL), os.SEEK_END)
+        if file.read() == SUPER_JOURNAL:
+            raise LedgerDamaged(damage(path, f"{journal.name} names another file, which would be deleted"))
 
 
 def check(path: Path, mode: str) -> None:
@@ -114,6 +135,8 @@ def explain(path: Path, error: BaseException) -> RunError:
     cause = _root(error)
     if isinstance(cause, sqlite3.Error):
         code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        if code == sqlite3.SQLITE_CANTOPEN and not path.exists():
+            return RunError(f"{path} is missing; restore it, or name the folder to which the run was moved")
         if code in _PASSING:
             return RunError(f"{path}: {cause}: {_PASSING[code]}")
     fact = " ".join(f"{type(cause).__name__}: {cause}".split())[:200]

@@ -13,11 +13,16 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import StringConstraints
+from pydantic.dataclasses import dataclass
 
 from nas.base.errors import LedgerDamaged, RunError
+from nas.base.text import nas_command
 from nas.ledger.files import (
     canonical_json,
     fsync_file,
@@ -25,9 +30,10 @@ from nas.ledger.files import (
     parse_json,
     read_bounded,
     sha256_file,
-    temporary_name,
 )
-from nas.ledger.types import is_digest
+from nas.ledger.leftovers import TEMPORARY, temporary_name
+from nas.ledger.run_files import discard, is_file, is_folder
+from nas.ledger.types import RECORD, Count, Digest, is_digest, validated
 
 if TYPE_CHECKING:
     from morphs import Network
@@ -35,14 +41,41 @@ if TYPE_CHECKING:
 FORMAT = 1
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 2**16
-TEMPORARY = ".tmp-"
+
+
+@dataclass(frozen=True, config=RECORD)
+class _File:
+    bytes: Count
+    sha256: Digest
+
+
+@dataclass(frozen=True, config=RECORD)
+class _Manifest:
+    """A checkpoint's manifest.json. files: by name."""
+
+    format: Literal[1]
+    digest: Digest
+    files: dict[Annotated[str, StringConstraints(pattern="^[a-z]+[.][a-z]+$")], _File]
 
 
 class Store:
-    """A folder of checkpoints. Any number of processes may use `put` and `get` at the same time."""
+    """A folder of checkpoints. Any number of processes may use `put` and `get` at the same time.
+
+    Neither the folder nor anything in it is followed if it is a link: every method raises RunError for a folder that is
+    one, and treats a checkpoint that is one, or has one in it, as damaged.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    def make(self) -> None:
+        """Create the folder if it is missing. Raises RunError."""
+        try:
+            self.folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise RunError(
+                f"{self.folder} can't be created ({error.strerror}); fix that and resume"
+            ) from None
 
     def path(self, digest: str) -> Path:
         """Return the folder of one checkpoint. Raises RunError for an invalid digest, which so never becomes a path."""
@@ -50,6 +83,7 @@ class Store:
             raise RunError(
                 f"checkpoint {digest!r:.80}: not a SHA-256 in hexadecimal; give a digest from the ledger"
             )
+        is_folder(self.folder)
         return self.folder / digest
 
     def put(self, network: Network) -> str:
@@ -70,8 +104,12 @@ class Store:
             _write(network, temporary, digest)
             self._publish(temporary, digest)
         except OSError as error:
-            fact = f"it can't be written to {self.folder} ({error.strerror})"
-            raise RunError(f"checkpoint {digest[:12]}: {fact}; free space there and resume") from None
+            fact = f"checkpoint {digest[:12]}: it can't be written to {self.folder} ({error.strerror})"
+            if not self.folder.is_dir():
+                raise RunError(
+                    f"{fact}: the run was moved or deleted while it was used; resume it where it is now"
+                ) from None
+            raise RunError(f"{fact}; free space there and resume") from None
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return digest
@@ -106,7 +144,7 @@ class Store:
         """Return whether a checkpoint of that name exists; `verify` checks whether it is intact."""
         path = self.path(digest) / MANIFEST
         with _readable(path):
-            return path.is_file()
+            return path.exists() or path.is_symlink() or path.parent.is_symlink()
 
     def verify(self, digest: str) -> None:
         """Check a checkpoint's files against its manifest.
@@ -114,12 +152,15 @@ class Store:
         Raises RunError if it does not exist, LedgerDamaged with the first difference.
         """
         folder = self.path(digest)
+        if folder.is_symlink():
+            raise damaged(digest, "it is a symbolic link")
         with _readable(folder):
             present = {entry.name for entry in folder.iterdir()} - {MANIFEST} if folder.is_dir() else None
         if present is None:
+            again = nas_command("fsck", self.folder.parent, "--repair")
             raise RunError(
                 f"checkpoint {digest[:12]}: not in {self.folder}: lost, removed (--keep), or never in this copy; "
-                f"make it again with: nas fsck {self.folder.parent} --repair, and --trial N if it was removed"
+                f"make it again with: {again}, and --trial N if it was removed"
             )
         files = _manifest(folder, digest)
         if present != files.keys():
@@ -129,7 +170,9 @@ class Store:
         for name, known in files.items():
             path = folder / name
             try:
-                intact = not path.is_symlink() and path.is_file() and _entry(path) == known
+                intact = is_file(path) and _entry(path) == known
+            except RunError as error:
+                raise damaged(digest, str(error)) from None
             except OSError as error:
                 raise damaged(digest, f"{name} can't be read ({error.strerror})") from None
             if not intact:
@@ -138,13 +181,13 @@ class Store:
     def digests(self) -> tuple[str, ...]:
         """Return the names of all checkpoints, sorted."""
         with _readable(self.folder):
-            there = list(self.folder.iterdir()) if self.folder.is_dir() else []
-            return tuple(sorted(entry.name for entry in there if is_digest(entry.name) and entry.is_dir()))
+            there = list(self.folder.iterdir()) if is_folder(self.folder) else []
+            return tuple(sorted(entry.name for entry in there if is_digest(entry.name) and _is_real(entry)))
 
     def size_bytes(self, digest: str | None = None) -> int:
         """Return the size in bytes of one checkpoint, or of all."""
         names = self.digests() if digest is None else (digest,)
-        return sum(file.stat().st_size for name in names for file in self.path(name).glob("*"))
+        return sum(file.lstat().st_size for name in names for file in self.path(name).glob("*"))
 
     def remove(self, digest: str) -> None:
         """Remove a checkpoint atomically; it need not exist. Raises RunError."""
@@ -157,15 +200,15 @@ class Store:
             raise RunError(
                 f"{self.path(digest)} can't be removed ({error.strerror}); fix that and resume"
             ) from None
-        shutil.rmtree(temporary, ignore_errors=True)
+        discard(temporary)
 
     def sweep(self) -> None:
         """Delete the unfinished files of killed processes. Only the holder of the run's lock may call this."""
         with _readable(self.folder):
-            there = list(self.folder.iterdir()) if self.folder.is_dir() else []
+            there = list(self.folder.iterdir()) if is_folder(self.folder) else []
         for entry in there:
             if entry.name.startswith(TEMPORARY):
-                shutil.rmtree(entry, ignore_errors=True)
+                discard(entry)
 
 
 @contextmanager
@@ -175,6 +218,10 @@ def _readable(path: Path) -> Generator[None]:
         yield
     except OSError as error:
         raise RunError(f"{path} can't be read ({error.strerror}); fix that and resume") from None
+
+
+def _is_real(entry: Path) -> bool:
+    return entry.is_dir() and not entry.is_symlink()
 
 
 def damaged(digest: str, fact: str) -> LedgerDamaged:
@@ -189,10 +236,11 @@ def _write(network: Network, folder: Path, digest: str) -> None:
     """Write all of a checkpoint's files, durably, into a new folder."""
     import morphs
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileNotFoundError):  # of the run: if that was moved away, it isn't made again here
+        folder.parent.mkdir(exist_ok=True)
     folder.mkdir()
     morphs.save(network, folder)
-    files = {path.name: _entry(path) for path in sorted(folder.iterdir())}
+    files = {path.name: asdict(_entry(path)) for path in sorted(folder.iterdir())}
     document = {"format": FORMAT, "digest": digest, "files": files}
     (folder / MANIFEST).write_text(canonical_json(document), encoding="ascii")
     for name in (*files, MANIFEST):
@@ -200,31 +248,24 @@ def _write(network: Network, folder: Path, digest: str) -> None:
     fsync_folder(folder)
 
 
-def _entry(path: Path) -> dict[str, Any]:
-    return {"bytes": os.path.getsize(path), "sha256": sha256_file(path)}
+def _entry(path: Path) -> _File:
+    return _File(os.path.getsize(path), sha256_file(path))
 
 
-def _manifest(folder: Path, digest: str) -> dict[str, Any]:
+def _manifest(folder: Path, digest: str) -> dict[str, _File]:
     """Return the files of a checkpoint. Raises LedgerDamaged for a manifest that `put` did not write."""
     try:
         data = read_bounded(folder / MANIFEST, MAX_MANIFEST_BYTES)
         document = parse_json(data)
         if canonical_json(document).encode() != data:
             raise ValueError("it is not in canonical form")
+        known = validated(_Manifest, document)
     except FileNotFoundError:
         raise damaged(digest, f"{MANIFEST} is missing") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise damaged(digest, f"{MANIFEST} can't be read ({error.strerror})") from None
+    except (ValueError, RunError) as error:
         raise damaged(digest, f"{MANIFEST} can't be read ({error})") from None
-    if not isinstance(document, dict):
-        raise damaged(digest, f"{MANIFEST} is not a JSON object")
-    known = cast(dict[str, Any], document)
-    files: Any = known.get("files")
-    if (
-        known.keys() != {"format", "digest", "files"}
-        or known["digest"] != digest
-        or not isinstance(files, dict)
-    ):
-        raise damaged(digest, f"{MANIFEST} belongs to another checkpoint or version")
-    if known["format"] != FORMAT:
-        raise damaged(digest, f"{MANIFEST} has format {known['format']!r:.20}, not {FORMAT}")
-    return cast(dict[str, Any], files)
+    if known.digest != digest:
+        raise damaged(digest, f"{MANIFEST} belongs to another checkpoint")
+    return known.files

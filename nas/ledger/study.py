@@ -11,12 +11,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nas.base.errors import NasError, RunError
+from nas.base.machine import uncollected
 from nas.ledger import shared, sqlite
+from nas.ledger.entries import Entry, entries_of
 from nas.ledger.shared import Place, Shared
 from nas.ledger.types import Job, Kind
 
@@ -30,23 +31,6 @@ if TYPE_CHECKING:
 
 NAME = "search"
 NO_MOVE, SEVERAL, OTHER = "none", "several", "other"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A trial as stored. state: Optuna's, in lower case. value: the objective's, of a complete trial."""
-
-    number: int
-    state: str
-    attributes: Mapping[str, Any]
-    value: float | None
-    started: float
-    finished: float | None
-
-    @property
-    def empty(self) -> bool:
-        """Whether nothing was written about the trial."""
-        return not self.attributes and self.value is None
 
 
 def build(place: Place, attributes: Mapping[str, Any]) -> None:
@@ -81,9 +65,8 @@ class Study:
 
     def entries(self) -> tuple[Entry, ...]:
         """Return all trials, in the order of their numbers."""
-        with guarded(self.place), quiet():  # Optuna logs a failing disk before it raises
-            trials = self._storage.get_all_trials(self._study, deepcopy=False)
-            return tuple(_entry(trial) for trial in trials)
+        with guarded(self.place), uncollected(), self._storage.engine.connect() as connection:
+            return entries_of(connection, self._study)
 
     def entry(self, number: int) -> Entry:
         """Return one trial."""

@@ -72,7 +72,10 @@ def _as_mapping(value: dict[str, float]) -> Mapping[str, float]:
 HEX = "[0-9a-f]{64}"
 Digest = Annotated[str, StringConstraints(pattern=f"^{HEX}$")]  # SHA-256 in hexadecimal
 Key = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)$")]  # generation.slot
-Count = Annotated[int, Field(ge=0)]
+MOST = 2**63 - 1
+Whole = Annotated[int, Field(ge=-MOST, le=MOST)]
+Count = Annotated[int, Field(ge=0, le=MOST)]
+Seconds = Annotated[float, Field(ge=-1e12, le=1e12)]  # of a duration or since the epoch: 30,000 years
 Json = Annotated[
     Mapping[str, Any],
     Field(strict=False),
@@ -83,9 +86,13 @@ Json = Annotated[
 Numbers = Annotated[
     Mapping[str, float], BeforeValidator(_as_dict), AfterValidator(_as_mapping), PlainSerializer(dict)
 ]
+Times = Annotated[
+    Mapping[str, Seconds], BeforeValidator(_as_dict), AfterValidator(_as_mapping), PlainSerializer(dict)
+]
 NO_JSON: Mapping[str, Any] = MappingProxyType({})
 NO_NUMBERS: Mapping[str, float] = MappingProxyType({})
 RECORD = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+OPEN = ConfigDict(**(RECORD | {"extra": "ignore"}))  # of records to which later versions may add fields
 
 
 def _to_dict(value: Job | Result | Reached) -> dict[str, Any]:
@@ -106,12 +113,17 @@ class Reached:
     by purpose, so far.
     """
 
-    step: Annotated[int, Field(gt=0)]
+    step: Annotated[Count, Field(gt=0)]
     weights: Digest
     momentum: Digest
     random: tuple[str, ...]
     losses: tuple[float, ...]
-    seconds: Numbers
+    seconds: Times
+
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        """Digests of the networks that were stored."""
+        return self.weights, self.momentum
 
     to_dict = _to_dict
     __reduce__ = _reduce
@@ -121,19 +133,33 @@ class Reached:
 class Training:
     """How a job trains: its part of a schedule, and what it starts from. Only the engine writes it.
 
-    weights: digest of the parent's trained weights; None: fresh weights. momentum: digest of the optimizer's momentum
-    to continue with. start, total: the job's steps begin at `start` in a schedule of `total` steps; None: the schedule
-    has just the job's steps. rung: of a successive halving, from 0. since: the state that an earlier part of this
-    training reached. until: the step at which this part pauses; None: the end.
+    weights: digest of the weights to start from, those of the parent; None: fresh weights. momentum: digest of the
+    parent's momentum to continue with. start, total: the job's steps begin at `start` in a schedule of `total` steps;
+    None: the schedule has just the job's steps. decay: the rate is constant and falls over the last `decay` steps of
+    the schedule, as in a lineage; None: it follows a cosine over the whole schedule. batches: seed of the batches, for
+    jobs that train on the same ones; None: the job's own. rung: of a successive halving, from 0. since: the state that
+    an earlier part of this training reached. until: the step at which this part pauses; None: the end.
     """
 
     weights: Digest | None = None
     momentum: Digest | None = None
     start: Count = 0
     total: Count | None = None
+    decay: Count | None = None
+    batches: Count | None = None
     rung: Count = 0
     since: Reached | None = None
     until: Count | None = None
+
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        """Digests of the networks that the job reads."""
+        return tuple(digest for digest in (self.weights, self.momentum) if digest is not None)
+
+    @property
+    def searching(self) -> bool:
+        """Whether this is a stretch of a lineage before the decay, so that another job may go on from its end."""
+        return self.decay == 0
 
 
 @dataclass(frozen=True, config=RECORD)
@@ -152,7 +178,7 @@ class Job:
     slot: Count
     parent: Key | None
     moves: str
-    seed: int
+    seed: Whole
     steps: Count
     graph: str
     training: Training = field(default_factory=Training)
@@ -180,7 +206,9 @@ class Result:
     fingerprint: SHA-256 of the graph. weights: `Network.digest`, the checkpoint's name in the store. scores:
     finite numbers, including `val_accuracy`. params, macs: counts. drift_eval, drift_train: drift of the moves,
     None if not measured. seconds: wall time by purpose (train, evaluate, morph, other). momentum: digest of a
-    checkpoint that holds the optimizer's momentum in place of the weights, if the training can be continued.
+    checkpoint that holds the optimizer's momentum in place of the weights, if the training can be continued. last:
+    digest of the weights after the last step, to continue from, where `weights` is an average over several steps.
+    sample: the outcome on single validation images, as text (`nas.ledger.sample`); for comparisons of trials.
     Raises ValueError for an invalid value.
     """
 
@@ -191,14 +219,21 @@ class Result:
     macs: Count
     drift_eval: float | None = None
     drift_train: float | None = None
-    seconds: Numbers = field(default_factory=lambda: NO_NUMBERS)
+    seconds: Times = field(default_factory=lambda: NO_NUMBERS)
     momentum: Digest | None = None
+    last: Digest | None = None
+    sample: str | None = None
 
     @model_validator(mode="after")
     def _has_score(self) -> Self:
         if SCORE not in self.scores:
             raise ValueError(f"scores has no {SCORE}")
         return self
+
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        """Digests of the networks that were stored."""
+        return tuple(digest for digest in (self.weights, self.last, self.momentum) if digest is not None)
 
     to_dict = _to_dict
     __reduce__ = _reduce
@@ -238,14 +273,17 @@ _FORMAT_1 = {
 T = TypeVar("T")
 
 
-def job_from(document: Any) -> Job:
-    """The job of `Job.to_dict`, or of a ledger of format 1. Raises ValueError for anything else."""
-    return validated(Job, _of_format_2(document))
+def job_from(document: Any, text: str | None = None) -> Job:
+    """The job of `Job.to_dict`, or of a ledger of format 1. text: as for `validated`. Raises ValueError for anything
+    else.
+    """
+    present = _of_format_2(document)
+    return validated(Job, present, text=text if present is document else None)
 
 
-def result_from(document: Any) -> Result:
-    """The result of `Result.to_dict`. Raises ValueError for anything else."""
-    return validated(Result, document)
+def result_from(document: Any, text: str | None = None) -> Result:
+    """The result of `Result.to_dict`. text: as for `validated`. Raises ValueError for anything else."""
+    return validated(Result, document, text=text)
 
 
 def reached_from(document: Any) -> Reached:
@@ -253,14 +291,19 @@ def reached_from(document: Any) -> Reached:
     return validated(Reached, document)
 
 
-def validated(kind: type[T], document: Any) -> T:
-    """A record of `kind` from its JSON values. Raises ValueError, in one line, for anything else."""
+def validated(kind: type[T], document: Any, name: str | None = None, text: str | None = None) -> T:
+    """A record of `kind` from its JSON values: the one way in which records are read.
+
+    name: what the record is called in errors. text: the document as JSON, where the caller has it: making it takes
+    time. Raises ValueError, in one line, for anything else.
+    """
+    called = name or f"not a {kind.__name__}"
     try:
-        return _adapter(kind).validate_json(canonical_json(document))
+        return _adapter(kind).validate_json(canonical_json(document) if text is None else text)
     except ValidationError as error:
-        raise ValueError(f"not a {kind.__name__}: {first_fault(error)}") from None
-    except (TypeError, RecursionError) as error:
-        raise ValueError(f"not a {kind.__name__}: it is not JSON ({error})") from None
+        raise ValueError(f"{called}: {first_fault(error)}") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{called}: it is not JSON ({error})") from None
 
 
 def first_fault(error: ValidationError) -> str:

@@ -45,7 +45,14 @@ class LedgerView:
 
     def generation(self, number: int) -> tuple[TrialRecord, ...]:
         """The trials of one generation, in any state, ordered by slot."""
-        return tuple(record for record in self.trials if record.job.generation == number)
+        return self._by_generation.get(number, ())
+
+    @cached_property
+    def _by_generation(self) -> dict[int, tuple[TrialRecord, ...]]:
+        found: dict[int, list[TrialRecord]] = {}
+        for record in self.trials:
+            found.setdefault(record.job.generation, []).append(record)
+        return {number: tuple(records) for number, records in found.items()}
 
     @cached_property
     def searched(self) -> tuple[TrialRecord, ...]:
@@ -78,9 +85,7 @@ class LedgerView:
     def checkpoints(self) -> frozenset[str]:
         """Digests of all checkpoints that the complete trials have written."""
         results = [record.result for record in self.complete if record.result is not None]
-        return frozenset(
-            digest for result in results for digest in (result.weights, result.momentum) if digest
-        )
+        return frozenset(digest for result in results for digest in result.checkpoints)
 
     def missing(self, present: Iterable[str]) -> frozenset[str]:
         """The checkpoints that are not `present` and were not removed on purpose."""

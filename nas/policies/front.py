@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
+from nas.base.errors import LedgerDamaged
+from nas.ledger.described import Settings
+from nas.ledger.notes import Latencies
 from nas.ledger.types import Criterion, TrialRecord
 from nas.ledger.view import LedgerView, rank, score
 
@@ -49,12 +51,14 @@ def pareto_front(
     return tuple(found)
 
 
-def front_of_run(view: LedgerView, config: Mapping[str, Any]) -> Front | None:
-    """The front of a run with that configuration; None if it optimizes accuracy alone or has no complete trial."""
-    # Runs of older versions have the setting at the top level.
-    objective = config.get("policy_settings", config).get("objective", "params")
+def front_of_run(view: LedgerView, config: Settings) -> Front | None:
+    """The front of a run with that configuration; None if it optimizes accuracy alone or has no complete trial.
+
+    Raises LedgerDamaged for a graph that can't be read.
+    """
+    objective = config.policy_settings.get("objective", config.objective or "params")
     price = _price(view, objective)
-    if config.get("policy") != "pareto" or price is None or not view.complete:
+    if config.policy != "pareto" or price is None or not view.complete:
         return None
     points: list[FrontPoint] = []
     for record in pareto_front(view, price, view.notes.select):
@@ -66,11 +70,24 @@ def front_of_run(view: LedgerView, config: Mapping[str, Any]) -> Front | None:
 
 def _price(view: LedgerView, objective: object) -> Callable[[TrialRecord], float] | None:
     if objective == "latency" and view.notes.latency:
-        from nas.policies.latency_table import table_from  # imports torch, which other runs must not wait for
-
-        table = table_from(view.notes.latency)
-        return lambda record: table.seconds(record.job.graph)
+        return _latency_of(view.notes.latency)
     if objective in ("params", "macs"):
         name = str(objective)
         return lambda record: float(getattr(record.result, name))
     return None
+
+
+def _latency_of(latencies: Latencies) -> Callable[[TrialRecord], float]:
+    from morphs.errors import MorphError  # imports torch, which other runs must not wait for
+    from nas.policies.latency_table import table_from
+
+    table = table_from(latencies)
+
+    def seconds(record: TrialRecord) -> float:
+        try:
+            return table.seconds(record.job.graph)
+        except MorphError as error:
+            fact = f"the graph of trial {record.key} is damaged ({error})"
+            raise LedgerDamaged(f"{fact}; restore the run from a copy") from None
+
+    return seconds

@@ -14,6 +14,7 @@ from nas.config.settings import Settings
 from nas.ledger import LedgerView, TrialRecord
 from nas.ledger.types import Criterion, State
 from nas.ledger.view import rank, settled
+from nas.policies.judge import advantage
 from nas.policies.policy import Proposal
 
 if TYPE_CHECKING:
@@ -31,6 +32,13 @@ class HillClimbSettings(Settings):
         ge=1,
         le=8,
         description="Train a generation in N rungs; the better half of each advances to the next.",
+    )
+    margin: Annotated[float, Shown(metavar="X")] = Field(
+        0.0,
+        ge=-10,
+        le=10,
+        description="A child replaces its parent if it is better by more than X standard errors of their difference on "
+        "the validation images; below 0: if it is not worse by more. Only in a lineage.",
     )
 
 
@@ -53,11 +61,26 @@ class HillClimb:
     moves_per_child: int
     select: Criterion = "accuracy"
     rungs: int = 1
+    margin: float = 0.0
     generational: ClassVar[bool] = True
 
     def incumbent(self, view: LedgerView) -> TrialRecord:
-        """The best of the last rung of the last ended generation: other trials trained longer or less."""
-        return max(settled(view), key=lambda record: rank(record, self.select))
+        """The best of the last rung of the last ended generation: other trials trained longer or less. The unchanged
+        parent stays unless the best child is better by `margin`.
+        """
+        rivals = settled(view)
+        best = max(rivals, key=lambda record: rank(record, self.select))
+        if not self.margin:
+            return best
+        parents = [record for record in rivals if record.job.slot % (self.children + 1) == 0]
+        children = [record for record in rivals if record not in parents]
+        if not parents or not children:
+            return best
+        child = max(children, key=lambda record: rank(record, self.select))
+        gain = advantage(child, parents[0], self.select)
+        if gain is None:
+            return best
+        return child if gain.mean > self.margin * gain.error else parents[0]
 
     def possible_parents(self, view: LedgerView) -> Sequence[TrialRecord]:
         """The incumbent alone."""
@@ -140,4 +163,5 @@ class HillClimb:
 def hill_climb(context: PolicyContext) -> HillClimb:
     """Make hill climbing from a run's configuration."""
     config, settings = context.config, context.settings
-    return HillClimb(context.sampler, config.children, config.moves_per_child, config.select, settings.rungs)
+    children, moves = config.children, config.moves_per_child
+    return HillClimb(context.sampler, children, moves, config.select, settings.rungs, settings.margin)

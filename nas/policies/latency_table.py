@@ -21,6 +21,7 @@ import morphs
 from morphs import ArchGraph, graph_from_json
 from morphs.graph.arch import Node
 from morphs.graph.ops import Input, Output
+from nas.ledger.notes import Latencies
 from nas.policies.sampling import Neighbourhood, random_move
 
 Floats = NDArray[np.float64]
@@ -73,9 +74,10 @@ class LatencyTable:
             for kind, some in by_kind.items()
         }
 
-    def to_json(self) -> dict[str, list[Any]]:
+    @property
+    def latencies(self) -> Latencies:
         """The table as a note of the ledger."""
-        return {key: [entry.kind, list(entry.size), entry.seconds] for key, entry in self.entries.items()}
+        return {key: (entry.kind, entry.size, entry.seconds) for key, entry in self.entries.items()}
 
 
 def line_through(sizes: Floats, seconds: Floats) -> Floats:
@@ -99,11 +101,11 @@ def line_through(sizes: Floats, seconds: Floats) -> Floats:
     return best
 
 
-def table_from(document: Mapping[str, Any]) -> LatencyTable:
-    """The table of `LatencyTable.to_json`."""
+def table_from(latencies: Latencies) -> LatencyTable:
+    """The table of a ledger's note."""
     return LatencyTable(
-        {str(key): Entry(str(kind), (1.0, float(size[1]), float(size[2])), max(1e-9, float(seconds)))
-         for key, (kind, size, seconds) in document.items()}
+        {key: Entry(kind, (1.0, size[1], size[2]), max(1e-9, seconds))
+         for key, (kind, size, seconds) in latencies.items()}
     )  # fmt: skip
 
 

@@ -24,6 +24,9 @@ Floats = NDArray[np.float64]
 Tokens = Callable[[str], Sequence[str]]  # from an architecture (`Job.graph`) to its tokens
 
 
+MOST = 1000  # trials learned from, the youngest: time grows with the cube of their number, memory with the square
+
+
 class PredictorSettings(Settings):
     """The settings of predictor."""
 
@@ -41,7 +44,8 @@ class Predictor:
     An architecture is the set of its tokens; the similarity of two is the share of tokens they have in common
     (the Tanimoto kernel, which has no parameters). Scores enter as normal scores of their ranks, so that neither
     their scale nor a few collapsed networks matter; `noise` is the variance of their noise. Children have chains of 1
-    to the given number of moves. Below `startup` complete trials the first child drawn is taken.
+    to the given number of moves. Below `startup` complete trials the first child drawn is taken. Only the MOST youngest
+    trials are learned from: in a long search they are what parents are drawn from, and the others trained less.
     """
 
     base: MoveSampler
@@ -60,7 +64,7 @@ class Predictor:
         taken: Collection[str] = frozenset(),
     ) -> Draw | None:
         """See MoveSampler."""
-        known = view.searched
+        known = view.searched[-MOST:]
         size = self.pool if len(known) >= self.startup else 1
         pool = self._pool(view, parent, length, seed, size)
         fresh = [drawn for drawn in pool if drawn.graph not in taken]

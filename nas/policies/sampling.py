@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nas.base.errors import UserError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:  # listing policies must not import torch
     from search_spaces import Space
 
 Menu = Mapping[str, Sequence[Any]]  # a kind's choices: each choice with its values
+LISTED = 128  # graphs whose moves of one kind are kept
 
 
 class Neighbourhood(Protocol):
@@ -51,19 +53,49 @@ class SpaceMoves:
         self, graph: str, kind: int, draw: random.Random, choice: Mapping[str, Any] | None = None
     ) -> Iterator[tuple[str, str]]:
         """See Neighbourhood. Limits are checked one by one: most callers need the first child only."""
-        from morphs import graph_from_json
-
-        parent = graph_from_json(graph)
-        move_class, menu = self.space.moves[kind]
-        chosen = {**menu, **{name: (value,) for name, value in (choice or {}).items()}}
-        with _faults_of(move_class):
-            sites: list[Move] = list(move_class.sites(parent, None, chosen))
+        listed = self._listed(graph, kind) if choice is None else self._sites(graph, kind, choice)
+        sites = list(listed.moves)
         draw.shuffle(sites)
         for move in sites:
-            with _faults_of(move_class):
-                child = move.reshape(parent)
-            if self.limits.violation(child) is None:
-                yield str(move), child.to_json()
+            child = listed.child(move)
+            if child is not None:
+                yield str(move), child
+
+    @cached_property
+    def _listed(self) -> Callable[[str, int], _Sites]:
+        """`_sites` with the last answers kept: a sampler draws many children of one parent."""
+        return lru_cache(maxsize=LISTED)(lambda graph, kind: self._sites(graph, kind, {}))
+
+    @cached_property
+    def _parsed(self) -> Callable[[str], ArchGraph]:
+        from morphs import graph_from_json
+
+        return lru_cache(maxsize=LISTED)(graph_from_json)
+
+    def _sites(self, graph: str, kind: int, choice: Mapping[str, Any]) -> _Sites:
+        parent = self._parsed(graph)
+        move_class, menu = self.space.moves[kind]
+        chosen = {**menu, **{name: (value,) for name, value in choice.items()}}
+        with _faults_of(move_class):
+            return _Sites(parent, self.limits, tuple(move_class.sites(parent, None, chosen)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Sites:
+    """The legal moves of one kind on one graph. Children are made when they are first asked for."""
+
+    parent: ArchGraph
+    limits: Limits
+    moves: tuple[Move, ...]
+    _made: dict[Move, str | None] = field(default_factory=dict["Move", "str | None"])
+
+    def child(self, move: Move) -> str | None:
+        """The child's text; None where it breaks a limit."""
+        if move not in self._made:
+            with _faults_of(type(move)):
+                child = move.reshape(self.parent)
+            self._made[move] = None if self.limits.violation(child) else child.to_json()
+        return self._made[move]
 
 
 @contextmanager

@@ -7,8 +7,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TextIO
 
-from rich.console import Console
-
+from nas.base.printing import console
 from nas.progress.notebook import Notebook, in_notebook
 from nas.progress.state import RunProgress
 from nas.progress.views import BarsView, PlainView, Terminal
@@ -17,15 +16,15 @@ from nas.run.events import Callback, Silent
 
 def view_for(quiet: bool, out: TextIO | None = None) -> Callback:
     """The view for `out` (default: standard output): live in a notebook or on a capable terminal, else plain lines."""
-    target = out or sys.stdout
-    if quiet:
+    target: TextIO | None = out or sys.stdout
+    if quiet or target is None:  # closed
         return Silent()
     progress = RunProgress()
-    console = Console(file=target, highlight=False)
-    if console.is_jupyter and out is None:
+    drawn = console(target)
+    if drawn.is_jupyter and out is None:
         return BarsView(Notebook(in_notebook(), progress), progress)
-    if target.isatty() and not console.is_dumb_terminal:
-        return BarsView(Terminal(console, progress), progress)
+    if target.isatty() and not drawn.is_dumb_terminal and drawn.encoding.startswith("utf"):
+        return BarsView(Terminal(drawn, progress), progress)
     return PlainView(target, progress)
 
 

@@ -7,9 +7,10 @@ from importlib import import_module
 from io import StringIO
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.text import Text
 
+from nas.base.printing import console
 from nas.progress.state import RunProgress
 from nas.progress.views import draw
 
@@ -51,12 +52,16 @@ class Notebook:
 
 def as_html(picture: Group) -> str:
     """`picture` rendered by rich as HTML, with all text escaped."""
-    console = Console(
-        file=StringIO(), record=True, width=WIDTH, force_jupyter=False, force_terminal=True, highlight=False,
+    drawn = console(
+        StringIO(),
+        record=True,
+        width=WIDTH,
+        force_jupyter=False,
+        force_terminal=True,
         color_system="truecolor",
-    )  # fmt: skip
-    console.print(picture)
-    return console.export_html(inline_styles=True, code_format=FORMAT)
+    )
+    drawn.print(picture)
+    return drawn.export_html(inline_styles=True, code_format=FORMAT)
 
 
 def in_notebook() -> Callable[[str], None]:

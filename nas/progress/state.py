@@ -18,9 +18,10 @@ from nas.ledger.types import Kind
 
 @dataclass
 class Competitor:
-    """One job of the current generation."""
+    """One job of the current generation. began: when it was told to start, on the progress's clock."""
 
     job: Job
+    began: float = 0.0
     step: int = 0
     loss: float | None = None
     record: TrialRecord | None = None
@@ -63,7 +64,7 @@ class RunProgress:
             if generation != self.generation:
                 self.competitors = {key: c for key, c in self.competitors.items() if c.record is None}
             self.generation = generation
-            self.competitors |= {job.key: Competitor(job) for job in jobs}
+            self.competitors |= {job.key: Competitor(job, self.clock()) for job in jobs}
             if self.first is None:
                 self.first = self.work
 
@@ -79,7 +80,7 @@ class RunProgress:
         with self.lock:
             self.trains = self.opened if self.trains is None else self.trains
             key = record.job.key
-            self.competitors.setdefault(key, Competitor(record.job)).record = record
+            self.competitors.setdefault(key, Competitor(record.job, self.clock())).record = record
             if record.job.final and record.result is not None:
                 self.best = record
 
@@ -133,12 +134,28 @@ class RunProgress:
             known: list[float] = []
             if self.config.budget is not None:
                 known.append(max(0.0, self.config.budget - self.spent - self.elapsed()))
+            if self.final and (last := self._final_left()) is not None:
+                return min([*known, last])
+            if self.config.budget is not None and self.config.schedule == "lineage":
+                return known[0]  # a lineage uses all of its budget
             done = self.work - (self.first or 0.0)
             if (self.config.generations is not None or self.final) and done > 0.02:
                 total = self._search_work + self._final_work
                 pace = (self.clock() - (self.opened if self.trains is None else self.trains)) / done
                 known.append(pace * max(0.0, total - self.work))
             return min(known) if known else None
+
+    def _final_left(self) -> float | None:
+        """Seconds left of the final training, by its own steps or, before the first of them, by the incumbent's."""
+        last = next(c for c in self.competitors.values() if c.job.final)
+        if last.record is not None:
+            return 0.0
+        if last.share > 0:
+            return (self.clock() - last.began) * (1 - last.share) / last.share
+        result = None if self.incumbent is None else self.incumbent.result
+        if result is None or self.incumbent is None or not self.incumbent.job.steps:
+            return None
+        return last.job.steps * result.seconds.get("train", 0.0) / self.incumbent.job.steps
 
     def share(self) -> float:
         """How much of the whole run is done, 0 to 1; 0 if unknown."""

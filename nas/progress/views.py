@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from nas.base.printing import say
 from nas.base.text import clip, count, one_line, percent, plural, span
 from nas.config.run_config import RunConfig
 from nas.ledger import Job, LedgerView, TrialRecord
@@ -28,12 +29,14 @@ ROWS = 8  # competitors shown at once
 def opening(run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> str:
     """The first line: the space, the data and the folder of the run."""
     began = f"resumed after {plural(len(view.complete), 'trial')}, " if resumed else ""
-    end = [plural(config.generations, "generation")] if config.generations is not None else []
-    end += [f"{span(config.budget)} of wall time"] if config.budget is not None else []
-    return (
-        f"{config.space} on {config.data}: {began}{' or '.join(end)}, {plural(config.children, 'child')} each, "
-        f"seed {config.seed}, in {run}"
-    )
+    end = [f"{span(config.budget)} of wall time"] if config.budget is not None else []
+    end += [f"{count(round(config.cost))} multiply-adds"] if config.cost is not None else []
+    if config.generations == 0:
+        end += ["the seed network alone"]
+    else:
+        end += [plural(config.generations, "generation")] if config.generations is not None else []
+        end += [f"{plural(config.children, 'child')} each"]
+    return f"{config.space} on {config.data}: {began}{', '.join(end)}, seed {config.seed}, in {run}"
 
 
 def facts(record: TrialRecord) -> str:
@@ -64,8 +67,8 @@ def verdict(generation: int, before: TrialRecord | None, best: TrialRecord) -> s
 class PlainView:
     """Prints one line per event, without control codes, and one every `HEARTBEAT` seconds during a long training."""
 
-    def __init__(self, out: TextIO, progress: RunProgress) -> None:
-        self._out: TextIO | None = out
+    def __init__(self, out: TextIO | None, progress: RunProgress) -> None:
+        self._out = out
         self._progress = progress
         self._said = 0.0  # when the last line was written, on the progress's clock
 
@@ -74,7 +77,7 @@ class PlainView:
         if self._out is None:
             return
         try:
-            print(f"{span(self._progress.elapsed()):>8}  {text}", file=self._out, flush=True)
+            say(f"{span(self._progress.elapsed()):>8}  {text}", self._out)
         except (
             OSError,
             ValueError,
@@ -85,6 +88,10 @@ class PlainView:
         """Print the first line."""
         self._progress.open(run, config, view, resumed)
         self._say(opening(run, config, view, resumed))
+
+    def on_notice(self, text: str) -> None:
+        """Print it."""
+        self._say(text)
 
     def on_generation_start(self, generation: int, jobs: Sequence[Job]) -> None:
         """Print how many trials compete, or only the generation if trials start one by one."""
@@ -152,6 +159,10 @@ class BarsView:
         self._progress.open(run, config, view, resumed)
         self._screen.say(Text(opening(run, config, view, resumed)))
         self._screen.draw()
+
+    def on_notice(self, text: str) -> None:
+        """Print it."""
+        self._screen.say(Text(text))
 
     def on_generation_start(self, generation: int, jobs: Sequence[Job]) -> None:
         """Show new bars."""

@@ -49,8 +49,10 @@ def configure(
         _check_recipe(path, recipe, registry)
     entry = registry.spaces.get(space)
     layers: list[Mapping[str, Any]] = [entry.defaults if entry else {}, recipe, overrides]
-    if any("budget" in layer for layer in layers[1:]):
-        layers[0] = {key: value for key, value in layers[0].items() if key != "generations"}
+    if any(end in layer for end in ("budget", "cost") for layer in layers[1:]):
+        restarts = any(layer.get("schedule") == "restarts" for layer in layers[1:])
+        fits = ("generations",) if restarts else ("generations", "epochs", "final_share")
+        layers[0] = {key: value for key, value in layers[0].items() if key not in fits}
     values = _joined(layers) | {"space": space}
     if recipe:
         values["recipe"] = space_or_recipe

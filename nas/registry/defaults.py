@@ -21,7 +21,6 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "generations": 6,
         "moves_per_child": 3,
         "epochs": 80,
-        "final_share": 0.5,
         "select": "loss",
         "train": {"lr": 0.05, "batch_size": 64, "warmup_steps": 50, "clip_norm": 1.0},
     },
@@ -47,6 +46,13 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "train": {"lr": 0.05, "warmup_steps": 50, "clip_norm": 2.0},
     },
     "nash": {"data": "cifar10", "generations": 8, "epochs": 2, "train": {"lr": 0.1, "warmup_steps": 50}},
+    "residual": {
+        "data": "cifar10",
+        "generations": 4,
+        "moves_per_child": 3,
+        "epochs": 2,
+        "train": {"lr": 0.1, "warmup_steps": 50},
+    },
 }
 
 REGISTRY = Registry(

@@ -13,6 +13,7 @@ from typing import Any
 
 from morphs import MOVES, Move
 from nas.base.errors import RunError, UserError
+from nas.base.text import nas_command
 from nas.base.user_code import resolve_named
 from nas.config.run_config import CODE, RunConfig
 from nas.config.validation import unknown
@@ -105,10 +106,10 @@ def named_again(
     if missing:
         field, name = missing[0]
         again = [*code, *([("data", config.data)] if runs_code(config.data) else [])]
-        remedy = " ".join(f"--{other} {its}" for other, its in again)
+        options = [word for other, its in again for word in (f"--{other}", its)]
         raise RunError(
             f"{command}: the {WORDS[field]} of {run} is code, {name}, which only a command may name; "
-            f"if you trust it, run: nas {command} {run} {remedy}"
+            f"if you trust it, run: {nas_command(*command.split(), run, *options)}"
         )
     return registry
 

@@ -13,7 +13,7 @@ from plotly.offline import get_plotlyjs
 
 from morphs import graph_from_json, graph_to_svg
 from morphs.errors import MorphError
-from nas.base.text import cost_text, count, percent, span
+from nas.base.text import cost_text, count, percent, printable, span
 from nas.inspect.status import RunStatus, run_status
 from nas.ledger import LedgerView, read, read_config
 from nas.ledger.files import atomic_write
@@ -32,7 +32,9 @@ def write_report(run: Path) -> Path:
     Raises RunError if `run` is not a run or can't be written to, LedgerDamaged if its record is damaged.
     """
     path = run / REPORT
-    atomic_write(path, render(read(run), read_config(run).config, run_status(run)).encode())
+    view = read(run)
+    page = render(view, read_config(run).config, run_status(run, view=view))
+    atomic_write(path, page.encode("utf-8", "backslashreplace"))  # a file's name need not be UTF-8
     return path
 
 
@@ -53,7 +55,7 @@ def render(view: LedgerView, facts: Mapping[str, Any], state: RunStatus) -> str:
             seconds=max(clock(view).values(), default=0.0) if state.seconds is None else state.seconds,
             drawing=drawing,
             graph_text=text,
-            tree=Markup(tree_svg(rows)),
+            tree=Markup(printable(tree_svg(rows))),
             rows=rows,
             moves=moves,
             drifts=drifts,
@@ -92,20 +94,25 @@ def _drawing(view: LedgerView) -> tuple[Markup, str]:
         return Markup(), f"the graph of trial {best.key} can't be read: {error}"
     if len(graph) > MAX_DRAWN:
         return Markup(), f"the graph of trial {best.key} has {count(len(graph))} nodes, too many to draw"
-    return Markup(graph_to_svg(graph)), graph.text()
+    return Markup(printable(graph_to_svg(graph))), graph.text()
 
 
 @cache
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("nas.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
+        lstrip_blocks=True, finalize=_finished,
     )  # fmt: skip
     filters: dict[str, Callable[..., str]] = {
         "percent": percent, "count": count, "span": _span, "drift": _drift, "points": _points, "ratio": _ratio,
     }  # fmt: skip
     environment.filters.update(filters)
     return environment
+
+
+def _finished(value: Any) -> Any:
+    """Make a text of the page printable; markup is ours."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _span(seconds: float | None) -> str:

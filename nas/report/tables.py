@@ -5,6 +5,7 @@ Accuracies and gains are fractions, times are seconds, drifts are relative (see 
 
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, fields, replace
+from functools import lru_cache
 from statistics import fmean, stdev
 
 from morphs import Move, Preserves, parse
@@ -14,6 +15,7 @@ from nas.ledger import LedgerView, TrialRecord
 from nas.ledger.types import Kind, State
 from nas.ledger.view import rank
 from nas.ledger.wall_time import seconds_of
+from nas.policies.judge import advantage
 
 UNCHANGED = "unchanged parent"
 UNKNOWN = "unknown"
@@ -39,6 +41,7 @@ class TrialRow:
     time: float | None  # running time of the search when it ended
     val_accuracy: float | None = None
     gain: float | None = None  # over the unchanged parent of its generation
+    gain_error: float | None = None  # its standard error, paired over the validation images; None: not known
     params: int | None = None
     macs: int | None = None
     seconds: float | None = None  # in total
@@ -161,10 +164,12 @@ def _row(
     )  # fmt: skip
     if result is None:
         return row
+    gain, gain_error = _gain(view, record)
     return replace(
         row,
         val_accuracy=result.scores["val_accuracy"],
-        gain=_gain(view, record),
+        gain=gain,
+        gain_error=gain_error,
         params=result.params,
         macs=result.macs,
         seconds=seconds_of(result),
@@ -174,14 +179,18 @@ def _row(
     )
 
 
-def _gain(view: LedgerView, record: TrialRecord) -> float | None:
-    """Return a child's validation accuracy minus that of its unchanged parent, trained further at the same cost."""
+def _gain(view: LedgerView, record: TrialRecord) -> tuple[float | None, float | None]:
+    """Return a child's validation accuracy minus that of its unchanged parent, trained further at the same cost, and
+    the standard error of that difference.
+    """
     if record.job.kind is not Kind.CHILD or record.result is None:
-        return None
+        return None, None
     for rival in view.generation(record.job.generation):
         if rival.job.kind is Kind.PARENT and rival.job.parent == record.job.parent and rival.result:
-            return record.result.scores["val_accuracy"] - rival.result.scores["val_accuracy"]
-    return None
+            found = advantage(record, rival, "accuracy")
+            gain = record.result.scores["val_accuracy"] - rival.result.scores["val_accuracy"]
+            return gain, None if found is None else found.error
+    return None, None
 
 
 def _move_row(kind: str, uses: list[tuple[TrialRow, float]]) -> MoveRow:
@@ -232,6 +241,7 @@ def _declared(texts: list[str]) -> str:
     return max((move.preserves for move in moves if move), key=order.index).value
 
 
+@lru_cache(maxsize=2**13)  # each text is parsed for its short form and for its promise
 def _parsed(text: str) -> Move | None:
     try:
         return parse(text)

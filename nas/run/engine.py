@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nas.base.errors import NasError, RunError
+from nas.base.text import nas_command
 from nas.execute.executor import Done, Executor, Progressed
 from nas.ledger import Job, Ledger, LedgerView, Reached, Result
 from nas.ledger.notes import Note
 from nas.ledger.types import State, Stopped
 from nas.ledger.wall_time import overhead, seconds_of
+from nas.run.charge import spent, trial_cost
 from nas.run.events import Callback, Outcome
 from nas.run.final_training import final_steps, next_part
 from nas.run.plan import Plan, as_seen, final_job, next_jobs, seed_job
@@ -139,7 +141,7 @@ class Engine:
                 fact = "training the seed network failed"
             reason = reasons[-1] if reasons else "unknown"
             raise NasError(
-                f"search: {fact}: {reason}; fix the cause, then continue with: nas resume {self.run}"
+                f"search: {fact}: {reason}; fix the cause, then continue with: {nas_command('resume', self.run)}"
             )
 
     def _why_stop(self, view: LedgerView, jobs: Sequence[Job]) -> Stopped | None:
@@ -151,8 +153,13 @@ class Engine:
             return None
         if config.generations is not None and generation > config.generations:
             return "generations"
+        share = 1 - config.final_share if config.grow_share is None else config.grow_share
+        if config.cost is not None and generation > 0:
+            each = (trial_cost(job, config, self.plan.validation) for job in jobs)
+            if config.cost * share - spent(view, config, self.plan.validation) < sum(each):
+                return "budget"
         if config.budget is not None and generation > 0:
-            left = config.budget * (1 - config.final_share) - self._wall()
+            left = config.budget * share - self._wall()
             if left < self._seconds_for(view, len(jobs)):
                 return "budget"
         return None
@@ -219,7 +226,7 @@ class Engine:
         if result is not None:
             self.ledger.tell(event.number, result)
         elif event.fault:  # the trial stays "running", so that a resume runs it again under its slot and seed
-            raise RunError(f"{event.reason} (then continue with: nas resume {self.run})")
+            raise RunError(f"{event.reason} (then continue with: {nas_command('resume', self.run)})")
         else:
             self.ledger.fail(event.number, event.reason or "it ended without a result")
         self._note_wall()
@@ -245,7 +252,7 @@ class Engine:
             self._collect(running)
         record = self.ledger.view().trial(job.key)
         if record.state is State.FAILED:
-            remedy = f"try again with: nas resume {self.run}"
+            remedy = f"try again with: {nas_command('resume', self.run)}"
             raise NasError(f"search: training the final network failed: {record.reason}; {remedy}")
         self._sweeper.sweep()
 
@@ -267,7 +274,9 @@ def outcome_of(run: Path, view: LedgerView, stopped: Stopped) -> Outcome:
     """The outcome of the run so far. Raises NasError when no trial has ended."""
     best = view.best
     if best is None:
-        raise NasError(f"search: stopped before the first trial ended; continue with: nas resume {run}")
+        raise NasError(
+            f"search: stopped before the first trial ended; continue with: {nas_command('resume', run)}"
+        )
     test = None
     if view.final is not None and view.final.result is not None:
         scores = view.final.result.scores

@@ -42,6 +42,9 @@ class Callback(Protocol):
     def on_run_start(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
         """The ledger is open; no trial has been started yet."""
 
+    def on_notice(self, text: str) -> None:
+        """Something that the user should know before the run starts, in a sentence."""
+
     def on_generation_start(self, generation: int, jobs: Sequence[Job]) -> None:
         """These trials are about to be trained; the final training is one job of kind FINAL.
 

@@ -5,43 +5,36 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from morphs import cost
-from nas.ledger import Job, LedgerView, Reached, TrialRecord
+from nas.ledger import Job, LedgerView, Reached
 from nas.ledger.types import Stopped
-from nas.policies.sampling import graph_of
-from nas.run.plan import Plan
+from nas.run.charge import spent
+from nas.run.plan import Plan, lineage_steps
 
 PART_SECONDS = 30.0  # least time between two checkpoints
 
 
 def final_steps(plan: Plan, view: LedgerView, stopped: Stopped, wall: float) -> int:
-    """`final_share` of all training; if the budget ended the search, what is left of the budget.
+    """`final_share` of all training, within the budget or the cost; all that is left of it where that ended the search,
+    and in a lineage, whose schedule ends with it.
 
     wall: seconds spent so far.
     """
     config = plan.config
     if not config.final_share:
         return 0
-    fair = round(config.final_share / (1 - config.final_share) * lineage_steps(plan, view))
-    if config.budget is None:
-        return fair
     best = plan.policy.incumbent(view)
     assert best.result is not None
+    whole = stopped == "budget" or config.schedule == "lineage"
+    steps = round(config.final_share / (1 - config.final_share) * lineage_steps(plan, view))
+    if config.cost is not None:
+        left = config.cost - spent(view, config, plan.validation) - best.result.macs * plan.validation
+        affordable = max(0, int(left / (3 * best.result.macs * config.train.batch_size)))
+        return affordable if whole else min(steps, affordable)
+    if config.budget is None:
+        return steps
     left = config.budget - wall - 2 * best.result.seconds["evaluate"] - 1.0
     affordable = max(0, int(0.95 * left / (best.result.seconds["train"] / max(1, best.job.steps))))
-    return affordable if stopped == "budget" else min(fair, affordable)
-
-
-def lineage_steps(plan: Plan, view: LedgerView) -> int:
-    """The best network's lineage so far, in steps of the best network at equal cost: one allotment per generation."""
-    best = plan.policy.incumbent(view)
-    records = {record.job.key: record for record in view.complete}
-    at: TrialRecord | None = best
-    spent = 0
-    while at is not None and at.result is not None:
-        spent += at.job.steps * at.result.macs
-        at = records.get(at.job.parent) if at.job.parent else None
-    return round(spent / cost(graph_of(best)).macs)
+    return affordable if whole else min(steps, affordable)
 
 
 def next_part(plan: Plan, view: LedgerView, job: Job, reached: Reached | None) -> Job:

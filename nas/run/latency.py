@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from nas.base.errors import RunError, UserError
 from nas.base.machine import threads
 from nas.ledger import Ledger, read
-from nas.ledger.notes import Note
+from nas.ledger.notes import Latencies, Note
 from nas.policies.front import LATENCY
 from nas.policies.pareto import Pareto
 from nas.run.plan import Plan
 from nas.run.replay import Replay
 
-Table = Mapping[str, Any]  # LatencyTable.to_json
 
-
-def latencies(plan: Plan, again: Replay | None = None) -> Table | None:
+def latencies(plan: Plan, again: Replay | None = None) -> Latencies | None:
     """The latency table of ops; None if the run's policy needs none. It is taken from the replayed run or the run that
     `--latency-from` names, else measured now, in this process.
 
@@ -44,24 +40,17 @@ def latencies(plan: Plan, again: Replay | None = None) -> Table | None:
         )
     with threads(config.threads):
         table = measure(plan.space.seed.to_json(), plan.policy.neighbourhood, config.device)
-    return table.to_json()
+    return table.latencies
 
 
-def _latencies_of(run: Path) -> Table:
-    from nas.policies.latency_table import table_from
-
-    table: Any = read(run).notes.latency
-    remedy = "name a run with --objective latency"
+def _latencies_of(run: Path) -> Latencies:
+    table = read(run).notes.latency
     if table is None:
-        raise RunError(f"latency: {run} has no latency table; {remedy}")
-    try:
-        table_from(table)
-    except (TypeError, ValueError, LookupError, AttributeError):
-        raise RunError(f"latency: the table of {run} can't be read; {remedy}") from None
+        raise RunError(f"latency: {run} has no latency table; name a run with --objective latency")
     return table
 
 
-def priced(plan: Plan, ledger: Ledger, table: Table | None) -> Plan:
+def priced(plan: Plan, ledger: Ledger, table: Latencies | None) -> Plan:
     """`plan` with a policy that uses `table`, which is stored in the ledger; unchanged where there is no table."""
     if table is None or not isinstance(plan.policy, Pareto):
         return plan

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from itertools import count
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypedDict, Unpack
 
+from morphs import cost
 from nas.base.errors import RunError, UserError
 from nas.base.machine import machine
+from nas.base.text import nas_command
 from nas.config.relocate import relocated, with_data
 from nas.config.run_config import RunConfig, validated
 from nas.data import SearchData, is_kept, load_search_data
+from nas.data.folder import hashes_of
+from nas.data.hashes import NONE, Known, keep_known, read_known
 from nas.data.run_arrays import FILE as KEPT
 from nas.data.run_arrays import read_kept, write_kept
 from nas.execute.executor import ExecutorFactory
 from nas.execute.make_executor import make_executor
 from nas.ledger import Ledger, LedgerView, current_versions, read, read_config
+from nas.ledger.described import Described
 from nas.ledger.notes import Note
 from nas.ledger.shared import Shared, is_run, place_of
 from nas.registry.configure import check_names, with_setting_tables
@@ -29,6 +35,8 @@ from nas.run.budget import seconds_per_step
 from nas.run.engine import Engine, outcome_of
 from nas.run.events import Callback, Outcome
 from nas.run.latency import latencies, priced
+from nas.run.memory import fitted
+from nas.run.pacing import paced
 from nas.run.plan import Plan, make_plan, seed_job
 from nas.run.replay import REPLAY, Replay, replay_from, replay_of
 
@@ -87,11 +95,17 @@ def search(
     registry = named_by(config, registry)
     config = check_names(config, registry)
     data = load_data(for_workers(config, registry, ()))
+    plan, smaller = fitted(make_plan(config, data, registry))
+    if smaller is not None:
+        callback.on_notice(smaller)
+    seconds = cache(partial(_seconds_per_step, plan, data))
+    config = paced(plan.config, cost(plan.space.seed).macs, plan.images, seconds)
     plan = make_plan(config, data, registry)
     description = describe(config, data, command, user_code(config, registry, plan.moves))
-    _check_budget(plan, data)
+    _check_budget(plan, seconds)
+    known = hashes_of(data.train, data.val)
     del data  # workers have their own copy; free the memory
-    return _begin(plan, run, description, callback, executor, began, registry)
+    return _begin(plan, run, description, callback, executor, began, registry, known)
 
 
 def replay(
@@ -115,18 +129,19 @@ def replay(
     config = stored_config(source, made.config, "replay", registry)
     config, registry = _found_again(source, config, registry, "replay", again)
     config = config.model_copy(update={"ledger": None})  # only a command names a database to write into
-    held = load_data(for_workers(config, registry, ()))
+    held = load_data(for_workers(config, registry, ()), source)
     plan = make_plan(config, held, registry)
+    known = hashes_of(held.train, held.val)
     decisions = replay_of(source, view, plan.policy.generational)
     code = user_code(config, registry, plan.moves)
     description = {**describe(config, held, command, code), REPLAY: decisions.to_json()}
     del held
-    changes = changes_since(made.config, description, made.versions)
+    changes = changes_since(made.described, description, made.versions)
     if changes and not force:
         raise RunError(
             f"replay: {source}: {'; '.join(changes)}; results may differ; to replay anyway add --force"
         )
-    return _begin(plan, run, description, callback, executor, began, registry, decisions)
+    return _begin(plan, run, description, callback, executor, began, registry, known, decisions)
 
 
 def _begin(
@@ -137,13 +152,18 @@ def _begin(
     executor: ExecutorFactory,
     began: float,
     registry: Registry,
+    known: Known,
     again: Replay | None = None,
 ) -> Outcome:
-    """Create the run and search. Nothing is written before all checks that may refuse it have passed."""
+    """Create the run and search. Nothing is written before all checks that may refuse it have passed.
+
+    known: hashes of the data's files, which the run keeps.
+    """
     work = for_workers(plan.config, registry, plan.moves)
     table = latencies(plan, again)
     _keep_data(run, plan.config)
     with Ledger.create(run, description, plan.config.ledger) as ledger:
+        keep_known(run, known)
         plan = priced(plan, ledger, table)
         workers = _factory(executor, work, registry)(run, work, description["data"]["digest"])
         return Engine(plan, run, ledger, callback, workers, began, again).go(resumed=False)
@@ -170,8 +190,8 @@ def resume(
     """
     began = time.monotonic()
     with Ledger.open(run, force=True) as ledger:  # edits of the run's files are checked with the rest, below
-        stored = ledger.config.config
-        config = stored_config(run, stored, registry=registry)
+        stored = ledger.config
+        config = stored_config(run, stored.config, registry=registry)
         view = ledger.view()
         if view.final is not None:
             callback.on_run_start(run, config, view, True)
@@ -180,12 +200,15 @@ def resume(
             return outcome
         _check_whole(ledger, view)
         config, registry = _found_again(run, config, registry, "resume", again)
-        held = load_data(for_workers(config, registry, ()))
+        held = load_data(for_workers(config, registry, ()), run)
         plan = make_plan(config, held, registry)
+        known = hashes_of(held.train, held.val)
         now = describe(config, held, "", user_code(config, registry, plan.moves))
         del held
         _check_same(ledger, now, force)
-        decisions = replay_from(run, stored)
+        if known.keys() - read_known(run).keys():
+            keep_known(run, known)
+        decisions = replay_from(run, stored.described)
         plan = priced(plan, ledger, ledger.notes.latency or latencies(plan, decisions))
         work = for_workers(config, registry, plan.moves)
         workers = _factory(executor, work, registry)(run, work, now["data"]["digest"])
@@ -198,7 +221,7 @@ def _check_whole(ledger: Ledger, view: LedgerView) -> None:
     if missing and isinstance(place_of(ledger.run), Shared):
         raise RunError(
             f"{ledger.run}: {len(missing)} of {len(view.checkpoints)} checkpoints are not in this copy of the run; "
-            f"resume on the machine that has them, or recreate them with: nas fsck {ledger.run} --repair"
+            f"resume on the machine that has them, or recreate them with: {nas_command('fsck', ledger.run, '--repair')}"
         )
 
 
@@ -212,7 +235,7 @@ def check_new(run: Path, command: str = "search") -> None:
         ) from None
     if is_run(run):
         raise RunError(
-            f"{command}: {run} is already a run; name another folder, or continue it with: nas resume {run}"
+            f"{command}: {run} is already a run; name another folder, or continue it with: {nas_command('resume', run)}"
         )
     foreign = {
         name for name in names if name not in ("lock", "config.json", KEPT) and not name.startswith(".tmp-")
@@ -232,9 +255,27 @@ def _found_again(
     """A run's configuration on this machine, and the registry with the code that the command names."""
     place = again.get("place", {})
     config = relocated(config, place)
+    _check_reach(run, config, command, place)
     given = {name: again.get(name) for name in ("space", "policy", "moves", "objective")}
     registry = named_again(run, config, registry, command, {**given, "executor": place.get("executor")})
     return check_names(with_data(run, config, again.get("data"), command), registry), registry
+
+
+def _check_reach(run: Path, config: RunConfig, command: str, place: Mapping[str, Any]) -> None:
+    """Raise RunError if a file of the run, and not the command, names a place that results would be sent to.
+
+    A Ray cluster can moreover run any code in the processes that connect to it. "auto" is this machine's own.
+    """
+    reached = {"address": config.address, "storage": config.storage}
+    named = {name: value for name, value in reached.items() if value is not None and value != "auto"}
+    if named.keys() <= place.keys():
+        return
+    name, value = next((name, value) for name, value in named.items() if name not in place)
+    options = [word for name, value in named.items() for word in (f"--{name}", value)]
+    raise RunError(
+        f"{command}: {run} names {value} as its {name} of Ray, which only a command may name; if you trust it, run: "
+        f"{nas_command(*command.split(), run, *options)}; or add --executor local"
+    )
 
 
 def stored_config(
@@ -248,16 +289,20 @@ def stored_config(
     if not isinstance(stored.get("config"), dict) or not isinstance(stored.get("data"), dict):
         raise RunError(f"{command}: {run} was not made by a search; name the folder of one")
     try:
-        return validated(with_setting_tables(stored["config"], registry))
+        # Before there were lineages, every trial had a schedule of its own.
+        return validated(with_setting_tables({"schedule": "restarts", **stored["config"]}, registry))
     except UserError as error:
         fact = f"{command}: {run}: {error}"
         raise RunError(f"{fact}; use the version of this program that made the run") from None
 
 
-def load_data(config: RunConfig) -> SearchData:
-    """The data of a run, without the test split."""
+def load_data(config: RunConfig, run: Path | None = None) -> SearchData:
+    """The data of a run, without the test split. run: its folder, which may have hashes of the data's files."""
     root = Path(config.data_root) if config.data_root else None
-    return load_search_data(config.data, root, config.seed, config.val_fraction)
+    known = NONE if run is None else read_known(run)
+    return load_search_data(
+        config.data, root, config.seed, config.val_fraction, augment=config.augment, known=known
+    )
 
 
 def describe(
@@ -280,6 +325,7 @@ def describe(
             "input_shape": list(data.input_shape),
             "images": {"train": len(data.train), "validation": len(data.val)},
             "digest": data.digest,
+            "former": data.former,
         },
     }
 
@@ -296,34 +342,44 @@ def _check_same(ledger: Ledger, now: Mapping[str, Any], force: bool) -> None:
     ledger.note(Note.FORCED, [*map(list, forced), changes])
 
 
-def changes_since(
-    before: Mapping[str, Any], now: Mapping[str, Any], versions: Mapping[str, str]
-) -> list[str]:
+def changes_since(before: Described, now: Mapping[str, Any], versions: Mapping[str, str]) -> list[str]:
     """Describe what has changed among the things that decide a run's results."""
     pairs = [(f"version of {name}", versions.get(name), new) for name, new in current_versions().items()]
-    known: Mapping[str, Any] = before.get("machine", {})
     deciding = ["processor", "capability"]
-    if before["config"].get("device", "cpu") != "cpu":
+    if before.config.device != "cpu":
         deciding.append("accelerator")
-    pairs += [(name, known.get(name), now["machine"][name]) for name in deciding]
-    pairs.append(
-        ("content of the data set", str(before["data"].get("digest"))[:12], now["data"]["digest"][:12])
-    )
-    code, code_now = before.get("user_code", {}), now.get("user_code", {})
+    # Runs of older versions don't have the latter.
+    deciding += [name for name in ("instructions", "arithmetic") if name in before.machine]
+    pairs += [(name, before.machine.get(name), now["machine"].get(name)) for name in deciding]
+    variables: Mapping[str, str] = now["machine"].get("environment", {})
+    known: Any = before.machine.get("environment")
+    pairs += [
+        (name, known[name], new)
+        for name, new in variables.items()
+        if isinstance(known, dict) and name in known
+    ]
+    kind = "digest" if before.data.former is not None else "former"  # as the run's version made it
+    pairs.append(("content of the data set", str(before.data.digest)[:12], str(now["data"].get(kind))[:12]))
+    code, code_now = before.user_code, now.get("user_code", {})
     pairs += [
         (f"source of {name}", code[name][:12], code_now[name][:12]) for name in code if name in code_now
     ]
     return [f"{name} was {old} and is {new}" for name, old, new in pairs if old != new]
 
 
-def _check_budget(plan: Plan, data: SearchData) -> None:
+def _seconds_per_step(plan: Plan, data: SearchData) -> float:
+    config = plan.config
+    return seconds_per_step(plan.space.seed, data, config.train, config.device, config.threads)
+
+
+def _check_budget(plan: Plan, seconds: Callable[[], float]) -> None:
     """Raise UserError when the budget is too small for the seed network's training and one generation."""
     config = plan.config
     if config.budget is None:
         return
-    job = seed_job(plan)
-    each = job.steps * seconds_per_step(plan.space.seed, data, config.train, config.device, config.threads)
-    have, need = config.budget * (1 - config.final_share), each * (1 + plan.rounds)
+    each = seed_job(plan).steps * seconds()
+    rounds = 1 + (0 if config.generations == 0 else plan.rounds)
+    have, need = config.budget * (1 - config.final_share), each * rounds
     if need > have:
         raise UserError(
             f"search: a budget of {config.budget:.0f} s leaves {have:.0f} s for the search; the seed network and one "

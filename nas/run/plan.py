@@ -32,6 +32,7 @@ class Plan:
     space: Space
     policy: Policy
     images: int  # of the training split
+    validation: int  # images of the validation split
     moves: tuple[type[Move], ...] = MOVES  # all moves that the run may use
 
     @property
@@ -56,7 +57,7 @@ def make_plan(config: RunConfig, data: SearchData, registry: Registry = REGISTRY
     policy = make_policy(
         config, space, limits, registry.policies, registry.samplers, registry.objectives, moves
     )
-    return Plan(config, space, policy, len(data.train), moves)
+    return Plan(config, space, policy, len(data.train), len(data.val), moves)
 
 
 def make_space(config: RunConfig, data: SearchData, registry: Registry) -> Space:
@@ -88,7 +89,7 @@ def moves_of(space: Space, registry: Registry) -> tuple[type[Move], ...]:
 def seed_job(plan: Plan, failed: int = 0) -> Job:
     """The job of generation 0: the seed network from fresh weights; different weights for each time it `failed`."""
     graph = plan.space.seed
-    return _job(plan, Kind.SEED, 0, failed, None, "", graph, _steps(plan, graph, graph))
+    return _begun(plan, _job(plan, Kind.SEED, 0, failed, None, "", graph, _steps(plan, graph, graph)), None)
 
 
 def next_jobs(plan: Plan, view: LedgerView) -> tuple[Job, ...]:
@@ -132,22 +133,65 @@ def _proposed(plan: Plan, parent: TrialRecord, proposal: Proposal) -> Job:
     place = proposal.generation, proposal.slot
     job = _job(plan, kind, *place, parent, proposal.moves, graph, max(1, stop - start))
     training = job.training
-    if proposal.share != (0.0, 1.0):
-        training = replace(training, start=start, total=total, rung=before.rung + 1 if begin else 0)
+    rung = before.rung + 1 if begin else 0
+    if plan.config.schedule == "restarts" and proposal.share != (0.0, 1.0):
+        training = replace(training, start=start, total=total, rung=rung)
     if begin and parent.result is not None:
         training = replace(training, momentum=parent.result.momentum)
-    return replace(job, training=training, memo=proposal.memo)
+    job = replace(job, training=replace(training, rung=rung), memo=proposal.memo)
+    return _begun(plan, job, parent)
+
+
+def _begun(plan: Plan, job: Job, parent: TrialRecord | None) -> Job:
+    """`job` with what it starts from. In a run with lineages it goes on where `parent` stopped, at a constant rate
+    after the warm-up, on the same batches as all jobs of its generation and rung.
+    """
+    config, training, start = plan.config, job.training, 0
+    result = None if parent is None else parent.result
+    if parent is None or result is None or (config.weights == "fresh" and not training.rung):
+        training = replace(training, weights=None, momentum=None)
+    elif config.schedule == "lineage":
+        start = parent.job.training.start + parent.job.steps
+        training = replace(training, weights=result.last or result.weights, momentum=result.momentum)
+    if config.schedule == "lineage":
+        batches = derive(config.seed, job.generation, training.rung, "batches")
+        training = replace(training, start=start, total=start + job.steps, decay=0, batches=batches)
+    return replace(job, training=training)
 
 
 def final_job(plan: Plan, view: LedgerView, steps: int) -> Job:
     """The final training of the best network, from its weights or from scratch (with 0 steps, its weights as they are).
 
-    Its slot is the number of final trainings that failed.
+    In a lineage it is the rest of the schedule: the rate stays constant until `final_share` of the whole is left, and
+    then decays. Its slot is the number of final trainings that failed.
     """
     best = plan.policy.incumbent(view)
     failed = sum(record.job.final for record in view.trials)
+    config = plan.config
     job = _job(plan, Kind.FINAL, last_generation(view) + 1, failed, best, "", graph_of(best), steps)
-    return replace(job, training=Training()) if plan.config.final == "restart" and steps else job
+    if not steps:
+        return job
+    restart = config.final == "restart"
+    if config.schedule == "restarts":
+        return replace(job, training=Training()) if restart else job
+    job = _begun(plan, job, None if restart else best)
+    start = job.training.start
+    before = 0 if restart else lineage_steps(plan, view)
+    decay = min(steps, round(config.final_share * (before + steps)))
+    training = replace(job.training, total=start + steps, decay=max(1, decay), batches=None)
+    return replace(job, training=training)
+
+
+def lineage_steps(plan: Plan, view: LedgerView) -> int:
+    """The best network's lineage so far, in steps of the best network at equal cost: one allotment per generation."""
+    best = plan.policy.incumbent(view)
+    records = {record.job.key: record for record in view.complete}
+    at: TrialRecord | None = best
+    spent = 0
+    while at is not None and at.result is not None:
+        spent += at.job.steps * at.result.macs
+        at = records.get(at.job.parent) if at.job.parent else None
+    return round(spent / cost(graph_of(best)).macs)
 
 
 def last_generation(view: LedgerView) -> int:
@@ -156,11 +200,15 @@ def last_generation(view: LedgerView) -> int:
 
 
 def _allotment(plan: Plan, parent: TrialRecord, proposal: Proposal, graph: ArchGraph) -> int:
-    """Training steps that cost as much as the parent's epochs. A child that learns from its parent also pays for the
-    parent's forward pass, a third of the cost of training the parent.
+    """Training steps that cost as much as the parent's epochs, or that see as many images. A child that learns from its
+    parent also pays for the parent's forward pass, a third of the cost of training the parent.
     """
     parent_graph = graph_of(parent)
-    taught = any(move.preserves is Preserves.APPROXIMATE for move in parse_chain(proposal.moves, plan.moves))
+    if plan.config.equal == "images":
+        return _steps(plan, parent_graph, parent_graph)
+    taught = plan.config.schedule == "restarts" and any(
+        move.preserves is Preserves.APPROXIMATE for move in parse_chain(proposal.moves, plan.moves)
+    )
     return _steps(plan, parent_graph, graph, round(cost(parent_graph).macs / 3) if taught else 0)
 
 

@@ -6,17 +6,18 @@ generations), which trials were cut off, where a budget ended the search, and th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from nas.base.errors import RunError
-from nas.base.text import one_line
+from nas.base.text import nas_command, one_line
 from nas.ledger import LedgerView
-from nas.ledger.types import RECORD, State, Stopped, validated
+from nas.ledger.described import Described
+from nas.ledger.notes import Latencies
+from nas.ledger.types import RECORD, Count, Digest, Key, State, Stopped, validated
 from nas.ledger.view import decided
 
 REPLAY = "replay"  # the key in a run's config.json, so that a killed replay is resumed as a replay
@@ -34,13 +35,13 @@ class Replay:
     """
 
     of: str
-    seen: tuple[tuple[str, ...], ...] | None
-    trials: int
-    failed: dict[str, str]
+    seen: tuple[tuple[Key, ...], ...] | None
+    trials: Annotated[Count, Field(gt=0)]
+    failed: dict[Key, str]
     stopped: Stopped
-    final_steps: int
-    latency: dict[str, Any] | None
-    digest: str
+    final_steps: Count
+    latency: Latencies | None
+    digest: Digest
 
     def ended(self, started: int) -> frozenset[str] | None:
         """Keys of the trials that have ended for the decision after `started` trials; None: all that have ended."""
@@ -50,14 +51,13 @@ class Replay:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
-        seen = None if self.seen is None else [list(keys) for keys in self.seen]
-        return {**asdict(self), "seen": seen}
+        return TypeAdapter(Replay).dump_python(self, mode="json")
 
 
 def replay_of(run: Path, view: LedgerView, generational: bool) -> Replay:
     """The replay of a finished run. Raises RunError if it is not finished."""
     if view.final is None:
-        raise RunError(f"replay: {run} is not finished; finish it with: nas resume {run}")
+        raise RunError(f"replay: {run} is not finished; finish it with: {nas_command('resume', run)}")
     started = sorted((r for r in view.trials if not r.job.final), key=lambda record: record.number)
     return Replay(
         of=str(run),
@@ -71,13 +71,12 @@ def replay_of(run: Path, view: LedgerView, generational: bool) -> Replay:
     )
 
 
-def replay_from(run: Path, described: Mapping[str, Any]) -> Replay | None:
+def replay_from(run: Path, described: Described) -> Replay | None:
     """The replay that a run's config.json describes; None if the run is not a replay. Raises RunError if damaged."""
-    kept = described.get(REPLAY)
-    if kept is None:
+    if described.replay is None:
         return None
     try:
-        return validated(Replay, kept)
+        return validated(Replay, dict(described.replay))
     except ValueError as error:
         fact = f"{run}: the replay in config.json can't be read ({error})"
         raise RunError(f"{fact}; restore the file, or start a new replay") from None

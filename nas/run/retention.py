@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from nas.execute.task import made, reads
 from nas.ledger import Ledger, LedgerView, TrialRecord
 from nas.ledger.types import Criterion
 from nas.ledger.view import rank
@@ -37,8 +36,6 @@ class Retention:
         """
         view, pauses = self.ledger.view(), self.ledger.pauses()
         self._paused.update(pauses)
-        if self.best is None and not opening and not self._paused:
-            return  # nothing can be removed
         stay = needed(view, self.policy, self.best, self.select) | pauses
         known = view.checkpoints | self._paused
         gone = [d for d in self.ledger.store.digests() if d not in stay and (opening or d in known)]
@@ -49,31 +46,34 @@ class Retention:
 def needed(view: LedgerView, policy: Policy, best: int | None, select: Criterion) -> frozenset[str]:
     """Digests of the checkpoints that must stay, except those of paused trainings, which the ledger knows.
 
-    These are: what running trials read, the final network, the incumbent, and the `best` trials (None: all trials).
-    While the search is not over, also every possible parent: the last generation, its parents, and whatever the policy
-    names.
+    These are: what running trials read, and the weights of the final network, of the incumbent and of the `best` trials
+    (None: all trials). While the search is not over, also everything that a possible parent has stored: those of the
+    last generation, their parents, and whatever the policy names. What only a continued training needs, its last
+    weights and its momentum, stays no longer than that.
     """
     live = [record for record in view.trials if record.running]
-    kept = {digest for record in live for digest in reads(record.job)}
-    if best is None:
-        return view.checkpoints | kept
+    kept = {digest for record in live for digest in record.job.training.checkpoints}
     ended = view.searched
     top = sorted(ended, key=lambda record: rank(record, select), reverse=True)[:best]
     kept |= _weights(top) | _weights(record for record in view.complete if record.job.final)
     if ended:
-        kept |= _weights((policy.incumbent(view),))
+        incumbent = policy.incumbent(view)
+        kept |= _weights((incumbent,)) if view.final is not None else _stored((incumbent,))
     return frozenset(kept if view.notes.stopped else kept | _growing(view, policy, ended))
 
 
 def _growing(view: LedgerView, policy: Policy, ended: Sequence[TrialRecord]) -> set[str]:
     """What a continued search may read. A generation may be interrupted anywhere, also between its rungs."""
     young = [record for record in view.trials if record.job.generation >= last_generation(view)]
-    kept = {digest for record in young for digest in reads(record.job)}
-    kept |= {digest for record in young if record.result for digest in made(record.result)}
+    kept = {digest for record in young for digest in record.job.training.checkpoints} | _stored(young)
     if ended:
-        kept |= _weights(policy.possible_parents(view) if isinstance(policy, Forgets) else ended)
+        kept |= _stored(policy.possible_parents(view) if isinstance(policy, Forgets) else ended)
     return kept
 
 
 def _weights(records: Iterable[TrialRecord]) -> set[str]:
     return {record.result.weights for record in records if record.result is not None}
+
+
+def _stored(records: Iterable[TrialRecord]) -> set[str]:
+    return {digest for record in records if record.result is not None for digest in record.result.checkpoints}

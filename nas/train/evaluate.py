@@ -1,10 +1,10 @@
-"""Accuracy and mean loss. Legend: B batch, K classes."""
+"""Accuracy and mean loss. Legend: N images, B batch, K classes."""
 
 from __future__ import annotations
 
 import math
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +21,15 @@ BATCH_NUMBERS = (
 
 @dataclass(frozen=True)
 class Scores:
-    """accuracy: fraction of images whose class has the largest output; loss: mean cross-entropy, not smoothed."""
+    """accuracy: fraction of images whose class has the largest output; loss: mean cross-entropy, not smoothed.
+
+    losses, hits: the loss of each image [N], and whether its class has the largest output; on the CPU, as measured.
+    """
 
     accuracy: float
     loss: float
+    losses: Tensor = field(default_factory=lambda: torch.empty(0), repr=False, compare=False)
+    hits: Tensor = field(default_factory=lambda: torch.empty(0), repr=False, compare=False)
 
 
 def evaluate(
@@ -44,13 +49,14 @@ def evaluate(
     Raises TrainingFailed if an output is not finite, UserError if module and data do not fit.
     """
     where = torch.device(device)
-    batch_size = batch_size or max(50, min(500, BATCH_NUMBERS // math.prod(data.input_shape)))
+    batch_size = batch_size or max(4, min(500, BATCH_NUMBERS // math.prod(data.input_shape)))
     module.to(where)
     macs = forward_macs(module, data.input_shape, len(data.classes))
     arithmetic = choose_arithmetic(precision, macs, native_bf16(where))
     dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
     correct: list[Tensor] = []
     losses: list[Tensor] = []
+    sums: list[Tensor] = []
     with put(module, where, arithmetic), eval_mode(module), torch.inference_mode():
         for x, y in eval_batches(
             split, batch_size, data.mean, data.std, where, dtype, arithmetic.memory_format
@@ -58,13 +64,14 @@ def evaluate(
             with torch.autocast(where.type, torch.bfloat16) if arithmetic.bf16 else nullcontext():
                 out: Tensor = module(x)
             out = out if dtype == torch.float64 else out.float()
-            correct.append((out.argmax(dim=1) == y).sum())
-            losses.append(nn.functional.cross_entropy(out, y, reduction="sum"))
+            correct.append(out.argmax(dim=1) == y)
+            losses.append(nn.functional.cross_entropy(out, y, reduction="none"))
+            sums.append(nn.functional.cross_entropy(out, y, reduction="sum"))
         # Read once at the end, so that an accelerator does not wait after each batch.
-        right, lost = torch.stack(correct).tolist(), torch.stack(losses).tolist()
+        hits, each, lost = torch.cat(correct).cpu(), torch.cat(losses).cpu(), torch.stack(sums).tolist()
     loss = math.fsum(lost) / len(split) if all(map(math.isfinite, lost)) else math.nan
     if not math.isfinite(loss):
         raise TrainingFailed(
             f"the loss on {len(split)} images of {data.name} is not finite; train with a lower learning rate"
         )
-    return Scores(accuracy=sum(right) / len(split), loss=loss)
+    return Scores(int(hits.sum()) / len(split), loss, each, hits)

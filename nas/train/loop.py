@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from nas.base.errors import TrainingFailed, UserError
 from nas.config.training import TrainConfig
 from nas.data import SearchData, train_batches
+from nas.train.averaging import Average
 from nas.train.divergence import LossWatch, non_finite
 from nas.train.precision import Arithmetic, choose_arithmetic, forward_macs, native_bf16, put
 from nas.train.schedule import learning_rate
@@ -40,7 +41,7 @@ class Paused:
 @dataclass(frozen=True)
 class TrainReport:
     """The result of a run. loss: mean over the last tenth of its steps; seconds: wall time; precision: "bf16" or
-    "fp32"; paused: the state in which it ended.
+    "fp32"; paused: the state in which it ended; averaged: the module with the average weights, if asked for.
     """
 
     steps: int
@@ -49,6 +50,7 @@ class TrainReport:
     seconds: float
     precision: str
     paused: Paused = field(repr=False, compare=False)
+    averaged: nn.Module | None = field(default=None, repr=False, compare=False)
 
     @property
     def momentum(self) -> Mapping[str, Tensor]:
@@ -58,13 +60,18 @@ class TrainReport:
 
 @dataclass(frozen=True)
 class _Span:
-    """Steps first … last - 1 of a run of `steps`, which begins at step `start` of a cosine over `total` steps."""
+    """Steps first … last - 1 of a run of `steps`, which begins at step `start` of a schedule of `total` steps. The
+    rate decays over the last `decay` steps of the schedule (None: follows a cosine over all of it). The weights are
+    averaged over the last `average` steps of the run.
+    """
 
     first: int
     last: int
     steps: int
     start: int
     total: int
+    decay: int | None
+    average: int
 
 
 def train(
@@ -82,6 +89,8 @@ def train(
     teacher: nn.Module | None = None,
     since: Paused | None = None,
     until: int | None = None,
+    decay: int | None = None,
+    average: int = 0,
 ) -> TrainReport:
     """Train `module` in place for `steps` batches of data.train; it ends in train mode, on `device`.
 
@@ -90,8 +99,10 @@ def train(
 
     seed:         decides batches, augmentation and dropout.
     on_step:      called after each step with (steps done, steps, latest known loss); keep it cheap.
-    start, total: the steps are start … start + steps - 1 of a cosine over `total` (default start + steps), for a
+    start, total: the steps are start … start + steps - 1 of a schedule of `total` (default start + steps), for a
                   run that continues from another run's weights with other batches.
+    decay:        instead of a cosine, a constant rate that falls over the last `decay` steps of the schedule.
+    average:      also average the weights over this many last steps (0: don't); the report has the averaged module.
     momentum:     initial momentum, as in an earlier report; default 0.
     teacher:      a network for the same classes whose outputs `module` learns along with the labels, with weight
                   `config.distill` in the loss (Hinton, Vinyals and Dean, arXiv 1503.02531, at temperature 1). It
@@ -102,7 +113,7 @@ def train(
     DataError for an unreadable image. The module is then unusable.
     """
     began = time.perf_counter()
-    span = _span(steps, start, total, since, until)
+    span = _span(steps, start, total, since, until, decay, average)
     where = torch.device(device)
     module.to(where).train()
     macs = forward_macs(module, data.input_shape, len(data.classes))
@@ -126,10 +137,14 @@ def train(
                 else {}
             )
             taught = nullcontext() if teacher is None else put(teacher.to(where).eval(), where, arithmetic)
+            mean = Average(module)
             with taught:
-                _run(module, teacher, optimizer, batches, span, config, arithmetic, where, watch, on_step)
+                _run(
+                    module, teacher, optimizer, batches, span, config, arithmetic, where, watch, mean, on_step
+                )
+            random = _generators(where)
+            averaged = mean.averaged(batches, arithmetic) if average else None
         watch.look()
-        random = _generators(where)
         momenta = {name: optimizer.momentum_of(p) for name, p in module.named_parameters()}
         kept = {
             name: value.detach().cpu().contiguous() for name, value in momenta.items() if value is not None
@@ -138,7 +153,8 @@ def train(
         raise TrainingFailed(f"{bad[0]} is not finite after {span.last} steps of training; {_remedy(config)}")
     seconds = time.perf_counter() - began
     taken, paused = span.last - span.first, Paused(span.last, kept, random, watch.recent)
-    return TrainReport(taken, taken * config.batch_size, watch.final, seconds, arithmetic.name, paused)
+    taken_images = taken * config.batch_size
+    return TrainReport(taken, taken_images, watch.final, seconds, arithmetic.name, paused, averaged)
 
 
 def _run(
@@ -151,6 +167,7 @@ def _run(
     arithmetic: Arithmetic,
     device: torch.device,
     watch: LossWatch,
+    mean: Average,
     on_step: OnStep | None,
 ) -> None:
     parameters = list(optimizer.parameters)
@@ -166,9 +183,11 @@ def _run(
         loss.backward()
         if config.clip_norm is not None:
             nn.utils.clip_grad_norm_(parameters, config.clip_norm)
-        optimizer.step(learning_rate(span.start + step, span.total, config))
+        optimizer.step(learning_rate(span.start + step, span.total, config, span.decay))
         for project in projections:
             cast(Callable[[], None], project)()
+        if step >= span.steps - span.average:
+            mean.add()
         newest = watch.add(loss)
         if on_step is not None:
             on_step(step + 1, span.steps, newest)
@@ -188,7 +207,10 @@ def _loss(out: Tensor, y: Tensor, soft: Tensor | None, config: TrainConfig) -> T
     return (1 - config.distill) * hard + config.distill * nn.functional.cross_entropy(out, soft)
 
 
-def _span(steps: int, start: int, total: int | None, since: Paused | None, until: int | None) -> _Span:
+def _span(
+    steps: int, start: int, total: int | None, since: Paused | None, until: int | None, decay: int | None,
+    average: int,
+) -> _Span:  # fmt: skip
     last = start + steps if total is None else total
     if steps < 1 or start < 0 or start + steps > last:
         raise UserError(
@@ -199,7 +221,11 @@ def _span(steps: int, start: int, total: int | None, since: Paused | None, until
         raise UserError(
             f"training: steps {first} to {stop} are not a part of {steps}; pause between 0 and {steps}"
         )
-    return _Span(first, stop, steps, start, last)
+    if not 0 <= average <= (steps if since is None and until is None else 0):
+        raise UserError(
+            f"training: the last {average} steps of a part can't be averaged; average a whole run"
+        )
+    return _Span(first, stop, steps, start, last, decay, average)
 
 
 def _remedy(config: TrainConfig) -> str:

@@ -9,12 +9,20 @@ from nas.base.errors import UserError
 from nas.config.training import TrainConfig
 
 
-def learning_rate(step: int, total: int, config: TrainConfig) -> float:
+def learning_rate(step: int, total: int, config: TrainConfig, decay: int | None = None) -> float:
     """Return the rate of step 0 <= `step` < `total`: a linear warm-up to lr, then half a cosine towards lr_min.
 
     The first step after the warm-up has rate lr; lr_min would be reached at step `total`. The warm-up takes at most
     half of the steps. Source: SGDR, Loshchilov and Hutter, arXiv 1608.03983, equation 5.
+
+    decay: instead of the cosine, the rate is constant and falls linearly towards lr_min over the last `decay` steps;
+    with 0 it stays constant. The warm-up then takes as many steps as the setting says. Source: warm-up, stable, decay;
+    Hu et al., arXiv 2404.06395, section 4.
     """
+    if decay is not None:
+        risen = min(1.0, (step + 1) / (config.warmup_steps + 1))
+        left = min(1.0, (total - step) / (decay + 1))
+        return min(config.lr * risen, config.lr_min + (config.lr - config.lr_min) * left)
     warmup = min(config.warmup_steps, total // 2)
     if step < warmup:
         return config.lr * (step + 1) / (warmup + 1)

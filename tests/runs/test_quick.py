@@ -5,13 +5,10 @@ Whether it is fast is not asked here. The default run has the two of least work;
 
 import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from runs_support import ROOT, started
 
-ROOT = Path(__file__).parents[2]
 DATA = os.environ.get("NAS_DATA", "")
 LONG = pytest.mark.benchmark
 NEEDS = (
@@ -29,6 +26,7 @@ CASES = (
     case("benchmarks/gpu_sharing.py", "--device", "cpu"),
     case("benchmarks/preservation.py"),
     case("benchmarks/compact_speed.py", marks=(LONG,)),
+    case("benchmarks/equal_cost.py", marks=(LONG,)),
     case("benchmarks/first_result.py", marks=(LONG,)),
     case("benchmarks/morph_speed.py", marks=(LONG,)),
     case("benchmarks/parallel.py", "--executor", "local", marks=(LONG,)),
@@ -38,14 +36,6 @@ CASES = (
     case("papers/compnet.py", "--data-root", DATA, marks=NEEDS),
     case("papers/network_morphism.py", "--data-root", DATA, marks=NEEDS),
 )
-
-
-def started(script: str, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """The script in a process of its own."""
-    return subprocess.run(
-        [sys.executable, str(ROOT / "runs" / script), *options],
-        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("script", "options"), CASES)

@@ -20,7 +20,8 @@ class Order:
 
     config: the run's, as JSON. folder, path: the driver's working directory and `sys.path`, for data sets named
     relative to them. storage: where checkpoints are exchanged; None: through Ray's object store. run: the run's name,
-    which is its folder in the storage. versions: the driver's, by name; a worker with others might compute other bits.
+    which is its folder in the storage. versions: the driver's, by name, and its settings
+    of arithmetic; a worker with others might compute other bits.
     """
 
     config: str

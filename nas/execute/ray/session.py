@@ -17,9 +17,13 @@ from typing import Any
 import ray
 from ray._private import ray_constants
 from ray._private import worker as ray_worker
+from ray.job_config import JobConfig
 
 from nas.base.errors import RunError
+from nas.base.import_path import safe_path
+from nas.base.text import nas_command
 from nas.config.run_config import RunConfig
+from nas.ledger.run_files import open_file
 
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -31,6 +35,7 @@ ENVIRONMENT = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
 }
 WATCH_SECONDS = 2.0
+APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 
 
 @dataclass
@@ -103,7 +108,7 @@ def connect(config: RunConfig, log: Path) -> Session:
         place = f"the cluster at {config.address}" if config.address else "Ray"
         fact = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise RunError(
-            f"ray: {place} can't be used ({fact}); fix that and continue with: nas resume {log.parent}, "
+            f"ray: {place} can't be used ({fact}); fix that and continue with: {nas_command('resume', log.parent)}, "
             "or start a new run with another --address or --executor local"
         ) from error
     return session
@@ -113,7 +118,7 @@ def session_printer(log: Path) -> Any:
     """Return a replacement for Ray's printing to the terminal, which can't be switched off."""
 
     def keep(data: dict[str, Any], ignore_prefix: bool = False) -> None:
-        with suppress(OSError), log.open("a", encoding="utf-8") as file:
+        with suppress(OSError), open(open_file(log, APPEND), "a", encoding="utf-8") as file:
             file.writelines(f"(ray) {line}\n" for line in data.get("lines", []))
 
     return keep
@@ -121,10 +126,12 @@ def session_printer(log: Path) -> Any:
 
 def _init(config: RunConfig) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    # Otherwise Ray puts the current folder, and our script's, first on the import path of its workers.
+    quiet["job_config"] = JobConfig(_client_job=True)
     if config.address:
         ray.init(address=config.address, **quiet)
         return
-    with _loopback():
+    with _loopback(), safe_path():
         ray.init(
             address="local",
             num_cpus=config.workers * config.threads,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import platform
 import sys
@@ -16,6 +17,7 @@ import ray
 from ray.exceptions import RayError
 from ray.tune import report
 
+from nas.base.arithmetic import environment
 from nas.base.errors import UserError
 from nas.base.text import one_line
 from nas.config.run_config import RunConfig
@@ -24,7 +26,7 @@ from nas.execute.executor import Done, Progressed
 from nas.execute.ray.messages import Delivered, JobRequest, Order, Started
 from nas.execute.ray.transfer import JobCheckpoints, Storage
 from nas.execute.task import attempt
-from nas.execute.worker import computes, data_of, release_memory, site_of
+from nas.execute.worker import bounded_caches, computes, data_of, release_memory, site_of
 from nas.ledger import current_versions
 
 MESSAGE = "message"  # the key of the worker's messages in Tune's results
@@ -72,7 +74,8 @@ def _set_up(order: Order) -> tuple[RunConfig, SearchData | str]:
     sys.path += [entry for entry in order.path if entry not in sys.path]
     with suppress(OSError):
         os.chdir(order.folder)
-    config = RunConfig.model_validate_json(order.config)
+    bounded_caches()
+    config = RunConfig.model_validate(json.loads(order.config))
     data = _other_versions(order.versions) or data_of(config, order.data_digest)
     gc.collect()
     gc.freeze()  # imported modules stay: each collection after a child would scan them for 0.1 to 0.2 s
@@ -80,15 +83,17 @@ def _set_up(order: Order) -> tuple[RunConfig, SearchData | str]:
 
 
 def _other_versions(versions: Iterable[tuple[str, str]]) -> str | None:
-    """Describe how this node's versions differ from the driver's, which could change the bits; None if they don't."""
-    here = current_versions()
+    """Describe how this node's versions and settings of arithmetic differ from the driver's, which could change the
+    bits; None if they don't.
+    """
+    here = {**current_versions(), **environment()}
     other = [
         f"{name} {here.get(name)} where the driver has {known}"
         for name, known in versions
         if here.get(name) != known
     ]
     node = platform.node()
-    return f"ray: node {node} has {', '.join(other)}; install the same versions there" if other else None
+    return f"ray: node {node} has {', '.join(other)}; make them the same there" if other else None
 
 
 def _progress(number: int) -> Any:

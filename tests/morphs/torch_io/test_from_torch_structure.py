@@ -8,8 +8,6 @@ from strategies import image_networks
 from torch import nn
 
 import morphs
-from morphs.graph.arch import Node
-from morphs.graph.ops import Add, Concat, Multiply, Output
 
 
 def test_a_shared_module_has_one_owner():
@@ -26,9 +24,9 @@ def test_a_shared_module_has_one_owner():
 
     net = copied(Twice(), normal(3, 3, 5, 5))
     assert {node.name: node.owner for node in net.graph if node.owner != node.name} == {
-        "conv_3": "conv_2", "norm_2": "norm",
+        "conv_2": "conv", "norm_2": "norm",
     }  # fmt: skip
-    assert net.graph.is_shared("conv_2")
+    assert net.graph.is_shared("conv")
     assert not net.graph.is_shared("relu")
 
 
@@ -134,14 +132,6 @@ def test_round_trip_through_torch(net):
     back = morphs.from_torch(module, inputs)
     assert difference(module, back.to_torch(), *inputs) <= 1e-12
     assert difference(module, back.to_torch(), *inputs, train=True) <= 1e-12
-    weights = {key for key, _ in net.weights.items()}
-    assert {key for key, _ in back.weights.items()} == weights, "layers keep their names and owners"
-    assert all(torch.equal(back.weights[key], net.weights[key]) for key in weights)
-    nameless = (Add, Multiply, Concat, Output)  # torch code has no names for these
-    for node in net.graph:
-        if node.owner == node.name and not isinstance(node.op, nameless):
-            assert back.graph[node.name].op == node.op
-    if not any(isinstance(node.op, nameless[:3]) or node.owner != node.name for node in net.graph):
-        assert back.graph == net.graph.update(
-            Node("output", Output(), net.graph.output.inputs), removed=[net.graph.output.name]
-        )
+    assert back.graph == net.graph
+    assert back.digest == net.digest
+    assert [*back.to_torch().state_dict()] == [*module.state_dict()]

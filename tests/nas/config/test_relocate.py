@@ -15,6 +15,7 @@ from nas.cli.commands import app
 from nas.config.relocate import relocated
 from nas.config.run_config import RunConfig
 from nas.ledger import current_versions, read_config
+from nas.ledger.described import described_from
 from nas.run.events import Silent
 from nas.run.lifecycle import changes_since, resume, search
 
@@ -76,7 +77,7 @@ def test_another_accelerator_matters_where_it_trains() -> None:
     data = {"digest": "ab" * 32}
     other = {"machine": {**machine, "accelerator": "H200"}, "data": data}
     for device, expected in (("cpu", []), ("cuda", ["accelerator was H100 and is H200"])):
-        before = {"config": {**TINY, "device": device}, "machine": machine, "data": data}
+        before = described_from({"config": {**TINY, "device": device}, "machine": machine, "data": data})
         found = changes_since(before, other, current_versions())
         assert found == expected
 

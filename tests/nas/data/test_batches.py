@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trap_support import set_traps
 
 from nas.data import Augment, Split, StreamSplit, eval_batches, train_batches
 
@@ -107,12 +108,16 @@ def test_a_streamed_split_gives_the_batches_of_the_same_split_in_memory():
         assert torch.equal(y, y2)
 
 
-def test_readers_in_other_processes_give_the_same_batches():
+def test_readers_in_other_processes_give_the_same_batches(tmp_path, monkeypatch):
+    """They import nothing from the current folder, which may be a stranger's run."""
+    trace = set_traps(tmp_path)
+    monkeypatch.chdir(tmp_path)
     split, (mean, std) = random_split(20, 3, 6, 6), stats(3)
     runs = [
         take(train_batches(streamed(split, workers), 8, seeded(5), mean, std, Augment(True, 2)), 6)
         for workers in (0, 2)
     ]
+    assert not trace.exists()
     for (x, y), (x2, y2) in zip(*runs, strict=True):
         assert torch.equal(x, x2)
         assert torch.equal(y, y2)

@@ -168,6 +168,21 @@ NONSENSE = {
     "class E(Items):\n    def __getitem__(s, i): return s.images[i]\nD = E(X, Y)\nreturn D, D": "(image, label)",
     "class E(IterableDataset):\n    def __iter__(s): return iter(())\nreturn E(), E()": "len() and indices",
     "D = Items(X[:0], Y[:0])\nreturn D, D": "is empty",
+    "return {'train': (X, Y), 'test': (X, Y)}": "a dict with the keys train, test; return its parts",
+    "return {'image': X, 'label': Y}, (X, Y)": "train is a dict with the keys image, label",
+    "from torch.utils.data import DataLoader\nD = DataLoader(Items(X, Y))\nreturn D, D": "loader.dataset",
+    "return load, (X, Y)": "train is a function; call it",
+}
+NONSENSE |= {  # a Dataset whose items are the text
+    f"class E(Items):\n    def __getitem__(s, i): return {item}\nD = E(X, Y)\nreturn D, D": said
+    for item, said in {
+        "{'image': X[i], 'label': Y[i]}": 'item["image"], item["label"]',
+        "{'pixel_values': X[i], 'targets': Y[i]}": 'item["pixel_values"], item["targets"]',
+        "(X[i], int(Y[i]), i)": "item 0 is a tuple of 3; return a pair (image, label) from __getitem__: the first two",
+        "(X[i],)": "item 0 is a tuple of 1",
+        "(X[i] // 2 + rng.integers(0, 9).astype('uint8'), int(Y[i]))": "other pixels each time",
+        "(X[i], int(rng.integers(0, 2**30)))": "label",
+    }.items()
 }
 
 
@@ -203,3 +218,25 @@ def test_names_that_lead_nowhere(load, tmp_path):
         with pytest.raises(DataError) as error:
             load_search_data(name, None, 0)
         assert expected in one_line(error)
+
+
+def test_data_in_the_script_that_runs_must_go_into_a_file():
+    with pytest.raises(DataError) as error:
+        load_search_data("__main__:load", None, 0)
+    assert "__main__" in one_line(error)
+    assert "mine:load" in one_line(error)
+
+
+@pytest.mark.parametrize("name", ["random", "types", "test", "json.mine", "numpy", "sys"])
+def test_a_module_whose_name_another_has_is_named_with_both_files(tmp_path, monkeypatch, name):
+    """The current folder is last on the path: its random.py hides nothing, and is hidden."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    top = name.partition(".")[0]
+    (tmp_path / f"{top}.py").write_text("def load(): return 1\n")
+    with pytest.raises(DataError) as error:
+        load_search_data(f"{name}:load", None, 0)
+    said = one_line(error)
+    assert f"your {top}.py is hidden by" in said
+    assert f"my_{top}.py" in said
+    assert getattr(sys.modules[top], "__file__", "Python itself") in said

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 import torch
 from data_support import one_line, reachable
+from engine_support import tiny
 
-from nas.base.errors import DataError
+from nas.base.errors import DataError, UserError
 from nas.data import DATASETS, Augment, SearchData, Split, load, load_search_data, load_test_split
+from nas.execute.worker import data_for, data_key
+from nas.run.lifecycle import load_data
 
 
 def rows(split):
@@ -75,6 +78,34 @@ def test_the_validation_share_is_a_setting():
     with pytest.raises(DataError) as error:
         load_search_data("digits", None, 0, val_fraction=1.0)
     assert "between 0 and 1" in one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("none", Augment(False, 0)),
+        ("flip", Augment(True, 0)),
+        ("crop=2", Augment(False, 2)),
+        ("flip,crop=7", Augment(True, 7)),
+    ],
+)
+def test_augmentation_is_a_setting_of_the_driver_and_of_workers(text, meant):
+    config = tiny(augment=text)
+    assert load_search_data("digits", None, 0, augment=text).augment == meant
+    assert load_data(config).augment == meant
+    found = data_for(config)
+    assert isinstance(found, SearchData)
+    assert found.augment == meant
+    assert data_key(config) != data_key(tiny())
+
+
+def test_augmentation_that_no_image_can_have_is_refused():
+    with pytest.raises(DataError) as error:
+        load_search_data("digits", None, 0, augment="crop=8")
+    assert "crop=8" in one_line(error)
+    for wrong in ("crop", "mirror", "flip,", "crop=-1"):
+        with pytest.raises(UserError, match="augment"):
+            tiny(augment=wrong)
 
 
 @pytest.mark.parametrize(

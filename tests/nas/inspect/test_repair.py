@@ -109,7 +109,7 @@ def test_where_other_bits_would_come_out_it_refuses(finished: Any, copy_of: Copy
 def test_a_job_that_comes_to_other_bits_is_not_taken(
     finished: Any, copy_of: Copy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nas.execute.task import networks
+    from nas.execute.task import Trained, networks
     from nas.inspect import repair
 
     run = copy_of(finished.run)
@@ -117,7 +117,7 @@ def test_a_job_that_comes_to_other_bits_is_not_taken(
     store = Store(run / "checkpoints")
     other = read(run).trial("1.2").result
     assert other is not None
-    monkeypatch.setattr(repair, "networks", lambda job, *_: (store.get(other.weights), None))
+    monkeypatch.setattr(repair, "networks", lambda *_: Trained(store.get(other.weights), None, None))
     done = fsck(run, "--repair", "--json")
     assert done.exit_code == 1
     (finding,) = json.loads(done.stdout)["findings"]

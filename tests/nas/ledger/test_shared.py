@@ -3,8 +3,10 @@
 The database is SQLite's, unless $NAS_TEST_DATABASE names another by its URL.
 """
 
+import gc
 import os
 import shutil
+import socket
 import sqlite3
 import threading
 import time
@@ -20,6 +22,7 @@ from engine_support import Inline, Recorder, tiny
 from rich.console import Console
 from sqlalchemy import create_engine, inspect
 
+import nas.ledger.shared
 from nas.base.errors import RunError, UserError
 from nas.cli import tables
 from nas.inspect.fsck import check
@@ -300,3 +303,34 @@ def test_looking_for_a_driver_makes_nothing(run: Path, tmp_path: Path) -> None:
     assert lease_status.look(place) is None
     assert not inspect(engine).has_table(lease.LEASES.name)
     engine.dispose()
+
+
+URLS = (
+    "postgresql://u@host/d", "postgresql+psycopg://u@host/d", "postgresql+pg8000://u@host/d", "mysql://u@host/d",
+    "mysql+pymysql://u@host/d", "mysql+mysqlconnector://u@host/d", "mariadb+mariadbconnector://u@host/d",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_no_connection_waits_for_ever(url: str) -> None:
+    limits = Shared(url, "run").engine_settings()["connect_args"]
+    assert any("timeout" in name and 0 < seconds <= 60 for name, seconds in limits.items())
+    own = Shared(f"{url}?connect_timeout=3", "run").engine_settings()["connect_args"]
+    assert "connect_timeout" not in own
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+@pytest.mark.parametrize("driver", ["psycopg2", "psycopg", "pg8000", "pymysql"])
+def test_a_server_that_says_nothing(run: Path, driver: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip(driver)
+    monkeypatch.setattr(nas.ledger.shared, "CONNECT_SECONDS", 2)
+    monkeypatch.setattr(nas.ledger.shared, "ANSWER_SECONDS", 2)
+    kind = "mysql" if driver == "pymysql" else "postgresql"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        (run / "ledger.db").unlink(missing_ok=True)
+        point(run, Shared(f"{kind}+{driver}://u@127.0.0.1:{server.getsockname()[1]}/d", "run"))
+        began = time.monotonic()
+        with pytest.raises(RunError, match="can't be used"):
+            run_status(run)
+        assert time.monotonic() - began < 20
+    gc.collect()  # the libraries leave their sockets to it

@@ -1,5 +1,6 @@
 """How moves are drawn: uniformly, by what kinds and sizes gains, by what a predictor expects."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from nas.ledger import Job, LedgerView, TrialRecord
 from nas.policies.gain import gains
 from nas.policies.graph_tokens import graph_tokens
 from nas.policies.hill_climb import HillClimb
-from nas.policies.predictor import Predictor, normal_scores, predict, tanimoto
+from nas.policies.predictor import MOST, Predictor, normal_scores, predict, tanimoto
 from nas.policies.sampling import Draw, SpaceMoves
 from nas.policies.tpe import TPE
 
@@ -165,3 +166,25 @@ def test_a_prediction_doesnt_depend_on_the_number_of_threads() -> None:
         assert torch.get_num_threads() == number
     torch.set_num_threads(before)
     assert (found[0] == found[1]).all()
+
+
+def test_a_long_search_is_predicted_from_its_youngest_trials() -> None:
+    asked: list[str] = []
+
+    def tokens(graph: str) -> tuple[str, ...]:
+        asked.append(graph)
+        return graph_tokens(graph)
+
+    old = [replace(ROOT, job=replace(ROOT.job, generation=n, slot=0)) for n in range(1, 40)]
+    young = [replace(ROOT, job=replace(ROOT.job, generation=n, slot=0)) for n in range(40, 40 + MOST)]
+    sampler = Predictor(uniform(), tokens, pool=6)
+    drawn = sampler.draw(LedgerView((*old, *young)), ROOT, 2, 0)
+    assert drawn is not None
+    assert len(asked) <= MOST + 6
+    assert drawn == sampler.draw(LedgerView(tuple(young)), ROOT, 2, 0)
+
+
+def test_what_was_listed_once_is_drawn_as_if_it_were_listed_anew() -> None:
+    kept = uniform()
+    for seed in range(12):
+        assert kept.draw(LedgerView(()), ROOT, 3, seed) == uniform().draw(LedgerView(()), ROOT, 3, seed)

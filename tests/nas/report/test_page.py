@@ -10,6 +10,7 @@ from report_support import EVIL, FACTS, example_view, standing_of, with_running,
 from nas.base.errors import RunError
 from nas.inspect.rows import front_rows
 from nas.ledger import LedgerView
+from nas.ledger.described import Settings
 from nas.policies.front import Front, front_of_run
 from nas.report import write_report
 from nas.report.charts import figures
@@ -100,7 +101,7 @@ def test_charts_show_every_complete_trial_once() -> None:
 @pytest.mark.parametrize("objective", ["params", "macs"])
 def test_the_front_of_a_search_for_two_ends_is_shown(objective: str) -> None:
     view = example_view()
-    front = front_of_run(view, {"policy": "pareto", "objective": objective})
+    front = front_of_run(view, Settings(policy="pareto", objective=objective))
     assert front is not None
     assert 1 < len(front.points) < len(view.complete)
     html = render(view, FACTS, replace(standing_of(view, "finished"), front=front))
@@ -118,7 +119,7 @@ def test_the_front_of_a_search_for_two_ends_is_shown(objective: str) -> None:
 def test_the_front_of_a_latency_is_shown_alone() -> None:
     """The latencies of the others are not kept."""
     view = example_view()
-    front = front_of_run(view, {"policy": "pareto", "objective": "macs"})
+    front = front_of_run(view, Settings(policy="pareto", objective="macs"))
     assert front is not None
     timed = Front("latency", tuple(replace(point, cost=0.001 * point.cost) for point in front.points))
     html = render(view, FACTS, replace(standing_of(view, "finished"), front=timed))

@@ -10,7 +10,7 @@ from nas.run.events import EVENTS, Callback, Callbacks, Silent
 
 
 def test_the_events_are_the_methods_of_a_callback() -> None:
-    assert len(EVENTS) == 6
+    assert len(EVENTS) == 7
     for name in EVENTS:
         assert getattr(Callbacks([]), name)
         assert getattr(Callback, name)

@@ -70,3 +70,23 @@ def test_an_allotment_of_nothing_is_refused(bad):
     given_ = {"macs_incumbent": 1, "macs_self": 1, "images": 1, "epochs": 1.0, "batch_size": 1} | bad
     with pytest.raises(UserError, match=next(iter(bad))):
         steps_for(**given_)
+
+
+def test_a_lineage_by_hand():
+    config = TrainConfig(lr=1.0, lr_min=0.2, warmup_steps=1)
+    assert [learning_rate(i, 6, config, decay=3) for i in range(6)] == pytest.approx(
+        [0.5, 1, 1, 0.8, 0.6, 0.4]
+    )
+    assert [learning_rate(i, 4, config, decay=0) for i in range(4)] == pytest.approx([0.5, 1, 1, 1])
+
+
+@given(total=st.integers(1, 200), warmup=st.integers(0, 300), share=st.floats(0, 1), cut=st.floats(0, 1))
+def test_stretches_of_a_lineage_have_the_rates_of_the_whole(total, warmup, share, cut):
+    """A trial does not know how long the search will be, and its rates are those of the whole schedule."""
+    config = TrainConfig(lr=0.3, warmup_steps=warmup)
+    decay = round(share * total)
+    whole = [learning_rate(i, total, config, decay) for i in range(total)]
+    end = round(cut * (total - decay))
+    assert [learning_rate(i, end, config, 0) for i in range(end)] == whole[:end]
+    assert all(0 < rate <= 0.3 for rate in whole)
+    assert whole[max(warmup, total - decay) :] == sorted(whole[max(warmup, total - decay) :], reverse=True)

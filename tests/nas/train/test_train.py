@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, update_bn
 
 import nas
 from nas.base.errors import TrainingFailed, UserError
@@ -371,3 +372,43 @@ def test_a_teacher_is_learnt_from_and_left_as_it_was():
     assert right(1.0) > 0.95
     assert right(0.0) < 0.8
     assert equal(weights(teacher), before)
+
+
+def test_the_average_is_torchs_with_norms_brought_up_to_date() -> None:
+    data = replace(toy_data(), augment=Augment(flip=False, crop=0))
+    whole = replace(
+        CONFIG, batch_size=96, precision="fp32"
+    )  # every batch is the whole split, in another order
+    net = make_net(dropout=0.0)
+    steps: list[torch.nn.Module] = []
+    report = train(
+        net, data, steps=6, config=whole, seed=1, decay=0, average=4,
+        on_step=lambda *_: steps.append(copy.deepcopy(net)),
+    )  # fmt: skip
+    oracle = AveragedModel(steps[2])
+    for taken in steps[2:]:
+        oracle.update_parameters(taken)
+    x = (data.train.pixels.permute(0, 3, 1, 2).float() / 255 - 0.4) / 0.25
+    update_bn([x], oracle)
+    assert report.averaged is not None
+    made = report.averaged.state_dict()
+    for name, value in oracle.module.state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            torch.testing.assert_close(made[name], value, rtol=1e-4, atol=1e-5)
+    assert not equal(weights(net), {name: made[name] for name in weights(net)})
+
+
+def test_averaging_changes_nothing_in_the_training() -> None:
+    with_it, without = make_net(), make_net()
+    one = train(with_it, toy_data(), steps=6, config=CONFIG, seed=2, decay=2, average=3)
+    other = train(without, toy_data(), steps=6, config=CONFIG, seed=2, decay=2)
+    assert equal(weights(with_it), weights(without))
+    assert one.loss == other.loss
+    assert other.averaged is None
+    assert all(torch.equal(one.momentum[name], value) for name, value in other.momentum.items())
+
+
+@pytest.mark.parametrize("average", [7, -1])
+def test_what_can_not_be_averaged(average: int) -> None:
+    with pytest.raises(UserError, match="averaged"):
+        train(make_net(), toy_data(), steps=6, config=CONFIG, seed=0, average=average)

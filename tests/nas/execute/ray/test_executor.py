@@ -8,8 +8,10 @@ import itertools
 import os
 import re
 import signal
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from typing import Any
 import pytest
 import ray
 from engine_support import Inline, Recorder, tiny
+from trap_support import set_traps
 
 import morphs
 from nas.base.errors import RunError
@@ -39,13 +42,27 @@ from nas.run.lifecycle import resume, search
 from nas.run.plan import make_plan, seed_job
 
 LONG = 10**8
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}  # as in /proc
 
 
 @pytest.fixture(scope="module")
 def ray_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
-    session = connect(tiny(executor="ray", workers=2), tmp_path_factory.mktemp("ray") / "ray.log")
+    """Started from a folder that may be a stranger's run."""
+    run, before = tmp_path_factory.mktemp("stranger"), os.getcwd()
+    trace = set_traps(run)
+    os.chdir(run)
+    try:
+        session = connect(tiny(executor="ray", workers=2), tmp_path_factory.mktemp("ray") / "ray.log")
+    finally:
+        os.chdir(before)
     yield session
     session.close()
+    assert not trace.exists()
+
+
+def test_workers_import_nothing_from_the_drivers_folder(ray_here: Session) -> None:
+    path: list[str] = ray.get(ray.remote(num_cpus=0.1)(lambda: sys.path).remote())
+    assert not [entry for entry in path if "stranger" in entry or entry in ("", ".")]
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +77,42 @@ def executor(ray_here: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     assert isinstance(made, RayExecutor)
     yield made
     made.close()
+
+
+def test_an_embedded_ray_listens_to_this_machine_alone(ray_here: Session) -> None:
+    """Whoever reaches its ports can run code in it."""
+    daemons = [child for child in descendants(os.getpid()) if name_of(child) in ("raylet", "gcs_server")]
+    assert len(daemons) == 2
+    every = {pid: listening(pid) for pid in descendants(os.getpid())}
+    assert all(every[pid] for pid in daemons)
+    assert {address for found in every.values() for address in found} <= LOOPBACK
+
+
+def descendants(pid: int) -> list[int]:
+    children = [
+        int(word)
+        for listed in Path(f"/proc/{pid}/task").glob("*/children")
+        for word in listed.read_text().split()
+    ]
+    return [*children, *(grandchild for child in children for grandchild in descendants(child))]
+
+
+def name_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
+def listening(pid: int) -> set[str]:
+    """The addresses, as /proc writes them, on which a process listens."""
+    inodes: set[str] = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):
+            inodes.add(os.readlink(entry).removeprefix("socket:[").removesuffix("]"))
+    lines = [
+        line.split()
+        for kind in ("tcp", "tcp6")
+        for line in Path(f"/proc/{pid}/net/{kind}").read_text().splitlines()[1:]
+    ]
+    return {words[1].partition(":")[0] for words in lines if words[3] == "0A" and words[9] in inodes}
 
 
 def end_of(executor: Executor, number: int) -> Done:
@@ -152,12 +205,11 @@ def test_a_killed_worker_fails_its_job_alone(executor: RayExecutor, job: Job) ->
 
 
 def test_close_leaves_nothing(executor: RayExecutor) -> None:
-    scratch = executor._scratch
-    assert scratch is not None
+    assert list(executor.run.glob(".tmp-ray-*"))
     executor.close()
     executor.close()
     gone()
-    assert not scratch.exists()
+    assert not list(executor.run.glob(".tmp-*"))
 
 
 def test_children_shorter_than_a_start_get_a_second_worker(ray_here: Any, tmp_path: Path, job: Job) -> None:
@@ -194,7 +246,8 @@ def test_a_run_that_ctrl_c_ended_comes_to_the_digest_of_a_local_one(
     assert {record.result.weights for record in outcome.view.complete if record.result} <= {
         folder.name for folder in (storage / str(read_config(run).run)).iterdir()
     }
-    assert resume(run, Silent(), executor=Inline).view.digest == finished.outcome.view.digest
+    place = {"storage": str(storage)}
+    assert resume(run, Silent(), executor=Inline, place=place).view.digest == finished.outcome.view.digest
     assert capfd.readouterr() == ("", "")
     assert not (run / LOG).exists()
 

@@ -1,0 +1,94 @@
+"""A copy held against its module, in both modes, to the bit: a trace can't see what a module does behind it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from morphs.errors import UnsupportedModule
+from morphs.torch_io.export import Examples, in_mode
+
+ROUNDING = 64  # units in the last place of the largest output, where two ways of computing may differ
+
+
+class NoChance(TorchDispatchMode):
+    """Random draws replaced by ones, so that their order doesn't matter."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """The operator's result, or ones."""
+        kwargs = kwargs or {}
+        if torch.Tag.nondeterministic_seeded not in func.tags:
+            return func(*args, **kwargs)
+        name = func._opname
+        if name == "native_dropout":
+            return args[0].clone(), torch.ones_like(args[0], dtype=torch.bool)
+        if name.endswith("_") and args:
+            return args[0].fill_(1)
+        made = func(*args, **kwargs)
+        return made.fill_(1) if isinstance(made, Tensor) else made
+
+
+def compare(module: nn.Module, copy: nn.Module, examples: Examples, training: bool) -> None:
+    """Raise UnsupportedModule where `copy` computes something else than `module` on the examples, or its statistics
+    come out otherwise."""
+    mode = "train" if training else "eval"
+    buffers = {name: tensor.clone() for name, tensor in module.named_buffers()}
+    with torch.no_grad(), in_mode(module, training), NoChance():
+        given = examples.mapped(torch.clone)
+        try:
+            expected = functional_call(module, buffers, given.args, dict(given.kwargs))
+        except Exception as error:  # whatever a forward may raise
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise UnsupportedModule(
+                f"from_torch: the module itself fails on the example inputs in {mode} mode ({reason}); "
+                "give inputs it takes"
+            ) from None
+        got = copy.train(training)(*examples.mapped(torch.clone).tensors())
+    state = dict(copy.named_buffers())
+    differences = [
+        *_differences(_tensors(expected), _tensors(got)),
+        *_differences(*zip(*((buffers[n], state[n]) for n in buffers if n in state), strict=True))
+    ] if any(n in state for n in buffers) else _differences(_tensors(expected), _tensors(got))  # fmt: skip
+    for fact in differences:
+        raise UnsupportedModule(
+            f"from_torch: in {mode} mode the module computes something that its trace doesn't show ({fact}); take "
+            f"randomness, state and code outside of torch out of its forward"
+        )
+
+
+def _tensors(returned: Any) -> list[Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(_plain(returned)) if isinstance(leaf, Tensor)]
+
+
+def _plain(returned: Any) -> Any:
+    if isinstance(returned, Mapping):
+        return {key: _plain(value) for key, value in returned.items()}
+    return returned
+
+
+def _differences(expected: Any, got: Any) -> list[str]:
+    """What differs, in words: nothing for equal bits, nor for a difference that rounding explains."""
+    found: list[str] = []
+    for one, other in zip(expected, got, strict=False):
+        if one.shape != other.shape or one.dtype != other.dtype:
+            found.append(f"{tuple(one.shape)} of {one.dtype} against {tuple(other.shape)} of {other.dtype}")
+        elif not torch.equal(one, other) and not _rounding(one, other):
+            if not bool(torch.isfinite(one).all()):
+                found.append("its output is not finite, so nothing can be said")
+            else:
+                error, size = (one - other).abs().max().item(), one.abs().max().item()
+                found.append(f"by {error:.3g} of {size:.3g}")
+    return found
+
+
+def _rounding(one: Tensor, other: Tensor) -> bool:
+    """Whether the difference may come of another order of summing: memory of another layout is read otherwise."""
+    if not one.is_floating_point():
+        return False
+    spread = float((one - one.mean()).abs().max()) if one.numel() > 1 else float(one.abs().max())
+    error = float((one - other).abs().max())
+    return error <= ROUNDING * torch.finfo(one.dtype).eps * max(spread, float(one.abs().max()) / ROUNDING)

@@ -1,0 +1,70 @@
+"""Names of nodes, and the paths of their modules."""
+
+import re
+from keyword import kwlist
+
+import torch
+from torch import nn
+from torch.fx import Graph, GraphModule
+
+from morphs.torch_io.aten_call import AtenCall
+from morphs.torch_io.layers import (
+    ACTIVATION_MODULES,
+    Attention,
+    DropPath,
+    FrozenBatchNorm,
+    Learned,
+    Lerp,
+    Method,
+    PActivation,
+    Scale,
+)
+
+_RESERVED = frozenset(dir(GraphModule(nn.Module(), Graph()))) | frozenset((*kwlist, "self"))
+
+
+def _attributes_of_layers() -> frozenset[str]:
+    """What the modules of the layer table call their own attributes."""
+    with torch.device("meta"):
+        layers = (
+            nn.Conv2d(1, 1, 1), nn.Linear(1, 1), nn.BatchNorm2d(1), nn.MaxPool2d(1), nn.AvgPool2d(1),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(), Scale(), Lerp(), PActivation(nn.ReLU()),
+            nn.Embedding(1, 1), nn.LayerNorm(1), nn.RMSNorm(1), nn.GroupNorm(1, 1), Attention(), Learned((1,)),
+            nn.ConvTranspose2d(1, 1, 1), Method("mean", ()),
+            DropPath(0.5), FrozenBatchNorm(1), AtenCall("aten.relu.default"),
+            *(activation() for activation in ACTIVATION_MODULES.values()),
+        )  # fmt: skip
+    of_registered = ("activation_name", "activation_function")
+    return frozenset((*of_registered, *(name for module in layers for name in dir(module))))
+
+
+# a part after a dot may sit inside a layer's module, whose attributes it must not hide
+_OF_LAYERS = _RESERVED | _attributes_of_layers()
+
+
+def module_path(name: str) -> str:
+    """Where the module of node `name` lives: its own name, with `node_` before a part that torch or Python uses.
+
+    Different names have different paths.
+    """
+    first, *rest = name.split(".")
+    return ".".join([_safe(first, _RESERVED), *(_safe(part, _OF_LAYERS) for part in rest)])
+
+
+def _safe(part: str, reserved: frozenset[str]) -> str:
+    return f"node_{part}" if part in reserved or part.startswith("node_") else part
+
+
+def node_name(path: str) -> str:
+    """The name of the node for the module at `path`: the path itself, where that is a name.
+
+    The inverse of `module_path` for paths that it made.
+    """
+    bare = ".".join(part.removeprefix("node_") for part in path.split("."))
+    return legal_name(bare if module_path(bare) == path else path)
+
+
+def legal_name(path: str) -> str:
+    """`path` as a node's name: layer0 for the unnamed 0 of a Sequential."""
+    name = re.sub(r"[^\w.]", "_", path, flags=re.ASCII)
+    return f"layer{name}" if name[:1].isdigit() else name

@@ -1,0 +1,45 @@
+"""How sure it is that one trial is better than another: a paired test on the validation images."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from nas.ledger import TrialRecord
+from nas.ledger.sample import sample_from
+from nas.ledger.types import Criterion
+
+
+@dataclass(frozen=True)
+class Advantage:
+    """mean: by how much one trial is better than another, per image: in loss, or in the share of images that are right.
+    error: the standard error of that mean over the images. It leaves out the chance of another training.
+    """
+
+    mean: float
+    error: float
+
+    @property
+    def confidence(self) -> float:
+        """The chance that the difference on unseen images has the sign of `mean`, by the normal distribution."""
+        if self.error == 0:
+            return 1.0 if self.mean else 0.5
+        return 0.5 * (1 + math.erf(abs(self.mean) / self.error / math.sqrt(2)))
+
+
+def advantage(one: TrialRecord, other: TrialRecord, select: Criterion) -> Advantage | None:
+    """The advantage of `one` over `other`, paired by image; None if the trials keep no outcomes of single images."""
+    texts = [
+        record.result.sample for record in (one, other) if record.result is not None and record.result.sample
+    ]
+    if len(texts) < 2:
+        return None
+    first, second = (sample_from(text) for text in texts)
+    if select == "loss":
+        gains = second.losses.astype(float) - first.losses.astype(float)
+    else:
+        gains = first.hits.astype(float) - second.hits.astype(float)
+    count = len(gains)
+    return Advantage(
+        float(gains.mean()), float(gains.std(ddof=1) / math.sqrt(count)) if count > 1 else math.inf
+    )
