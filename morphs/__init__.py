@@ -17,6 +17,7 @@ from morphs.move import Move, Origin, Preserves, Refusal
 from morphs.move_text import parse, parse_chain
 from morphs.moves import (
     MOVES,
+    AddBlock,
     AddSkip,
     Compact,
     Deepen,
@@ -39,11 +40,11 @@ from morphs.network import Network
 from morphs.torch_io.from_torch import from_torch
 
 __all__ = [
-    "MOVES", "AddSkip", "ArchGraph", "ChannelGroup", "Child", "Compact", "Cost", "Deepen", "Drift",
-    "GrowKernel", "InsertActivation", "InsertBlock", "InsertDropout", "InsertNorm", "Limits", "MergeGroups",
-    "Move", "Narrow", "Network", "Node", "Origin", "Preserves", "Refusal", "RemoveLayer", "Reparameterise",
-    "Retire", "SplitGroups", "SqueezeExcite", "Subnet", "Widen", "apply", "apply_chain", "carry",
-    "carry_values", "channel_groups", "cost", "drift", "export", "from_torch", "graph_from_json",
+    "MOVES", "AddBlock", "AddSkip", "ArchGraph", "ChannelGroup", "Child", "Compact", "Cost", "Deepen",
+    "Drift", "GrowKernel", "InsertActivation", "InsertBlock", "InsertDropout", "InsertNorm", "Limits",
+    "MergeGroups", "Move", "Narrow", "Network", "Node", "Origin", "Preserves", "Refusal", "RemoveLayer",
+    "Reparameterise", "Retire", "SplitGroups", "SqueezeExcite", "Subnet", "Widen", "apply", "apply_chain",
+    "carry", "carry_values", "channel_groups", "cost", "drift", "export", "from_torch", "graph_from_json",
     "graph_to_svg", "init", "load", "new_parameters", "pack", "parse", "parse_chain", "parse_graph",
     "register_activation", "save", "unpack",
 ]  # fmt: skip

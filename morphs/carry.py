@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from inspect import signature
+from math import sqrt
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import Adam, AdamW, Optimizer
 
 from morphs.apply import Child
 from morphs.errors import WeightsError
@@ -19,6 +20,7 @@ State = dict[str, Any]  # what an optimizer remembers of one parameter
 # State that doesn't begin at zero, and the setting of its group that it begins at: of Adagrad and of Rprop.
 STARTS = {"sum": "initial_accumulator_value", "step_size": "lr"}
 # State of Adafactor that may look like the parameter where that has a single row or column.
+MOST_COUNTED = 2000  # steps, of a parameter of Adam's with new entries
 FACTORED = ("row_var", "col_var")
 
 
@@ -27,8 +29,11 @@ def carry(optimizer: Optimizer, parent_module: nn.Module, child_module: nn.Modul
 
     State of a parameter's shape (momentum, Adam moments) is carried along `child.origin`: kept entries keep
     it, new ones start as they would in a fresh optimizer, at zero in most. Scalars (step counts) are kept with the
-    parameter. State of another shape (Adafactor's factored moments) has no entry for each of the parameter's: where
-    the parameter's entries changed place or number, all its state is reset.
+    parameter; but where Adam or AdamW has taken so many steps that new entries, whose moments are zero, would first
+    move by more than the rate (3.2 times it, in the end), a parameter with new entries counts fewer, and the moments of
+    its kept entries are scaled so that their unbiased means are what they were. State of another shape (Adafactor's
+    factored moments) has no entry for each of the parameter's: where the parameter's entries changed place or number,
+    all its state is reset.
 
     A parameter that the parent's optimizer leaves alone is left alone. A new parameter stays in the group of
     the parent's parameter of its name; where there is none, it joins the first group with weight decay, or the first
@@ -59,7 +64,8 @@ def carry(optimizer: Optimizer, parent_module: nn.Module, child_module: nn.Modul
         members[number].append(new)
         if old is not None and optimizer.state.get(old):
             group = optimizer.param_groups[number]
-            states.append((new, _carried(optimizer.state[old], old, new, origin, group)))
+            adam = isinstance(optimizer, (Adam, AdamW))
+            states.append((new, _carried(optimizer.state[old], old, new, origin, group, adam)))
     if not any(id(parameter) in group_of for parameter in before.values()):
         raise WeightsError(
             "carry: the optimizer steps no parameter of the parent module; pass the module it steps"
@@ -155,7 +161,7 @@ def _find(parameters: dict[str, Tensor], path: str, whose: str) -> Tensor:
     return parameters[path]
 
 
-def _carried(state: State, old: Tensor, new: Tensor, origin: Origin, group: State) -> State:
+def _carried(state: State, old: Tensor, new: Tensor, origin: Origin, group: State, adam: bool) -> State:
     """The state of `new`, made of `old` as `origin` says; empty where some of it can't follow."""
     if origin.entries is None and all(index is None for index in origin.axes):
         if old.shape != new.shape:
@@ -174,7 +180,38 @@ def _carried(state: State, old: Tensor, new: Tensor, origin: Origin, group: Stat
                 raise _misfit(old, new, origin) from None
             if carried[name].shape != new.shape:
                 raise _misfit(old, new, origin)
-    return carried
+    return _recounted(carried, group) if adam and _has_new(origin) else carried
+
+
+def _has_new(origin: Origin) -> bool:
+    """Whether some entries are new."""
+    maps = (*origin.axes, origin.entries)
+    return any(index is not None and bool((index < 0).any()) for index in maps)
+
+
+def _recounted(state: State, group: State) -> State:
+    """Adam's state with a step count from which entries of zero moments move by at most the rate.
+
+    Its update is m / (1 − β₁ᵗ) over √(v / (1 − β₂ᵗ)): with another t, m and v change so that both quotients stay.
+    """
+    first, second = (float(beta) for beta in group["betas"])
+    taken = int(state["step"])
+    if _first_move(taken + 1, first, second) <= 1:
+        return state
+    count = min(taken, MOST_COUNTED)
+    while count > 1 and _first_move(count + 1, first, second) > 1:
+        count -= 1
+    found = {**state, "step": state["step"] * 0 + count}
+    for name, beta in (("exp_avg", first), ("exp_avg_sq", second), ("max_exp_avg_sq", second)):
+        if name in state:
+            found[name] = state[name] * ((1 - beta**count) / (1 - beta**taken))
+    return found
+
+
+def _first_move(step: int, first: float, second: float) -> float:
+    """How far, in rates, an entry of zero moments moves in this step."""
+    mean, square = (1 - first) / (1 - first**step), (1 - second) / (1 - second**step)
+    return mean / sqrt(square)
 
 
 def _misfit(old: Tensor, new: Tensor, origin: Origin) -> WeightsError:

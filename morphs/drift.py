@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from morphs.errors import WeightsError
+from morphs.examples import beyond, in_type, random_inputs, readable
 from morphs.graph.arch import ArchGraph
 from morphs.graph.shapes import Shape
 from morphs.move import Preserves
@@ -106,7 +107,7 @@ def _run(network: Network, probes: tuple[Tensor, ...], training: bool, dtype: to
             part.eval()
     try:
         with torch.inference_mode():
-            return module(*(p.to(dtype) for p in probes)).double()
+            return module(*(in_type(p, dtype) for p in probes)).double()
     except ValueError as error:  # torch's batch norm, of a single value
         raise WeightsError(f"drift: the probe is too small ({error}); give more examples") from None
 
@@ -114,8 +115,7 @@ def _run(network: Network, probes: tuple[Tensor, ...], training: bool, dtype: to
 def _probes(graph: ArchGraph, probe: Tensor | tuple[Tensor, ...] | None, seed: int) -> tuple[Tensor, ...]:
     if probe is None:
         generator = torch.Generator().manual_seed(seed)
-        sizes = [graph.shape(node.name) for node in graph.inputs]
-        return tuple(torch.randn(PROBES, *size, generator=generator, dtype=torch.float64) for size in sizes)
+        return random_inputs(graph, PROBES, generator, torch.float64)
     given: Any = probe
     if not isinstance(given, (Tensor, tuple, list)):
         raise WeightsError(
@@ -125,7 +125,7 @@ def _probes(graph: ArchGraph, probe: Tensor | tuple[Tensor, ...] | None, seed: i
     if len(probes) != len(graph.inputs):
         raise WeightsError(f"drift: {len(probes)} probes for {len(graph.inputs)} inputs; give one for each")
     for node, given in zip(graph.inputs, probes, strict=True):
-        fact = _misfit(given, graph.shape(node.name))
+        fact = _misfit(given, graph.shape(node.name)) or beyond(given, node.op)
         if fact is not None:
             raise WeightsError(
                 f'drift: the probe for input "{node.name}" {fact}; '
@@ -133,7 +133,10 @@ def _probes(graph: ArchGraph, probe: Tensor | tuple[Tensor, ...] | None, seed: i
             )
     if len({len(given) for given in probes}) > 1:
         raise WeightsError("drift: the probes differ in length; give as many examples of each input")
-    return tuple(given.to("cpu", torch.float64) for given in probes)
+    return tuple(
+        readable(given.cpu(), node.op).to(torch.int64 if node.op.vocabulary else torch.float64)
+        for given, node in zip(probes, graph.inputs, strict=True)
+    )
 
 
 def _misfit(given: Any, shape: Shape) -> str | None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from morphs.errors import ExportError
+from morphs.examples import random_inputs
 from morphs.graph.activations import REGISTERED
 from morphs.network import Network
 from morphs.torch_io.source import model_source
@@ -107,8 +108,7 @@ def _examples(network: Network, examples: Tensor | Sequence[Tensor] | None) -> t
     if examples is not None:
         return (examples,) if isinstance(examples, Tensor) else tuple(examples)
     generator = torch.Generator().manual_seed(0)
-    shapes = [network.graph.shape(node.name) for node in network.graph.inputs]
-    return tuple(torch.randn(2, *shape, generator=generator).to(network.dtype) for shape in shapes)
+    return random_inputs(network.graph, 2, generator, network.dtype)
 
 
 def _write(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from morphs.errors import NeedsData
+from morphs.examples import beyond, readable
 from morphs.graph.arch import ArchGraph
 from morphs.move import Batch
 
@@ -39,13 +40,17 @@ class Checked:
             )
         self._batches: Iterable[Batch] = batches
         self._shapes = {node.name: graph.shape(node.name) for node in graph.inputs}
+        self._ops = [node.op for node in graph.inputs]
 
     def __iter__(self) -> Iterator[Batch]:
         for number, batch in enumerate(self._batches):
             fault = self._fault(batch)
             if fault is not None:
                 raise NeedsData(f"batch {number} {fault}")
-            yield batch
+            inputs, targets = batch
+            tensors = (inputs,) if isinstance(inputs, Tensor) else inputs
+            given = tuple(map(readable, tensors, self._ops))
+            yield (given[0] if isinstance(inputs, Tensor) else given), targets
 
     def _fault(self, batch: Any) -> str | None:
         """What is wrong with a batch, and the remedy."""
@@ -54,12 +59,15 @@ class Checked:
         tensors: Any = (batch[0],) if isinstance(batch[0], Tensor) else batch[0]
         if not isinstance(tensors, (tuple, list)) or len(tensors) != len(self._shapes):
             return f"has no tensor for each of the inputs {', '.join(self._shapes)}; give one for each"
-        for tensor, (name, shape) in zip(tensors, self._shapes.items(), strict=True):
+        for tensor, (name, shape), op in zip(tensors, self._shapes.items(), self._ops, strict=True):
             if not isinstance(tensor, Tensor) or tuple(tensor.shape[1:]) != shape or tensor.dim() == 0:
                 found = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
                 return f'has {found} for the input "{name}"; give a tensor of shape (N, {", ".join(map(str, shape))})'
             if not bool(torch.isfinite(tensor).all()):
                 return f'holds NaN or infinity for the input "{name}"; give finite numbers'
+            fault = beyond(tensor, op)
+            if fault is not None:
+                return f'{fault} for the input "{name}"; give those'
         if len({len(tensor) for tensor in (*tensors, batch[1])}) > 1:
             return f"holds {len(tensors[0])} inputs and {len(batch[1])} targets; give as many of both"
         return None

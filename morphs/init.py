@@ -28,6 +28,8 @@ def fresh(
     param: Param, shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype = torch.float64
 ) -> Tensor:
     """A fresh tensor of `shape` for `param`, or for some rows of it."""
+    if param.deviation is not None:
+        return torch.randn(shape, generator=generator, dtype=dtype).mul_(param.deviation)
     if param.start is None:
         return he_normal(shape, generator, dtype)
     return torch.full(shape, param.start, dtype=dtype)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from morphs.choices import Choices, check_menu
 from morphs.errors import IllegalMove, NeedsData, ShapeError, UnsupportedModule
+from morphs.examples import in_type
 from morphs.graph.arch import ArchGraph
 from morphs.graph.codec import canonical_json
 from morphs.limits import Limits, require_limits
@@ -142,7 +143,7 @@ class Context:
         left = most
         for inputs, targets in self.batches or ():
             tensors = (inputs,) if isinstance(inputs, Tensor) else inputs
-            some = tuple(tensor[:left].to("cpu", dtype) for tensor in tensors)
+            some = tuple(in_type(tensor[:left].cpu(), dtype) for tensor in tensors)
             if len(some[0]):
                 yield some, targets
             left -= len(some[0])

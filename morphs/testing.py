@@ -14,6 +14,7 @@ from torch import Tensor
 
 from morphs.apply import Child, apply
 from morphs.errors import ContractBroken, MorphError, ParseError
+from morphs.examples import random_inputs
 from morphs.graph.arch import ArchGraph
 from morphs.graph.read import graph_from_json, parse_graph
 from morphs.init import init
@@ -38,6 +39,15 @@ GRAPHS = (
     g = conv2d(r, channels=8, kernel=3, padding=1, groups=2); t = tanh(g); w = conv2d(t, channels=8, kernel=3, groups=8)
     u = conv2d(t, channels=2, kernel=3); k = concat(w, u); n = batch_norm(k); f = flatten(n); l = linear(f, features=3)
     out = output(l)""",
+    """x = input(size=[4], tokens=9); e = embedding(x, count=9, features=8); p = parameter(size=[4, 8]); s = add(e, p)
+    n = layer_norm(s); q = linear(n, features=8); k = linear(n, features=4); v = linear(n, features=4)
+    qs = reshape(q, size=[4, 4, 2], width=1); ks = reshape(k, size=[4, 2, 2], width=1)
+    qh = permute(qs, order=[1, 0, 2]); kh = permute(ks, order=[1, 0, 2])
+    vs = reshape(v, size=[4, 2, 2], width=1); vh = permute(vs, order=[1, 0, 2])
+    t = attention(qh, kh, vh, causal=true); tt = permute(t, order=[1, 0, 2]); m = reshape(tt, size=[4, 8])
+    o = linear(m, features=8); y = add(s, o); b = layer_norm(y); f = linear(b, features=6); g = gelu(f)
+    h = linear(g, features=8); z = add(y, h); w = layer_norm(z); a = mean(w, axes=[0]); l = linear(a, features=3)
+    out = output(l)""",
 )  # fmt: skip
 
 
@@ -49,10 +59,10 @@ def check_move(
 ) -> None:
     """Run the contract of moves on the class `move`.
 
-    networks: on which its sites are listed; by default a convolutional, a residual, a grouped network and a multilayer
-    perceptron, and all of them once more with weights that moves want that look at weights (every a of a P-activation 0
-    or 1, zeros between groups of channels). options: its menu; its own defaults without one. seeds: of the default
-    networks' weights and of the move's randomness.
+    networks: on which its sites are listed; by default a convolutional, a residual, a grouped network, a multilayer
+    perceptron and a transformer, and all of them once more with weights that moves want that look at weights (every a
+    of a P-activation 0 or 1, zeros between groups of channels). options: its menu; its own defaults without one. seeds:
+    of the default networks' weights and of the move's randomness.
 
     It checks that
 
@@ -192,8 +202,7 @@ def check_training(network: Network, child: Child) -> None:
     module = child.network.to_torch()
     optimizer = torch.optim.SGD(module.parameters(), lr=0.01)
     generator = torch.Generator().manual_seed(0)
-    shapes = [network.graph.shape(node.name) for node in network.graph.inputs]
-    inputs = [torch.randn(16, *shape, generator=generator, dtype=child.network.dtype) for shape in shapes]
+    inputs = random_inputs(network.graph, 16, generator, child.network.dtype)
     for _ in range(STEPS):
         optimizer.zero_grad()
         out: Tensor = module(*inputs)
@@ -280,7 +289,6 @@ def some_batches(network: Network, seed: int = 1, count: int = 2, size: int = 6)
     generator = torch.Generator().manual_seed(seed)
     batches: list[Batch] = []
     for _ in range(count):
-        shapes = [network.graph.shape(node.name) for node in network.graph.inputs]
-        inputs = tuple(torch.randn(size, *shape, generator=generator) for shape in shapes)
+        inputs = random_inputs(network.graph, size, generator, torch.float32)
         batches.append((inputs[0] if len(inputs) == 1 else inputs, torch.zeros(size, dtype=torch.int64)))
     return batches

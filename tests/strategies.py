@@ -15,27 +15,52 @@ from morphs.graph.ops import (
     AdaptiveAvgPool2d,
     AdaptiveMaxPool2d,
     Add,
+    Attention,
     AvgPool2d,
     BatchNorm,
     Concat,
+    Conv,
     Conv2d,
+    ConvTranspose,
     Dropout,
+    Embedding,
     Flatten,
+    GroupNorm,
     Input,
+    LayerNorm,
     Lerp,
     Linear,
     MaxPool2d,
+    Mean,
     Multiply,
     Op,
     Output,
     PActivation,
+    Parameter,
+    Permute,
+    Pool,
+    Reshape,
+    RMSNorm,
     Scale,
+    Select,
+    Slice,
+    Unembedding,
 )  # fmt: skip
 from morphs.testing import random_network as lively
 from morphs.testing import some_batches
 from morphs.testing import with_exact_zeros as ripe
 
-__all__ = ["graphs", "lively", "networks", "ripe", "some_batches", "vector_graphs"]
+__all__ = [
+    "graphs",
+    "image_networks",
+    "lively",
+    "networks",
+    "ripe",
+    "signal_graphs",
+    "some_batches",
+    "token_graphs",
+    "vector_graphs",
+]
 
 MENUS = {  # small, so that every kind of choice comes up often
     "grow_kernel": {"by": ((2, 2), (2, 0), (0, 2))},
@@ -54,6 +79,7 @@ MENUS = {  # small, so that every kind of choice comes up often
         "kernels": ((3, 3), (1, 3)),
     },
     "squeeze_excite": {"min_channels": (1,), "activation": ("silu", "relu")},
+    "add_block": {"part": ("attention", "mlp", "both"), "ratio": (0.5, 2), "gated": (False, True)},
 }  # fmt: skip
 
 
@@ -232,9 +258,134 @@ def vector_graphs(draw) -> ArchGraph:
     return ArchGraph(b.nodes)
 
 
+def token_act(b: Builder, x: str) -> str:
+    """A non-linearity of tokens."""
+    fn = b.pick("relu", "gelu", "silu", "tanh")
+    if b.pick(True, False, False):
+        return b.add(PActivation(fn, (), per_channel=True, axis=-1), x)
+    return b.add(Activation(fn), x)
+
+
+def token_norm(b: Builder, x: str) -> str:
+    affine = b.pick(True, True, False)
+    return b.add(b.pick(LayerNorm(affine=affine), LayerNorm(bias=False), RMSNorm(affine=affine)), x)
+
+
+def attend(b: Builder, x: str) -> str:
+    """Attention: fused or separate projections, grouped queries, with a shortcut or without."""
+    tokens, width = b.shapes[x]
+    heads, size = b.pick(1, 2, 3), b.pick(1, 2)
+    shared = b.pick(1, 1, 2)
+    queries = heads * shared
+
+    def split(read: str, count: int) -> str:
+        return b.add(Permute((1, 0, 2)), b.add(Reshape((tokens, count, size), 1), read))
+
+    read = token_norm(b, x) if b.pick(True, True, False) else x
+    if shared == 1 and b.pick(True, False):
+        fused = b.add(Linear(3 * heads * size), read)
+        turned = b.add(Permute((1, 2, 0, 3)), b.add(Reshape((tokens, 3, heads, size), 2), fused))
+        parts = [b.add(Select(place), turned) for place in range(3)]
+    elif b.pick(True, False):
+        fused = b.add(Linear((queries + 2 * heads) * size), read)
+        cuts = (0, queries, queries + heads, queries + 2 * heads)
+        pieces = [b.add(Slice(cuts[i] * size, cuts[i + 1] * size), fused) for i in range(3)]
+        parts = [split(piece, count) for piece, count in zip(pieces, (queries, heads, heads), strict=True)]
+    else:
+        counts = (queries, heads, heads)
+        parts = [split(b.add(Linear(count * size, b.pick(True, False)), read), count) for count in counts]
+    if size > 1 and b.pick(True, False, False):
+        parts[0] = b.add(LayerNorm(), parts[0])
+    out = b.add(Permute((1, 0, 2)), b.add(Attention(causal=b.pick(True, False)), *parts))
+    out = b.add(Linear(width, b.pick(True, False)), b.add(Reshape((tokens, queries * size)), out))
+    out = b.add(Scale(axis=-1), out) if b.pick(True, False, False) else out
+    return b.add(Add(), x, out) if b.pick(True, True, False) else out
+
+
+def feed(b: Builder, x: str) -> str:
+    """An MLP on tokens, gated or not, pre-norm, post-norm or plain."""
+    read = token_norm(b, x) if b.pick(True, True, False) else x
+    wide = b.draw(st.integers(1, 6))
+    inner = token_act(b, b.add(Linear(wide, b.pick(True, False)), read))
+    if b.pick(True, False):
+        inner = b.add(Multiply(), inner, b.add(Linear(wide), read))
+    inner = b.add(Dropout(0.2), inner) if b.pick(True, False, False) else inner
+    out = b.add(Add(), x, b.add(Linear(b.shapes[x][1]), inner))
+    return token_norm(b, out) if b.pick(True, False, False) else out
+
+
+def mix(b: Builder, x: str) -> str:
+    """Linear layers across tokens, as in MLP-Mixer."""
+    tokens = b.shapes[x][0]
+    inner = token_act(b, b.add(Linear(b.draw(st.integers(1, 4))), b.add(Permute((1, 0)), x)))
+    return b.add(Add(), x, b.add(Permute((1, 0)), b.add(Linear(tokens), inner)))
+
+
 @st.composite
-def networks(draw, blocks=BLOCKS, most: int = 3, dtype: torch.dtype = torch.float64) -> morphs.Network:
+def token_graphs(draw) -> ArchGraph:
+    """A transformer of one to three blocks on words or patches, its embedding tied or not."""
+    b = Builder(draw)
+    tokens, width = draw(st.integers(2, 4)), draw(st.integers(2, 6))
+    words = b.pick(True, False)
+    if words:
+        x = b.add(Input((tokens,), 7), name="x")
+        x = first = b.add(Embedding(7, width), x)
+    else:
+        image = b.add(Conv2d(width, (2, 2), (2, 2)), b.add(Input((3, 4, 2 * tokens)), name="x"))
+        x = first = b.add(Permute((1, 0)), b.add(Reshape((width, 2 * tokens)), image))
+        x = b.add(Concat(axis=0), b.add(Parameter((1, width)), name="cls"), x) if b.pick(True, False) else x
+    x = b.add(Add(), x, b.add(Parameter(b.shapes[x]), name="pos")) if b.pick(True, False) else x
+    for block in draw(st.lists(st.sampled_from((attend, feed, feed, mix)), min_size=1, max_size=3)):
+        x = block(b, x)
+    x = token_norm(b, x) if b.pick(True, True, False) else x
+    if words and b.pick(True, False):
+        x = b.add(Unembedding(7), x, owner=first)
+    else:
+        x = b.add(b.pick(Mean((0,)), Select(0)), x) if b.pick(True, False) else x
+        x = b.add(Linear(3), x)
+    b.add(Output(), x, name="out")
+    return ArchGraph(b.nodes)
+
+
+@st.composite
+def signal_graphs(draw) -> ArchGraph:
+    """A network of 1-d convolutions."""
+    b = Builder(draw)
+    x = b.add(Input((draw(st.integers(1, 3)), 12)), name="x")
+    for _ in range(draw(st.integers(1, 3))):
+        if b.pick(True, False, False) and b.shapes[x][1] < 20:
+            x = b.add(ConvTranspose(b.width(), (2,), (2,)), x)
+        else:
+            groups = b.shapes[x][0] if b.pick(True, False, False) else 1
+            channels = groups * b.pick(1, 2) if groups > 1 else b.width()
+            x = b.add(Conv(channels, (3,), (b.pick(1, 2),), (1,), groups=groups, bias=b.pick(True, False)), x)
+        width = b.shapes[x][0]
+        kind = b.pick("none", "batch", "group")
+        if kind == "group":
+            x = b.add(GroupNorm(b.pick(*(n for n in (1, 2, 3, width) if width % n == 0))), x)
+        else:
+            x = b.norm(x) if kind == "batch" else x
+        x = b.act(x)
+        if b.shapes[x][1] >= 4 and b.pick(True, False):
+            x = b.add(Pool(b.pick("max", "avg"), (2,), (2,)), x)
+    x = b.add(Mean((1,)), x) if b.pick(True, False) else b.add(Flatten(), x)
+    b.add(Output(), b.add(Linear(2), x), name="out")
+    return ArchGraph(b.nodes)
+
+
+@st.composite
+def image_networks(draw, blocks=BLOCKS, most: int = 3, dtype: torch.dtype = torch.float64) -> morphs.Network:
     """A network of `graphs()` (now and then of `vector_graphs()`) with `lively` weights."""
     which = draw(st.sampled_from((0, 0, 0, 0, 1)))
     graph = draw(vector_graphs()) if which else draw(graphs(blocks, most))
+    return lively(graph, draw(st.integers(0, 99)), dtype)
+
+
+@st.composite
+def networks(draw, blocks=BLOCKS, most: int = 3, dtype: torch.dtype = torch.float64) -> morphs.Network:
+    """A network of images, vectors, tokens or signals, with `lively` weights."""
+    which = draw(st.integers(0, 5))
+    if which < 3:
+        return draw(image_networks(blocks, most, dtype))
+    graph = draw(signal_graphs() if which == 3 else token_graphs())
     return lively(graph, draw(st.integers(0, 99)), dtype)

@@ -60,7 +60,7 @@ def _check_owner(node: Node, by_name: dict[str, Node]) -> None:
         raise GraphError(
             f'node "{node.name}": owner {node.owner!r:.80} owns no parameters; name a node that does'
         )
-    if owner.op != node.op:
+    if owner.op != node.op and owner.op.kind not in node.op.borrows:
         raise GraphError(
             f'node "{node.name}": its op differs from that of its owner "{node.owner}"; make them equal'
         )

@@ -29,8 +29,15 @@ def nodes_to_json(nodes: Iterable[Node]) -> str:
 
 
 def op_to_dict(op: Op) -> dict[str, Any]:
-    """An op as JSON values: its kind and every field."""
-    return {"kind": op.kind, **{f.name: getattr(op, f.name) for f in fields(op)}}
+    """An op as JSON values: its kind and every field, but for later ones at their defaults."""
+    values = {f.name: getattr(op, f.name) for f in fields(op)}
+    usual = _later(type(op))
+    return {"kind": op.kind, **{k: v for k, v in values.items() if k not in usual or v != usual[k]}}
+
+
+def _later(op: type[Op]) -> dict[str, Any]:
+    """The defaults of the fields that older files don't have."""
+    return {f.name: f.default for f in fields(op) if f.name in op.later}
 
 
 def require_text(text: Any, place: str) -> None:
@@ -87,6 +94,6 @@ def op_from_dict(entry: Any, where: str) -> Op:
             f"graph: node {where!r:.80} has unknown op {kind!r:.80}; choose one of {', '.join(OP_BY_KIND)}"
         )
     try:
-        return build(OP_BY_KIND[kind], values)
+        return build(OP_BY_KIND[kind], {**_later(OP_BY_KIND[kind]), **values})
     except TypeError as error:
         raise CodecError(f"graph: node {where!r:.80}: {kind}: {error}") from None

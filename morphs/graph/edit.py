@@ -12,7 +12,7 @@ from morphs.errors import ShapeError
 from morphs.graph.check import NAME
 from morphs.graph.node import Node
 from morphs.graph.ops import Trait
-from morphs.graph.state import Facts, State, deep, facts_of, sharing
+from morphs.graph.state import Facts, State, alike, deep, facts_of, sharing
 
 Readers = Mapping[str, tuple[tuple[str, int], ...]]  # (node, slot) of every reader of a node
 
@@ -44,7 +44,7 @@ def edited(before: State, readers: Readers, changed: Iterable[Node], removed: It
         del depth[name], places[name]
     shared = sharing(nodes) if _shares(before, edit, gone) else before.shared
     for owner, users in shared.items():
-        if any(facts[user].params != facts[owner].params for user in users):
+        if not all(alike(facts[user], facts[owner]) for user in users):
             return None
     return State(nodes, facts, places, depth, shared, totals, _widest(before, facts, fresh | gone))
 
@@ -117,7 +117,7 @@ def _places(before: State, edit: Mapping[str, Node], gone: frozenset[str]) -> di
         if not ready:
             return None
         for node in ready:
-            last = max(places[source] for source in node.inputs)
+            last = max((places[source] for source in node.inputs), default=-1.0)
             places[node.name] = (last + floor(last) + 1) / 2
         waiting = [node for node in waiting if node.name not in places]
     forward = all(places[source] < places[node.name] for node in edit.values() for source in node.inputs)

@@ -3,12 +3,13 @@
 Each op knows its shape rule, its parameters, its width trait and the facts that moves rely on, and nothing of torch.
 Moves ask for these facts and never for the class, so that a new op joins by declaring them.
 
-Shapes leave the batch axis out:  C channels, H height, W width, F features, K kernel, G groups.
-A feature map is (C, H, W), a vector (F,); axis 0 is the width in both.
+Shapes leave the batch axis out:  C channels, H height, W width, F features, T tokens, K kernel, G groups.
+A feature map is (C, H, W), a vector (F,); axis 0 is the width in both. Tokens are (T, F); the last axis is the width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf, prod
 from typing import ClassVar, Literal
@@ -21,6 +22,15 @@ PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
 
 @dataclass(frozen=True)
+class Resized:
+    """Shapes that an op is to read and write. column: of each old place along its `axis`, the new one."""
+
+    reads: tuple[Shape, ...]
+    writes: Shape
+    column: Callable[[int], int]
+
+
+@dataclass(frozen=True)
 class Op:
     """The interface of every op, with the answers of one that has no parameters, keeps its shape and promises nothing.
 
@@ -29,19 +39,46 @@ class Op:
     """
 
     kind: ClassVar[str]
+    later: ClassVar[tuple[str, ...]] = ()  # fields that older files don't have; left out at their defaults
+    causal = False  # of attention: whether a token sees only those before it
+    borrows: ClassVar[tuple[str, ...]] = ()  # kinds of ops whose parameters it may use, besides its own
     arity: ClassVar[tuple[int, int | None]] = (1, 1)  # least and most inputs
+    # not annotated: some ops have a field of this name
+    axis = 0  # of what it reads and writes, the one that its parameters follow
+    groups = 1  # of channels, each of which reads its own share of the input's
     trait: ClassVar[Trait] = Trait.INVARIANT
     role: ClassVar[Role] = Role.OTHER
     keeps_range: ClassVar[bool] = False
     keeps_sign: ClassVar[bool] = False
+    centred: ClassVar[bool] = False  # a norm across channels that subtracts their mean
     pads_with_zeros: ClassVar[bool] = False  # zeros besides what it reads may enter what it writes
     commutes: ClassVar[bool] = False  # with any elementwise φ: it moves numbers and changes none
     commutes_with_relu: ClassVar[bool] = False  # and with ReLU6
 
     @property
+    def width_axis(self) -> int | None:
+        """Of an op that reshapes, the axis that is a width where one becomes several."""
+        return None
+
+    @property
+    def permutation(self) -> tuple[int, ...]:
+        """Of an op that permutes axes, which of those it reads each one is."""
+        return ()
+
+    @property
+    def places(self) -> tuple[int, int]:
+        """Of an op that takes some places along its axis, the first and the one after the last."""
+        return (0, 0)
+
+    @property
     def is_end(self) -> bool:
         """Whether it is an end of the network: what it reads, or what it returns."""
         return self.trait in (Trait.SOURCE, Trait.SINK)
+
+    @property
+    def vocabulary(self) -> int | None:
+        """Of an input that reads whole numbers, how many there are."""
+        return None
 
     @property
     def layer(self) -> Layer | None:
@@ -76,8 +113,21 @@ class Op:
         """Whether an op that is opaque writes the width that it reads, channel by channel."""
         return False
 
-    def resized(self, inputs: tuple[Shape, ...], reads: int, writes: int) -> Op:
-        """The op where it reads and writes these widths instead of those for `inputs`."""
+    def fixes(self, rank: int) -> tuple[int, ...]:
+        """Axes of an input of `rank` axes whose length can't change, since it acts across them."""
+        return ()
+
+    def evens(self, inputs: tuple[Shape, ...]) -> int:
+        """Where it normalises by statistics of several channels, which stay only if each is copied equally often: in
+        how many equal parts it takes them; else 0."""
+        return 0
+
+    def rescaled(self, ratio: float) -> Op | None:
+        """The norm of numbers √ratio times as large that, with γ · √ratio, gives the same values; None without one."""
+        return None
+
+    def resized(self, inputs: tuple[Shape, ...], after: Resized) -> Op:
+        """The op where it reads and writes the shapes `after` instead of those for `inputs`."""
         return self
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
@@ -128,9 +178,14 @@ class Conv2d(Op):
         """Whether there are as many groups as input channels."""
         return self.groups == inputs[0][0] and self.groups > 1
 
-    def resized(self, inputs: tuple[Shape, ...], reads: int, writes: int) -> Conv2d:
+    def fixes(self, rank: int) -> tuple[int, ...]:
+        """Those it slides over."""
+        return tuple(range(1, rank))
+
+    def resized(self, inputs: tuple[Shape, ...], after: Resized) -> Conv2d:
         """With other output channels; a depthwise one has as many groups as it reads channels."""
-        return replace(self, channels=writes, groups=reads if self.depthwise(inputs) else self.groups)
+        groups = after.reads[0][0] if self.depthwise(inputs) else self.groups
+        return replace(self, channels=after.writes[0], groups=groups)
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """(C, H, W) -> (channels, H', W')."""
@@ -167,13 +222,13 @@ class Conv2d(Op):
 
 @dataclass(frozen=True)
 class Linear(Op):
-    """Matrix product with an optional bias, on vectors."""
+    """Matrix product with an optional bias, on vectors, or on the last axis of tokens or maps."""
 
     kind: ClassVar[str] = "linear"
     trait: ClassVar[Trait] = Trait.ABSORB
     role: ClassVar[Role] = Role.LAYER
+    axis: ClassVar[int] = -1
     kernel: ClassVar[Pair] = (1, 1)  # as a convolution of a map of one pixel
-    groups: ClassVar[int] = 1
     features: int
     bias: bool = True
 
@@ -187,31 +242,29 @@ class Linear(Op):
         """Itself."""
         return self
 
-    def resized(self, inputs: tuple[Shape, ...], reads: int, writes: int) -> Linear:
+    def resized(self, inputs: tuple[Shape, ...], after: Resized) -> Linear:
         """With other features."""
-        return replace(self, features=writes)
+        return replace(self, features=after.writes[-1])
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
-        """(F,) -> (features,)."""
-        if len(inputs[0]) != 1:
-            raise ShapeError(f"linear reads {inputs[0]}, which is not a vector; put a flatten before it")
+        """(…, F) -> (…, features)."""
         if self.features < 1:
             raise ShapeError(f"linear has {self.features} features; at least 1 is needed")
-        return (self.features,)
+        return (*inputs[0][:-1], self.features)
 
     def params(self, inputs: tuple[Shape, ...]) -> dict[str, Param]:
         """weight (features, F) and bias (features,)."""
         bias = {"bias": Param((self.features,), (Axis.OUT,))} if self.bias else {}
-        return {"weight": Param((self.features, inputs[0][0]), (Axis.OUT, Axis.IN), start=None), **bias}
+        return {"weight": Param((self.features, inputs[0][-1]), (Axis.OUT, Axis.IN), start=None), **bias}
 
     def macs(self, inputs: tuple[Shape, ...]) -> int:
-        """features · F."""
-        return self.features * inputs[0][0]
+        """features · F for each vector."""
+        return self.features * prod(inputs[0])
 
 
 @dataclass(frozen=True)
 class BatchNorm(Op):
-    """Batch norm over vectors or feature maps, torch's attributes."""
+    """Batch norm over vectors, signals (C, L), feature maps or volumes (C, D, H, W); torch's attributes."""
 
     kind: ClassVar[str] = "batch_norm"
     role: ClassVar[Role] = Role.NORM
@@ -225,8 +278,14 @@ class BatchNorm(Op):
         """Itself."""
         return self
 
+    def fixes(self, rank: int) -> tuple[int, ...]:
+        """Those it takes statistics over."""
+        return tuple(range(1, rank))
+
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """Kept."""
+        if len(inputs[0]) > 4:
+            raise ShapeError(f"batch_norm reads {inputs[0]}; give at most 4 axes, channels first")
         if not 0 < self.eps < inf or not (self.momentum is None or 0 <= self.momentum <= 1):
             raise ShapeError(
                 f"batch_norm has eps {self.eps}, momentum {self.momentum}; give a positive eps, a momentum of 0 to 1"

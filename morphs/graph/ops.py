@@ -1,7 +1,7 @@
 """The op vocabulary: one frozen dataclass for each kind of layer, carrying *all* its attributes.
 
-Shapes leave the batch axis out:  C channels, H height, W width, F features.
-A feature map is (C, H, W), a vector (F,); axis 0 is the width in both.
+Shapes leave the batch axis out:  C channels, H height, W width, F features, T tokens.
+A feature map is (C, H, W), a vector (F,); axis 0 is the width in both. Tokens are (T, F); the last axis is the width.
 """
 
 from dataclasses import dataclass
@@ -10,26 +10,39 @@ from typing import ClassVar
 
 from morphs.errors import ShapeError
 from morphs.graph.aten import Aten, DropPath, FrozenBatchNorm, Held, Outputs
+from morphs.graph.axes import Mean, Parameter, Permute, Reshape, Select, Slice
 from morphs.graph.layers import BatchNorm, Conv2d, Linear, Op
 from morphs.graph.layers import Layer as Layer  # for those who import the vocabulary
 from morphs.graph.layers import PaddingMode as PaddingMode
-from morphs.graph.shapes import Pair, Shape, adaptive, check_activation, pooled
+from morphs.graph.layers import Resized as Resized
+from morphs.graph.shapes import Pair, Shape, adaptive, axis_of, check_activation, pooled
+from morphs.graph.spatial import Conv, ConvTranspose, Pool
+from morphs.graph.tokens import Attention, Embedding, GroupNorm, LayerNorm, RMSNorm, Unembedding
 from morphs.graph.traits import Axis, Param, Role, Trait
 
 
 @dataclass(frozen=True)
 class Input(Op):
-    """What the network reads: a tensor of `size`, without the batch axis."""
+    """What the network reads: a tensor of `size`, without the batch axis; of whole numbers below `tokens`, if given."""
 
     kind: ClassVar[str] = "input"
+    later: ClassVar[tuple[str, ...]] = ("tokens",)
     arity: ClassVar[tuple[int, int | None]] = (0, 0)
     trait: ClassVar[Trait] = Trait.SOURCE
     size: Shape
+    tokens: int | None = None
+
+    @property
+    def vocabulary(self) -> int | None:
+        """As declared."""
+        return self.tokens
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """The declared size."""
         if min(self.size, default=1) < 1:
             raise ShapeError(f"input size {self.size} has a number below 1; give positive sizes")
+        if self.tokens is not None and self.tokens < 1:
+            raise ShapeError(f"input has {self.tokens} tokens; give a number of at least 1")
         return self.size
 
 
@@ -65,14 +78,16 @@ class Activation(Op):
 class PActivation(Op):
     """The P-activation (1 − a)·φ(x) + a·x of Network Morphism, equation 9; a is learned, within [0, 1].
 
-    One a for the layer, or one for each channel.
+    One a for the layer, or one for each channel along `axis`.
     """
 
     kind: ClassVar[str] = "p_activation"
+    later: ClassVar[tuple[str, ...]] = ("axis",)
     role: ClassVar[Role] = Role.ACTIVATION
     fn: str
     args: tuple[float, ...] = ()
     per_channel: bool = False
+    axis: int = 0
 
     @property
     def settled(self) -> Activation:
@@ -86,35 +101,39 @@ class PActivation(Op):
 
     def params(self, inputs: tuple[Shape, ...]) -> dict[str, Param]:
         """a: () or (C,)."""
-        return {"a": per_channel(inputs[0], self.per_channel)}
+        return {"a": per_channel(self, inputs[0], self.per_channel)}
 
 
 @dataclass(frozen=True)
 class Scale(Op):
-    """Multiplication by a learned factor: one for the layer, or one for each channel."""
+    """Multiplication by a learned factor: one for the layer, or one for each channel along `axis`."""
 
     kind: ClassVar[str] = "scale"
+    later: ClassVar[tuple[str, ...]] = ("axis",)
     role: ClassVar[Role] = Role.FACTOR
     per_channel: bool = True
+    axis: int = 0
 
     def params(self, inputs: tuple[Shape, ...]) -> dict[str, Param]:
         """weight: () or (C,)."""
-        return {"weight": per_channel(inputs[0], self.per_channel, start=1.0)}
+        return {"weight": per_channel(self, inputs[0], self.per_channel, start=1.0)}
 
 
 @dataclass(frozen=True)
 class Lerp(Op):
     """The convex combination (1 − a)·x + a·y of two tensors of one shape; a is learned, within [0, 1].
 
-    One a for the layer, or one for each channel.
+    One a for the layer, or one for each channel along `axis`.
     """
 
     kind: ClassVar[str] = "lerp"
+    later: ClassVar[tuple[str, ...]] = ("axis",)
     arity: ClassVar[tuple[int, int | None]] = (2, 2)
     trait: ClassVar[Trait] = Trait.TIE
     role: ClassVar[Role] = Role.BLEND
     keeps_range: ClassVar[bool] = True
     per_channel: bool = True
+    axis: int = 0
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """The common shape."""
@@ -124,7 +143,7 @@ class Lerp(Op):
 
     def params(self, inputs: tuple[Shape, ...]) -> dict[str, Param]:
         """a: () or (C,)."""
-        return {"a": per_channel(inputs[0], self.per_channel)}
+        return {"a": per_channel(self, inputs[0], self.per_channel)}
 
 
 @dataclass(frozen=True)
@@ -140,6 +159,10 @@ class MaxPool2d(Op):
     padding: Pair = (0, 0)
     dilation: Pair = (1, 1)
     ceil_mode: bool = False
+
+    def fixes(self, rank: int) -> tuple[int, ...]:
+        """Those it slides over."""
+        return tuple(range(1, rank))
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """(C, H, W) -> (C, H', W')."""
@@ -161,6 +184,10 @@ class AvgPool2d(Op):
     ceil_mode: bool = False
     count_include_pad: bool = True
 
+    def fixes(self, rank: int) -> tuple[int, ...]:
+        """Those it slides over."""
+        return tuple(range(1, rank))
+
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """(C, H, W) -> (C, H', W')."""
         return pooled(inputs[0], self.kind, self.kernel, self.stride, self.padding, (1, 1), self.ceil_mode)
@@ -173,6 +200,10 @@ class AdaptiveAvgPool2d(Op):
     kind: ClassVar[str] = "adaptive_avg_pool2d"
     keeps_range: ClassVar[bool] = True
     size: Pair = (1, 1)
+
+    def fixes(self, rank: int) -> tuple[int, ...]:
+        """Those it slides over."""
+        return tuple(range(1, rank))
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """(C, H, W) -> (C, *size)."""
@@ -187,6 +218,10 @@ class AdaptiveMaxPool2d(Op):
     keeps_range: ClassVar[bool] = True
     commutes_with_relu: ClassVar[bool] = True
     size: Pair = (1, 1)
+
+    def fixes(self, rank: int) -> tuple[int, ...]:
+        """Those it slides over."""
+        return tuple(range(1, rank))
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """(C, H, W) -> (C, *size)."""
@@ -268,31 +303,36 @@ class Multiply(Op):
 
 @dataclass(frozen=True)
 class Concat(Op):
-    """Tensors one after the other along the width."""
+    """Tensors one after the other along one axis, the width by default."""
 
     kind: ClassVar[str] = "concat"
+    later: ClassVar[tuple[str, ...]] = ("axis",)
     arity: ClassVar[tuple[int, int | None]] = (1, None)
     trait: ClassVar[Trait] = Trait.STACK
     role: ClassVar[Role] = Role.CONCAT
     keeps_range: ClassVar[bool] = True
     commutes: ClassVar[bool] = True
+    axis: int = 0
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """Sum of the widths; the other axes must agree."""
-        if len({shape[1:] for shape in inputs}) != 1:
+        axis = axis_of(self.kind, self.axis, inputs[0])
+        if len({(len(shape), shape[:axis], shape[axis + 1 :]) for shape in inputs}) != 1:
             raise ShapeError(
                 f"concat reads {', '.join(map(str, inputs))}, which differ beyond the width; make the rest equal"
             )
-        return (sum(shape[0] for shape in inputs), *inputs[0][1:])
+        return (*inputs[0][:axis], sum(shape[axis] for shape in inputs), *inputs[0][axis + 1 :])
 
 
-def per_channel(shape: Shape, per_channel: bool, start: float = 0.0) -> Param:
+def per_channel(op: Op, shape: Shape, per_channel: bool, start: float = 0.0) -> Param:
     """A learned factor: (C,) or a scalar."""
-    return Param((shape[0],), (Axis.OUT,), start=start) if per_channel else Param((), (), start=start)
+    width = shape[axis_of(op.kind, op.axis, shape)]
+    return Param((width,), (Axis.OUT,), start=start) if per_channel else Param((), (), start=start)
 
 
 OPS: tuple[type[Op], ...] = (
     Input, Output, Conv2d, Linear, BatchNorm, Activation, PActivation, Scale, Lerp, MaxPool2d, AvgPool2d,
-    AdaptiveAvgPool2d, AdaptiveMaxPool2d, Flatten, Dropout, Add, Multiply, Concat,
+    AdaptiveAvgPool2d, AdaptiveMaxPool2d, Flatten, Dropout, Add, Multiply, Concat, Conv, ConvTranspose, Pool,
+    Embedding, Unembedding, LayerNorm, RMSNorm, GroupNorm, Attention, Parameter, Reshape, Permute, Slice, Select, Mean,
     Aten, Held, Outputs, DropPath, FrozenBatchNorm,
 )  # fmt: skip

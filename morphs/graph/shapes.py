@@ -23,16 +23,37 @@ def windows(
     size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool = False
 ) -> Pair:
     """Number of window positions along H and W, by torch's rule."""
-    counts: list[int] = []
-    for n, k, s, p, d in zip(size, kernel, stride, padding, dilation, strict=True):
-        room = n + 2 * p - d * (k - 1) - 1
-        count = (-(-room // s) if ceil_mode else room // s) + 1
-        if ceil_mode and (count - 1) * s >= n + p:  # a window must not start in the right padding
-            count -= 1
-        if count < 1:
-            raise ShapeError(f"a window of {d * (k - 1) + 1} pixels doesn't fit into {n} padded by {p}")
-        counts.append(count)
-    return counts[0], counts[1]
+    each = zip(size, kernel, stride, padding, dilation, strict=True)
+    rows, columns = (window_count(n, k, s, p, d, ceil_mode) for n, k, s, p, d in each)
+    return rows, columns
+
+
+def window_count(
+    size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool = False
+) -> int:
+    """Number of window positions along one axis, by torch's rule."""
+    room = size + 2 * padding - dilation * (kernel - 1) - 1
+    count = (-(-room // stride) if ceil_mode else room // stride) + 1
+    if ceil_mode and (count - 1) * stride >= size + padding:  # a window must not start in the right padding
+        count -= 1
+    if count < 1:
+        raise ShapeError(
+            f"a window of {dilation * (kernel - 1) + 1} pixels doesn't fit into {size} padded by {padding}"
+        )
+    return count
+
+
+def positive(kind: str, *sizes: int) -> None:
+    """Refuse a size below 1."""
+    if not sizes or min(sizes) < 1:
+        raise ShapeError(f"{kind} has a size below 1; give 1 or more")
+
+
+def axis_of(kind: str, axis: int, shape: Shape) -> int:
+    """`axis` counted from the first; ShapeError where `shape` has no such axis."""
+    if not -len(shape) <= axis < len(shape):
+        raise ShapeError(f"{kind} works along axis {axis} and reads {shape}; give an axis there is")
+    return axis % len(shape)
 
 
 def pooled(

@@ -10,9 +10,10 @@ from types import MappingProxyType
 
 from morphs.errors import ShapeError
 from morphs.graph.node import Node
-from morphs.graph.ops import Op, Param, Shape, Trait
+from morphs.graph.ops import Op, Param, Role, Shape, Trait
 
 OWN_WIDTH = (Trait.SOURCE, Trait.ABSORB, Trait.STACK)  # of an op that writes a width of its own
+SCALARS = (Trait.OPAQUE, Trait.SINK)  # of an op that may read what has no axis besides the batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +34,24 @@ class Facts:
 @lru_cache(maxsize=2**14)
 def facts_of(op: Op, inputs: tuple[Shape, ...]) -> Facts:
     """The facts of `op` reading `inputs`; ShapeError when they don't fit."""
+    if () in inputs and op.trait not in SCALARS:
+        raise ShapeError(f"{op.kind} reads a tensor without axes besides the batch; give it one")
     shape = op.shape(inputs)
     params = op.params(inputs)
     # 8.0 equals 8: what is kept for one would be given to the other.
     if any(type(n) is not int for n in (*shape, *(n for param in params.values() for n in param.shape))):
         raise ShapeError(f"{op.kind} writes {shape}: sizes are whole numbers; give integers")
     weights = sum(prod(param.shape) for param in params.values() if param.trainable)
-    width = shape[0] if shape and op.trait in OWN_WIDTH else 0
+    width = shape[op.axis] if shape and op.trait in OWN_WIDTH else 0
     return Facts(shape, MappingProxyType(params), weights, op.macs(inputs), prod(shape), width)
+
+
+def alike(one: Facts, other: Facts) -> bool:
+    """Whether they have parameters of the same names and shapes."""
+    if one.params == other.params:
+        return True
+    shapes = [{name: param.shape for name, param in facts.params.items()} for facts in (one, other)]
+    return shapes[0] == shapes[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +103,7 @@ def state_of(ordered: Iterable[Node]) -> State:
     shared = sharing(nodes)
     for owner, users in shared.items():
         for user in users:
-            if facts[user].params != facts[owner].params:
+            if not alike(facts[user], facts[owner]):
                 raise ShapeError(
                     f'node "{user}": it needs other parameter shapes than its owner "{owner}"; make them equal'
                 )
@@ -103,7 +114,7 @@ def state_of(ordered: Iterable[Node]) -> State:
 def deep(node: Node, depth: Mapping[str, int]) -> int:
     """Most layers with weights on a path that ends at `node`."""
     below = max([depth[source] for source in node.inputs]) if node.inputs else 0
-    return below + (node.op.layer is not None)
+    return below + (node.op.role is Role.LAYER)
 
 
 def sharing(nodes: Mapping[str, Node]) -> dict[str, tuple[str, ...]]:

@@ -15,6 +15,11 @@ class Trait(Enum):
     TIE = "tie"  # all inputs and the output have one width
     STACK = "stack"  # widths follow one another
     FLATTEN = "flatten"  # each channel becomes H·W consecutive columns
+    RESHAPE = "reshape"  # the same numbers in the same order, along other axes
+    PERMUTE = "permute"  # the same axes in another order
+    SLICE = "slice"  # some of the columns along one axis
+    DROP = "drop"  # without some axes
+    HEADS = "heads"  # the first axis counts heads, which several inputs have in common
     OPAQUE = "opaque"  # fixes what it reads and writes, unless it declares that it carries widths
     SINK = "sink"  # the width is fixed from outside
 
@@ -32,6 +37,9 @@ class Role(Enum):
 
     LAYER = "layer"  # has a weight that mixes channels
     NORM = "norm"  # normalises each channel by statistics of the batch
+    WIDTH_NORM = "width_norm"  # normalises across channels, each example by itself
+    EMBEDDING = "embedding"  # a learned row for each whole number
+    ATTENTION = "attention"
     ACTIVATION = "activation"  # applies φ, elementwise, alone or blended with its argument
     FACTOR = "factor"  # multiplies by a learned factor
     POOL = "pool"  # makes a map smaller, by windows
@@ -47,7 +55,8 @@ class Role(Enum):
 class Param:
     """One parameter or buffer: its shape, the width each axis follows, whether training moves it, and its start.
 
-    start: what every fresh number of it is; None for He-normal ones. counts: whether it holds whole numbers.
+    start: what every fresh number of it is; None for He-normal ones, or normal ones of standard deviation `deviation`
+    where that is given. counts: whether it holds whole numbers.
     any: whether it may hold numbers that aren't finite, as masks do.
     """
 
@@ -56,4 +65,5 @@ class Param:
     trainable: bool = True
     start: float | None = 0.0
     counts: bool = False
+    deviation: float | None = None
     any: bool = False

@@ -1,27 +1,31 @@
 """Channel groups: which widths of a graph are one number, computed by one function.
 
-The columns of every tensor are a sequence of *spans*. A span is a piece of a producer's channels, with
-`times` consecutive columns for each channel (H·W after a flatten, the multiplier after a depthwise
-convolution with one). Producers are the nodes with a width of their own (inputs, convolutions, linear
-layers); every other op passes spans on, concatenates them or ties them together:
+Along each of its axes a tensor's columns are a sequence of *spans*, or the axis is no width. A span is a whole group,
+with `times` consecutive columns for each of its channels (H·W after a flatten, the multiplier after a depthwise
+convolution with one). Producers are the nodes with a width of their own (inputs, convolutions, linear layers,
+embeddings); every other op passes spans on, concatenates them or ties them together (see `layouts`):
 
 * add and multiply tie the spans of their inputs piece by piece, cutting where the pieces' ends differ;
 * nodes that share parameters tie what they read and what they write;
-* a depthwise convolution passes on; a grouped convolution makes its widths divisible by its groups.
+* a depthwise convolution passes on; a grouped convolution makes its widths divisible by its groups;
+* attention ties the heads of its inputs: its group has one channel for each head, or for each head of the keys where
+  several of the queries' share one, and a projection has all of a head's columns for it.
 
 Pieces that are tied, directly or not, form one ChannelGroup.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cached_property
 from math import lcm
 from types import MappingProxyType
 
-from networkx.utils import UnionFind
-
 from morphs.graph.arch import ArchGraph, Node
-from morphs.graph.ops import Axis, Trait
+from morphs.graph.layouts import Axes, Layout, Piece, Ties, layouts_of, main_axes
+from morphs.graph.ops import Resized, Shape
+
+Part = tuple[str, int]  # uncut channels of a producer, from where on
 
 
 @dataclass(frozen=True)
@@ -30,13 +34,15 @@ class ChannelGroup:
 
     producers: the parameter owners that write it, in canonical order. width: its channels.
     blocks: widths must be multiples of it, and channels map alike in each of `blocks` equal parts.
-    fixed: why it can't change, or None.
+    fixed: why it can't change, or None. even: the norms across its channels, whose statistics stay where each channel
+    is copied equally often.
     """
 
     producers: tuple[str, ...]
     width: int
     blocks: int
     fixed: str | None
+    even: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,19 +53,33 @@ class Span:
     times: int
 
 
+Spans = tuple[Span, ...]
+
+
 @dataclass(frozen=True)
 class Widths:
-    """The groups of a graph, and each node's output as a sequence of spans."""
+    """The groups of a graph, and for each node's output the spans along each axis, None along one that is no width.
+
+    main: the axis that is the width of what a node writes.
+    """
 
     groups: tuple[ChannelGroup, ...]
-    spans: Mapping[str, tuple[Span, ...]]
+    axes: Mapping[str, tuple[Spans | None, ...]]
+    main: Mapping[str, int]
+
+    @cached_property
+    def spans(self) -> Mapping[str, Spans]:
+        """Each node's output as a sequence of spans along its main axis."""
+        return MappingProxyType(
+            {name: axes[self.main[name]] or () if axes else () for name, axes in self.axes.items()}
+        )
 
     @cached_property
     def writers(self) -> Mapping[int, tuple[str, ...]]:
         """For each group, the nodes that write it, whole or as a part of what they write."""
         found: dict[int, list[str]] = {number: [] for number in range(len(self.groups))}
-        for name, spans in self.spans.items():
-            for number in {span.group for span in spans}:
+        for name, axes in self.axes.items():
+            for number in {span.group for spans in axes for span in spans or ()}:
                 found[number].append(name)
         return MappingProxyType({number: tuple(names) for number, names in found.items()})
 
@@ -77,55 +97,14 @@ class Widths:
                 whole.setdefault(number, name)
         return whole
 
-    def columns(self, name: str) -> int:
-        """Width of the output of `name`."""
-        return sum(self.groups[span.group].width * span.times for span in self.spans[name])
+    def columns(self, spans: Spans) -> int:
+        """How many columns there are."""
+        return sum(self.groups[span.group].width * span.times for span in spans)
 
-
-@dataclass(frozen=True)
-class _Piece:
-    """Channels [start, start + length) of a producer, `times` columns each."""
-
-    producer: str
-    start: int
-    length: int
-    times: int
-
-
-_Layout = tuple[_Piece, ...]
-
-
-class _Ties:
-    """The pieces found to be equal, and what else is known of producers, while the graph is traversed."""
-
-    def __init__(self) -> None:
-        self.pairs: list[tuple[_Piece, _Piece]] = []
-        self.fixed: dict[str, str] = {}
-        self.blocks: dict[str, int] = {}
-
-    def fix(self, layout: _Layout, reason: str) -> None:
-        for piece in layout:
-            self.fixed.setdefault(piece.producer, reason)
-
-    def tie(self, a: _Layout, b: _Layout, where: str) -> None:
-        """Tie two layouts column by column, cutting pieces where the other's end."""
-        left, right = list(a), list(b)
-        while left and right:
-            first, second = left.pop(0), right.pop(0)
-            if first.times != second.times:
-                reason = f'is tied to flattened columns at node "{where}"'
-                self.fix((first, *left), reason)
-                self.fix((second, *right), reason)
-                return
-            length = min(first.length, second.length)
-            for piece, rest in ((first, left), (second, right)):
-                if piece.length > length:
-                    rest.insert(0, _cut(piece, length, piece.length))
-            self.pairs.append((_cut(first, 0, length), _cut(second, 0, length)))
-
-
-def _cut(piece: _Piece, start: int, stop: int) -> _Piece:
-    return replace(piece, start=piece.start + start, length=stop - start)
+    def shape(self, name: str, shape: Shape) -> Shape:
+        """`shape` of the output of `name`, with its widths as they are here."""
+        along = zip(shape, self.axes[name], strict=True)
+        return tuple(size if spans is None else self.columns(spans) for size, spans in along)
 
 
 def channel_groups(graph: ArchGraph) -> Widths:
@@ -134,158 +113,148 @@ def channel_groups(graph: ArchGraph) -> Widths:
 
 
 def _channel_groups(graph: ArchGraph) -> Widths:
-    ties = _Ties()
-    layouts: dict[str, _Layout] = {}
-    for node in graph:
-        layouts[node.name] = _write(graph, node, [layouts[i] for i in node.inputs], ties)
-    for node in graph:
-        if node.owner != node.name:
-            _tie_uses(graph, node, layouts, ties)
-    return _collect(graph, layouts, ties)
+    ties = Ties()
+    return _collect(graph, layouts_of(graph, ties), ties)
 
 
-def _tie_uses(graph: ArchGraph, node: Node, layouts: dict[str, _Layout], ties: _Ties) -> None:
-    """Tie what a second use of a module reads and writes to the first, along the axes its parameters have."""
-    owner = graph[node.owner]
-    params = node.op.params(graph.input_shapes(node.name)).values()
-    axes = {axis for param in params for axis in param.axes}
-    if Axis.OUT in axes:
-        ties.tie(layouts[node.name], layouts[owner.name], node.name)
-    if Axis.IN in axes:
-        ties.tie(layouts[node.inputs[0]], layouts[owner.inputs[0]], node.name)
-
-
-def _write(graph: ArchGraph, node: Node, read: list[_Layout], ties: _Ties) -> _Layout:
-    """The layout that `node` writes; records the ties it makes."""
-    op, width = node.op, (graph.shape(node.name) or (1,))[0]
-    own = (_Piece(node.name, 0, width, 1),)
-    if op.trait is Trait.SOURCE:
-        ties.fix(own, f'has the width of the input "{node.name}", which is fixed at {width}')
-        return own
-    if op.trait is Trait.SINK:
-        for layout in read:
-            ties.fix(layout, f"feeds the output, whose width is fixed at {width}")
-        return read[0]
-    if op.trait is Trait.OPAQUE:
-        return _opaque(graph, node, read, own, ties)
-    if op.trait is Trait.STACK:
-        return tuple(piece for layout in read for piece in layout)
-    if op.trait is Trait.TIE:
-        return _tie_inputs(graph, node, read, ties)
-    if op.trait is Trait.FLATTEN:
-        return _repeat(read[0], width // graph.shape(node.inputs[0])[0])
-    if op.trait is Trait.ABSORB:
-        return _convolve(graph, node, read[0], own, ties)
-    return read[0]
-
-
-def _opaque(graph: ArchGraph, node: Node, read: list[_Layout], own: _Layout, ties: _Ties) -> _Layout:
-    """What an operator of torch writes: the widths that it reads where it carries them, else one that is fixed."""
-    if node.op.carries(graph.input_shapes(node.name)):
-        return _tie_inputs(graph, node, read, ties)
-    for layout in (*read, own):
-        ties.fix(layout, f'is fixed by the operator "{node.name}"')
-    return own
-
-
-def _repeat(layout: _Layout, times: int) -> _Layout:
-    return tuple(replace(piece, times=piece.times * times) for piece in layout)
-
-
-def _tie_inputs(graph: ArchGraph, node: Node, read: list[_Layout], ties: _Ties) -> _Layout:
-    width = graph.shape(node.name)[0]
-    whole = [
-        layout for layout, shape in zip(read, graph.input_shapes(node.name), strict=True) if shape[0] == width
-    ]
-    for layout in read:
-        if layout in whole:
-            ties.tie(whole[0], layout, node.name)
-        else:
-            ties.fix(layout, f'is broadcast over channels at node "{node.name}"')
-    return whole[0]
-
-
-def _convolve(graph: ArchGraph, node: Node, read: _Layout, own: _Layout, ties: _Ties) -> _Layout:
-    shapes, groups = graph.input_shapes(node.name), node.op.layer.groups if node.op.layer else 1
-    if groups == 1:
-        return own
-    if node.op.depthwise(shapes):
-        return _repeat(read, graph.shape(node.name)[0] // shapes[0][0])
-    if len(read) == 1 and read[0].times == 1 and read[0].start == 0:
-        for producer in (read[0].producer, node.name):
-            ties.blocks[producer] = lcm(ties.blocks.get(producer, 1), groups)
-    else:
-        ties.fix((*read, *own), f'feeds several pieces to the grouped convolution "{node.name}"')
-    return own
-
-
-def _collect(graph: ArchGraph, layouts: dict[str, _Layout], ties: _Ties) -> Widths:
+def _collect(graph: ArchGraph, layouts: Mapping[str, Axes], ties: Ties) -> Widths:
     """Cut producers where any tie cuts them, join tied parts, and number the groups."""
     cuts = _cuts(layouts, ties)
-    tied: UnionFind[tuple[str, int]] = UnionFind()
-    for a, b in ties.pairs:
-        for one, other in zip(_parts(a, cuts), _parts(b, cuts), strict=True):
-            tied.union(one, other)
+    members = _members(cuts, ties)
+    numbers = {part: number for number, sizes in enumerate(members) for part in sizes}
+    sizes = {part: size for sizes in members for part, size in sizes.items()}
 
-    numbers: dict[tuple[str, int], int] = {}
-    members: list[list[tuple[str, int]]] = []
-    for producer, ends in cuts.items():
-        for start in ends[:-1]:
-            root = tied[producer, start]
-            if root not in numbers:
-                numbers[root] = len(members)
-                members.append([])
-            members[numbers[root]].append((producer, start))
-    spans = {
-        name: tuple(
-            Span(numbers[tied[part]], piece.times) for piece in layout for part in _parts(piece, cuts)
+    def spans(layout: Layout) -> Spans:
+        return tuple(
+            Span(numbers[part], sizes[part] // piece.unit * piece.times)
+            for piece in layout
+            for part in _parts(piece, cuts)
         )
-        for name, layout in layouts.items()
-    }
-    groups = tuple(_group(graph, parts, cuts, ties) for parts in members)
-    return Widths(groups, MappingProxyType(spans))
+
+    known: dict[Layout, Spans] = {}
+    axes: dict[str, tuple[Spans | None, ...]] = {}
+    for name, along in layouts.items():
+        for layout in along:
+            if layout is not None and layout not in known:
+                known[layout] = spans(layout)
+        axes[name] = tuple(None if layout is None else known[layout] for layout in along)
+    even: dict[int, list[str]] = {}
+    for name, layout, parts in ties.even:
+        one = {span.group for span in spans(layout)}
+        whole = len(layout) == 1 and layout[0].start == 0 and layout[0].times == layout[0].unit == 1
+        if len(one) > 1 or (parts > 1 and not whole):
+            ties.fix(layout, f'is normalised together with other channels at node "{name}"')
+        elif parts > 1:
+            producer = layout[0].producer
+            ties.blocks[producer] = lcm(ties.blocks.get(producer, 1), parts)
+        for number in one:
+            even.setdefault(number, []).append(name)
+    groups = tuple(
+        _group(graph, parts, cuts, ties, tuple(even.get(number, ()))) for number, parts in enumerate(members)
+    )
+    return Widths(groups, MappingProxyType(axes), MappingProxyType(main_axes(graph)))
 
 
-def _cuts(layouts: dict[str, _Layout], ties: _Ties) -> dict[str, list[int]]:
+def _cuts(layouts: Mapping[str, Axes], ties: Ties) -> dict[str, list[int]]:
     """Where each producer's channels are cut, ends included; a cut on one side of a tie cuts the other too."""
     cuts: dict[str, set[int]] = {}
-    for layout in layouts.values():
-        for piece in layout:
-            cuts.setdefault(piece.producer, set()).update((piece.start, piece.start + piece.length))
+    for piece in (piece for axes in layouts.values() for layout in axes for piece in layout or ()):
+        cuts.setdefault(piece.producer, set()).update((piece.start, piece.start + piece.length))
     for piece in (piece for pair in ties.pairs for piece in pair):
         cuts[piece.producer].update((piece.start, piece.start + piece.length))
     changed = True
     while changed:
         changed = False
         for a, b in (*ties.pairs, *((b, a) for a, b in ties.pairs)):
-            moved = {c - a.start + b.start for c in cuts[a.producer] if a.start < c < a.start + a.length}
+            inside = {c - a.start for c in cuts[a.producer] if a.start < c < a.start + a.length}
+            if any(offset % a.unit for offset in inside):
+                ties.fix((a, b), "is cut in the middle of a head")
+            moved = {offset // a.unit * b.unit + b.start for offset in inside if offset % a.unit == 0}
             changed |= not moved <= cuts[b.producer]
             cuts[b.producer] |= moved
     return {producer: sorted(places) for producer, places in cuts.items()}
 
 
-def _parts(piece: _Piece, cuts: dict[str, list[int]]) -> list[tuple[str, int]]:
+def _parts(piece: Piece, cuts: dict[str, list[int]]) -> list[Part]:
     """The uncut parts, (producer, start), that make up `piece`."""
     stop = piece.start + piece.length
     return [(piece.producer, c) for c in cuts[piece.producer] if piece.start <= c < stop]
 
 
+def _members(cuts: dict[str, list[int]], ties: Ties) -> list[dict[Part, int]]:
+    """The parts of each group, with the channels that each has for one of the group's."""
+    near: dict[Part, list[tuple[Part, Fraction | int]]] = {}
+    for a, b in ties.pairs:
+        ratio = 1 if a.unit == b.unit else Fraction(b.unit, a.unit)
+        parts = _parts(a, cuts), _parts(b, cuts)
+        for one, other in zip(*parts, strict=len(parts[0]) == len(parts[1])):
+            near.setdefault(one, []).append((other, ratio))
+            near.setdefault(other, []).append((one, 1 / ratio if ratio != 1 else 1))
+    units: dict[Part, int] = {}
+    for piece in ties.units:
+        for part in _parts(piece, cuts):
+            units[part] = lcm(units.get(part, 1), piece.unit)
+    order = {producer: place for place, producer in enumerate(cuts)}
+    found: list[dict[Part, int]] = []
+    seen: set[Part] = set()
+    for producer, ends in cuts.items():
+        for start in ends[:-1]:
+            if (producer, start) not in seen:
+                found.append(_component((producer, start), near, units, cuts, order, ties))
+                seen.update(found[-1])
+    return found
+
+
+def _component(
+    first: Part, near: Mapping[Part, list[tuple[Part, Fraction | int]]], units: Mapping[Part, int],
+    cuts: dict[str, list[int]], order: Mapping[str, int], ties: Ties,
+) -> dict[Part, int]:  # fmt: skip
+    """The parts tied to `first`, each with its channels for one channel of the group."""
+    weights: dict[Part, Fraction | int] = {first: 1}
+    stack = [first]
+    while stack:
+        part = stack.pop()
+        for other, ratio in near.get(part, ()):
+            if other not in weights:
+                weights[other] = weights[part] * ratio
+                stack.append(other)
+            elif weights[other] != weights[part] * ratio:
+                ties.fixed.setdefault(part[0], "is tied to heads of another size")
+    common = 1
+    for part, weight in weights.items():
+        common = lcm(
+            common, (Fraction(weight) / units.get(part, 1)).denominator, Fraction(weight).denominator
+        )
+    sizes = {part: int(weight * common) for part, weight in weights.items()}
+    for (producer, start), size in sizes.items():
+        ends = cuts[producer]
+        if (ends[ends.index(start) + 1] - start) % size:
+            ties.fixed.setdefault(producer, "is cut in the middle of a head")
+            return dict.fromkeys(sizes, 1)
+    # the order of the producers, not of the search
+    return {part: sizes[part] for part in sorted(sizes, key=lambda part: (order[part[0]], part[1]))}
+
+
+def _owner(graph: ArchGraph, name: str) -> str:
+    """The owner of the parameters by which `name` writes its width; itself where it reads by those of another op."""
+    owner = graph[graph[name].owner]
+    return owner.name if owner.op.kind == graph[name].op.kind else name
+
+
 def _group(
-    graph: ArchGraph, parts: list[tuple[str, int]], cuts: dict[str, list[int]], ties: _Ties
+    graph: ArchGraph, parts: Mapping[Part, int], cuts: dict[str, list[int]], ties: Ties, even: tuple[str, ...]
 ) -> ChannelGroup:
-    producer, start = parts[0]
+    (producer, start), size = next(iter(parts.items()))
     ends = cuts[producer]
-    width = ends[ends.index(start) + 1] - start
-    owners = list(dict.fromkeys(graph[name].owner for name, _ in parts))
+    width = (ends[ends.index(start) + 1] - start) // size
+    owners = list(dict.fromkeys(_owner(graph, name) for name, _ in parts))
     reason = next((ties.fixed[name] for name, _ in parts if name in ties.fixed), None)
     blocks = 1
     for name, _ in parts:
         blocks = lcm(blocks, ties.blocks.get(name, 1))
-        if name in ties.blocks and len(cuts[name]) > 2:
+        if name in ties.blocks and (len(cuts[name]) > 2 or size > 1):
             reason = reason or f'is part of the grouped convolution "{name}"'
-    if reason is None and len(parts) != len({name for name, _ in parts}):
-        reason = "ties two parts of one layer to each other"
-    return ChannelGroup(tuple(owners), width, blocks, reason)
+    return ChannelGroup(tuple(owners), width, blocks, reason, even)
 
 
 def resized(graph: ArchGraph, group: int, to: int) -> ArchGraph:
@@ -294,10 +263,32 @@ def resized(graph: ArchGraph, group: int, to: int) -> ArchGraph:
     groups = list(widths.groups)
     groups[group] = replace(groups[group], width=to)
     after = replace(widths, groups=tuple(groups))
+    writers = widths.writers[group]
+    near = dict.fromkeys((*writers, *(reader for name in writers for reader, _ in graph.consumers(name))))
     changed: list[Node] = []
-    for node in map(graph.__getitem__, widths.writers[group]):
-        if node.op.layer is not None:
-            shapes = graph.input_shapes(node.name)
-            op = node.op.resized(shapes, after.columns(node.inputs[0]), after.columns(node.name))
+    for node in map(graph.__getitem__, near):
+        shapes = graph.input_shapes(node.name)
+        reads = tuple(after.shape(name, shape) for name, shape in zip(node.inputs, shapes, strict=True))
+        column = _Column(widths, after, node)
+        op = node.op.resized(shapes, Resized(reads, after.shape(node.name, graph.shape(node.name)), column))
+        if op is not node.op:
             changed.append(replace(node, op=op))
     return graph.update(*changed)
+
+
+@dataclass(frozen=True)
+class _Column:
+    """Of a place along the axis of what `node` reads, where spans begin or end, the place it has after."""
+
+    before: Widths
+    after: Widths
+    node: Node
+
+    def __call__(self, place: int) -> int:
+        old = new = 0
+        for span in self.before.axes[self.node.inputs[0]][self.node.op.axis] or ():
+            if old >= place:
+                break
+            old += self.before.columns((span,))
+            new += self.after.columns((span,))
+        return place + new - old

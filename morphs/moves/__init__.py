@@ -1,6 +1,7 @@
 """The moves, one to a file, and the registry: an explicit tuple."""
 
 from morphs.move import Move
+from morphs.moves.add_block import AddBlock
 from morphs.moves.add_skip import AddSkip
 from morphs.moves.compact import Compact
 from morphs.moves.deepen import Deepen
@@ -20,5 +21,5 @@ from morphs.moves.widen import Widen
 
 MOVES: tuple[type[Move], ...] = (
     Deepen, Widen, GrowKernel, AddSkip, InsertNorm, InsertActivation, InsertDropout, MergeGroups, SplitGroups, Retire,
-    Narrow, RemoveLayer, Subnet, SqueezeExcite, Reparameterise, Compact, InsertBlock,
+    Narrow, RemoveLayer, Subnet, SqueezeExcite, Reparameterise, Compact, InsertBlock, AddBlock,
 )  # fmt: skip

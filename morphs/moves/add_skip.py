@@ -14,7 +14,7 @@ from morphs.graph.ops import Add, Concat, Conv2d, Lerp, Linear, Op, Role, Scale,
 from morphs.init import fresh
 from morphs.move import NEW, Context, Made, Move, Options, Origin
 from morphs.moves.appended import appended
-from morphs.moves.editing import chosen, require, writes_fixpoints
+from morphs.moves.editing import chosen, require, width_axis, writes_fixpoints
 from morphs.network import Key, Network
 
 SOURCES = (Role.ACTIVATION, Role.SUM, Role.POOL, Role.CONCAT)
@@ -79,7 +79,8 @@ class AddSkip(Move):
             self._appended(graph)
         name, joined = self._names(graph)
         read = source.name if bridge is None else name
-        join: Op = {"add": Add(), "convex": Lerp(), "concat": Concat()}[self.how]
+        axis = width_axis(graph, target.name)
+        join: Op = {"add": Add(), "convex": Lerp(axis=axis), "concat": Concat()}[self.how]
         between = () if bridge is None else (Node(name, bridge, (source.name,)),)
         return graph.update(
             *graph.rewired(target.name, joined), *between, Node(joined, join, (target.name, read))
@@ -89,19 +90,20 @@ class AddSkip(Move):
         """What `source` passes through on its way, if anything."""
         source, target = graph.shape(self.source), graph.shape(self.target)
         if self.project:
-            return self._projection(source, target)
+            return self._projection(graph, source, target)
         if source != target and (self.how != "concat" or source[1:] != target[1:]):
             instead = ", or project=true" if len(source) == len(target) else ""
             raise self.refuse(
                 f'"{self.source}" writes {source} and "{self.target}" {target}',
                 f"choose nodes of one shape{instead}",
             )
-        return Scale() if self.how == "add" else None
+        return Scale(axis=width_axis(graph, self.target)) if self.how == "add" else None
 
-    def _projection(self, source: Shape, target: Shape) -> Op:
-        if len(source) == len(target) == 1:
-            return Linear(target[0], bias=False)
-        if len(source) == len(target) == 3:
+    def _projection(self, graph: ArchGraph, source: Shape, target: Shape) -> Op:
+        axes = {width_axis(graph, self.source), width_axis(graph, self.target)}
+        if (len(source) == 1 or axes == {-1}) and source[:-1] == target[:-1]:
+            return Linear(target[-1], bias=False)
+        if len(source) == len(target) == 3 and axes == {0}:
             strides = [_stride(size, wanted) for size, wanted in zip(source[1:], target[1:], strict=True)]
             if strides[0] and strides[1]:
                 return Conv2d(target[0], (1, 1), (strides[0], strides[1]), bias=False)
@@ -122,6 +124,10 @@ class AddSkip(Move):
     def _appended(self, graph: ArchGraph) -> dict[Key, Origin]:
         """Index maps of what reads `target`, when the source's channels follow its own."""
         count = graph.shape(self.target if self.project else self.source)[0]
+        if any(width_axis(graph, name) != 0 for name in (self.source, self.target)):
+            raise self.refuse(
+                f'"{self.target}" has its width along another axis than the first', "use how=add or convex"
+            )
         try:
             return appended(graph, self.target, count)
         except ValueError as error:
@@ -132,7 +138,9 @@ class AddSkip(Move):
     def _names(self, graph: ArchGraph) -> tuple[str, str]:
         stem = "scale"
         if self.project:
-            stem = "conv" if len(graph.shape(self.source)) == 3 else "fc"
+            stem = (
+                "conv" if width_axis(graph, self.source) == 0 and len(graph.shape(self.source)) == 3 else "fc"
+            )
         return graph.fresh(stem), graph.fresh("skip")
 
     def fill(self, parent: Network, graph: ArchGraph, context: Context) -> Made:

@@ -3,10 +3,12 @@
 import numpy as np
 
 from morphs.graph.arch import ArchGraph
-from morphs.graph.ops import Axis, Trait
+from morphs.graph.ops import Axis, Role, Trait
 from morphs.move import Origin
 from morphs.moves.columns import Index
 from morphs.network import Key
+
+FOLLOWED = (Trait.INVARIANT, Trait.ABSORB, Trait.STACK, Trait.FLATTEN)
 
 
 def appended(graph: ArchGraph, name: str, count: int) -> dict[Key, Origin]:
@@ -35,8 +37,12 @@ def appended(graph: ArchGraph, name: str, count: int) -> dict[Key, Origin]:
             raise ValueError(f'it is tied to other channels at node "{node.name}"')
         if params and graph.is_shared(node.name):
             raise ValueError(f'node "{node.name}", which reads it, shares its parameters')
-        if node.op.layer is not None and node.op.layer.groups > 1:
+        if node.op.groups > 1:
             raise ValueError(f'the convolution "{node.name}", which reads it, has groups')
+        if node.op.role is Role.WIDTH_NORM or trait not in FOLLOWED:
+            raise ValueError(f'node "{node.name}", which reads it, works across channels')
+        if any(param.axes[:1] == (Axis.IN,) for param in params.values()):
+            raise ValueError(f'the convolution "{node.name}", which reads it, is transposed')
         axis = Axis.IN if trait is Trait.ABSORB else Axis.OUT
         for parameter, param in params.items():
             if axis in param.axes:

@@ -21,7 +21,7 @@ def free_group(move: Move, graph: ArchGraph, name: str) -> int:
     widths = channel_groups(graph)
     number = widths.group_of(name)
     if number is None:
-        several = len(widths.spans[name]) > 1
+        several = len(widths.spans[name]) != 1
         fact = "several groups of channels" if several else "several columns for each channel of its group"
         raise move.refuse(f'node "{name}" writes {fact}', _instead(widths))
     fixed = widths.groups[number].fixed
@@ -65,9 +65,9 @@ def depthwise(graph: ArchGraph, owner: str) -> bool:
 def spans(graph: ArchGraph, widths: Widths, owner: str, axis: Axis) -> list[tuple[int, int, int]]:
     """(group, width, times) of the spans along a parameter's axis, cut to one group's share where it is grouped."""
     node = graph[owner]
-    where = owner if axis is Axis.OUT else node.inputs[0]
-    found = [(s.group, widths.groups[s.group].width, s.times) for s in widths.spans[where]]
-    groups = node.op.layer.groups if node.op.layer else 1
+    along = widths.axes[owner if axis is Axis.OUT else node.inputs[0]][node.op.axis]
+    found = [(s.group, widths.groups[s.group].width, s.times) for s in along or ()]
+    groups = node.op.groups
     if axis is Axis.IN and groups > 1 and len(found) == 1:
         number, width, times = found[0]
         return [(number, width // groups, times)]

@@ -185,6 +185,8 @@ class Compact(Move):
         if op.groups != 1:
             fact = f'node "{self.node}" has {op.groups} groups'
             raise self.refuse(fact, "choose a convolution without groups")
+        if not op.convolution and len(graph.shape(self.node)) > 1:
+            raise self.refuse(f'node "{self.node}" reads tokens', "choose a layer that reads vectors or maps")
         if self.activation not in ACTIVATIONS:
             raise self.refuse(
                 f"activation {self.activation} is unknown", f"choose one of {', '.join(ACTIVATIONS)}"

@@ -23,6 +23,7 @@ from morphs.moves.editing import (
     neutral_activation,
     pair,
     require,
+    width_axis,
     writes_fixpoints,
 )  # fmt: skip
 from morphs.moves.insert_norm import InsertNorm, calibrated
@@ -98,7 +99,8 @@ class Deepen(Move):
     def _identity_candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
         for node in graph:
             if node.op.role is Role.ACTIVATION:
-                width, *spatial = graph.shape(node.name)
+                tokens = width_axis(graph, node.name) == -1
+                width, *spatial = graph.shape(node.name)[-1:] if tokens else graph.shape(node.name)
                 kernels = chosen(options, "kernels", ((3, 3),)) if spatial else ((1, 1),)
                 parts = chosen(options, "groups", DENSE) if spatial else DENSE
                 for kernel, groups in product(kernels, parts):
@@ -109,7 +111,7 @@ class Deepen(Move):
     @classmethod
     def _factor_candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
         for name, op in layers(graph):
-            outs, ins = graph.shape(name)[0], graph.input_shapes(name)[0][0]
+            outs, ins = op.width, graph.input_shapes(name)[0][op.axis]
             pairs = (
                 chosen(options, "factors", (((3, 3), (1, 1)), ((1, 1), (3, 3)), ((3, 3), (3, 3))))
                 if op.convolution
@@ -142,6 +144,8 @@ class Deepen(Move):
         neutral_activation(self.name, self.activation, self.per_channel)
         if node.op.trait is Trait.SINK:
             raise self.refuse(f'node "{self.node}" is the output', "choose the layer it reads")
+        if self.norm and width_axis(graph, node.name) != 0:
+            raise self.refuse(f'node "{self.node}" writes tokens, which have no batch norm', "leave out norm")
         try:
             child = self._without_norm(graph)
             return InsertNorm(self._names(graph)[0]).reshape(child) if self.norm else child
@@ -154,10 +158,14 @@ class Deepen(Move):
 
     def _names(self, graph: ArchGraph) -> tuple[str, str]:
         """Of the inserted layer and its non-linearity."""
-        return graph.fresh("fc" if len(graph.shape(self.node)) == 1 else "conv"), graph.fresh("act")
+        tokens = width_axis(graph, self.node) == -1
+        return graph.fresh("fc" if tokens or len(graph.shape(self.node)) == 1 else "conv"), graph.fresh("act")
 
     def _identity(self, graph: ArchGraph, node: Node) -> ArchGraph:
-        shape = graph.shape(node.name)
+        axis, shape = width_axis(graph, node.name), graph.shape(node.name)
+        if len(shape) not in (1, 3) and axis != -1:
+            raise self.refuse(f'node "{node.name}" writes {shape}', "choose vectors, tokens or maps")
+        shape = shape[-1:] if axis == -1 else shape
         if self.channels is not None or self.then != (1, 1):
             raise self.refuse(
                 f'an identity after "{node.name}" keeps the width',
@@ -194,7 +202,7 @@ class Deepen(Move):
         act: Op = (
             Activation(self.activation)
             if keeps
-            else neutral_activation(self.name, self.activation, self.per_channel)
+            else neutral_activation(self.name, self.activation, self.per_channel, axis)
         )
         return insert_after(graph, node.name, Node(name, op, (node.name,)), Node(phi, act, (name,)))
 
@@ -218,14 +226,14 @@ class Deepen(Move):
         second: Op = layer
         if layer.convolution is not None:
             first, second = self._convolutions(layer.convolution, self.channels, at)
-        act = neutral_activation(self.name, self.activation, self.per_channel)
+        act = neutral_activation(self.name, self.activation, self.per_channel, width_axis(graph, node.name))
         return graph.update(
             Node(name, first, node.inputs), Node(phi, act, (name,)), replace(node, op=second, inputs=(phi,))
         )
 
     def _parts(self, graph: ArchGraph, op: Layer) -> tuple[int, int, Pair]:
         """Output and input channels of one group of the layer, and its kernel."""
-        return op.width // op.groups, graph.input_shapes(self.node)[0][0] // op.groups, op.kernel
+        return op.width // op.groups, graph.input_shapes(self.node)[0][op.axis] // op.groups, op.kernel
 
     def _place(self, graph: ArchGraph, op: Conv2d) -> Pair:
         """Where G sits in the composite kernel: in its middle, or nearest to it where the output keeps its size."""

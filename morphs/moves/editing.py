@@ -8,6 +8,7 @@ from morphs.errors import IllegalMove
 from morphs.graph.activations import ACTIVATIONS, PRELU, known_activations
 from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import Conv2d, Layer, PActivation, Pair, Role, Trait
+from morphs.graph.widths import channel_groups
 from morphs.move import Move, Options
 
 
@@ -58,11 +59,19 @@ def with_op(graph: ArchGraph, name: str, **changes: Any) -> tuple[Node, ...]:
     )
 
 
-def neutral_activation(move: str, fn: str, per_channel: bool) -> PActivation:
+def width_axis(graph: ArchGraph, name: str) -> int:
+    """The axis along which what `name` writes has its width: 0 of vectors and maps, −1 of tokens."""
+    axis, rank = channel_groups(graph).main[name], len(graph.shape(name))
+    return -1 if axis == rank - 1 > 0 else axis
+
+
+def neutral_activation(move: str, fn: str, per_channel: bool, axis: int = 0) -> PActivation:
     """The P-activation of φ = `fn`, the identity at a = 1; `prelu` is that of ReLU. IllegalMove of an unknown φ."""
     if fn != PRELU and fn not in ACTIVATIONS:
         raise IllegalMove(f"{move}: activation {fn} is unknown; {known_activations()}")
-    return PActivation("relu" if fn == PRELU else fn, per_channel=per_channel)
+    return PActivation(
+        "relu" if fn == PRELU else fn, per_channel=per_channel, axis=axis if per_channel else 0
+    )
 
 
 def chosen(options: Options, key: str, default: tuple[Any, ...]) -> tuple[Any, ...]:

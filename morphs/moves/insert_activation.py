@@ -19,6 +19,7 @@ from morphs.moves.editing import (
     inside,
     neutral_activation,
     read_by,
+    width_axis,
     writes_fixpoints,
 )  # fmt: skip
 from morphs.network import Network
@@ -60,7 +61,7 @@ class InsertActivation(Move):
     def reshape(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph."""
         node = inside(self, graph, self.node)
-        act = neutral_activation(self.name, self.activation, self.per_channel)
+        act = neutral_activation(self.name, self.activation, self.per_channel, width_axis(graph, node.name))
         idempotent = ACTIVATIONS[act.fn].idempotent
         if idempotent and (
             writes_fixpoints(graph, node.name, act.fn) or absorbed(graph, node.name, act.fn)

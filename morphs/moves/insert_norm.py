@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from morphs.errors import NeedsData
+from morphs.examples import in_type
 from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import BatchNorm, Output, Role
 from morphs.move import NEW, Context, Made, Move, Options, Preserves
-from morphs.moves.editing import feeds_output, insert_after, inside, read_by, require
+from morphs.moves.editing import feeds_output, insert_after, inside, read_by, require, width_axis
 from morphs.network import Network
 
 NORM = BatchNorm()  # what is inserted
@@ -55,6 +56,10 @@ class InsertNorm(Move):
     def reshape(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph."""
         node = inside(self, graph, self.node)
+        shape = graph.shape(node.name)
+        if width_axis(graph, node.name) != 0 or len(shape) > 4:
+            fact = f'node "{self.node}" writes {shape}, whose width is not the first axis'
+            raise self.refuse(fact, "choose a vector, a signal, a map or a volume")
         norm = graph.fresh("norm")
         return insert_after(graph, node.name, Node(norm, NORM, (node.name,)))
 
@@ -102,7 +107,7 @@ def _statistics(parent: Network, node: str, context: Context) -> tuple[torch.Ten
     with torch.no_grad():
         for inputs, *_ in context.batches:
             tensors = (inputs,) if isinstance(inputs, Tensor) else inputs
-            out = module(*(tensors[i].to("cpu", torch.float64) for i in read)).transpose(0, 1).flatten(1)
+            out = module(*(in_type(tensors[i].cpu(), torch.float64) for i in read)).transpose(0, 1).flatten(1)
             if out.shape[1] == 0:
                 continue
             new, size = out.mean(1), out.shape[1]

@@ -77,6 +77,10 @@ class Reparameterise(Move):
             raise self.refuse(
                 f'"{first.name}" is read by "{others[0]}" too', "choose a layer that one node reads"
             )
+        rank = len(graph.shape(node.name))
+        if node.op.axis % rank != layer.axis % rank:
+            fact = f'node "{self.node}" works along another axis than "{first.name}"'
+            raise self.refuse(fact, "choose one along the same axis")
         for one in (node, first):
             if graph.is_shared(one.name):
                 raise self.refuse(

@@ -13,7 +13,7 @@ from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import Activation, AdaptiveAvgPool2d, Conv2d, Multiply, Role, Scale
 from morphs.init import he_normal
 from morphs.move import NEW, Context, Made, Move, Options
-from morphs.moves.editing import chosen, inside, read_by, writes_fixpoints
+from morphs.moves.editing import chosen, inside, read_by, width_axis, writes_fixpoints
 from morphs.network import Key, Network
 from morphs.typed import Positive
 
@@ -65,7 +65,7 @@ class SqueezeExcite(Move):
         """The child's graph."""
         node = inside(self, graph, self.node)
         shape = graph.shape(node.name)
-        if len(shape) != 3 or shape[1:] == (1, 1):
+        if len(shape) != 3 or shape[1:] == (1, 1) or width_axis(graph, node.name) != 0:
             raise self.refuse(f'node "{self.node}" writes {shape}', "choose a feature map of several pixels")
         if self.channels < 1:
             raise self.refuse(

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call  # pyright: ignore[reportUnknownVariableType]
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from morphs.errors import NeedsData
 from morphs.graph.arch import ArchGraph
@@ -163,7 +164,8 @@ class _Ascent:
             weights[key] = weights[key].index_copy(0, self.rows[key], tensor)
         named = {self.places[key]: tensor for key, tensor in weights.items()}
         try:
-            outputs: Tensor = functional_call(self.module, named, inputs)
+            with sdpa_kernel(SDPBackend.MATH):  # the only one that can be differentiated twice
+                outputs: Tensor = functional_call(self.module, named, inputs)
         except ValueError as error:  # torch's batch norm, of a single value
             raise NeedsData(f"the batches are too small ({error}); give more examples") from None
         loss = self.context.loss_of(outputs, targets) * share

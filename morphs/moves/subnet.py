@@ -13,7 +13,7 @@ from morphs.errors import NoFactoring, ShapeError
 from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import Add, Layer
 from morphs.move import NEW, Context, Made, Move, Options
-from morphs.moves.editing import chosen, layer_at, layers, neutral_activation
+from morphs.moves.editing import chosen, layer_at, layers, neutral_activation, width_axis
 from morphs.moves.templates import TEMPLATES, Paths, path_layers, read_template
 from morphs.network import Network
 from morphs.solve.sequence import surely_holds
@@ -58,7 +58,7 @@ class Subnet(Move):
         child = self.reshape(graph)
         op = layer_at(self, graph, self.node)
         kernel, groups = op.kernel, op.groups
-        outs, ins = graph.shape(self.node)[0] // groups, graph.input_shapes(self.node)[0][0] // groups
+        outs, ins = op.width // groups, graph.input_shapes(self.node)[0][op.axis] // groups
         paths = self._per_group(op)
         if not any(path and surely_holds(outs, ins, kernel, path) for path in paths):
             enough = min(outs, ins * prod(kernel)) * groups
@@ -111,7 +111,8 @@ class Subnet(Move):
                 last_of_others = not act and name != node.name  # one bias is enough
                 changed.append(Node(name, replace(op, bias=False) if last_of_others else op, (read,)))
                 if act:
-                    phi = neutral_activation(self.name, self.activation, self.per_channel)
+                    axis = width_axis(graph, self.node)
+                    phi = neutral_activation(self.name, self.activation, self.per_channel, axis)
                     changed.append(Node(act, phi, (name,)))
                 read = act or name
             ends.append(read)

@@ -1,7 +1,8 @@
 """Widen: more channels in one channel group (paper §3.4.1; Net2Net, arXiv 1511.05641; GradMax, 2201.05125)."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import ceil
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -19,6 +20,7 @@ from morphs.moves.columns import NEW_UNIT, ColumnMaps, depthwise, following, fre
 from morphs.moves.editing import chosen
 from morphs.moves.fresh_units import with_fresh_units
 from morphs.moves.steepest import steepest_rows
+from morphs.moves.streams import rescaled, stream_weights, tied_readers
 from morphs.network import Network
 from morphs.typed import Positive
 
@@ -34,6 +36,9 @@ class Widen(Move):
     how="zero": new channels have fresh incoming weights and zero outgoing ones, and the channels are rotated by a
     random number of places (equation 18, with a rotation for its permutation). The paper zeroes
     whichever side is smaller; zero *incoming* weights leave ReLU units dead.
+    Under a norm across channels (layer, RMS or group norm) each channel must be copied equally often, so that `to` is
+    a multiple of the width. With how="zero" under layer and RMS norms, it is the incoming side that is zero, or the
+    mean of the other channels; see `streams`.
     how="gradient": as zero, but the incoming weights of the new channels are those for which the outgoing ones
     get the largest gradient on the given batches, in train mode without dropout (GradMax; see `steepest`). They are
     as large as the others of their layer; biases start at zero. At most 512 examples are looked at, in at most
@@ -63,12 +68,21 @@ class Widen(Move):
             for factor in chosen(options, "factor", (1.5, 2)):
                 to = max(round(group.width * factor / group.blocks), group.width // group.blocks + 1)
                 for how in chosen(options, "how", ("replicate", "zero")):
-                    odd = how == "paired" and (to - group.width // group.blocks) % 2
-                    yield cls(node, (to + odd) * group.blocks, how)
+                    if group.even and how == "replicate":
+                        yield cls(node, group.width * max(2, ceil(factor)), how)
+                    else:
+                        odd = how == "paired" and (to - group.width // group.blocks) % 2
+                        yield cls(node, (to + odd) * group.blocks, how)
 
     def reshape(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph."""
-        return resized(graph, self._group(graph), self.to)
+        number = self._group(graph)
+        group = channel_groups(graph).groups[number]
+        wider = resized(graph, number, self.to)
+        if self.how == "zero" and group.even:
+            changed = rescaled(self, graph, number, self.to)
+            return wider.update(*(replace(wider[name], op=changed[name].op) for name in group.even))
+        return wider
 
     def _group(self, graph: ArchGraph) -> int:
         """Number of the group to widen; IllegalMove when it can't have this width."""
@@ -80,6 +94,19 @@ class Widen(Move):
                 f'{self.to} is not a wider width for node "{self.node}"',
                 f"give a number above {group.width}{multiple}",
             )
+        if group.even and self.how != "zero" and (self.how != "replicate" or self.to % group.width):
+            fact = f'node "{self.node}" is normalised across channels at node "{group.even[0]}"'
+            raise self.refuse(fact, f"use how=zero, or how=replicate and a multiple of {group.width}")
+        tied = tied_readers(graph, number)
+        if self.how == "paired" and tied:
+            raise self.refuse(f'node "{self.node}" has tied weights', "use how=zero or replicate")
+        if self.how == "gradient" and (tied or not rows_first(graph, number)):
+            raise self.refuse(
+                f'node "{self.node}" has tied or transposed weights', "use how=zero or replicate"
+            )
+        if self.how == "replicate" and any(one.before is None for one in tied):
+            fact = f'node "{tied[0].reader}" reads the embedding "{tied[0].owner}" without a norm of its own before it'
+            raise self.refuse(fact, "use how=zero")
         if self.how == "paired" and (self.to - group.width) // group.blocks % 2:
             each = f" in each of {group.blocks} parts" if group.blocks > 1 else ""
             raise self.refuse(
@@ -93,9 +120,13 @@ class Widen(Move):
         number, widths = self._group(parent.graph), channel_groups(parent.graph)
         group = widths.groups[number]
         source, shares, kept = self._units(group.width, group.blocks, context.generator)
+        if self.how == "zero" and group.even:
+            return stream_weights(self, parent, graph, number, kept, context)
         origin = ColumnMaps(parent.graph, widths, number, kept)
         base = self._with_halves(parent, number, context) if self.how == "paired" else parent
         before, widths = base.graph, channel_groups(base.graph)
+        tied = tied_readers(before, number)
+        folded = {before[one.before].owner for one in tied if one.before is not None}
         copied = ColumnMaps(before, widths, number, source)
         made: dict[tuple[str, str], tuple[Tensor, Origin]] = {}
         for (owner, name), axes in following(before, widths, number):
@@ -104,10 +135,12 @@ class Widen(Move):
                 continue
             tensor = Origin((owner, name), tuple(maps)).gather(base.weights[owner, name])
             if self.how in ("replicate", "paired"):
-                _split(before, widths, owner, axes, number, shares, tensor)
+                across = Axis.OUT if owner in folded else Axis.IN
+                _split(before, widths, owner, axes, number, shares, tensor, across)
                 maps = [origin(owner, axis) for axis in axes]
-            elif Axis.OUT in axes:
-                _renew(graph.params[owner, name], tensor, maps[axes.index(Axis.OUT)], context.generator)
+            elif Axis.OUT in axes and all(owner != one.owner for one in tied):
+                place = axes.index(Axis.OUT)
+                _renew(graph.params[owner, name], tensor, place, maps[place], context.generator)
             made[owner, name] = (tensor, Origin((owner, name), tuple(maps)))
         if self.how == "gradient":
             self._steepen(
@@ -161,13 +194,23 @@ class Widen(Move):
         return in_blocks(source, part, blocks), shares, in_blocks(kept, part, blocks)
 
 
-def _renew(param: Param, tensor: Tensor, index: Index | None, generator: torch.Generator) -> None:
-    """Write fresh values where a new unit's own parameters are: the rows of `tensor` that have no source."""
+def _renew(param: Param, tensor: Tensor, place: int, index: Index | None, generator: torch.Generator) -> None:
+    """Write fresh values where a new unit's own parameters are: what has no source along axis `place` of `tensor`."""
     rows = np.flatnonzero(index < 0) if index is not None else ()
     if len(rows):
-        shape = (len(rows), *tensor.shape[1:])
+        shape = (*tensor.shape[:place], len(rows), *tensor.shape[place + 1 :])
         exact = torch.promote_types(tensor.dtype, torch.float32)  # 16 bits are too few to draw in
-        tensor[torch.from_numpy(rows)] = fresh(param, shape, generator, exact).to(tensor)
+        tensor.index_copy_(place, torch.from_numpy(rows), fresh(param, shape, generator, exact).to(tensor))
+
+
+def rows_first(graph: ArchGraph, number: int) -> bool:
+    """Whether all weights of the channel group have rows for what they write and columns for what they read."""
+    places = {Axis.OUT: 0, Axis.IN: 1}
+    return all(
+        place == places.get(axis, place)
+        for _, axes in following(graph, channel_groups(graph), number)
+        for place, axis in enumerate(axes)
+    )
 
 
 def split_shares(source: Index, generator: torch.Generator) -> Share:
@@ -186,12 +229,13 @@ def split_shares(source: Index, generator: torch.Generator) -> Share:
 
 
 def _split(
-    graph: ArchGraph, widths: Widths, owner: str, axes: tuple[Axis, ...], number: int, shares: Share, tensor: Tensor
+    graph: ArchGraph, widths: Widths, owner: str, axes: tuple[Axis, ...], number: int, shares: Share, tensor: Tensor,
+    across: Axis,
 ) -> None:  # fmt: skip
-    """Multiply outgoing weights by their unit's share, in place."""
-    if Axis.IN not in axes:
+    """Multiply outgoing weights, or what is `across` instead of them, by their unit's share, in place."""
+    if across not in axes:
         return
-    along = spans(graph, widths, owner, Axis.IN)
+    along = spans(graph, widths, owner, across)
     if depthwise(graph, owner) or all(group != number for group, _, _ in along):
         return
     pieces = [
@@ -202,5 +246,10 @@ def _split(
     ]
     exact = torch.promote_types(tensor.dtype, torch.float32)
     columns = np.concatenate(pieces)
+    if axes.index(across) == 0:
+        tensor.mul_(
+            torch.from_numpy(columns).to(tensor.device, exact).reshape(-1, *(1 for _ in tensor.shape[1:]))
+        )
+        return
     rows = tensor.view(len(tensor), -1)  # long rows are multiplied faster than many small kernels
     rows.mul_(torch.from_numpy(columns.repeat(rows.shape[1] // len(columns))).to(tensor.device, exact))

@@ -13,8 +13,9 @@ from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
 from morphs.errors import UnsupportedModule
+from morphs.torch_io.layers import Attention
 
-OWN = "morphs.torch_io.layers."
+OWN = "morphs.torch_io."
 NOT_OURS = (str(Path(torch.__file__).parent), str(Path(__file__).parent))  # code that no user wrote
 CONTAINERS = (nn.Module, nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -130,8 +131,12 @@ def _asks(part: nn.Module) -> bool:
     name = f"{type(part).__module__}.{type(part).__qualname__}"
     if isinstance(part, fx.GraphModule):
         return "training" in part.code
+    if isinstance(part, Attention):
+        return part.dropout.p > 0
     if name.startswith(OWN):
-        return name == f"{OWN}DropPath" or (name == f"{OWN}AtenCall" and "train" in part.extra_repr())
+        return name == f"{OWN}layers.DropPath" or (
+            name == f"{OWN}aten_call.AtenCall" and "train" in part.extra_repr()
+        )
     if name.startswith("torch.nn.modules.") and "forward" not in vars(part):
         return type(part) not in CONTAINERS and next(part.children(), None) is not None
     try:

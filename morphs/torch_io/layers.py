@@ -4,36 +4,37 @@
 B batch, C channels, F features.
 """
 
-import json
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._ops import OpOverload
 
-from morphs.errors import WeightsError
 from morphs.graph import ops
 from morphs.graph.activations import ACTIVATIONS, REGISTERED
 from morphs.graph.ops import Op, Shape
+from morphs.torch_io.aten_call import AtenCall
 
 
 class PActivation(nn.Module):
     """(1 - a) * phi(x) + a * x with a learned `a` in [0, 1]; a = 1 is the identity, a = 0 is phi.
 
     `a` is one number or one for each channel. Keep it in range by calling `project_` after each step.
+    axis: the channels' axis, the batch not counted.
     """
 
-    def __init__(self, phi: nn.Module, channels: int | None = None) -> None:
+    def __init__(self, phi: nn.Module, channels: int | None = None, axis: int = 0) -> None:
         super().__init__()
         self.phi = phi
+        self.axis = axis
         self.a = nn.Parameter(torch.ones(()) if channels is None else torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """The same shape as x (N, C, ...)."""
         a = self.a.to(x.dtype)
-        if isinstance(self.phi, nn.ReLU):  # the same function, in one pass
+        after = -1 - self.axis if self.axis < 0 else x.dim() - 2 - self.axis
+        if isinstance(self.phi, nn.ReLU) and (a.dim() == 0 or after == x.dim() - 2):  # the same, in one pass
             return nn.functional.prelu(x, a.reshape(-1))
-        a = a.reshape([-1] + [1] * (x.dim() - 2))
+        a = a.reshape([-1] + [1] * after)
         return (1 - a) * self.phi(x) + a * x
 
     def project_(self) -> None:
@@ -43,36 +44,68 @@ class PActivation(nn.Module):
 
 
 class Scale(nn.Module):
-    """weight * x with one learned factor, or one for each channel."""
+    """weight * x with one learned factor, or one for each channel along `axis`, the batch not counted."""
 
-    def __init__(self, channels: int | None = None) -> None:
+    def __init__(self, channels: int | None = None, axis: int = 0) -> None:
         super().__init__()
+        self.axis = axis
         self.weight = nn.Parameter(torch.ones(()) if channels is None else torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """The same shape as x (N, C, ...)."""
-        return self.weight.to(x.dtype).reshape([-1] + [1] * (x.dim() - 2)) * x
+        after = -1 - self.axis if self.axis < 0 else x.dim() - 2 - self.axis
+        return self.weight.to(x.dtype).reshape([-1] + [1] * after) * x
 
 
 class Lerp(nn.Module):
     """(1 - a) * x + a * y with a learned `a` in [0, 1], one number or one for each channel.
 
-    Keep it in range by calling `project_` after each step.
+    Keep it in range by calling `project_` after each step. axis: the channels' axis, the batch not counted.
     """
 
-    def __init__(self, channels: int | None = None) -> None:
+    def __init__(self, channels: int | None = None, axis: int = 0) -> None:
         super().__init__()
+        self.axis = axis
         self.a = nn.Parameter(torch.zeros(()) if channels is None else torch.zeros(channels))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """The same shape as x and y (N, C, ...)."""
-        a = self.a.to(x.dtype).reshape([-1] + [1] * (x.dim() - 2))
+        after = -1 - self.axis if self.axis < 0 else x.dim() - 2 - self.axis
+        a = self.a.to(x.dtype).reshape([-1] + [1] * after)
         return (1 - a) * x + a * y
 
     def project_(self) -> None:
         """Clamp a to [0, 1]."""
         with torch.no_grad():
             self.a.clamp_(0, 1)
+
+
+class Attention(nn.Module):
+    """softmax(scale * q k^T) v for q (N, H, T, D), k (N, H', S, D), v (N, H', S, D'), perhaps a mask (N, T, S)."""
+
+    def __init__(self, causal: bool = False, scale: float | None = None, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.causal, self.scale = causal, scale
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(N, H, T, D')."""
+        return nn.functional.scaled_dot_product_attention(
+            q, k, v, None if mask is None else mask.unsqueeze(1), is_causal=self.causal, scale=self.scale,
+            dropout_p=self.dropout.p if self.dropout.training else 0.0, enable_gqa=q.shape[1] != k.shape[1],
+        )  # fmt: skip
+
+
+class Learned(nn.Module):
+    """A learned tensor, the same for each example of a batch."""
+
+    def __init__(self, size: tuple[int, ...]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(size))
+
+    def forward(self, like: Tensor) -> Tensor:
+        """(N, *size), N as many as `like` has."""
+        return self.weight.expand(like.shape[0], *self.weight.shape)
 
 
 class Sum(nn.Module):
@@ -96,11 +129,31 @@ class Product(nn.Module):
 
 
 class Join(nn.Module):
-    """Tensors one after the other along axis 1."""
+    """Tensors one after the other along an axis, the batch being axis 0."""
+
+    def __init__(self, axis: int = 1) -> None:
+        super().__init__()
+        self.axis = axis
 
     def forward(self, *parts: Tensor) -> Tensor:
-        """(N, sum of C, ...)."""
-        return torch.cat(parts, 1)
+        """The same shape but along the axis, where sizes add up."""
+        return torch.cat(parts, self.axis)
+
+
+class Method(nn.Module):
+    """A method of a tensor that reads no other tensor."""
+
+    def __init__(self, name: str, arguments: tuple[Any, ...]) -> None:
+        super().__init__()
+        self.method_name, self.method_arguments = name, arguments
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What the method returns."""
+        return getattr(x, self.method_name)(*self.method_arguments)
+
+    def extra_repr(self) -> str:
+        """Name and arguments."""
+        return f"{self.method_name}, {self.method_arguments}"
 
 
 class DropPath(nn.Module):
@@ -139,67 +192,6 @@ class FrozenBatchNorm(nn.Module):
         """The same shape as x (N, C, ...)."""
         mean, variance = self.get_buffer("running_mean"), self.get_buffer("running_var")
         return nn.functional.batch_norm(x, mean, variance, self.weight, self.bias, False, 0.0, self.eps)
-
-
-class AtenCall(nn.Module):
-    """A call of one operator of PyTorch, its arguments given as `morphs.graph.aten.Aten` has them."""
-
-    def __init__(self, operator: str, args: str = "[]", kwargs: str = "{}") -> None:
-        super().__init__()
-        self.operator, self.arguments, self.keywords = operator, json.loads(args), json.loads(kwargs)
-        self.function = find_operator(operator)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "function": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self.function = find_operator(self.operator)
-
-    def forward(self, *tensors: Any, batch: int = 0, like: Tensor | None = None) -> Any:
-        """What the operator returns. batch: B; like: a tensor of the network's floating type, where it runs."""
-        if self.function is None:  # an item of several results
-            return tensors[0][self.arguments[1]]
-        like = next((t for t in tensors if isinstance(t, Tensor) and t.is_floating_point()), like)
-        given = [self._fill(value, tensors, batch, like) for value in self.arguments]
-        named = {key: self._fill(value, tensors, batch, like) for key, value in self.keywords.items()}
-        return self.function(*given, **named)
-
-    def _fill(self, value: Any, tensors: Any, batch: int, like: Tensor | None) -> Any:
-        if isinstance(value, list):
-            return [self._fill(item, tensors, batch, like) for item in value]
-        if not isinstance(value, dict):
-            return value
-        if "tensor" in value:
-            return tensors[value["tensor"]]
-        if "batch" in value:
-            return value["batch"][0] * batch + value["batch"][1]
-        if "dtype" in value:
-            own = like.dtype if like is not None else torch.get_default_dtype()
-            return own if value["dtype"] == "own" else getattr(torch, value["dtype"])
-        if "device" in value:
-            return None if like is None else like.device
-        if "memory_format" in value:
-            return getattr(torch, value["memory_format"])
-        if "float" in value:
-            return float(value["float"])
-        return self._fill(value["train" if self.training else "eval"], tensors, batch, like)
-
-    def extra_repr(self) -> str:
-        """Operator and arguments."""
-        return f"{self.operator}, {self.arguments}" + (f", {self.keywords}" if self.keywords else "")
-
-
-def find_operator(name: str) -> Any:
-    """The operator of that full name; None for `getitem`. Raises WeightsError where torch has none."""
-    if name == "getitem":
-        return None
-    found: Any = torch.ops
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    if not isinstance(found, OpOverload):
-        raise WeightsError(f"aten: this torch has no operator {name:.80}; import the package that adds it")
-    return found
 
 
 class RegisteredActivation(nn.Module):
@@ -254,10 +246,9 @@ def layer(op: Op, inputs: tuple[Shape, ...]) -> Layer | None:
                 "padding_mode": op.padding_mode,
             }  # fmt: skip
         case ops.Linear():
-            return nn.Linear, {"in_features": width, "out_features": op.features, "bias": op.bias}
+            return nn.Linear, {"in_features": inputs[0][-1], "out_features": op.features, "bias": op.bias}
         case ops.BatchNorm():
-            kind = nn.BatchNorm2d if len(inputs[0]) == 3 else nn.BatchNorm1d
-            return kind, {
+            return (nn.BatchNorm1d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)[len(inputs[0]) - 1], {
                 "num_features": width, "eps": op.eps, "momentum": op.momentum, "affine": op.affine,
                 "track_running_stats": op.track_running_stats,
             }  # fmt: skip
@@ -265,11 +256,11 @@ def layer(op: Op, inputs: tuple[Shape, ...]) -> Layer | None:
             return activation_layer(op.fn, op.args)
         case ops.PActivation():
             phi = activation_layer(op.fn, op.args)
-            return PActivation, {"phi": phi, **({"channels": width} if op.per_channel else {})}
+            return PActivation, {"phi": phi, **_per_channel(op, inputs)}
         case ops.Scale():
-            return Scale, {"channels": width} if op.per_channel else {}
+            return Scale, _per_channel(op, inputs)
         case ops.Lerp():
-            return Lerp, {"channels": width} if op.per_channel else {}
+            return Lerp, _per_channel(op, inputs)
         case ops.MaxPool2d():
             return nn.MaxPool2d, {
                 "kernel_size": op.kernel, "stride": op.stride, "padding": op.padding, "dilation": op.dilation,
@@ -294,6 +285,79 @@ def layer(op: Op, inputs: tuple[Shape, ...]) -> Layer | None:
             return FrozenBatchNorm, {"num_features": width, "eps": op.eps, "affine": op.affine}
         case ops.Aten():
             return AtenCall, {"operator": op.operator, "args": op.args, "kwargs": op.kwargs}
+        case _:
+            return _token_layer(op, inputs) or _spatial_layer(op, inputs)
+
+
+def _per_channel(op: ops.PActivation | ops.Scale | ops.Lerp, inputs: tuple[Shape, ...]) -> dict[str, Any]:
+    return {"channels": inputs[0][op.axis], "axis": op.axis} if op.per_channel else {}
+
+
+def _token_layer(op: Op, inputs: tuple[Shape, ...]) -> Layer | None:
+    match op:
+        case ops.Embedding():
+            named = {"num_embeddings": op.count, "embedding_dim": op.features, "padding_idx": op.padding}
+            return nn.Embedding, named
+        case ops.Unembedding():
+            return nn.Linear, {"in_features": inputs[0][-1], "out_features": op.count, "bias": False}
+        case ops.LayerNorm():
+            named = {"elementwise_affine": op.affine, "bias": op.bias}
+            return nn.LayerNorm, {"normalized_shape": inputs[0][-1], "eps": op.eps, **named}
+        case ops.RMSNorm():
+            return nn.RMSNorm, {
+                "normalized_shape": inputs[0][-1], "eps": op.eps, "elementwise_affine": op.affine
+            }  # fmt: skip
+        case ops.GroupNorm():
+            named = {"num_groups": op.parts, "num_channels": inputs[0][0]}
+            return nn.GroupNorm, {**named, "eps": op.eps, "affine": op.affine}
+        case ops.Attention():
+            return Attention, {"causal": op.causal, "scale": op.scale, "dropout": op.dropout}
+        case ops.Parameter():
+            return Learned, {"size": op.size}
+        case _:
+            return None
+
+
+def _spatial_layer(op: Op, inputs: tuple[Shape, ...]) -> Layer | None:
+    rank = len(inputs[0]) - 1 if inputs else 0
+    match op:
+        case ops.Conv():
+            return (nn.Conv1d, nn.Conv2d, nn.Conv3d)[rank - 1], {
+                "in_channels": inputs[0][0], "out_channels": op.channels, "kernel_size": op.kernel, "stride": op.stride,
+                "padding": op.padding, "dilation": op.dilation, "groups": op.groups, "bias": op.bias,
+                "padding_mode": op.padding_mode,
+            }  # fmt: skip
+        case ops.ConvTranspose():
+            return (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[rank - 1], {
+                "in_channels": inputs[0][0], "out_channels": op.channels, "kernel_size": op.kernel, "stride": op.stride,
+                "padding": op.padding, "output_padding": op.output_padding, "groups": op.groups, "bias": op.bias,
+                "dilation": op.dilation,
+            }  # fmt: skip
+        case ops.Pool():
+            kinds = {"max": (nn.MaxPool1d, nn.MaxPool3d), "avg": (nn.AvgPool1d, nn.AvgPool3d)}[op.how]
+            named = {"kernel_size": op.kernel, "stride": op.stride, "padding": op.padding}
+            return kinds[rank > 1], {**named, "ceil_mode": op.ceil_mode}
+        case _:
+            return None
+
+
+def method(op: Op) -> tuple[str, tuple[Any, ...]] | None:
+    """Name and arguments of the tensor's method that an op without parameters is; None for others."""
+
+    def axis(place: int) -> int:  # the batch comes first
+        return place if place < 0 else place + 1
+
+    match op:
+        case ops.Reshape():
+            return "reshape", (-1, *op.size)
+        case ops.Permute():
+            return "permute", (0, *(place + 1 for place in op.order))
+        case ops.Slice():
+            return "narrow", (axis(op.axis), op.start, op.stop - op.start)
+        case ops.Select():
+            return "select", (axis(op.axis), op.index)
+        case ops.Mean():
+            return "mean", (tuple(axis(place) for place in op.axes),)
         case _:
             return None
 

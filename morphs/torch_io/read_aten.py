@@ -9,7 +9,7 @@ from morphs.errors import ShapeError
 from morphs.graph.aten import MAPWISE, POINTWISE, Aten, broadcast
 from morphs.graph.codec import canonical_json
 from morphs.graph.shapes import Shape
-from morphs.torch_io.layers import find_operator
+from morphs.torch_io.aten_call import find_operator
 from morphs.torch_io.program import Call, Made, Modes, Sym, Value
 from morphs.torch_io.reading import Refused
 

@@ -15,7 +15,7 @@ from torch import nn
 from morphs.graph import ops
 from morphs.graph.arch import ArchGraph
 from morphs.graph.node import Key, Node
-from morphs.torch_io.layers import Layer, layer
+from morphs.torch_io.layers import Layer, layer, method
 from morphs.torch_io.names import module_path
 
 READER = '''
@@ -205,12 +205,22 @@ class _Forward:
             case ops.Multiply():
                 return " * ".join(read)
             case ops.Concat():
-                return f"torch.cat([{', '.join(read)}], dim=1)"
+                axis = node.op.axis if node.op.axis < 0 else node.op.axis + 1
+                return f"torch.cat([{', '.join(read)}], dim={axis})"
+            case ops.Unembedding() if self.graph[node.owner].op.kind != node.op.kind:
+                weight = _attribute(self.keys[node.owner, "weight"])
+                return f"nn.functional.linear({read[0]}, {weight})"
+            case ops.Parameter():  # of as many examples as the first input has
+                first = next(iter(self.inputs.values()))
+                return f"{_attribute(layer_path(self.graph, self.keys, node))}({first})"
             case ops.Held():
                 return _attribute(self.keys[node.owner, "value"])
             case ops.Aten():
                 return operator_code(node.op, read, next(iter(self.inputs.values())))
             case _:
+                called = method(node.op)
+                if called is not None:
+                    return f"{read[0]}.{called[0]}({', '.join(map(literal, called[1]))})"
                 return f"{_attribute(layer_path(self.graph, self.keys, node))}({', '.join(read)})"
 
 

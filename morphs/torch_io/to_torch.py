@@ -14,7 +14,7 @@ from morphs.graph import ops
 from morphs.graph.arch import ArchGraph
 from morphs.graph.node import Key, Node
 from morphs.torch_io.keys import Keys, reorder, state_keys
-from morphs.torch_io.layers import Join, Layer, Product, Sum, build_layer, layer
+from morphs.torch_io.layers import Join, Layer, Method, Product, Sum, build_layer, layer, method
 from morphs.torch_io.names import module_path as module_path  # for those who look for it here
 
 NAMES = "morphs"  # under which a module's `meta` holds the names that its code doesn't show
@@ -109,12 +109,31 @@ class _Maker:
             case ops.Multiply():
                 return self._call(node, (Product, {}), read)
             case ops.Concat():
-                return self._call(node, (Join, {}), read)
+                return self._call(node, (Join, {"axis": op.axis if op.axis < 0 else op.axis + 1}), read)
+            case ops.Parameter():  # of as many examples as the first input has
+                return self._call(node, self._layer(node), [self.values[self.graph.inputs[0].name]])
+            case ops.Unembedding() if self.graph[node.owner].op.kind != op.kind:
+                return self._borrowing(node, read[0])
             case _:
-                made = layer(op, self.graph.input_shapes(node.name))
-                if made is None:
-                    raise NotImplementedError(f"to_torch: {op.kind} has no module")
-                return self._call(node, self._as_read(node, made), read)
+                return self._call(node, self._layer(node), read)
+
+    def _layer(self, node: Node) -> Layer:
+        made, called = layer(node.op, self.graph.input_shapes(node.name)), method(node.op)
+        if made is not None:
+            return self._as_read(node, made)
+        if called is not None:
+            return Method, {"name": called[0], "arguments": called[1]}
+        raise NotImplementedError(f"to_torch: {node.op.kind} has no module")
+
+    def _borrowing(self, node: Node, read: FxNode) -> FxNode:
+        """A linear layer by the weight of an embedding."""
+        key, owner = self.keys[node.owner, "weight"], self.graph[node.owner]
+        path = key.rpartition(".")[0]
+        if path not in self.modules:
+            with torch.device("meta"):
+                self.modules[path] = build_layer(self._layer(owner))
+        self.modules[key] = self.modules[path].weight
+        return self.trace.call_function(nn.functional.linear, (read, self.trace.get_attr(key)))
 
     def _tensor(self, node: Node, op: ops.Held) -> FxNode:
         key = self.keys[node.owner, "value"]

@@ -12,7 +12,7 @@ from morphs.torch_io import layers
 from morphs.torch_io.program import Call, Frame, Made, Program, Value
 from morphs.torch_io.reading import Refused
 
-OWN = "morphs.torch_io.layers."
+OWN = "morphs.torch_io."
 UNIT = "morphs.unit"
 
 
@@ -20,7 +20,7 @@ def _p_activation(module: layers.PActivation) -> Op:
     phi = module.phi
     names = {cls: fn for fn, cls in layers.ACTIVATION_MODULES.items()}
     if isinstance(phi, layers.RegisteredActivation):
-        return ops.PActivation(phi.activation_name, (), module.a.dim() == 1)
+        return ops.PActivation(phi.activation_name, (), module.a.dim() == 1, module.axis)
     fn = names.get(type(phi))
     if fn is None or not _usual(phi, fn):
         raise Refused(
@@ -29,7 +29,7 @@ def _p_activation(module: layers.PActivation) -> Op:
     wanted = ACTIVATIONS[fn].args
     given = tuple(float(getattr(phi, name)) for name, _ in wanted)
     usual = tuple(default for _, default in wanted)
-    return ops.PActivation(fn, () if given == usual else given, module.a.dim() == 1)
+    return ops.PActivation(fn, () if given == usual else given, module.a.dim() == 1, module.axis)
 
 
 def _usual(phi: nn.Module, fn: str) -> bool:
@@ -42,18 +42,18 @@ def _usual(phi: nn.Module, fn: str) -> bool:
 
 UNITS: Mapping[str, Callable[[Any], Op]] = {
     "PActivation": _p_activation,
-    "Scale": lambda module: ops.Scale(module.weight.dim() == 1),
-    "Lerp": lambda module: ops.Lerp(module.a.dim() == 1),
+    "Scale": lambda module: ops.Scale(module.weight.dim() == 1, module.axis),
+    "Lerp": lambda module: ops.Lerp(module.a.dim() == 1, module.axis),
     "RegisteredActivation": lambda module: ops.Activation(module.activation_name),
     "Sum": lambda module: ops.Add(),
     "Product": lambda module: ops.Multiply(),
-    "Join": lambda module: ops.Concat(),
+    "Join": lambda module: ops.Concat(module.axis if module.axis < 0 else module.axis - 1),
 }
 
 
 def unit_of(scope: tuple[Frame, ...]) -> Frame | None:
     """The frame of one of our layers, if a call belongs to one."""
-    return next((f for f in scope if f.cls.startswith(OWN) and f.cls.removeprefix(OWN) in UNITS), None)
+    return next((f for f in scope if f.cls.startswith(OWN) and f.cls.rpartition(".")[2] in UNITS), None)
 
 
 def with_units(program: Program) -> list[Call]:
@@ -83,7 +83,7 @@ def with_units(program: Program) -> list[Call]:
 
 def read_unit(call: Call, module: nn.Module) -> Made:
     """What one of our layers is."""
-    op = UNITS[call.frame.cls.removeprefix(OWN)](module)
+    op = UNITS[call.frame.cls.rpartition(".")[2]](module)
     given: list[Value] = call.args["tensors"]
     if op.arity[1] is not None:
         given = list(dict.fromkeys(given)) if len(given) > op.arity[1] else given

@@ -33,6 +33,10 @@ GROWN = """
     p1 = p_activation(n1, fn=relu); c2 = conv2d(p1, channels=8, kernel=3, padding=1, groups=2); s1 = add(c2, p1)
     r1 = relu(s1); f = flatten(r1); fc1 = linear(f, features=16); fc2 = linear(fc1, features=10); y = output(fc2)
 """
+TOKENS = """
+    x = input(size=[16], tokens=100); e1 = embedding(x, count=100, features=32); n1 = layer_norm(e1)
+    fc1 = linear(n1, features=100); y = output(fc1)
+"""
 
 
 def moves(registry: Registry) -> RenderableType:
@@ -77,7 +81,8 @@ def example_of(kind: type[Move], registry: Registry) -> Move | None:
                 if found is not None:
                     return found
     grown = parse_graph(GROWN)
-    found = (move for graph in (*(space.seed for space in known), grown) for move in kind.sites(graph))
+    graphs = (*(space.seed for space in known), grown, parse_graph(TOKENS))
+    found = (move for graph in graphs for move in kind.sites(graph))
     return next(found, None) or next(
         kind.candidates(grown, {}), None
     )  # a legal site, or one with suitable weights

@@ -42,13 +42,17 @@ def variable_names(graph: ArchGraph) -> dict[str, str]:
     A node overwrites the first input that it is the last to read, so a chain is `x = …` throughout and a branch
     gets another letter; memory is released as early as possible.
     """
-    last = {source: node.name for node in graph for source in node.inputs}
+    inputs = [node.name for node in graph.inputs]
+    # what reads nothing is told the size of the batch by the first input
+    read = {node.name: node.inputs or tuple(inputs[:1]) for node in graph if node.name not in inputs}
+    last = {source: name for name, sources in read.items() for source in sources}
     variables: dict[str, str] = {}
     free: list[str] = []
     fresh = chain("xyz", (f"x{number}" for number in count(4)))
-    for node in graph:
-        unused = list(dict.fromkeys(variables[source] for source in node.inputs if last[source] == node.name))
+    for node in [*inputs, *read]:
+        sources = read.get(node, ())
+        unused = list(dict.fromkeys(variables[source] for source in sources if last[source] == node))
         variable = unused[0] if unused else free.pop(0) if free else next(fresh)
-        variables[node.name] = variable
+        variables[node] = variable
         free.extend(name for name in unused if name != variable)
     return variables

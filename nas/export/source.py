@@ -10,13 +10,18 @@ from torch import nn
 
 from morphs import ArchGraph, Node, cost
 from morphs.graph import ops
-from morphs.torch_io.layers import Layer, layer
+from morphs.torch_io.layers import Layer, layer, method
 from nas.export.card import ModelCard, reading_of, steps_of
 from nas.export.names import attribute_names, variable_names
 from nas.export.templates import render
 
 WIDTH = 110
-POSITIONAL = frozenset({"in_channels", "out_channels", "in_features", "out_features", "num_features", "phi"})
+POSITIONAL = frozenset(
+    {
+        "in_channels", "out_channels", "in_features", "out_features", "num_features", "phi", "normalized_shape",
+        "num_embeddings", "embedding_dim", "num_groups", "num_channels", "size",
+    }
+)  # fmt: skip
 
 
 def model_source(graph: ArchGraph, card: ModelCard) -> str:
@@ -112,9 +117,13 @@ def _forward_lines(graph: ArchGraph) -> list[str]:
             lines.append(f"# {target}: {_shape_text(graph, node)}")
         elif isinstance(node.op, ops.Output):
             lines.append(f"return {read[0]}")
+        elif graph[node.owner].op.kind != node.op.kind:  # an embedding's weight, used as a linear layer's
+            weight = f"self.{attributes[node.owner]}.weight"
+            lines += _commented([f"{target} = nn.functional.linear({read[0]}, {weight})"], comment)
         elif _made(graph, node) is not None:
+            read = read or [variables[graph.inputs[0].name]]
             code = _wrapped(f"{target} = self.{attributes[node.owner]}", read)
-            same = graph.shape(node.name) == graph.shape(node.inputs[0])
+            same = bool(node.inputs) and graph.shape(node.name) == graph.shape(node.inputs[0])
             lines += _commented(code, "" if same else comment)
         else:
             lines += _commented([f"{target} = {_joined(node, read)}"], comment)
@@ -122,13 +131,17 @@ def _forward_lines(graph: ArchGraph) -> list[str]:
 
 
 def _joined(node: Node, read: Sequence[str]) -> str:
+    call = method(node.op)
+    if call is not None:
+        return f"{read[0]}.{call[0]}({', '.join(map(str, call[1]))})"
     match node.op:
         case ops.Add():
             return " + ".join(read)
         case ops.Multiply():
             return " * ".join(read)
         case ops.Concat():
-            return f"torch.cat([{', '.join(read)}], dim=1)"
+            axis = node.op.axis if node.op.axis < 0 else node.op.axis + 1
+            return f"torch.cat([{', '.join(read)}], dim={axis})"
         case _:
             raise NotImplementedError(f"export: {node.op.kind} has neither a layer nor an expression")
 

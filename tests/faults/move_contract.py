@@ -34,6 +34,7 @@ from strategies import MENUS, lively, networks, ripe, some_batches
 import morphs
 from morphs import Limits, Move, Network, Preserves
 from morphs.errors import IllegalMove
+from morphs.examples import in_type, random_inputs
 
 ROOT = Path(__file__).parents[2]
 PORTION = 50
@@ -278,7 +279,7 @@ def run(net: Network, probes: Probes, dtype: torch.dtype = torch.float64) -> dic
             if isinstance(part, torch.nn.Dropout):
                 part.eval()
         with torch.no_grad():
-            out[training] = module(*(probe.to(dtype) for probe in probes)).double()
+            out[training] = module(*(in_type(probe, dtype) for probe in probes)).double()
     return out
 
 
@@ -293,12 +294,8 @@ def relative(before: torch.Tensor, after: torch.Tensor) -> float:
 
 
 def probes_for(net: Network, begin: int) -> Probes:
-    """Four standard normal examples for each input."""
-    draws = torch.Generator().manual_seed(begin)
-    return tuple(
-        torch.randn(4, *net.graph.shape(node.name), generator=draws, dtype=torch.float64)
-        for node in net.graph.inputs
-    )
+    """Four examples for each input, standard normal or of whole numbers."""
+    return random_inputs(net.graph, 4, torch.Generator().manual_seed(begin), torch.float64)
 
 
 def loss(out: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

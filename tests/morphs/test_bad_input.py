@@ -35,7 +35,7 @@ CALLS = (  # every move, on a node that is not there
     "split_groups(node=nowhere, groups=2)", "retire(node=nowhere)", "narrow(node=nowhere, to=2)",
     "remove_layer(node=nowhere, instead=r)", "subnet(node=nowhere)", "squeeze_excite(node=nowhere, channels=2)",
     "reparameterise(node=nowhere, how=norm)", "compact(node=nowhere, channels=4, keep=0.5)",
-    "insert_block(node=nowhere)",
+    "add_block(node=nowhere)", "insert_block(node=nowhere)",
 )  # fmt: skip
 SITES = {
     **dict.fromkeys(CALLS, ('"nowhere"', "b, c")),

@@ -34,7 +34,7 @@ REFUSED = {
     "one pair of two": (morphs.Deepen, {"factors": ((3, 3),)}, "choice factors: 3 "),
     "a word for groups": (morphs.Deepen, {"groups": ("all",)}, "choice groups: 'all'"),
     "a number for yes": (morphs.Deepen, {"norm": (1,)}, "deepen: choice norm: 1 "),
-    "no kind of op": (morphs.RemoveLayer, {"kinds": ("conv",)}, "choice kinds: 'conv'"),
+    "no kind of op": (morphs.RemoveLayer, {"kinds": ("convolve",)}, "choice kinds: 'convolve'"),
     "a list": (morphs.Widen, [("how", ("zero",))], "list"),
 }  # fmt: skip
 ODD = (0, -1, 1.5, "relu", "no such word", True, None, (3, 3), (-1, -1), ((3, 3), (1, 1)), [2, 2], {}, 10**30)

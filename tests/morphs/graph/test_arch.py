@@ -10,7 +10,7 @@ import morphs
 from morphs.errors import GraphError, ShapeError
 from morphs.graph.arch import ArchGraph
 from morphs.graph.node import Node, natural_key
-from morphs.graph.ops import Activation, Add, BatchNorm, Conv2d, Flatten, Input, Linear, Output
+from morphs.graph.ops import Activation, Add, BatchNorm, Conv2d, Flatten, Input, Output, Reshape
 
 X, OUT = Node("x", Input((2, 4, 4))), Node("out", Output(), ("r",))
 RELU = Node("r", Activation("relu"), ("x",))
@@ -30,7 +30,7 @@ BROKEN = {
     "graph: it has no input node": [Node("r", Activation("relu"), ("r",)), OUT],
     'node "dead": no path leads from it to the output': [X, RELU, OUT, Node("dead", Flatten(), ("x",))],
     "form a cycle": [X, Node("a", Add(), ("x", "r")), Node("r", Activation("relu"), ("a",)), OUT],
-    'node "r": linear reads \\(2, 4, 4\\), which is not a vector': [X, Node("r", Linear(3), ("x",)), OUT],
+    'node "r": reshape can\'t make \\(5,\\) of \\(2, 4, 4\\)': [X, Node("r", Reshape((5,)), ("x",)), OUT],
     'node "r": it needs other parameter shapes than its owner "s"': [
         X, Node("s", Conv2d(3, (1, 1)), ("x",)), Node("r", Conv2d(3, (1, 1)), ("s",), "s"), OUT,
     ],

@@ -161,7 +161,7 @@ def test_a_module_applied_to_its_own_output_ties_input_and_output():
 def test_whatever_is_resized_is_well_formed_and_runs(graph, data):
     widths = channel_groups(graph)
     for node in graph:
-        assert widths.columns(node.name) == graph.shape(node.name)[0]
+        assert widths.shape(node.name, graph.shape(node.name)) == graph.shape(node.name)
     for number, name in widths.free().items():
         group = widths.groups[number]
         wider = resized(graph, number, group.width + group.blocks)

@@ -11,6 +11,7 @@ from torch import nn
 import morphs
 from morphs import Deepen, InsertActivation
 from morphs.errors import IllegalMove
+from morphs.examples import random_inputs
 
 TEXT = """
     x = input(size=[3, 6, 6]); c = conv2d(x, channels=4, kernel=3, padding=1, bias=false); n = batch_norm(c)
@@ -160,12 +161,9 @@ def test_every_a_that_a_site_inserts_can_learn(data):
 def gradient(net: morphs.Network, name: str) -> torch.Tensor:
     """Of the a of a P-activation, for random data and a random linear loss."""
     draws = torch.Generator().manual_seed(0)
-    inputs = [
-        torch.randn(64, *net.graph.shape(node.name), generator=draws, dtype=net.dtype)
-        for node in net.graph.inputs
-    ]
+    inputs = random_inputs(net.graph, 64, draws, net.dtype)
     module = net.to_torch().train()
-    out = module(*(3 * x for x in inputs))
+    out = module(*(3 * x if x.is_floating_point() else x for x in inputs))
     (out * torch.randn(out.shape, generator=draws, dtype=net.dtype)).sum().backward()
     return module.get_submodule(name).a.grad
 

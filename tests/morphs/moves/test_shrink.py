@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import lively, networks
+from strategies import image_networks, lively
 
 import morphs
 from morphs.errors import DriftExceeded, IllegalMove
@@ -86,7 +86,7 @@ def test_a_random_choice_follows_the_seed(net):
 @given(data=st.data())
 def test_narrowing_takes_back_what_zero_widening_added(data):
     """The added channels have no outgoing weights: they are the ones that go, and the function stays."""
-    net = data.draw(networks(most=2))
+    net = data.draw(image_networks(most=2))
     sites = list(morphs.Widen.sites(net, options={"how": ("zero",)}))
     if not sites:
         return

@@ -1,10 +1,10 @@
-"""Modules as networks: sharing, in-place calls, several inputs, names, types, the round trip."""
+"""Modules as image_networks: sharing, in-place calls, several inputs, names, types, the round trip."""
 
 import torch
 import torch.nn.functional as F
 from copied_modules import Calls, copied, difference, normal, shaken
 from hypothesis import given
-from strategies import networks
+from strategies import image_networks
 from torch import nn
 
 import morphs
@@ -125,7 +125,7 @@ def test_a_grown_network_comes_back_and_can_be_grown_again():
         assert net.digest == child.network.digest
 
 
-@given(net=networks())
+@given(net=image_networks())
 def test_round_trip_through_torch(net):
     inputs = tuple(normal(3, *net.graph.shape(node.name)) for node in net.graph.inputs)
     module = net.to_torch()

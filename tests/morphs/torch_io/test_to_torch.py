@@ -10,16 +10,14 @@ from torch import nn
 
 import morphs
 from morphs.errors import WeightsError
+from morphs.examples import random_inputs
 from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.ops import Conv2d, Input, Output
 from morphs.torch_io.to_torch import module_path
 
 
 def probes(net: morphs.Network, size: int = 3) -> list[torch.Tensor]:
-    g = torch.Generator().manual_seed(0)
-    return [
-        torch.randn(size, *net.graph.shape(n.name), generator=g, dtype=net.dtype) for n in net.graph.inputs
-    ]
+    return list(random_inputs(net.graph, size, torch.Generator().manual_seed(0), net.dtype))
 
 
 @given(net=networks())

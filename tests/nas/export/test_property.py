@@ -7,7 +7,7 @@ from types import ModuleType
 import torch
 from export_support import card_for, images_for
 from hypothesis import assume, given
-from strategies import networks
+from strategies import image_networks
 
 from morphs import Network, Node
 from morphs.graph.ops import Flatten
@@ -25,7 +25,7 @@ def as_classifier(net: Network) -> Network:
     )
 
 
-@given(networks(dtype=torch.float32))
+@given(image_networks(dtype=torch.float32))
 def test_exported_code_computes_what_the_network_computes(net: Network) -> None:
     assume(len(net.graph.inputs) == 1)
     net = as_classifier(net)
