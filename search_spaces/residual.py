@@ -5,8 +5,9 @@ from search_spaces.space import Shape, Space
 
 
 def residual(input_shape: Shape, classes: int, width: int = 16) -> Space:
-    """Three convolution–norm–ReLU stages of `width`, 2 `width` and 4 `width` channels, which grow by residual blocks
-    (He et al., arXiv 1512.03385) and in width.
+    """A small convolution–norm–ReLU network that grows by residual blocks and in width, after ResNet.
+
+    Its three stages have `width`, 2 `width` and 4 `width` channels. Source: He et al., arXiv 1512.03385.
     """
     lines = [f"x = input(size={list(input_shape)})"]
     read = "x"

@@ -14,6 +14,7 @@ SHAPES: dict[str, list[Shape]] = {
     "cifar_quick": [(1, 28, 28), (3, 32, 32), (3, 64, 64)],
     "nash": [(1, 8, 8), (1, 28, 28), (3, 32, 32)],
     "lenet": [(1, 8, 8), (1, 28, 28), (3, 32, 32)],
+    "residual": [(1, 8, 8), (1, 28, 28), (3, 32, 32)],
 }
 BUILT = [(name, shape) for name, shapes in SHAPES.items() for shape in shapes]
 
