@@ -5,6 +5,8 @@ import importlib.util
 import pytest
 import torch
 from copied_modules import Calls, normal
+from strategies import lively
+from token_support import NETWORKS
 from torch import nn
 
 import morphs
@@ -43,6 +45,13 @@ def test_an_export_needs_torch_alone_and_has_the_modules_state(tmp_path):
     text = files[0].read_text()
     assert "import morphs" not in text
     assert "torch.ops.aten.softmax.int" in text
+
+
+@pytest.mark.parametrize("name", ["gpt", "vit", "signal"])
+def test_networks_on_tokens_and_signals_are_exported(name, tmp_path):
+    net = lively(morphs.parse_graph(NETWORKS[name]))
+    files = morphs.export(net, tmp_path / "out")  # which runs each file and compares what it computes
+    assert [path.name for path in files] == ["model.py", "weights.safetensors", "model.pt2"]
 
 
 def test_an_export_is_of_an_empty_folder_and_of_known_code(tmp_path):

@@ -220,10 +220,40 @@ def test_a_residual_stream_of_any_width_under_layer_norm_has_the_others_mean():
     assert len(new) == 3
 
 
+@pytest.mark.parametrize(
+    ("name", "move"),
+    [
+        ("gpt", "widen(node=f1, to=16, how=paired)"),
+        ("vit", "widen(node=q, to=4, how=paired)"),
+        ("llama", "widen(node=ks, to=4, how=paired)"),
+        ("signal", "widen(node=c, to=8, how=paired)"),
+        ("signal", "widen(node=u, to=6, how=paired)"),
+        ("volume", "widen(node=c, to=8, how=paired)"),
+        ("mixer", "widen(node=i, to=9, how=paired)"),
+    ],
+)
+def test_pairs_cancel_in_both_modes_and_part(name, move):
+    child = morphs.apply(NETS[name], move, seed=1)
+    assert max(child.drift.eval, child.drift.train) <= 1e-12
+    check_training(NETS[name], child)
+
+
+def test_weights_of_an_embedding_read_as_a_linear_layers_have_no_pairs():
+    net = lively(
+        morphs.parse_graph("""
+        x = input(size=[4], tokens=6); e = embedding(x, count=6, features=5)
+        l = unembedding(e, count=6, owner=e); out = output(l)""")
+    )
+    with pytest.raises(IllegalMove, match="tied"):
+        morphs.apply(net, "widen(node=e, to=7, how=paired)")
+
+
 REFUSED = {
     "widen(node=e, to=12)": ("gpt", "a1", "8", "how=zero"),
     "widen(node=c, to=9, how=zero)": ("grouped", "n", "how=replicate"),
     "widen(node=e, to=16, how=gradient)": ("llama", "a", "how=zero"),
+    "widen(node=e, to=16, how=paired)": ("llama", "a", "how=zero"),
+    "widen(node=c, to=12, how=paired)": ("grouped", "n", "how=replicate"),
     "widen(node=w1, to=30)": ("gpt", "w1", "e"),
     "insert_norm(node=f)": ("vit", "f", "(5, 12)"),
     "add_block(node=um, heads=3, part=attention)": ("vit", "3", "8"),

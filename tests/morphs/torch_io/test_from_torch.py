@@ -9,11 +9,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from copied_modules import Calls, copied, difference, normal, shaken, torch64
+from strategies import lively
+from token_support import NETWORKS
 from torch import nn
 from torchvision import models
 
 import morphs
 from morphs.errors import TrainingOutputs
+from morphs.examples import random_inputs
 from morphs.torch_io.layers import PActivation, Scale
 
 
@@ -229,3 +232,22 @@ def test_a_single_layer_and_a_subclass_that_computes_the_same():
         3,
         3,
     )
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_copies_of_networks_on_tokens_signals_and_volumes_compute_the_same(name):
+    net = lively(morphs.parse_graph(NETWORKS[name]))
+    module = net.to_torch().eval()
+    inputs = random_inputs(net.graph, 3, torch.Generator().manual_seed(0), torch.float64)
+    with torch.no_grad():
+        assert torch.equal(morphs.from_torch(module, inputs).to_torch().eval()(*inputs), module(*inputs))
+
+
+def test_the_axes_of_our_own_layers_come_back():
+    net = lively(
+        morphs.parse_graph("""
+        x = input(size=[4, 6]); s = scale(x, per_channel=true, axis=-1); t = lerp(x, s, per_channel=true, axis=1)
+        p = p_activation(t, fn=silu, per_channel=true, axis=-1); c = concat(p, s, axis=-1); out = output(c)""")
+    )
+    module = net.to_torch()
+    assert morphs.from_torch(module, torch.randn(2, 4, 6, dtype=torch.float64)).graph == net.graph
