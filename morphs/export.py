@@ -143,7 +143,7 @@ def _write(
 def _check(name: str, stage: Path) -> None:
     """Raise ExportError where the file does something else than the network, in a process of its own."""
     ran = subprocess.run(
-        [sys.executable, "-c", CHECK, name, str(stage)], capture_output=True, text=True, check=False
+        [sys.executable, "-B", "-c", CHECK, name, str(stage)], capture_output=True, text=True, check=False
     )
     if ran.returncode != 0:
         reason = (ran.stderr.strip().splitlines() or ["it ended"])[-1][:200]

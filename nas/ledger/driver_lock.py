@@ -212,8 +212,11 @@ def _dying(descriptor: int) -> bool:
 
 
 def _by_driver(content: bytes) -> bool:
-    """Return whether a lock file may be emptied: it is empty, or names a holder, in full or cut by a full disk."""
-    return content.startswith(_BEGIN) or _BEGIN.startswith(content)
+    """Return whether a lock file may be emptied: it is empty, or names a holder, in full or cut by a full disk. After
+    the power failed, zeros may stand for what was not written.
+    """
+    kept = content.strip(b"\0")
+    return kept.startswith(_BEGIN) or _BEGIN.startswith(kept)
 
 
 def in_words(holder: str | bytes) -> str:

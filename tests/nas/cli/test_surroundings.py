@@ -148,7 +148,13 @@ def test_ctrl_c_in_the_first_moments(home: Path, seconds: float) -> None:
     code = "from nas.cli.entry import main; print('up', flush=True); main()"
     words = [sys.executable, "-c", code, "search", "digits", *SHORT, "--run", "run"]
     with subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # ignored where a shell started us with &
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
