@@ -21,8 +21,8 @@ def free_group(move: Move, graph: ArchGraph, name: str) -> int:
     widths = channel_groups(graph)
     number = widths.group_of(name)
     if number is None:
-        several = len(widths.spans[name]) != 1
-        fact = "several groups of channels" if several else "several columns for each channel of its group"
+        facts = ("no width that can change", "several columns for each channel of its group")
+        fact = dict(enumerate(facts)).get(len(widths.spans[name]), "several groups of channels")
         raise move.refuse(f'node "{name}" writes {fact}', _instead(widths))
     fixed = widths.groups[number].fixed
     if fixed is not None:

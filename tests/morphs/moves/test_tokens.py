@@ -269,6 +269,18 @@ def test_what_has_no_exact_form_is_refused_with_the_reason(move):
     assert all(word in str(caught.value) for word in said), caught.value
 
 
+def test_what_an_operator_writes_has_no_width_to_change():
+    net = lively(
+        morphs.parse_graph("""
+        x = input(size=[3]); f = linear(x, features=4)
+        a = aten(f, operator="aten.softmax.int", args="[{\\"tensor\\": 0}, 1]", size=[-1, 4])
+        l = linear(a, features=2); out = output(l)""")
+    )
+    for node, said in (("a", "no width"), ("f", 'operator "a"')):
+        with pytest.raises(IllegalMove, match=said):
+            morphs.apply(net, morphs.Widen(node, 6))
+
+
 def test_an_embedding_read_without_a_norm_is_widened_with_zeros_only():
     net = lively(
         morphs.parse_graph("""
