@@ -1,7 +1,8 @@
 """A residual network that grows from a small plain one, with a norm after every layer."""
 
-from morphs import InsertBlock, Widen, parse_graph
+from morphs import InsertBlock, Widen
 from search_spaces.space import Shape, Space
+from search_spaces.stages import three_stages
 
 
 def residual(input_shape: Shape, classes: int, width: int = 16) -> Space:
@@ -9,26 +10,8 @@ def residual(input_shape: Shape, classes: int, width: int = 16) -> Space:
 
     Its three stages have `width`, 2 `width` and 4 `width` channels. Source: He et al., arXiv 1512.03385.
     """
-    lines = [f"x = input(size={list(input_shape)})"]
-    read = "x"
-    for stage in (1, 2, 3):
-        lines += [
-            f"c{stage} = conv2d({read}, channels={width}, kernel=3, padding=1, bias=false)",
-            f"b{stage} = batch_norm(c{stage})",
-            f"r{stage} = relu(b{stage})",
-        ]
-        read, width = f"r{stage}", width * 2
-        if stage < 3:
-            lines.append(f"m{stage} = max_pool2d(r{stage}, kernel=2)")
-            read = f"m{stage}"
-    lines += [
-        f"g = adaptive_avg_pool2d({read})",
-        "f = flatten(g)",
-        f"fc = linear(f, features={classes})",
-        "y = output(fc)",
-    ]
     return Space(
-        parse_graph("\n".join(lines)),
+        three_stages(input_shape, classes, width),
         (
             (InsertBlock, {"kind": ("single", "basic"), "how": ("scaled",)}),
             (Widen, {"factor": (1.5, 2), "how": ("replicate",)}),
