@@ -17,7 +17,7 @@ class Proposal:
 
     moves, graph: text, as in a job. Without moves the unchanged parent trains further. memo: JSON stored in the job,
     for the policy to read from later views; the engine never reads it and the digest leaves it out.
-    share: the part of its allotment that it trains, under one cosine over the whole; a share that doesn't begin at
+    share: the part of its allotment that it trains, under one schedule over the whole; a share that doesn't begin at
     0 continues where `parent` stopped, with its weights and its optimizer's momentum.
     """
 

@@ -1,6 +1,6 @@
 """Chooses settings that suit a budget: how often networks grow, how far, and how long each trial trains.
 
-Figures behind the constants: docs/figures/growing.md.
+The constants come from prototypes at a low learning rate and are not tuned yet.
 """
 
 from __future__ import annotations

@@ -89,7 +89,9 @@ def moves_of(space: Space, registry: Registry) -> tuple[type[Move], ...]:
 def seed_job(plan: Plan, failed: int = 0) -> Job:
     """The job of generation 0: the seed network from fresh weights; different weights for each time it `failed`."""
     graph = plan.space.seed
-    return _begun(plan, _job(plan, Kind.SEED, 0, failed, None, "", graph, _steps(plan, graph, graph)), None)
+    return _with_start(
+        plan, _job(plan, Kind.SEED, 0, failed, None, "", graph, _steps(plan, graph, graph)), None
+    )
 
 
 def next_jobs(plan: Plan, view: LedgerView) -> tuple[Job, ...]:
@@ -139,16 +141,17 @@ def _proposed(plan: Plan, parent: TrialRecord, proposal: Proposal) -> Job:
     if begin and parent.result is not None:
         training = replace(training, momentum=parent.result.momentum)
     job = replace(job, training=replace(training, rung=rung), memo=proposal.memo)
-    return _begun(plan, job, parent)
+    return _with_start(plan, job, parent)
 
 
-def _begun(plan: Plan, job: Job, parent: TrialRecord | None) -> Job:
+def _with_start(plan: Plan, job: Job, parent: TrialRecord | None) -> Job:
     """`job` with what it starts from. In a run with lineages it goes on where `parent` stopped, at a constant rate
     after the warm-up, on the same batches as all jobs of its generation and rung.
     """
     config, training, start = plan.config, job.training, 0
     result = None if parent is None else parent.result
-    if parent is None or result is None or (config.weights == "fresh" and not training.rung):
+    fresh = config.weights == "fresh" and not training.rung and not job.final
+    if parent is None or result is None or fresh:
         training = replace(training, weights=None, momentum=None)
     elif config.schedule == "lineage":
         start = parent.job.training.start + parent.job.steps
@@ -174,7 +177,7 @@ def final_job(plan: Plan, view: LedgerView, steps: int) -> Job:
     restart = config.final == "restart"
     if config.schedule == "restarts":
         return replace(job, training=Training()) if restart else job
-    job = _begun(plan, job, None if restart else best)
+    job = _with_start(plan, job, None if restart else best)
     start = job.training.start
     before = 0 if restart else lineage_steps(plan, view)
     decay = min(steps, round(config.final_share * (before + steps)))
