@@ -173,14 +173,19 @@ def _train(
         momentum = {name: value.detach() for name, value in begun.to_torch().named_parameters()}
     paused = None if plan.since is None else _paused(plan.since, momentum or {})
     seed = derive(job.seed, "train") if plan.batches is None else plan.batches
-    average = round(site.config.average * job.steps) if plan.searching else 0
     return train(
         module, data, steps=job.steps, config=site.config, seed=seed,
         device=site.device, on_step=_seldom(progress), start=plan.start,
         total=None if plan.total is None else max(plan.total, plan.start + job.steps),
         momentum=None if paused else momentum, teacher=_teacher(job, site),
-        since=paused, until=plan.until, decay=plan.decay, average=average,
+        since=paused, until=plan.until, decay=plan.decay,
+        average=averaged_steps(job, site.config),
     )  # fmt: skip
+
+
+def averaged_steps(job: Job, config: TrainConfig) -> int:
+    """The last steps of a job over which its weights are averaged; 0: they are not."""
+    return round(config.average * job.steps) if job.training.searching else 0
 
 
 def _networks(job: Job, network: Network, module: nn.Module, report: TrainReport | None) -> Trained:
