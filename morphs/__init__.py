@@ -35,6 +35,7 @@ from morphs.moves import (
     SqueezeExcite,
     Subnet,
     Widen,
+    WidenAll,
 )
 from morphs.network import Network
 from morphs.torch_io.from_torch import from_torch
@@ -43,7 +44,7 @@ __all__ = [
     "MOVES", "AddBlock", "AddSkip", "ArchGraph", "ChannelGroup", "Child", "Compact", "Cost", "Deepen",
     "Drift", "GrowKernel", "InsertActivation", "InsertBlock", "InsertDropout", "InsertNorm", "Limits",
     "MergeGroups", "Move", "Narrow", "Network", "Node", "Origin", "Preserves", "Refusal", "RemoveLayer",
-    "Reparameterise", "Retire", "SplitGroups", "SqueezeExcite", "Subnet", "Widen", "apply", "apply_chain",
+    "Reparameterise", "Retire", "SplitGroups", "SqueezeExcite", "Subnet", "Widen", "WidenAll", "apply", "apply_chain",
     "carry", "carry_values", "channel_groups", "cost", "drift", "export", "from_torch", "graph_from_json",
     "graph_to_svg", "init", "load", "new_parameters", "pack", "parse", "parse_chain", "parse_graph",
     "register_activation", "save", "unpack",

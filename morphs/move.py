@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -59,6 +59,29 @@ class Origin:
             if index is not None:
                 moved = _along(moved, axis, index, fill)
         return moved
+
+    def after(self, before: Mapping[Key, Origin], parent: Mapping[Key, Tensor]) -> Origin:
+        """The origin in `parent` of what has this origin in a child of `parent`.
+
+        before: the child's own origins; what they leave out is from itself.
+        """
+        first = before.get(self.source, Origin(self.source)) if self.source is not None else self
+        if first.source is None:
+            return first
+        if self.entries is None and first.entries is None:
+            axes = zip_longest(self.axes, first.axes)
+            return Origin(first.source, tuple(_after(then, index) for then, index in axes))
+        weight = parent[first.source]
+        places = torch.arange(weight.numel(), dtype=torch.float64).reshape(weight.shape)
+        found = self.gather(first.gather(places, fill=-1), fill=-1)
+        return Origin(first.source, entries=found.long().numpy())
+
+
+def _after(then: Index | None, first: Index | None) -> Index | None:
+    """The index map `then` of a child, followed by `first`, the child's own from its parent."""
+    if then is None or first is None:
+        return first if then is None else then
+    return np.where(then < 0, -1, first[np.maximum(then, 0)])
 
 
 def _along(tensor: Tensor, axis: int, index: Index, fill: float) -> Tensor:

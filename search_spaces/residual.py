@@ -1,6 +1,6 @@
 """A residual network that grows from a small plain one, with a norm after every layer."""
 
-from morphs import InsertBlock, Widen
+from morphs import InsertBlock, WidenAll
 from search_spaces.space import Shape, Space
 from search_spaces.stages import three_stages
 
@@ -14,6 +14,6 @@ def residual(input_shape: Shape, classes: int, width: int = 16) -> Space:
         three_stages(input_shape, classes, width),
         (
             (InsertBlock, {"kind": ("single", "basic"), "how": ("scaled",)}),
-            (Widen, {"factor": (1.5, 2), "how": ("replicate",)}),
+            (WidenAll, {"factor": (1.25,), "how": ("replicate",)}),
         ),
     )

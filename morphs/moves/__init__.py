@@ -18,8 +18,9 @@ from morphs.moves.retire import Retire
 from morphs.moves.squeeze_excite import SqueezeExcite
 from morphs.moves.subnet import Subnet
 from morphs.moves.widen import Widen
+from morphs.moves.widen_all import WidenAll
 
 MOVES: tuple[type[Move], ...] = (
     Deepen, Widen, GrowKernel, AddSkip, InsertNorm, InsertActivation, InsertDropout, MergeGroups, SplitGroups, Retire,
-    Narrow, RemoveLayer, Subnet, SqueezeExcite, Reparameterise, Compact, InsertBlock, AddBlock,
+    Narrow, RemoveLayer, Subnet, SqueezeExcite, Reparameterise, Compact, InsertBlock, AddBlock, WidenAll,
 )  # fmt: skip

@@ -13,7 +13,7 @@ from morphs.choices import Choices
 from morphs.errors import NeedsData
 from morphs.graph.arch import ArchGraph
 from morphs.graph.ops import Axis, Param
-from morphs.graph.widths import Widths, channel_groups, resized
+from morphs.graph.widths import ChannelGroup, Widths, channel_groups, resized
 from morphs.init import fresh
 from morphs.move import Context, Index, Made, Move, Options, Origin
 from morphs.moves.columns import NEW_UNIT, ColumnMaps, depthwise, following, free_group, in_blocks, spans
@@ -24,6 +24,7 @@ from morphs.moves.streams import rescaled, stream_weights, tied_readers
 from morphs.network import Network
 from morphs.typed import Positive
 
+How = Literal["replicate", "zero", "gradient", "paired"]
 Share = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -54,7 +55,7 @@ class Widen(Move):
 
     node: str
     to: int
-    how: Literal["replicate", "zero", "gradient", "paired"] = "replicate"
+    how: How = "replicate"
 
     @classmethod
     def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
@@ -66,13 +67,8 @@ class Widen(Move):
         for number, group in enumerate(widths.groups):
             node = free.get(number, group.producers[0])
             for factor in chosen(options, "factor", (1.5, 2)):
-                to = max(round(group.width * factor / group.blocks), group.width // group.blocks + 1)
                 for how in chosen(options, "how", ("replicate", "zero")):
-                    if group.even and how == "replicate":
-                        yield cls(node, group.width * max(2, ceil(factor)), how)
-                    else:
-                        odd = how == "paired" and (to - group.width // group.blocks) % 2
-                        yield cls(node, (to + odd) * group.blocks, how)
+                    yield cls(node, wider(group, factor, how), how)
 
     def reshape(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph."""
@@ -192,6 +188,16 @@ class Widen(Move):
         source = np.concatenate([np.arange(part), copies.numpy()])
         shares = np.tile(split_shares(source, generator), blocks)
         return in_blocks(source, part, blocks), shares, in_blocks(kept, part, blocks)
+
+
+def wider(group: ChannelGroup, factor: float, how: str) -> int:
+    """The width nearest to `factor` times that of `group` that a widening of this kind can reach; at least one more."""
+    if group.even and how == "replicate":
+        return group.width * max(2, ceil(factor))
+    part = group.width // group.blocks
+    to = max(round(group.width * factor / group.blocks), part + 1)
+    odd = how == "paired" and (to - part) % 2
+    return (to + odd) * group.blocks
 
 
 def _renew(param: Param, tensor: Tensor, place: int, index: Index | None, generator: torch.Generator) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -19,7 +19,7 @@ from nas.policies.policy import Proposal
 
 if TYPE_CHECKING:
     from nas.policies.entry import PolicyContext
-    from nas.policies.sampling import MoveSampler
+    from nas.policies.sampling import Draw, MoveSampler
 
 ATTEMPTS = 20  # draws for a child that equals no other competitor
 
@@ -32,6 +32,11 @@ class HillClimbSettings(Settings):
         ge=1,
         le=8,
         description="Train a generation in N rungs; the better half of each advances to the next.",
+    )
+    parent: Annotated[bool | None, Shown(unset="yes; no with a budget or cost")] = Field(
+        None,
+        description="Whether the unchanged parent competes with its children. Without it the best child always "
+        "replaces it, and networks grow as far as limits and generations allow, which a budget chooses well.",
     )
     margin: Annotated[float, Shown(metavar="X")] = Field(
         0.0,
@@ -46,9 +51,10 @@ class HillClimbSettings(Settings):
 class HillClimb:
     """Proposes, from the best network of the last generation, `children` children by `moves_per_child` moves each.
 
-    The unchanged parent is slot 0 of every generation, so that growth wins only when it pays for itself. The best
-    has the highest validation accuracy, or the lowest validation loss (`select`): on a few hundred images accuracy
-    often ties where the loss still differs.
+    The unchanged parent is slot 0 of every generation, so that growth wins only when it pays for itself at once; not
+    if `parent` is false: a small network leads for the first third of a schedule, also where it loses in the end.
+    The best has the highest validation accuracy, or the lowest validation loss (`select`): on a few hundred images
+    accuracy often ties where the loss still differs.
 
     rungs: with more than one, siblings are halved among themselves (successive halving, Jamieson and Talwalkar,
     arXiv 1502.07943): all train the first part of their allotment, the better half continues for as long again,
@@ -62,6 +68,7 @@ class HillClimb:
     select: Criterion = "accuracy"
     rungs: int = 1
     margin: float = 0.0
+    parent: bool = True
     generational: ClassVar[bool] = True
 
     def incumbent(self, view: LedgerView) -> TrialRecord:
@@ -144,24 +151,50 @@ class HillClimb:
         """The parent and its children; a child that equals another competitor is drawn again."""
         parent = self.incumbent(view)
         share = (0.0, self._reached(0))
-        proposals = [Proposal(generation, 0, parent.key, "", parent.job.graph, share=share)]
-        seen = {parent.job.graph}
+        unchanged = Proposal(generation, 0, parent.key, "", parent.job.graph, share=share)
+        children: list[Proposal] = []
         for slot in range(1, self.children + 1):
-            for attempt in range(ATTEMPTS):
-                found = self.sampler.draw(
-                    view, parent, self.moves_per_child, derive(seed, generation, slot, attempt), seen
+            seen = {parent.job.graph, *(child.graph for child in children)}
+            seeds = [derive(seed, generation, slot, attempt) for attempt in range(ATTEMPTS)]
+            found = self._drawn(view, parent, seeds, seen, children)
+            if found is not None:
+                children.append(
+                    Proposal(generation, slot, parent.key, found.moves, found.graph, found.memo, share)
                 )
-                if found is not None and found.graph not in seen:
-                    seen.add(found.graph)
-                    proposals.append(
-                        Proposal(generation, slot, parent.key, found.moves, found.graph, found.memo, share)
-                    )
-                    break
-        return proposals if len(proposals) > 1 else ()
+        return [*([unchanged] if self.parent else []), *children] if children else ()
+
+    def _drawn(
+        self,
+        view: LedgerView,
+        parent: TrialRecord,
+        seeds: Sequence[int],
+        seen: Collection[str],
+        siblings: Sequence[Proposal],
+    ) -> Draw | None:
+        """A child of an architecture not `seen`, one draw for each seed. Where the parent does not compete, its kinds
+        of move differ from its siblings' if any such child is drawn: the generation decides between ways to grow.
+        """
+        known = set() if self.parent else {_kinds(sibling.moves) for sibling in siblings}
+        kept: Draw | None = None
+        for seed in seeds:
+            found = self.sampler.draw(view, parent, self.moves_per_child, seed, seen)
+            if found is None or found.graph in seen:
+                continue
+            if _kinds(found.moves) not in known:
+                return found
+            kept = kept or found
+        return kept
+
+
+def _kinds(moves: str) -> frozenset[str]:
+    """The names of the moves in a chain."""
+    return frozenset(move.partition("(")[0].strip() for move in moves.split("; "))
 
 
 def hill_climb(context: PolicyContext) -> HillClimb:
     """Make hill climbing from a run's configuration."""
     config, settings = context.config, context.settings
     children, moves = config.children, config.moves_per_child
-    return HillClimb(context.sampler, children, moves, config.select, settings.rungs, settings.margin)
+    return HillClimb(
+        context.sampler, children, moves, config.select, settings.rungs, settings.margin, settings.parent
+    )

@@ -28,6 +28,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "data": "mnist",
         "generations": 6,
         "moves_per_child": 1,
+        "select": "loss",
         "epochs": 15,
         "final_share": 0.4,
         "train": {"lr": 0.05, "warmup_steps": 50, "clip_norm": 1.0, "weight_decay": 1e-4},
@@ -36,6 +37,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "data": "mnist",
         "generations": 6,
         "moves_per_child": 1,
+        "select": "loss",
         "epochs": 2,
         "train": {"lr": 0.05, "warmup_steps": 50, "clip_norm": 1.0},
     },
@@ -49,9 +51,10 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "residual": {
         "data": "cifar10",
         "generations": 4,
-        "moves_per_child": 3,
+        "moves_per_child": 1,
+        "select": "loss",
         "epochs": 2,
-        "train": {"lr": 0.1, "warmup_steps": 50},
+        "train": {"lr": 0.3, "warmup_steps": 50, "label_smoothing": 0.1, "weight_decay": 5e-4},
     },
 }
 

@@ -1,23 +1,24 @@
-"""Chooses settings that suit a budget: how often networks grow, how far, and how long each trial trains.
-
-The constants come from prototypes at a low learning rate and are not tuned yet.
-"""
+"""Chooses settings that suit a budget: how often networks grow, how far, and how long each trial trains."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil, sqrt
+from math import ceil, log, sqrt
 from typing import Any
 
 from nas.config.run_config import RunConfig
 
-FINAL_STEPS = 3000  # a network is too large for a budget that trains it for fewer steps than this
+# Where a budget trains the seed network for `steps` steps, the best network costs sqrt(steps) / SIZE seed networks:
+# twice the network wants twice the steps. Fitted to widths at 1,875 to 5,600 steps; see docs/figures/growing.md.
+SIZE = 23.0
 MOST_GROWTH = 16.0  # times the seed network's multiply-adds
-LEAST_GROWTH = 1.25  # below it no move fits, so the budget goes to the seed network
-GROW_SHARE = 0.2  # of the budget; growing early is better than late, and children that lose cost
-LEAST_STRETCH = 100  # steps; after fewer a child is judged by the noise of its first steps
+LEAST_GROWTH = 1.5  # below it no move fits, so the budget goes to the seed network
+STEP = 1.6  # about how much a generation grows
+GROW_SHARE = 0.15  # of the budget; growing early is better than late, and children that lose cost
+LEAST_STRETCH = 40  # steps; after fewer a child is judged by the noise of its first steps
 GENERATIONS = 10  # at most
+CHILDREN = 2
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,13 @@ def pace(steps: float, rivals: int) -> Pace:
 
     rivals: competitors of a generation that are trained one after the other.
     """
-    growth = min(MOST_GROWTH, steps / FINAL_STEPS)
+    growth = min(MOST_GROWTH, sqrt(steps) / SIZE)
     if growth < LEAST_GROWTH:
         return Pace(0, max(1, round(steps * GROW_SHARE)), 1.0)
     # The incumbents grow from 1 to `growth`, about evenly in proportion: their mean cost is near its square root.
     share = steps * GROW_SHARE / sqrt(growth)
-    generations = min(GENERATIONS, max(1, int(share / LEAST_STRETCH / (rivals + 1))))
+    wanted = min(GENERATIONS, ceil(log(growth) / log(STEP)))
+    generations = min(wanted, max(1, int(share / LEAST_STRETCH / (rivals + 1))))
     return Pace(generations, max(1, int(share / (generations * rivals + 1))), growth)
 
 
@@ -53,7 +55,12 @@ def paced(config: RunConfig, seed_macs: int, images: int, step_seconds: Callable
     """
     if config.schedule != "lineage" or (config.cost is None and config.budget is None):
         return config
-    batch, competitors = config.train.batch_size, config.children + 1
+    given, batch = config.model_fields_set, config.train.batch_size
+    children = config.children if "children" in given else CHILDREN
+    settings = dict(config.policy_settings)
+    if config.policy == "hill-climb" and settings.get("parent") is None:
+        settings["parent"] = False
+    competitors = children + (settings.get("parent") is not False)
     if config.cost is not None:
         chosen = pace(config.cost / (3 * seed_macs * batch), competitors)
     else:
@@ -61,10 +68,11 @@ def paced(config: RunConfig, seed_macs: int, images: int, step_seconds: Callable
         chosen = pace(config.budget / step_seconds(), ceil(competitors / min(config.workers, competitors)))
     wanted: dict[str, Any] = {
         "generations": chosen.generations,
+        "children": children,
         "epochs": chosen.stretch * batch / images,
         "grow_share": min(1.0, 1.5 * GROW_SHARE),  # a bound for what a slow machine makes of the plan
     }
-    update = {name: value for name, value in wanted.items() if name not in config.model_fields_set}
+    update = {name: value for name, value in wanted.items() if name not in given}
     if chosen.growth > 1 and "macs" not in config.limits:
         update["limits"] = {**config.limits, "macs": max(seed_macs, int(seed_macs * chosen.growth))}
-    return config.model_copy(update=update)
+    return config.model_copy(update={**update, "policy_settings": settings})

@@ -83,7 +83,8 @@ def main() -> None:
     shown = f"{', '.join(usual)}; and the engine without one of its parts: {parts}"
     add("--arms", type=_choices(list(BY_NAME)), metavar="NAMES", help=shown)
     add("--workers", type=int, default=os.cpu_count() or 1, help="arms at once")
-    add("--images", type=int, default=20_000, help="training images used of a published set")
+    add("--images", type=int, default=12_000, help="training images used of a published set")
+    add("--shrink", type=int, default=2, help="average so many pixels into one, both ways; 1 at full size")
     add("--data-root", type=Path, default=None, help="torchvision's folder of data sets")
     add("--state", type=Path, default=HERE / "equal_cost.jsonl", help="one line of JSON for each run")
     add("--quick", action="store_true", help="a minute: the same code on digits, nothing learned")
@@ -170,7 +171,8 @@ def _ready(key: Key, done: set[Key]) -> bool:
 
 def in_own_process(key: Key, given: Any) -> Record:
     """The record of a run. Raises UserError if its process fails."""
-    options = ["--one", json.dumps(vars(key)), "--images", str(given.images), "--state", str(given.state)]
+    options = ["--one", json.dumps(vars(key)), "--images", str(given.images)]
+    options += ["--shrink", str(given.shrink), "--state", str(given.state)]
     options += ["--data-root", str(given.data_root)] if given.data_root else []
     options += ["--quick"] if given.quick else []
     variables = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -185,7 +187,9 @@ def one_run(key: Key, given: Any) -> Record:
     """Do one run in this process; return its line."""
     torch.set_num_threads(1)
     arm = BY_NAME[key.arm]
-    problem = make_problem(key.data, _epochs(key, given), key.seed, given.images, given.data_root)
+    problem = make_problem(
+        key.data, _epochs(key, given), key.seed, given.images, given.data_root, given.shrink
+    )
     engine = Key(key.data, key.budget, ENGINE, "", key.seed)
     rows = of_images(read(given.state), given) if arm.after else []
     found = next((row for row in rows if key_of(row) == engine), None)
@@ -203,7 +207,7 @@ def record_of(key: Key, outcome: Outcome, problem: Problem, given: Any) -> Recor
     test = outcome.test or _tested(outcome, problem)
     cost = None if outcome.graph is None else morphs.cost(outcome.graph)
     return {
-        **vars(key), "images": _images(key.data, given), "epochs": _epochs(key, given),
+        **vars(key), "images": _images(key.data, given), "shrink": given.shrink, "epochs": _epochs(key, given),
         "val_accuracy": outcome.val.accuracy, "val_loss": outcome.val.loss,
         "test_accuracy": test.accuracy, "test_loss": test.loss,
         "budget_cost": problem.budget, "cost": outcome.spent, "by_purpose": dict(outcome.cost),
@@ -236,7 +240,8 @@ def of_images(rows: Sequence[Record], given: Any) -> list[Record]:
     """The lines with the present number of images and length of budgets."""
     return [
         row for row in rows
-        if row["images"] == _images(row["data"], given) and row["epochs"] == _epochs(key_of(row), given)
+        if (row["images"], row["shrink"]) == (_images(row["data"], given), given.shrink)
+        and row["epochs"] == _epochs(key_of(row), given)
     ]  # fmt: skip
 
 

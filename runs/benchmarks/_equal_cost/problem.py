@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
+import torch
+from torch.nn.functional import avg_pool2d
+
 import morphs
 from _equal_cost.networks import seed_network
 from nas.data import Augment, SearchData, Split, load_search_data, load_test_split
@@ -24,7 +27,7 @@ EPOCHS: Mapping[str, Mapping[str, float]] = MappingProxyType(
 TRAINING_IMAGES = {"fashion-mnist": 60_000, "cifar10": 50_000}  # published; `images` of them are used
 QUICK = 10.0  # epochs of all budgets with --quick
 SEED_WIDTH = 8
-HELD_OUT = 1 / 8  # of the training images: validation; 2,500 of 20,000
+HELD_OUT = 1 / 6  # of the training images: validation; 2,000 of 12,000
 DIGITS_HELD_OUT = 0.2
 
 # The loop of all networks from scratch. Learning rates by validation on seeds from 100 up. CIFAR-10, small budget, seed
@@ -33,8 +36,8 @@ DIGITS_HELD_OUT = 0.2
 RECIPES: Mapping[str, TrainConfig] = MappingProxyType(
     {
         "digits": TrainConfig(lr=0.2, batch_size=64, label_smoothing=0.1, weight_decay=5e-4),
-        "fashion-mnist": TrainConfig(lr=0.4, batch_size=128, label_smoothing=0.1, weight_decay=5e-4),
-        "cifar10": TrainConfig(lr=0.4, batch_size=128, label_smoothing=0.1, weight_decay=5e-4),
+        "fashion-mnist": TrainConfig(lr=0.3, batch_size=128, label_smoothing=0.1, weight_decay=5e-4),
+        "cifar10": TrainConfig(lr=0.3, batch_size=128, label_smoothing=0.1, weight_decay=5e-4),
     }
 )
 
@@ -63,17 +66,22 @@ class Problem:
         return len(self.data.val)
 
 
-def make_problem(name: str, epochs: float, seed: int, images: int, root: Path | None) -> Problem:
+def make_problem(
+    name: str, epochs: float, seed: int, images: int, root: Path | None, shrink: int = 1
+) -> Problem:
     """The problem of one data set and seed.
 
     images: of the training part that are used, the same for all seeds, alike in every class; digits is used whole.
+    shrink: pixels of a published image that are averaged into one, both ways.
     """
     if name == "digits":
         data = load_search_data(name, root, seed, DIGITS_HELD_OUT)
     else:
-        data = _subset(name, seed, images, root)
+        data = _subset(name, seed, images, root, shrink)
     test = load_test_split(name, root, seed)
     assert isinstance(test, Split)
+    if name != "digits":
+        test = _shrunk(test, shrink)
     macs = morphs.cost(seed_network(SEED_WIDTH, data.input_shape, len(data.classes))).macs
     return Problem(data, test, round(3 * macs * len(data.train) * epochs), seed, RECIPES[name])
 
@@ -84,12 +92,19 @@ def augmentation(augment: Augment) -> str:
     return ",".join(parts) or "none"
 
 
-def _subset(name: str, seed: int, images: int, root: Path | None) -> SearchData:
+def _shrunk(split: Split, shrink: int) -> Split:
+    images = avg_pool2d(split.images.float(), shrink).round().to(split.images.dtype)
+    return replace(split, images=images.contiguous(memory_format=torch.channels_last))
+
+
+def _subset(name: str, seed: int, images: int, root: Path | None, shrink: int) -> SearchData:
     # What the loader holds out with a constant seed is a fixed sample, alike in every class.
     used = load_search_data(name, root, 0, images / TRAINING_IMAGES[name])
     train, val = hold_out(used.val, HELD_OUT, seed, "validation")
     assert isinstance(train, Split)
     assert isinstance(val, Split)
+    train, val = _shrunk(train, shrink), _shrunk(val, shrink)
     mean, std = mean_std(train)
     found = digest((train, train), (val, val), used.classes)
-    return replace(used, train=train, val=val, mean=mean, std=std, digest=found)
+    augment = replace(used.augment, crop=used.augment.crop // shrink)
+    return replace(used, train=train, val=val, mean=mean, std=std, digest=found, augment=augment)

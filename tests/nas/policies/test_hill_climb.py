@@ -67,6 +67,21 @@ def test_the_unchanged_parent_competes_in_slot_0() -> None:
     assert all(len(proposal.moves) == 2 for proposal in others)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_without_the_parent_the_children_are_of_different_kinds(seed: int) -> None:
+    policy = replace(climb(moves=1), parent=False)
+    children = competitors(policy, 1, seed)
+    assert [child.slot for child in children] == [1, 2, 3, 4]
+    assert {child.moves[0].name for child in children} == {move.name for move, _ in SPACE.moves}
+    ended = [trial(f"1.{child.slot}", 0.1 * child.slot) for child in children]
+    assert policy.incumbent(view(*ROOT.trials, *ended)).key == "1.4"
+
+
+def test_without_the_parent_a_search_ends_where_nothing_can_grow() -> None:
+    tight = Limits(params=cost(SEED).params, macs=cost(SEED).macs, nodes=len(SEED), depth=2)
+    assert competitors(replace(climb(tight), parent=False), 1, 0) == []
+
+
 @settings(max_examples=8)
 @given(st.integers(0, 2**31 - 1), st.integers(1, 5), st.integers(1, 3))
 def test_proposals_are_a_pure_function_of_view_and_seed(seed: int, generation: int, moves: int) -> None:

@@ -128,7 +128,9 @@ def test_a_cost_is_spent_and_not_more(tmp_path: Path, weights: str) -> None:
         )
     ).macs
     whole = 3.0 * macs * 64 * 900
-    config = tiny(generations=2, epochs=3.0, cost=whole, weights=weights, final_share=0.5)
+    config = tiny(
+        generations=2, epochs=3.0, cost=whole, weights=weights, final_share=0.5, grow_share=0.5
+    )
     view = search(config, tmp_path / "run", Silent(), "", Inline).view
     data = load_data(config)
     used = spent(view, config, len(data.val))

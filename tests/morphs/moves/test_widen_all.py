@@ -1,0 +1,45 @@
+"""WidenAll: every free width by one factor, in one move."""
+
+import pytest
+import torch
+
+import morphs
+from morphs import WidenAll
+from morphs.graph.widths import channel_groups
+from search_spaces import SPACES
+
+SEED = SPACES["residual"]((3, 16, 16), 10).seed
+
+
+@pytest.mark.parametrize("how", ["replicate", "zero", "paired"])
+def test_every_free_width_grows_and_the_function_stays(how: morphs.moves.widen.How) -> None:
+    net = morphs.init(SEED, seed=0).to(torch.float64)
+    child = morphs.apply(net, WidenAll(1.5, how), seed=1)
+    old, new = (channel_groups(graph) for graph in (SEED, child.network.graph))
+    assert [new.groups[n].width for n in old.free()] == [round(1.5 * old.groups[n].width) for n in old.free()]
+    assert child.drift is not None
+    assert child.drift.eval < 1e-10
+
+
+def test_what_is_kept_is_found_in_the_parent() -> None:
+    """Zero widening keeps every old weight: carried along its origin, each is where it is in the child."""
+    net = morphs.init(SEED, seed=0)
+    child = morphs.apply(net, WidenAll(2, "zero"), seed=1)
+    carried = morphs.carry_values(net.weights, child)
+    kept = morphs.carry_values({key: torch.ones_like(w) for key, w in net.weights.items()}, child)
+    for key, weight in child.network.weights.items():
+        assert torch.equal(carried[key], weight * kept[key])
+        assert int(kept[key].sum()) == net.weights[key].numel()
+
+
+def test_one_move_is_the_chain_of_its_widenings() -> None:
+    net = morphs.init(SEED, seed=0)
+    whole = morphs.apply(net, WidenAll(1.5, "replicate"), seed=1)
+    steps = [morphs.Widen(f"c{n}", 24 * 2 ** (n - 1), "replicate") for n in (1, 2, 3)]
+    *_, last = morphs.apply_chain(net, steps, seed=1)
+    assert whole.network.graph == last.network.graph
+
+
+def test_a_factor_that_does_not_widen_is_refused() -> None:
+    with pytest.raises(morphs.errors.IllegalMove):
+        WidenAll(1.0).reshape(SEED)
