@@ -3,6 +3,8 @@
 from morphs import ArchGraph, parse_graph
 from search_spaces.space import Shape
 
+RECEPTIVE_FIELD = 18  # pixels that an output of the last stage sees, in each direction
+
 
 def three_stages(input_shape: Shape, classes: int, width: int) -> ArchGraph:
     """Three convolution–norm–ReLU stages of `width`, 2 `width` and 4 `width` channels, each after the first at half the

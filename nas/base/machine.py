@@ -31,6 +31,11 @@ def machine() -> dict[str, Any]:
     }
 
 
+def cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextmanager
 def threads(count: int) -> Generator[None]:
     """Run torch with `count` threads inside the block, whatever the environment says: its sums depend on it."""

@@ -13,7 +13,7 @@ from typing import Any, TypedDict, Unpack
 
 from morphs import cost
 from nas.base.errors import RunError, UserError
-from nas.base.machine import machine
+from nas.base.machine import cores, machine
 from nas.base.text import nas_command
 from nas.config.relocate import relocated, with_data
 from nas.config.run_config import RunConfig, validated
@@ -103,7 +103,7 @@ def search(
     if smaller is not None:
         callback.on_notice(smaller)
     seconds = cache(partial(_seconds_per_step, plan, data))
-    config = paced(plan.config, cost(plan.space.seed).macs, plan.images, seconds)
+    config = paced(plan.config, cost(plan.space.seed).macs, plan.images, cores(), seconds)
     plan = make_plan(config, data, registry)
     description = describe(config, data, command, user_code(config, registry, plan.moves))
     _check_budget(plan, seconds, time.monotonic() - began)
@@ -376,12 +376,12 @@ def changes_since(before: Described, now: Mapping[str, Any], versions: Mapping[s
     return [f"{name} was {old} and is {new}" for name, old, new in pairs if old != new]
 
 
-def _seconds_per_step(plan: Plan, data: SearchData) -> float:
+def _seconds_per_step(plan: Plan, data: SearchData, threads: int) -> float:
     config = plan.config
-    return seconds_per_step(plan.space.seed, data, config.train, config.device, config.threads)
+    return seconds_per_step(plan.space.seed, data, config.train, config.device, threads)
 
 
-def _check_budget(plan: Plan, seconds: Callable[[], float], spent: float) -> None:
+def _check_budget(plan: Plan, seconds: Callable[[int], float], spent: float) -> None:
     """Raise UserError when what is left of the budget is too small for the seed network's training and one generation.
 
     spent: seconds so far: of imports, and of reading the data.
@@ -389,7 +389,7 @@ def _check_budget(plan: Plan, seconds: Callable[[], float], spent: float) -> Non
     config = plan.config
     if config.budget is None:
         return
-    each = seed_job(plan).steps * seconds()
+    each = seed_job(plan).steps * seconds(config.threads)
     rounds = 1 + (0 if config.generations == 0 else plan.rounds)
     have, need = config.budget * (1 - config.final_share) - spent, each * rounds
     if need > have:

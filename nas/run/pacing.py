@@ -18,7 +18,7 @@ STEP = 1.6  # about how much a generation grows
 GROW_SHARE = 0.15  # of the budget; growing early is better than late, and children that lose cost
 LEAST_STRETCH = 40  # steps; after fewer a child is judged by the noise of its first steps
 GENERATIONS = 10  # at most
-CHILDREN = 2
+CHILDREN = 1  # trials as short as these choose no better than chance, and each costs
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,13 @@ def pace(steps: float, rivals: int) -> Pace:
     return Pace(generations, max(1, int(share / (generations * rivals + 1))), growth)
 
 
-def paced(config: RunConfig, seed_macs: int, images: int, step_seconds: Callable[[], float]) -> RunConfig:
+def paced(
+    config: RunConfig, seed_macs: int, images: int, cores: int, step_seconds: Callable[[int], float]
+) -> RunConfig:
     """`config` with settings for its budget or cost, where it does not give them; unchanged if it has neither.
 
-    images: in the training split. step_seconds: measures a training step of the seed network; called if the budget is
-    a time.
+    images: in the training split. cores: that this run may use. step_seconds: measures a training step of the seed
+    network with so many threads; called if the budget is a time.
     """
     if config.schedule != "lineage" or (config.cost is None and config.budget is None):
         return config
@@ -61,14 +63,19 @@ def paced(config: RunConfig, seed_macs: int, images: int, step_seconds: Callable
     if config.policy == "hill-climb" and settings.get("parent") is None:
         settings["parent"] = False
     competitors = children + (settings.get("parent") is not False)
+    threads = config.threads
     if config.cost is not None:
         chosen = pace(config.cost / (3 * seed_macs * batch), competitors)
     else:
         assert config.budget is not None
-        chosen = pace(config.budget / step_seconds(), ceil(competitors / min(config.workers, competitors)))
+        if competitors == 1 and config.device == "cpu" and "threads" not in given:
+            threads = min((threads, cores), key=step_seconds)
+        rounds = ceil(competitors / min(config.workers, competitors))
+        chosen = pace(config.budget / step_seconds(threads), rounds)
     wanted: dict[str, Any] = {
         "generations": chosen.generations,
         "children": children,
+        "threads": threads,
         "epochs": chosen.stretch * batch / images,
         "grow_share": min(1.0, 1.5 * GROW_SHARE),  # a bound for what a slow machine makes of the plan
     }

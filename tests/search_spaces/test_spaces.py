@@ -4,9 +4,11 @@ from random import Random
 from typing import Any
 
 import pytest
+import torch
 
 import morphs
 from search_spaces import SPACES, Shape
+from search_spaces.stages import RECEPTIVE_FIELD, three_stages
 
 SHAPES: dict[str, list[Shape]] = {
     "digits": [(1, 8, 8), (1, 28, 28), (3, 32, 32)],
@@ -79,3 +81,22 @@ def test_the_menu_of_a_move_is_one_it_knows(name: str) -> None:
         for move in kind.sites(space.seed, None, options):
             if "how" in options:
                 assert move.how in options["how"]  # type: ignore[attr-defined]
+
+
+def test_the_receptive_field_of_the_three_stages() -> None:
+    """By the gradient of one output in the middle of the last stage."""
+    net = morphs.init(three_stages((1, 64, 64), 3, 8), seed=0).to_torch().eval()
+    stage: dict[str, torch.Tensor] = {}
+    net.get_submodule("r3").register_forward_hook(lambda *call: stage.update(last=call[2]))
+    x = torch.rand(1, 1, 64, 64, requires_grad=True)
+    net(x)
+    stage["last"][0, :, 8, 8].sum().backward()
+    assert x.grad is not None
+    rows = x.grad[0, 0].abs().sum(1).nonzero()
+    assert int(rows.max() - rows.min()) + 1 == RECEPTIVE_FIELD
+
+
+def test_residual_blocks_are_for_images_beyond_the_receptive_field() -> None:
+    small, large = (SPACES["residual"]((3, n, n), 10).moves for n in (RECEPTIVE_FIELD, 2 * RECEPTIVE_FIELD))
+    assert [move.name for move, _ in small] == ["widen_all"]
+    assert {move.name for move, _ in large} == {"widen_all", "insert_block"}

@@ -49,10 +49,11 @@ class Arm:
     ablation: bool = False
 
 
-def _engine(name: str, what: str, *, ablation: bool = False, **settings: Any) -> Arm:
-    return Arm(
-        name, what, lambda task: engine.searched(task.problem, settings, task.folder), ablation=ablation
-    )
+def _engine(name: str, what: str, *, ablation: bool = False, space: str = "narrow", **settings: Any) -> Arm:
+    def run(task: Task) -> Outcome:
+        return engine.searched(task.problem, settings, task.folder, space)
+
+    return Arm(name, what, run, ablation=ablation)
 
 
 def _seed(width: int, task: Task) -> Outcome:
@@ -85,10 +86,8 @@ ARMS = (
     ),
     Arm("afresh", "the network that the engine found, from scratch", _afresh, after=True),
     Arm("hand", "a ResNet-9 in four widths, from scratch, each for all of the budget", _hand, tuple(HAND_WIDTHS)),
-    _engine("no-inheritance", "the engine's proposals, every child from scratch", inherit=False),
-    _engine(
-        "random", "random moves with inheritance in one lineage, same schedule", policy="random", children=1
-    ),
+    _engine("no-inheritance", "the engine's proposals, every child from scratch", weights="fresh"),
+    _engine("random", "random moves of all kinds with inheritance, same schedule and limits", space="any-move"),
     Arm(
         "optuna", "TPE with a median pruner over a residual network, from scratch",
         lambda task: tpe_arm.tuned(task.problem, tpe_arm.CHOSEN),
@@ -100,8 +99,11 @@ ARMS = (
     _engine("restarts", "a cosine and a new optimizer for each trial", ablation=True, schedule="restarts"),
     _engine("no-average", "children judged by their last weights", ablation=True, train={"average": 0.0}),
     _engine("final-restart", "the final network from scratch", ablation=True, final="restart"),
-    _engine("one-child", "one child in each generation", ablation=True, children=1),
-    _engine("one-move", "one move makes a child", ablation=True, moves_per_child=1),
+    _engine("three-children", "three children in each generation", ablation=True, children=3),
+    _engine(
+        "parent", "two children and the unchanged parent", ablation=True, children=2, policy_settings={"parent": True}
+    ),
+    _engine("late", "growth in the first third", ablation=True, grow_share=0.35, epochs=1.0),
 )  # fmt: skip
 BY_NAME: Mapping[str, Arm] = {arm.name: arm for arm in ARMS}
 ENGINE = ARMS[0].name

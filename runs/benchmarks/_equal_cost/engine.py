@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import nas
 from _equal_cost.outcome import Outcome, Point, added
 from _equal_cost.problem import SEED_WIDTH, Problem, augmentation
+from morphs import GrowKernel, InsertBlock, Widen, WidenAll
 from nas import LedgerView, RunConfig, TrialRecord
 from nas.data import Split
 from nas.ledger import read_config
@@ -25,19 +27,34 @@ def narrow(shape: Shape, classes: int) -> Space:
     return residual(shape, classes, width=SEED_WIDTH)
 
 
-def searched(problem: Problem, settings: Mapping[str, Any], folder: Path) -> Outcome:
-    """Search with all of the budget, in one worker of one thread, with the batch size that all arms have.
+def any_move(shape: Shape, classes: int) -> Space:
+    """The same seed network with the moves that a residual network may grow by, single layers and whole blocks."""
+    moves = (
+        (InsertBlock, {"kind": ("single", "basic"), "how": ("scaled",)}),
+        (WidenAll, {"factor": (1.25,), "how": ("zero",)}),
+        (Widen, {"factor": (1.5, 2), "how": ("zero",)}),
+        (GrowKernel, {"max_kernel": (5,)}),
+    )
+    return replace(narrow(shape, classes), moves=moves)
+
+
+SPACES = {"narrow": narrow, "any-move": any_move}
+
+
+def searched(problem: Problem, settings: Mapping[str, Any], folder: Path, space: str = "narrow") -> Outcome:
+    """Search with all of the budget, in one worker of one thread, with the batch size and rate that all arms have.
 
     settings: what else differs from the defaults. folder: of the run, new.
     """
-    own = {**settings, "train": {"batch_size": problem.recipe.batch_size, **settings.get("train", {})}}
+    recipe = {"batch_size": problem.recipe.batch_size, "lr": problem.recipe.lr}
+    own = {**settings, "train": {**recipe, **settings.get("train", {})}}
     data = problem.data
     parts = tuple(_arrays(part) for part in (data.train, data.val, problem.test))
     defaults = nas.REGISTRY.spaces["residual"].defaults
-    registry = nas.REGISTRY.with_(spaces={"narrow": SpaceEntry(narrow, defaults)})
+    registry = nas.REGISTRY.with_(spaces={space: SpaceEntry(SPACES[space], defaults)})
     began = time.perf_counter()
     run = nas.search(
-        "narrow", data=parts, augment=augmentation(data.augment), seed=problem.seed, run=folder, quiet=True,
+        space, data=parts, augment=augmentation(data.augment), seed=problem.seed, run=folder, quiet=True,
         workers=1, threads=1, registry=registry, cost=problem.budget,
         **own,
     )  # fmt: skip

@@ -9,7 +9,8 @@ from engine_support import Inline, tiny
 
 import morphs
 from morphs import cost, graph_from_json
-from nas.execute.task import TaskContext, _start
+from nas.config.run_config import RunConfig
+from nas.execute.task import TaskContext, _start, networks
 from nas.inspect.fsck import check
 from nas.ledger import LedgerView, Store
 from nas.ledger.sample import sample_from
@@ -79,11 +80,7 @@ def test_momentum_follows_the_moves(grown: tuple[Path, LedgerView]) -> None:
     child = next(r for r in view.trials if r.job.kind is Kind.CHILD and r.job.generation == 1)
     seed = view.trial("0.0")
     assert seed.result is not None
-    from nas.execute.task import networks
-
-    for network in networks(
-        seed.job, site, data
-    ).stored:  # its last weights were removed when the search ended
+    for network in networks(seed.job, site, data).stored:  # its last weights were removed at the end
         site.store.put(network)
     begun = _start(child.job, site, data)
     assert begun.momentum is not None
@@ -128,9 +125,7 @@ def test_a_cost_is_spent_and_not_more(tmp_path: Path, weights: str) -> None:
         )
     ).macs
     whole = 3.0 * macs * 64 * 900
-    config = tiny(
-        generations=2, epochs=3.0, cost=whole, weights=weights, final_share=0.5, grow_share=0.5
-    )
+    config = tiny(generations=2, epochs=3.0, cost=whole, weights=weights, final_share=0.5, grow_share=0.5)
     view = search(config, tmp_path / "run", Silent(), "", Inline).view
     data = load_data(config)
     used = spent(view, config, len(data.val))
@@ -159,22 +154,38 @@ def test_the_pace_fits_the_budget() -> None:
     assert pace(10**6, 4).generations > pace(10_000, 4).generations > 0
 
 
+@pytest.mark.parametrize(("slower", "threads"), [(0.6, 2), (1.4, 1)])
+def test_a_lone_child_has_all_cores_if_that_is_faster(slower: float, threads: int) -> None:
+    """With one child at a time, and a budget of time; a cost decides the same on every machine."""
+
+    def timed(threads: int) -> float:
+        return 0.01 * (1, slower)[threads - 1]
+
+    assert paced(unpaced(budget=600.0), 40_000, 1000, 2, timed).threads == threads
+    assert paced(unpaced(budget=600.0, children=4), 40_000, 1000, 2, timed).threads == 1
+    assert paced(unpaced(budget=600.0, threads=1), 40_000, 1000, 2, timed).threads == 1
+    assert paced(unpaced(cost=1e12), 40_000, 1000, 2, timed).threads == 1
+
+
+def unpaced(**settings: Any) -> RunConfig:
+    """A tiny configuration without what a pace decides."""
+    given = tiny(**settings).model_dump(exclude_unset=True)
+    decided = {"generations", "epochs", "threads", "children"} - settings.keys()
+    return RunConfig.model_validate({name: value for name, value in given.items() if name not in decided})
+
+
 def test_what_is_given_is_not_paced() -> None:
-    def timed() -> float:
+    def timed(threads: int) -> float:
         raise AssertionError
 
-    free = tiny(cost=1e12)
-    free = free.model_validate(
-        {
-            name: value
-            for name, value in free.model_dump(exclude_unset=True).items()
-            if name not in ("generations", "epochs")
-        }
-    )
-    chosen = paced(free, 40_000, 1000, timed)
+    free = unpaced(cost=1e12)
+    chosen = paced(free, 40_000, 1000, 2, timed)
     assert chosen.generations != free.generations
     assert chosen.limits["macs"] >= 40_000
-    given = tiny(cost=1e12, generations=7, epochs=2.5, limits={"macs": 123_456}, grow_share=0.4)
-    assert paced(given, 40_000, 1000, timed) == given
+    given = tiny(
+        cost=1e12, generations=7, epochs=2.5, limits={"macs": 123_456}, grow_share=0.4, threads=1,
+        policy_settings={"parent": True},
+    )  # fmt: skip
+    assert paced(given, 40_000, 1000, 2, timed) == given
     restarts: dict[str, Any] = {"cost": 1e12, "schedule": "restarts"}
-    assert paced(tiny(**restarts), 40_000, 1000, timed) == tiny(**restarts)
+    assert paced(tiny(**restarts), 40_000, 1000, 2, timed) == tiny(**restarts)
