@@ -33,7 +33,7 @@ class HillClimbSettings(Settings):
         le=8,
         description="Train a generation in N rungs; the better half of each advances to the next.",
     )
-    parent: Annotated[bool | None, Shown(unset="yes; no with a budget or cost")] = Field(
+    parent: Annotated[bool | None, Shown(unset="yes; no if a budget or cost sets the pace")] = Field(
         None,
         description="Whether the unchanged parent competes with its children. Without it the best child always "
         "replaces it, and networks grow as far as limits and generations allow, which a budget chooses well.",
@@ -194,7 +194,7 @@ def _kinds(moves: str) -> frozenset[str]:
 def hill_climb(context: PolicyContext) -> HillClimb:
     """Make hill climbing from a run's configuration."""
     config, settings = context.config, context.settings
-    children, moves = config.children, config.moves_per_child
+    children, moves, alone = config.children, config.moves_per_child, settings.parent is False
     return HillClimb(
-        context.sampler, children, moves, config.select, settings.rungs, settings.margin, settings.parent
+        context.sampler, children, moves, config.select, settings.rungs, settings.margin, not alone
     )

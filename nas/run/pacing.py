@@ -58,9 +58,12 @@ def paced(
     if config.schedule != "lineage" or (config.cost is None and config.budget is None):
         return config
     given, batch = config.model_fields_set, config.train.batch_size
-    children = config.children if "children" in given else CHILDREN
+    free = (
+        "generations" not in given
+    )  # else the search is that of the paper, with children and a parent to beat
+    children = CHILDREN if free and "children" not in given else config.children
     settings = dict(config.policy_settings)
-    if config.policy == "hill-climb" and settings.get("parent") is None:
+    if free and config.policy == "hill-climb" and settings.get("parent") is None:
         settings["parent"] = False
     competitors = children + (settings.get("parent") is not False)
     threads = config.threads
