@@ -246,15 +246,19 @@ def export(
     run: options.Run,
     to: options.To,
     trial: options.Trial = None,
+    onnx: options.Onnx = False,
 ) -> None:
-    """Write a found network as plain PyTorch: model.py, weights and a model card."""
+    """Write a found network as plain PyTorch: model.py, weights, a model card, and model.pt2 for torch.export.
+
+    Each file is run in another process and compared with the network.
+    """
     from nas.inspect.status import find_run
 
     folder = find_run(run)
     from nas.export import export_trial
 
     with stoppable():
-        say(str(export_trial(folder, trial, to)))
+        say(str(export_trial(folder, trial, to, onnx)))
 
 
 @app.command()

@@ -90,3 +90,7 @@ Trial = Annotated[
         metavar="N", help="A trial other than the best, as generation.slot (see the report), like 3.1."
     ),
 ]
+Onnx = Annotated[
+    bool,
+    typer.Option("--onnx", help="Write model.onnx too; needs onnx, onnxscript and onnxruntime."),
+]
