@@ -37,6 +37,7 @@ from morphs.moves import (
     Widen,
 )
 from morphs.network import Network
+from morphs.torch_io.from_program import from_program
 from morphs.torch_io.from_torch import from_torch
 
 __all__ = [
@@ -44,7 +45,7 @@ __all__ = [
     "Drift", "GrowKernel", "InsertActivation", "InsertBlock", "InsertDropout", "InsertNorm", "Limits",
     "MergeGroups", "Move", "Narrow", "Network", "Node", "Origin", "Preserves", "Refusal", "RemoveLayer",
     "Reparameterise", "Retire", "SplitGroups", "SqueezeExcite", "Subnet", "Widen", "apply", "apply_chain",
-    "carry", "carry_values", "channel_groups", "cost", "drift", "export", "from_torch", "graph_from_json",
-    "graph_to_svg", "init", "load", "new_parameters", "pack", "parse", "parse_chain", "parse_graph",
+    "carry", "carry_values", "channel_groups", "cost", "drift", "export", "from_program", "from_torch",
+    "graph_from_json", "graph_to_svg", "init", "load", "new_parameters", "pack", "parse", "parse_chain", "parse_graph",
     "register_activation", "save", "unpack",
 ]  # fmt: skip

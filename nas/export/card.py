@@ -14,6 +14,7 @@ SPLITS: Mapping[str, str] = {
     "test": "test split, read once, after the search ended",
     "val": "validation split; the search selected by it, so it is optimistic",
     "train": "training split",
+    "given": "validation split; of the model that the search began with, before any training",
 }
 
 

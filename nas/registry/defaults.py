@@ -55,6 +55,16 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 
+# A trained model stands where others end their schedule: at the rate that suits a fresh network its first steps would
+# undo what it has learned. The warm-up lets momentum settle; the limit on gradients is for the first batches of data
+# that it doesn't know.
+TRAINED: Mapping[str, Any] = {
+    "generations": 4,
+    "moves_per_child": 1,
+    "epochs": 2,
+    "train": {"lr": 0.01, "warmup_steps": 100, "clip_norm": 1.0},
+}
+
 REGISTRY = Registry(
     moves=MOVES,
     spaces=MappingProxyType({name: SpaceEntry(space, DEFAULTS[name]) for name, space in SPACES.items()}),
