@@ -30,7 +30,8 @@ def from_program(program: ExportedProgram | str | os.PathLike[str]) -> Network:
 
     program: what torch.export.export returned, of a module in eval mode and with its first axis dynamic
     (`dynamic_shapes`), or a file that torch.export.save wrote of one. Its dropouts and batch norms follow the mode, as
-    those of a module do. The copy must agree with the program on the program's own example inputs. Nothing is
+    those of a module do; what a program of eval mode doesn't show, such as the dropout inside an attention, is not in
+    the copy. The copy must agree with the program on the program's own example inputs. Nothing is
     unpickled: a file that would need it is refused.
 
     Nodes and parameters are named as `from_torch` names those of the module. Raises UnsupportedModule, with the remedy,

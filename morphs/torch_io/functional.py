@@ -23,6 +23,7 @@ IGNORED = frozenset((
     "_functional_assert_async", "sym_size", "sym_numel", "sym_stride", "sym_storage_offset",
 ))  # fmt: skip
 NEW_NAMES = {"bernoulli_": "bernoulli.p", "normal_": "normal_functional.default"}
+TAKEN = object()  # stands for a number taken out of a tensor
 SAME = frozenset(
     ("alias", "dropout", "feature_dropout", "alpha_dropout", "lift_fresh_copy", "contiguous", "to")
 )
@@ -130,6 +131,10 @@ class _Reader:
         """Arguments with the present contents of each tensor."""
         if isinstance(given, Node):
             given = self.cells[given]
+        if given is TAKEN:
+            raise Refused(
+                "it computes with a number that was taken out of a tensor (item, float, int, tolist); keep it a tensor"
+            )
         if isinstance(given, Cell):
             return self._fresh(given)
         if isinstance(given, (list, tuple)):
@@ -166,9 +171,11 @@ class _Reader:
             self._nested(node, name, scope)
         elif node.target is operator.getitem:
             self._getitem(node, meta, scope)
+        elif isinstance(meta, (torch.SymBool, torch.SymFloat)) or _taken(meta):
+            self.cells[node] = TAKEN
         elif isinstance(meta, (torch.SymInt, int, float, bool)) and not isinstance(meta, torch.Tensor):
             self.cells[node] = symbolic(meta)
-        elif isinstance(meta, (torch.SymBool, torch.SymFloat)) or name in IGNORED:
+        elif name in IGNORED:
             self.cells[node] = None
         else:
             self._tensors(node, meta, namespace, name, scope)
@@ -332,6 +339,14 @@ def _bound(schema: Any, node: Node) -> dict[str, Any]:
         a.name: given[a.name] if a.name in given else node.kwargs.get(a.name, a.default_value)
         for a in schema.arguments
     }
+
+
+def _taken(meta: Any) -> bool:
+    """Whether it is a whole number that a tensor holds, and no size."""
+    if not isinstance(meta, torch.SymInt):
+        return False
+    symbols = cast(Any, meta).node.expr.free_symbols
+    return any(str(symbol).startswith("u") for symbol in symbols)
 
 
 def _whole(args: dict[str, Any]) -> bool:
