@@ -3,7 +3,7 @@
 import io
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ def from_program(program: ExportedProgram | str | os.PathLike[str]) -> Network:
         _as_plain(read)
         flagged(read, {call.frame.path: True for call in read.calls})
         source = _source(exported)
+        _canonical(read, source.tensors)
         names = [value.name for value in read.inputs]
         network = read_network(read, replace(source, tensors={**read.constants, **source.tensors}), names)
     except Refused as error:
@@ -93,6 +94,18 @@ def _source(exported: ExportedProgram) -> Source:
             raise Refused(f"its tensor {key} is complex, which no op of a copy is; use real weights")
     dtype = next((t.dtype for t in tensors.values() if t.is_floating_point()), torch.get_default_dtype())
     return Source(nn.Module(), tensors, kinds, tuple(tensors), {}, dtype)
+
+
+def _canonical(program: Program, tensors: Mapping[str, Tensor]) -> None:
+    """Give a tensor that the state holds under several keys the first of them."""
+    first: dict[tuple[int, torch.Size], str] = {}
+    for key, tensor in tensors.items():
+        if tensor.numel():
+            first.setdefault((tensor.data_ptr(), tensor.shape), key)
+    for value in program.tensors.values():
+        tensor = tensors.get(value.key)
+        if tensor is not None and tensor.numel():
+            value.key = first[tensor.data_ptr(), tensor.shape]
 
 
 def _constants(exported: ExportedProgram) -> dict[str, Tensor]:

@@ -4,6 +4,9 @@
 
 The model is any nn.Module; the loop is one as everybody writes it. At epoch 10 the model gets a wider second layer and
 a third one. It computes what it did, the optimizer keeps its momentum, and the loop goes on. B batch.
+
+One run, seed 0: 96.7 % of 397 held-out images at epoch 9 with 1,898 parameters, the outputs 4e-6 apart after growth,
+98.0 % at epoch 19 with 12,954. Whether growing pays is another question, for which see docs/figures/growing.md.
 """
 
 import argparse
