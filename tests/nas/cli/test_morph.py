@@ -141,7 +141,7 @@ def test_a_state_that_is_not_the_models_is_refused(home: Path) -> None:
         "without names": torch.optim.SGD(two, 0.1).state_dict(),
         "steps 2 parameters": torch.optim.SGD([*module.parameters()][:2], 0.1).state_dict(),
         "state_dict of an optimizer": module.state_dict(),
-        "no optimizer of torch": {"state": {}, "param_groups": [{"params": [0], "speed": 3}]},
+        "no optimizer of torch": {"state": {}, "param_groups": [{"params": [0, 1, 2, 3], "speed": 3}]},
         "not a state of tensors": module,
     }
     for fact, state in states.items():
