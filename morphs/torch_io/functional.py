@@ -24,9 +24,8 @@ IGNORED = frozenset((
 ))  # fmt: skip
 NEW_NAMES = {"bernoulli_": "bernoulli.p", "normal_": "normal_functional.default"}
 TAKEN = object()  # stands for a number taken out of a tensor
-SAME = frozenset(
-    ("alias", "dropout", "feature_dropout", "alpha_dropout", "lift_fresh_copy", "contiguous", "to")
-)
+SAME = frozenset((
+    "alias", "dropout", "feature_dropout", "alpha_dropout", "lift_fresh_copy", "contiguous", "to"))  # fmt: skip
 SHAPES = frozenset(
     ("view", "reshape", "flatten", "squeeze", "unsqueeze", "unflatten", "_unsafe_view", "view_as")
 )
@@ -133,7 +132,7 @@ class _Reader:
             given = self.cells[given]
         if given is TAKEN:
             raise Refused(
-                "it computes with a number that was taken out of a tensor (item, float, int, tolist); keep it a tensor"
+                "it computes with a number taken out of a tensor (item, float, tolist); keep it a tensor"
             )
         if isinstance(given, Cell):
             return self._fresh(given)
@@ -343,10 +342,8 @@ def _bound(schema: Any, node: Node) -> dict[str, Any]:
 
 def _taken(meta: Any) -> bool:
     """Whether it is a whole number that a tensor holds, and no size."""
-    if not isinstance(meta, torch.SymInt):
-        return False
-    symbols = cast(Any, meta).node.expr.free_symbols
-    return any(str(symbol).startswith("u") for symbol in symbols)
+    names = map(str, cast(Any, meta).node.expr.free_symbols if isinstance(meta, torch.SymInt) else ())
+    return any(name.startswith("u") for name in names)
 
 
 def _whole(args: dict[str, Any]) -> bool:

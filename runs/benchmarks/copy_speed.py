@@ -27,7 +27,9 @@ import morphs
 
 def small_vit() -> nn.Module:
     """Six blocks of 192 features and 3 heads on 64 patches of 8×8."""
-    return VisionTransformer(64, 8, num_layers=6, num_heads=3, hidden_dim=192, mlp_dim=768, num_classes=100)
+    model = VisionTransformer(64, 8, num_layers=6, num_heads=3, hidden_dim=192, mlp_dim=768, num_classes=100)
+    nn.init.normal_(model.heads[-1].weight, std=0.02)  # it begins at zero, and the outputs with it
+    return model
 
 
 MODELS: dict[str, Callable[[], nn.Module]] = {"ResNet-50": resnet50, "small ViT": small_vit}
