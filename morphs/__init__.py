@@ -38,14 +38,15 @@ from morphs.moves import (
     WidenAll,
 )
 from morphs.network import Network
+from morphs.torch_io.from_program import from_program
 from morphs.torch_io.from_torch import from_torch
 
 __all__ = [
     "MOVES", "AddBlock", "AddSkip", "ArchGraph", "ChannelGroup", "Child", "Compact", "Cost", "Deepen",
     "Drift", "GrowKernel", "InsertActivation", "InsertBlock", "InsertDropout", "InsertNorm", "Limits",
     "MergeGroups", "Move", "Narrow", "Network", "Node", "Origin", "Preserves", "Refusal", "RemoveLayer",
-    "Reparameterise", "Retire", "SplitGroups", "SqueezeExcite", "Subnet", "Widen", "WidenAll", "apply", "apply_chain",
-    "carry", "carry_values", "channel_groups", "cost", "drift", "export", "from_torch", "graph_from_json",
-    "graph_to_svg", "init", "load", "new_parameters", "pack", "parse", "parse_chain", "parse_graph",
-    "register_activation", "save", "unpack",
+    "Reparameterise", "Retire", "SplitGroups", "SqueezeExcite", "Subnet", "Widen", "WidenAll", "apply",
+    "apply_chain", "carry", "carry_values", "channel_groups", "cost", "drift", "export", "from_program",
+    "from_torch", "graph_from_json", "graph_to_svg", "init", "load", "new_parameters", "pack", "parse",
+    "parse_chain", "parse_graph", "register_activation", "save", "unpack",
 ]  # fmt: skip

@@ -1,4 +1,7 @@
-"""A network in a folder: canonical JSON for the graph, safetensors for the weights. Nothing is unpickled."""
+"""A network in a folder: canonical JSON for the graph, safetensors for the weights. Nothing is unpickled.
+
+An export (`morphs.export`) is such a folder too, whose tensors have the names of the module's state.
+"""
 
 import json
 import os
@@ -8,11 +11,15 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
+from torch import Tensor
 
 from morphs.errors import CodecError, WeightsError
+from morphs.graph.arch import ArchGraph
 from morphs.graph.codec import MAX_BYTES, canonical_json
+from morphs.graph.node import Key
 from morphs.graph.read import graph_from_json
 from morphs.network import Network
+from morphs.torch_io.keys import state_keys
 
 GRAPH_FILE, WEIGHTS_FILE = "graph.json", "weights.safetensors"
 
@@ -33,7 +40,7 @@ def save(network: Network, folder: str | os.PathLike[str]) -> None:
 
 
 def load(folder: str | os.PathLike[str]) -> Network:
-    """The network that `save` wrote into `folder`.
+    """The network that `save` or `export` wrote into `folder`.
 
     Raises CodecError or WeightsError when a file is missing, damaged or doesn't fit the graph.
     """
@@ -61,13 +68,17 @@ def pack(network: Network) -> tuple[str, bytes]:
         f"{owner}.{name}": t.cpu().clone(memory_format=torch.contiguous_format)
         for (owner, name), t in network.weights.items()
     }
+    return network.graph.to_json(), save_tensors(tensors, metadata(network) or None)
+
+
+def metadata(network: Network) -> dict[str, str]:
+    """What the header of a file of weights says of the keys that came from a module."""
     places = [[owner, name, key] for (owner, name), key in network.keys.items()]
-    metadata = {"keys": canonical_json(places)} if places else None
-    return network.graph.to_json(), save_tensors(tensors, metadata)
+    return {"keys": canonical_json(places)} if places else {}
 
 
 def unpack(graph_json: str, weights: bytes, place: str = "the weights") -> Network:
-    """The network that `pack` packed. place: what an error calls the weights.
+    """The network that `pack` packed, or of the files of an export. place: what an error calls the weights.
 
     Raises CodecError or WeightsError when either is damaged or they don't fit each other.
     """
@@ -76,15 +87,34 @@ def unpack(graph_json: str, weights: bytes, place: str = "the weights") -> Netwo
         tensors = load_tensors(weights)
     except (SafetensorError, ValueError, KeyError) as error:
         raise WeightsError(f"load: {place} is damaged ({error}); restore it from a copy") from None
+    header = _metadata(weights)
+    keys = _keys(header, place)
+    if header.get("names") == "state":
+        return _of_state(graph, tensors, keys, place)
     keyed = {(name.rpartition(".")[0], name.rpartition(".")[2]): tensor for name, tensor in tensors.items()}
-    return Network(graph, keyed, _keys(weights, place))
+    return Network(graph, keyed, keys)
 
 
-def _keys(data: bytes, place: str) -> dict[tuple[str, str], str]:
-    """The keys in the header of safetensors, which its reader leaves out."""
+def _of_state(graph: ArchGraph, tensors: dict[str, Tensor], keys: dict[Key, str], place: str) -> Network:
+    """The network of an export, whose tensors have the names of its module's state."""
+    weights: dict[Key, Tensor] = {}
+    for key, name in state_keys(graph, keys).items():
+        if name not in tensors:
+            raise WeightsError(f"load: {place} has no tensor {name}; restore it from a copy")
+        alone = graph.params[key].shape == () and tensors[name].numel() == 1
+        weights[key] = tensors[name].reshape(()) if alone else tensors[name]
+    return Network(graph, weights, keys)
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    """What safetensors has in its header besides tensors, which its reader leaves out."""
     size = int.from_bytes(data[:8], "little")
-    held = json.loads(data[8 : 8 + size]).get("__metadata__", {}).get("keys", "[]")
+    return json.loads(data[8 : 8 + size]).get("__metadata__", {})
+
+
+def _keys(header: dict[str, str], place: str) -> dict[Key, str]:
     try:
-        return {(str(owner), str(name)): str(key) for owner, name, key in json.loads(held)}
+        held = json.loads(header.get("keys", "[]"))
+        return {(str(owner), str(name)): str(key) for owner, name, key in held}
     except (ValueError, TypeError) as error:
         raise WeightsError(f"load: {place} is damaged ({error}); restore it from a copy") from None

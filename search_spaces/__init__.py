@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from search_spaces.cifar_quick import cifar_quick
 from search_spaces.digits import digits
+from search_spaces.from_model import from_model
 from search_spaces.lenet import lenet
 from search_spaces.mlp import mlp
 from search_spaces.nash import nash
@@ -29,6 +30,7 @@ __all__ = [
     "SpaceFunction",
     "cifar_quick",
     "digits",
+    "from_model",
     "lenet",
     "mlp",
     "nash",

@@ -3,7 +3,9 @@
 import torch
 
 from morphs import ArchGraph, Network, Node, init, parse_graph
+from morphs.torch_io.source import model_source
 from nas.export import ModelCard
+from nas.export.source import classifier
 
 HEAD = "p = adaptive_avg_pool2d({0}); f = flatten(p); fc = linear(f, features=3); out = output(fc)"
 GRAPHS = {
@@ -93,3 +95,14 @@ def images_for(graph: ArchGraph, count: int = 5) -> torch.Tensor:
     return torch.randint(
         0, 256, (count, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(2)
     )
+
+
+def source_of(net: Network, card: ModelCard | None = None) -> str:
+    """The model.py of `net` as a classifier."""
+    keys = net.state_keys()
+    return model_source(net.graph, keys, classifier(net.graph, card_for(net.graph) if card is None else card))
+
+
+def state(net: Network) -> dict[str, torch.Tensor]:
+    """The state of the module that model.py has."""
+    return net.to(torch.float32).to_torch().state_dict()

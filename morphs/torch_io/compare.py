@@ -5,13 +5,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from morphs.errors import UnsupportedModule
-from morphs.torch_io.export import Examples, in_mode
+from morphs.torch_io.export import Examples, in_mode, run_with
 
+NOT_FINITE = "its output is not finite"
 ROUNDING = 64  # units in the last place of the largest output, where two ways of computing may differ
 
 
@@ -38,15 +38,7 @@ def compare(module: nn.Module, copy: nn.Module, examples: Examples, training: bo
     mode = "train" if training else "eval"
     buffers = {name: tensor.clone() for name, tensor in module.named_buffers()}
     with torch.no_grad(), in_mode(module, training), NoChance():
-        given = examples.mapped(torch.clone)
-        try:
-            expected = functional_call(module, buffers, given.args, dict(given.kwargs))
-        except Exception as error:  # whatever a forward may raise
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise UnsupportedModule(
-                f"from_torch: the module itself fails on the example inputs in {mode} mode ({reason}); "
-                "give inputs it takes"
-            ) from None
+        expected = run_with(module, buffers, examples)
         got = copy.train(training)(*examples.mapped(torch.clone).tensors())
     state = dict(copy.named_buffers())
     differences = [
@@ -54,6 +46,11 @@ def compare(module: nn.Module, copy: nn.Module, examples: Examples, training: bo
         *_differences(*zip(*((buffers[n], state[n]) for n in buffers if n in state), strict=True))
     ] if any(n in state for n in buffers) else _differences(_tensors(expected), _tensors(got))  # fmt: skip
     for fact in differences:
+        if fact is NOT_FINITE:
+            raise UnsupportedModule(
+                f"from_torch: in {mode} mode the module's output is not finite on the example inputs, so a copy can't "
+                "be compared with it; give inputs that it takes, or fix the module"
+            )
         raise UnsupportedModule(
             f"from_torch: in {mode} mode the module computes something that its trace doesn't show ({fact}); take "
             f"randomness, state and code outside of torch out of its forward"
@@ -78,7 +75,7 @@ def _differences(expected: Any, got: Any) -> list[str]:
             found.append(f"{tuple(one.shape)} of {one.dtype} against {tuple(other.shape)} of {other.dtype}")
         elif not torch.equal(one, other) and not _rounding(one, other):
             if not bool(torch.isfinite(one).all()):
-                found.append("its output is not finite, so nothing can be said")
+                found.append(NOT_FINITE)
             else:
                 error, size = (one - other).abs().max().item(), one.abs().max().item()
                 found.append(f"by {error:.3g} of {size:.3g}")

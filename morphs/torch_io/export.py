@@ -1,9 +1,14 @@
 """torch.export of a module, with any batch size, in eval and in train mode; the module is left as it was."""
 
 import inspect
+import io
+import logging
+import re
+import sys
+import sysconfig
 import traceback
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +16,21 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
+from torch.func import functional_call
 
 from morphs.errors import UnsupportedModule
 from morphs.torch_io.layers import Attention
 
 OWN = "morphs.torch_io."
 NOT_OURS = (str(Path(torch.__file__).parent), str(Path(__file__).parent))  # code that no user wrote
+STANDARD = sysconfig.get_paths()["stdlib"]
+NOISY = ("torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes")
+SYMBOL = re.compile(r"\bs\d+\b")  # how export writes the number of examples
+SHORTEST, LONGEST = (
+    2,
+    2**15,
+)  # examples in a batch: export takes two for granted; torch's kernels have bounds of theirs
+LONG = 160  # characters of a reason
 CONTAINERS = (nn.Module, nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
@@ -75,16 +89,20 @@ def exported(module: nn.Module, examples: Examples) -> ExportedProgram:
     """The program of `module` in the mode that it is in, for batches of any size.
 
     torch.fx is asked where export fails, and what it made exported. Raises UnsupportedModule with the reason and the
-    line of the user's code.
+    line of the user's code: also where the module does something else for larger batches.
     """
     try:
-        with _without_averages(module):
-            return _export(module, examples)
+        with _without_averages(module), _quiet():
+            program = _export(module, examples)
     except Exception as error:  # whatever a forward may raise when it meets symbolic tensors
+        check_runs(module, examples)
         try:
-            return _export(fx.symbolic_trace(module), examples)
+            with _quiet():
+                program = _export(fx.symbolic_trace(module), examples)
         except Exception:
             raise UnsupportedModule(f"from_torch: {_reason(error)}") from None
+    _check_lengths(program)
+    return program
 
 
 def _export(module: nn.Module, examples: Examples) -> ExportedProgram:
@@ -104,16 +122,99 @@ def _export(module: nn.Module, examples: Examples) -> ExportedProgram:
     )
 
 
+@contextmanager
+def _quiet() -> Generator[None]:
+    """Export prints and logs at length what it then raises; what it says where it raises nothing is passed on."""
+    loggers = [logging.getLogger(name) for name in NOISY]
+    flags = [logger.disabled for logger in loggers]
+    held = io.StringIO()
+    try:
+        for logger in loggers:
+            logger.disabled = True
+        with redirect_stderr(held):
+            yield
+        if held.getvalue():
+            sys.stderr.write(held.getvalue())
+    finally:
+        for logger, flag in zip(loggers, flags, strict=True):
+            logger.disabled = flag
+
+
+def _check_lengths(program: ExportedProgram) -> None:
+    """Raise UnsupportedModule where the program is one for batches of some lengths only."""
+    for symbol, known in program.range_constraints.items():
+        lower, upper = known.lower, known.upper
+        if str(symbol).startswith("s") and (lower > SHORTEST or upper < LONGEST):
+            lengths = f"{lower} examples and more" if upper >= LONGEST else f"{lower} to {upper} examples"
+            raise UnsupportedModule(
+                f"from_torch: the forward does this only for batches of {lengths}, and something else for others, "
+                "which a copy would not; let it not depend on the number of examples"
+            )
+
+
+def check_runs(module: nn.Module, examples: Examples) -> Any:
+    """What `module` returns for the examples, its buffers left alone.
+
+    Raises UnsupportedModule, with the line of the user's code, where it fails on them.
+    """
+    buffers = {name: tensor.clone() for name, tensor in module.named_buffers()}
+    return run_with(module, buffers, examples)
+
+
+def run_with(module: nn.Module, buffers: Mapping[str, Tensor], examples: Examples) -> Any:
+    """As `check_runs`, writing into `buffers`."""
+    given = examples.mapped(torch.clone)
+    try:
+        with torch.no_grad():
+            return functional_call(module, dict(buffers), given.args, dict(given.kwargs))
+    except Exception as error:  # whatever a forward may raise
+        sizes = ", ".join(
+            f"{list(t.shape)} of {str(t.dtype).removeprefix('torch.')}" for t in examples.tensors()
+        )
+        mode = "train" if module.training else "eval"
+        raise UnsupportedModule(
+            f"from_torch: the module itself fails on the example inputs, {sizes}, in {mode} mode ({_short(error)})"
+            f"{_place(error)}; give inputs that it takes"
+        ) from None
+
+
 def _reason(error: Exception) -> str:
-    """Why export failed, in one line: what was raised, and the line of the module's code."""
-    text = str(error).split("\n\n")[0]
-    text = " ".join(text.split())[:160] or type(error).__name__
-    own = [frame for frame in _frames(error) if not frame[0].startswith(("<", *NOT_OURS))]
-    place = ""
-    if own:
-        file, line, function = own[-1]
-        place = f" at {Path(file).name}, line {line}, in {function}"
-    return f"torch.export can't trace the forward ({text}){place}; write it without control flow that depends on data"
+    """Why export failed, in one line: what was raised, the line of the module's code, and what to do there."""
+    text = _short(error)
+    if "data-dependent" in text or "DataDependent" in type(error).__name__:
+        text = "it decides by the values of a tensor"
+        remedy = "write it without control flow that depends on data, with torch.where for example"
+    elif "numpy" in text:
+        remedy = "compute with torch alone"
+    elif "not a known type" in text:
+        kind = re.search(r"<class '([^']*)'>", text)
+        text = f"it returns a {kind[1] if kind else 'value'}"
+        remedy = "let it return tensors, in tuples, lists or dictionaries"
+    elif SYMBOL.search(text):
+        text = SYMBOL.sub("B", text)
+        remedy = "leave the number of examples B open: x.shape[0], or -1"
+    else:
+        remedy = "write that line otherwise, or leave the part outside the module"
+    return f"torch.export can't trace the forward ({text}){_place(error)}; {remedy}"
+
+
+def _short(error: Exception) -> str:
+    text = " ".join(str(error).split("\n\n")[0].split())
+    return (text if len(text) <= LONG else f"{text[:LONG]}…") or type(error).__name__
+
+
+def _place(error: Exception) -> str:
+    """The last line of code that is neither torch's, nor Python's, nor ours."""
+    own = [frame for frame in _frames(error) if not _foreign(frame[0])]
+    if not own:
+        return ""
+    file, line, function = own[-1]
+    return f" at {Path(file).name}, line {line}, in {function}"
+
+
+def _foreign(file: str) -> bool:
+    ours = file.startswith(("<", *NOT_OURS))
+    return ours or (file.startswith(STANDARD) and "site-packages" not in file)
 
 
 def _frames(error: Exception) -> list[tuple[str, int, str]]:

@@ -211,6 +211,7 @@ def _examples(module: nn.Module, given: Any) -> Examples:
             ) from None
     for number, example in enumerate((*args, *kwargs.values()), 1):
         _check_example(number, example)
+    _check_lengths([len(example) for example in (*args, *kwargs.values())])
     _check_count(module, len(args), kwargs)
     kind = next(
         (t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()), torch.zeros(())
@@ -231,6 +232,19 @@ def _check_example(number: int, example: Any) -> None:
         raise UnsupportedModule(
             f"from_torch: example input {number} is {shape}{kind}; give a real tensor such as [N, C, H, W] or [N, F], "
             "batch axis included"
+        )
+    if example.is_meta or example.layout is not torch.strided or example.is_quantized:
+        kind = "on the meta device" if example.is_meta else "quantized" if example.is_quantized else "sparse"
+        raise UnsupportedModule(
+            f"from_torch: example input {number} is {kind}; give a dense tensor of numbers, which the module is run on"
+        )
+
+
+def _check_lengths(lengths: list[int]) -> None:
+    if len(set(lengths)) > 1:
+        raise UnsupportedModule(
+            f"from_torch: the example inputs hold {' and '.join(map(str, lengths))} examples; give as many for each, "
+            "along the first axis"
         )
 
 
@@ -306,6 +320,17 @@ def _lacking(part: nn.Module) -> str | None:
         return "it has a forward hook, which a copy would lack; remove the hook (or prune, weight_norm) first"
     if part._backward_hooks or part._backward_pre_hooks:  # pyright: ignore[reportPrivateUsage]
         return "it has a backward hook, which a copy would lack; remove the hook first"
+    if isinstance(part, torch.jit.ScriptModule):
+        return (
+            "it is compiled by torch.jit, whose code can't be read; use the Python module that it was made of"
+        )
+    if type(part).__module__.startswith(("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")):
+        return "its weights are quantized, which no op of a copy is; use the float module"
+    for name, tensor in part.named_buffers(recurse=False):
+        if tensor.is_meta:
+            return f"its {name} holds no numbers; load its state first"
+        if tensor.is_complex():
+            return f"its {name} is complex, which no op of a copy is; use real numbers"
     for name, tensor in part.named_parameters(recurse=False):
         if tensor._backward_hooks or getattr(tensor, "_post_accumulate_grad_hooks", None):
             return f"its {name} has a hook, which a copy would lack; remove the hook first"

@@ -23,9 +23,9 @@ IGNORED = frozenset((
     "_functional_assert_async", "sym_size", "sym_numel", "sym_stride", "sym_storage_offset",
 ))  # fmt: skip
 NEW_NAMES = {"bernoulli_": "bernoulli.p", "normal_": "normal_functional.default"}
-SAME = frozenset(
-    ("alias", "dropout", "feature_dropout", "alpha_dropout", "lift_fresh_copy", "contiguous", "to")
-)
+TAKEN = object()  # stands for a number taken out of a tensor
+SAME = frozenset((
+    "alias", "dropout", "feature_dropout", "alpha_dropout", "lift_fresh_copy", "contiguous", "to"))  # fmt: skip
 SHAPES = frozenset(
     ("view", "reshape", "flatten", "squeeze", "unsqueeze", "unflatten", "_unsafe_view", "view_as")
 )
@@ -130,6 +130,10 @@ class _Reader:
         """Arguments with the present contents of each tensor."""
         if isinstance(given, Node):
             given = self.cells[given]
+        if given is TAKEN:
+            raise Refused(
+                "it computes with a number taken out of a tensor (item, float, tolist); keep it a tensor"
+            )
         if isinstance(given, Cell):
             return self._fresh(given)
         if isinstance(given, (list, tuple)):
@@ -166,9 +170,11 @@ class _Reader:
             self._nested(node, name, scope)
         elif node.target is operator.getitem:
             self._getitem(node, meta, scope)
+        elif isinstance(meta, (torch.SymBool, torch.SymFloat)) or _taken(meta):
+            self.cells[node] = TAKEN
         elif isinstance(meta, (torch.SymInt, int, float, bool)) and not isinstance(meta, torch.Tensor):
             self.cells[node] = symbolic(meta)
-        elif isinstance(meta, (torch.SymBool, torch.SymFloat)) or name in IGNORED:
+        elif name in IGNORED:
             self.cells[node] = None
         else:
             self._tensors(node, meta, namespace, name, scope)
@@ -332,6 +338,12 @@ def _bound(schema: Any, node: Node) -> dict[str, Any]:
         a.name: given[a.name] if a.name in given else node.kwargs.get(a.name, a.default_value)
         for a in schema.arguments
     }
+
+
+def _taken(meta: Any) -> bool:
+    """Whether it is a whole number that a tensor holds, and no size."""
+    names = map(str, cast(Any, meta).node.expr.free_symbols if isinstance(meta, torch.SymInt) else ())
+    return any(name.startswith("u") for name in names)
 
 
 def _whole(args: dict[str, Any]) -> bool:

@@ -5,9 +5,9 @@ It is made from the module that `to_torch` builds: one line for each layer, one 
 
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain, count
-from math import isfinite
 from typing import Any, cast
 
 from torch import nn
@@ -15,83 +15,74 @@ from torch import nn
 from morphs.graph import ops
 from morphs.graph.arch import ArchGraph
 from morphs.graph.node import Key, Node
+from morphs.torch_io import source_text as text
 from morphs.torch_io.layers import Layer, layer, method
 from morphs.torch_io.names import module_path
+from morphs.torch_io.source_text import attribute, broken, commented, literal
 
-READER = '''
-def load(weights: str | Path = Path(__file__).with_name("weights.safetensors")) -> Network:
-    """Return the network with its weights, in evaluation mode, on the CPU."""
-    network = Network()
-    tensors = read_safetensors(weights)
-    kept = network.state_dict()
-    network.load_state_dict({key: tensors[key] for key in kept}, strict=True, assign=True)
-    for key in tensors.keys() - kept.keys():
-        put(network, key, tensors[key], keep=False)
-    return network.eval()
+POSITIONAL = frozenset(
+    {
+        "in_channels", "out_channels", "in_features", "out_features", "num_features", "phi", "normalized_shape",
+        "num_embeddings", "embedding_dim", "num_groups", "num_channels", "size",
+    }
+)  # fmt: skip
 
 
-DTYPES = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
-    "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
-}
+@dataclass(frozen=True)
+class More:
+    """What a model.py holds besides the network.
+
+    about: the start of its docstring. imports: lines. constants: code before the classes. forward: the docstring of the
+    forward. functions: code after `load`, which may call it. last: code at the end of the file.
+    """
+
+    about: str = "A network as plain PyTorch; it needs only torch. Load it with its weights by `load()`.\n"
+    imports: tuple[str, ...] = ()
+    constants: str = ""
+    forward: str = ""
+    functions: str = ""
+    last: str = ""
 
 
-def read_safetensors(path: str | Path) -> dict[str, Tensor]:
-    """Read a safetensors file: header length (8 bytes, little-endian), header (JSON), data. Nothing is executed."""
-    data = Path(path).read_bytes()
-    start = 8 + int.from_bytes(data[:8], "little")
-    header = json.loads(data[8:start])
-    header.pop("__metadata__", None)
-    tensors = {}
-    for name, entry in header.items():
-        begin, end = entry["data_offsets"]
-        dtype, shape = DTYPES[entry["dtype"]], entry["shape"]
-        held = bytearray(data[start + begin : start + end])
-        tensors[name] = torch.frombuffer(held, dtype=dtype).reshape(shape) if held else torch.empty(shape, dtype=dtype)
-    return tensors
-'''
-
-PUT = '''
-def put(root: nn.Module, path: str, part: nn.Module | Tensor, keep: bool = True) -> None:
-    """Hold `part` under a dotted path; `keep`: whether a buffer is in the state_dict."""
-    *parents, name = path.split(".")
-    for parent in parents:
-        if not hasattr(root, parent):
-            root.add_module(parent, nn.Module())
-        root = root.get_submodule(parent)
-    if isinstance(part, nn.Module):
-        root.add_module(name, part)
-    elif isinstance(part, nn.Parameter):
-        root.register_parameter(name, part)
-    else:
-        root.register_buffer(name, part, persistent=keep)
-
-
-def like(*tensors: Tensor) -> Tensor:
-    """The first tensor of a floating type: its type and device are the network's."""
-    return next((tensor for tensor in tensors if tensor.is_floating_point()), tensors[0])
-'''
-
-
-def model_source(graph: ArchGraph, keys: dict[Key, str]) -> str:
+def model_source(graph: ArchGraph, keys: Mapping[Key, str], more: More | None = None) -> str:
     """model.py of `graph`, whose tensors are under `keys`, in their order."""
-    parts = [
-        f'"""A network as plain PyTorch; it needs only torch. Load it with its weights by `load()`.\n\n'
-        f'Graph {graph.fingerprint}\nB batch; comments give the shapes for one batch.\n"""\n\n'
-        "from __future__ import annotations\n\nimport json\nfrom pathlib import Path\n\nimport torch\n"
-        "from torch import Tensor, nn\n",
-        PUT,
-        *(f"\n\n{inspect.getsource(cls).rstrip()}\n" for cls in _own_classes(graph)),
-        "\n\nclass Network(nn.Module):\n"
-        f'    """{graph.totals.weights:,} parameters, {graph.totals.macs:,} multiply-adds for one example."""\n\n'
-        "    def __init__(self) -> None:\n        super().__init__()\n",
-        *(f"        {line}\n" for line in _parts(graph, keys)),
-        "\n    def forward(self, " + ", ".join(_arguments(graph)) + "):\n",
-        *(f"        {line}\n" for line in _Forward(graph, keys).lines()),
-        "\n",
-        READER,
+    more = More() if more is None else more
+    held = [node.op for node in graph if isinstance(node.op, ops.Held)]
+    constants = any(op.source == "constant" for op in held)
+    body, code = _parts(graph, keys), _Forward(graph, keys, more.forward).lines()
+    puts = constants or any(line.startswith("put(") for line in body)
+    imports = {"import json", "from math import prod", "from pathlib import Path", *more.imports}
+    imports |= {"from typing import Any"} if graph.output.op.kind == "outputs" else set()
+    doc = f'"""{more.about}\nGraph {graph.fingerprint}\nB batch; comments give the shapes for one batch.\n"""'
+    weights = 'WEIGHTS = Path(__file__).with_name("weights.safetensors")'
+    blocks = [
+        *(inspect.getsource(cls) for cls in _own_classes(graph)),
+        f"class Network(nn.Module):\n{_lines(_head(graph), 4)}\n\n{_lines(['def __init__(self) -> None:'], 4)}\n"
+        f"{_lines(['super().__init__()', *body], 8)}\n\n{_lines(code, 4)}",
+        text.LOAD.format(text.CONSTANTS if constants else ""),
+        more.functions,
+        text.PUT if puts else "",
+        text.LIKE if any("like(" in line for line in code) else "",
+        text.READER,
+        more.last,
     ]
-    return "".join(parts)
+    head = [
+        doc,
+        "from __future__ import annotations",
+        "\n".join(sorted(imports, key=lambda line: (line.startswith("from"), line.lower()))),
+        "import torch\nfrom torch import Tensor, nn",
+        "\n".join([*([more.constants] if more.constants else []), weights]),
+    ]
+    return "\n\n".join(head) + "".join(f"\n\n\n{block.strip()}" for block in blocks if block.strip()) + "\n"
+
+
+def _lines(lines: Sequence[str], indent: int) -> str:
+    return "\n".join(" " * indent + line if line else "" for line in lines)
+
+
+def _head(graph: ArchGraph) -> list[str]:
+    totals = graph.totals
+    return [f'"""{totals.weights:,} parameters, {totals.macs:,} multiply-adds for one example."""']
 
 
 def _made(graph: ArchGraph, node: Node) -> Layer | None:
@@ -109,171 +100,231 @@ def _of_torch(cls: type[nn.Module]) -> bool:
     return getattr(nn, cls.__name__, None) is cls
 
 
-def layer_path(graph: ArchGraph, keys: dict[Key, str], node: Node) -> str:
-    """Where the layer at `node` is held."""
-    for name in graph.facts(node.owner).params:
-        return keys[node.owner, name].rpartition(".")[0]
-    return f"{module_path(node.name)}"
+# -- what the network holds ----------------------------------------------------------------------------
 
 
-def _arguments(graph: ArchGraph) -> list[str]:
-    return [f"{name}: Tensor" for name in _input_names(graph).values()]
+def layer_paths(graph: ArchGraph, keys: Mapping[Key, str]) -> dict[str, str]:
+    """Where the layer of each owner is held, in the order of the tensors; layers without any follow in the graph's."""
+    found: dict[str, str] = {}
+    taken: dict[str, str] = {}
+    places: dict[str, tuple[int, int]] = {}
+    for (owner, _), key in keys.items():
+        held = isinstance(graph[owner].op, ops.Held)
+        found[owner] = key if held else key.rpartition(".")[0]
+        taken[found[owner]] = owner
+        places.setdefault(owner, (len(places), 0))
+    last = -1
+    for number, owner in enumerate(dict.fromkeys(node.owner for node in graph)):
+        last = places.setdefault(owner, (last, number))[0]
+        if owner not in found and _made(graph, graph[owner]) is not None:
+            path = module_path(owner)
+            while taken.setdefault(path, owner) != owner:
+                path += "_"
+            found[owner] = path
+    return dict(sorted(found.items(), key=lambda pair: places[pair[0]]))
 
 
-def _input_names(graph: ArchGraph) -> dict[str, str]:
-    return {node.name: f"input{number}" for number, node in enumerate(graph.inputs, 1)}
-
-
-def _parts(graph: ArchGraph, keys: dict[Key, str]) -> list[str]:
-    """One line for each layer and each tensor, in the order of their keys; what has no tensors comes last."""
+def _parts(graph: ArchGraph, keys: Mapping[Key, str]) -> list[str]:
+    """One line for each layer and each tensor; what holds others before those."""
+    paths = layer_paths(graph, keys)
+    owners = {path: owner for owner, path in paths.items()}
     lines: list[str] = []
     done: set[str] = set()
-    ordered = [
-        *dict.fromkeys(owner for owner, _ in keys),
-        *(node.name for node in graph if node.owner == node.name),
-    ]
-    for name in dict.fromkeys(ordered):
-        node, made = graph[name], _made(graph, graph[name])
-        if isinstance(node.op, ops.Held):
-            empty = f"torch.empty({list(node.op.size)}, dtype={_dtype(node.op)})"
-            trained = node.op.source == "parameter"
-            held = f"nn.Parameter({empty})" if trained else empty
-            keep = "" if trained else f", keep={node.op.source == 'buffer'}"
-            lines.append(f'put(self, "{keys[name, "value"]}", {held}{keep})')
-        elif made is not None:
-            path = layer_path(graph, keys, node)
-            if keys.get((name, "a"), "").endswith(".weight"):
-                made = nn.PReLU, {"num_parameters": made[1].get("channels", 1)}
-            if path not in done:
-                lines.append(f'put(self, "{path}", {_call(made)})')
-                done.add(path)
+    for path in owners:
+        parts = path.split(".")
+        for prefix in (".".join(parts[:size]) for size in range(1, len(parts) + 1)):
+            if prefix in owners and prefix not in done:
+                done.add(prefix)
+                lines += _part(graph, keys, graph[owners[prefix]], prefix)
     return lines
 
 
-def _dtype(op: ops.Held) -> str:
-    return "torch.float32" if op.dtype == "float" else f"torch.{op.dtype}"
+def _part(graph: ArchGraph, keys: Mapping[Key, str], node: Node, path: str) -> list[str]:
+    plain = text.is_plain(path)
+    if isinstance(node.op, ops.Held):
+        dtype = "torch.float32" if node.op.dtype == "float" else f"torch.{node.op.dtype}"
+        empty = f"torch.empty({list(node.op.size)}, dtype={dtype})"
+        if node.op.source == "parameter":
+            held = f"nn.Parameter({empty})"
+            return [f"self.{path} = {held}" if plain else f'put(self, "{path}", {held})']
+        return [f'put(self, "{path}", {empty}{"" if node.op.source == "buffer" else ", keep=False"})']
+    made = _made(graph, node)
+    assert made is not None
+    if node.op.kind == "p_activation" and keys.get((node.name, "a"), "").endswith(".weight"):
+        made = nn.PReLU, {"num_parameters": made[1].get("channels", 1)}
+    head, arguments = _call(made)
+    if plain:
+        return broken(f"self.{path} = {head}(", arguments)
+    whole = f"{head}({', '.join(arguments)})"
+    return broken("put(", ["self", f'"{path}"', whole])
 
 
-def _call(made: Layer) -> str:
-    """The constructor call, without arguments at the constructor's defaults."""
+def _call(made: Layer) -> tuple[str, list[str]]:
+    """The constructor and its arguments, without those at the constructor's defaults."""
     cls, given = made
     signature = inspect.signature(cls)
     arguments: list[str] = []
     for key, value in given.items():
+        short = _shortened(value)
         default = signature.parameters[key].default
-        if value == default and type(value) is type(default):
+        if short == default and type(short) is type(default):
             continue
-        nested = isinstance(value, tuple) and isinstance(cast(tuple[Any, ...], value)[0], type)
-        arguments.append(f"{key}={_call(cast(Layer, value)) if nested else literal(value)}")
-    return f"{f'nn.{cls.__name__}' if _of_torch(cls) else cls.__name__}({', '.join(arguments)})"
+        if isinstance(short, tuple) and short and isinstance(cast(tuple[Any, ...], short)[0], type):
+            head, inner = _call(cast(Layer, short))
+            argument = f"{head}({', '.join(inner)})"
+        else:
+            argument = literal(short)
+        arguments.append(argument if key in POSITIONAL else f"{key}={argument}")
+    return (f"nn.{cls.__name__}" if _of_torch(cls) else cls.__name__), arguments
+
+
+def _shortened(value: Any) -> Any:
+    """(3, 3) as 3, which means the same to torch's layers."""
+    if isinstance(value, tuple) and len(cast(tuple[Any, ...], value)) == 2 and value[0] == value[1]:
+        return value[0]
+    return value
+
+
+# -- forward -------------------------------------------------------------------------------------------
+
+
+def variable_names(graph: ArchGraph) -> dict[str, str]:
+    """A local variable for each node's output, used again as soon as no later node reads it.
+
+    A node overwrites the first input that it is the last to read, so a chain is `x = …` throughout and a branch
+    gets another letter; memory is released as early as possible. Tensors that the network holds have none.
+    """
+    inputs = [node.name for node in graph.inputs]
+    read = {node.name: _sources(graph, node) for node in graph if node.name not in inputs and not _held(node)}
+    last = {source: name for name, sources in read.items() for source in sources}
+    variables: dict[str, str] = {}
+    free: list[str] = []
+    fresh = chain("xyz", (f"x{number}" for number in count(4)))
+    for node in [*inputs, *read]:
+        sources = read.get(node, ())
+        unused = list(dict.fromkeys(variables[source] for source in sources if last[source] == node))
+        variable = unused[0] if unused else free.pop(0) if free else next(fresh)
+        variables[node] = variable
+        free.extend(name for name in unused if name != variable)
+    return variables
+
+
+def _held(node: Node) -> bool:
+    return isinstance(node.op, ops.Held)
+
+
+def _sources(graph: ArchGraph, node: Node) -> tuple[str, ...]:
+    """The nodes whose variables it reads: what reads none is told the size of the batch by the first input."""
+    first = (graph.inputs[0].name,)
+    if isinstance(node.op, ops.Aten) and '"own"' in node.op.args + node.op.kwargs:
+        return tuple(s for s in dict.fromkeys((*node.inputs, *first)) if not _held(graph[s]))
+    return tuple(source for source in node.inputs or first if not _held(graph[source]))
 
 
 class _Forward:
-    """The lines of the forward: one assignment for each node, variables used again once nobody reads them."""
+    """The lines of the forward: one assignment for each node."""
 
-    def __init__(self, graph: ArchGraph, keys: dict[Key, str]) -> None:
-        self.graph, self.keys = graph, keys
-        self.inputs = _input_names(graph)
-        self.names = _variables(graph, self.inputs)
+    def __init__(self, graph: ArchGraph, keys: Mapping[Key, str], about: str) -> None:
+        self.graph, self.keys, self.about = graph, keys, about
+        self.paths = layer_paths(graph, keys)
+        variables = variable_names(graph)
+        self.names = {
+            node.name: attribute(self.paths[node.owner]) if _held(node) else variables[node.name]
+            for node in graph
+        }
+        self.first = variables[graph.inputs[0].name]
 
     def lines(self) -> list[str]:
-        """In canonical order."""
-        first = next(iter(self.inputs.values()))
+        """Signature and body, in canonical order, with a comment for the shape where it changes or paths join."""
+        given = [f"{self.names[node.name]}: Tensor" for node in self.graph.inputs]
+        returns = "Tensor" if self.graph.output.op.kind == "output" else "Any"
+        lines = broken("def forward(", ["self", *given], f") -> {returns}:", 4)
+        body = [f'"""{self.about}"""'] if self.about else []
+        body += [f"# {self.names[node.name]}: {self._shape(node)}" for node in self.graph.inputs]
         texts = [node.op.args + node.op.kwargs for node in self.graph if isinstance(node.op, ops.Aten)]
-        lines = [f"batch = {first}.size(0)"] if any('"batch"' in text for text in texts) else []
+        body += [f"batch = {self.first}.size(0)"] if any('"batch"' in args for args in texts) else []
         for node in self.graph:
-            read = [self.names[source] for source in node.inputs]
-            if isinstance(node.op, ops.Input):
-                lines.append(f"# {self.names[node.name]}: {self._shape(node)}")
-            elif isinstance(node.op, ops.Output):
-                lines.append(f"return {read[0]}")
-            elif isinstance(node.op, ops.Outputs):
-                lines.append(f"return {_returned(json.loads(node.op.form), read)}")
-            else:
-                lines.append(f"{self.names[node.name]} = {self._value(node, read)}  # {self._shape(node)}")
-        return lines
+            if not isinstance(node.op, ops.Input) and not _held(node):
+                body += self._line(node, [self.names[source] for source in node.inputs])
+        return [*lines, *(f"    {line}" for line in body)]
+
+    def _line(self, node: Node, read: list[str]) -> list[str]:
+        if isinstance(node.op, ops.Output):
+            return [f"return {read[0]}"]
+        if isinstance(node.op, ops.Outputs):
+            return _returned(json.loads(node.op.form), read)
+        target, comment = f"{self.names[node.name]} = ", f"  # {self._shape(node)}"
+        head, arguments = self._value(node, read)
+        code = broken(f"{target}{head}(", arguments) if arguments is not None else [f"{target}{head}"]
+        layer = node.owner in self.paths
+        same = bool(node.inputs) and self.graph.shape(node.name) == self.graph.shape(node.inputs[0])
+        return commented(code, "" if same and layer else comment)
 
     def _shape(self, node: Node) -> str:
         shape = self.graph.shape(node.name)
         size = ["B", *map(str, shape)] if shape else [_axis(n) for n in getattr(node.op, "size", ())]
         return f"[{', '.join(size)}]"
 
-    def _value(self, node: Node, read: list[str]) -> str:
+    def _value(self, node: Node, read: list[str]) -> tuple[str, list[str] | None]:
+        """What a node computes: a function and its arguments, or an expression."""
         match node.op:
             case ops.Add():
-                return " + ".join(read)
+                return " + ".join(read), None
             case ops.Multiply():
-                return " * ".join(read)
+                return " * ".join(read), None
             case ops.Concat():
                 axis = node.op.axis if node.op.axis < 0 else node.op.axis + 1
-                return f"torch.cat([{', '.join(read)}], dim={axis})"
+                return "torch.cat", [f"[{', '.join(read)}]", f"dim={axis}"]
             case ops.Unembedding() if self.graph[node.owner].op.kind != node.op.kind:
-                weight = _attribute(self.keys[node.owner, "weight"])
-                return f"nn.functional.linear({read[0]}, {weight})"
-            case ops.Parameter():  # of as many examples as the first input has
-                first = next(iter(self.inputs.values()))
-                return f"{_attribute(layer_path(self.graph, self.keys, node))}({first})"
-            case ops.Held():
-                return _attribute(self.keys[node.owner, "value"])
+                return "nn.functional.linear", [read[0], attribute(self.keys[node.owner, "weight"])]
             case ops.Aten():
-                return operator_code(node.op, read, next(iter(self.inputs.values())))
+                return operator_code(node.op, read, self.first)
             case _:
                 called = method(node.op)
                 if called is not None:
-                    return f"{read[0]}.{called[0]}({', '.join(map(literal, called[1]))})"
-                return f"{_attribute(layer_path(self.graph, self.keys, node))}({', '.join(read)})"
+                    return f"{read[0]}.{called[0]}", [literal(value) for value in called[1]]
+                # a learned tensor is of as many examples as the first input has
+                return attribute(self.paths[node.owner]), read or [self.first]
 
 
 def _axis(size: int) -> str:
     return "B" if size == -1 else f"{-size}B" if size < 0 else str(size)
 
 
-def _variables(graph: ArchGraph, inputs: dict[str, str]) -> dict[str, str]:
-    last = {source: node.name for node in graph for source in node.inputs}
-    names: dict[str, str] = dict(inputs)
-    free: list[str] = []
-    fresh = chain("xyz", (f"x{number}" for number in count(4)))
-    for node in graph:
-        unused = [names[s] for s in dict.fromkeys(node.inputs) if last[s] == node.name and s not in inputs]
-        if node.name not in names:
-            names[node.name] = unused[0] if unused else free.pop(0) if free else next(fresh)
-        free.extend(name for name in unused if name != names[node.name])
-    return names
+def _returned(form: Any, read: Sequence[str]) -> list[str]:
+    if isinstance(form, dict):
+        ((kind, held),) = cast(dict[str, Any], form).items()
+        if kind == "dict" and held:
+            return broken("return {", [f"{literal(key)}: {_form(item, read)}" for key, item in held], "}")
+    return [f"return {_form(form, read)}"]
 
 
-def _attribute(path: str) -> str:
-    text = "self"
-    for part in path.split("."):
-        text = f"{text}.{part}" if part.isidentifier() else f'getattr({text}, "{part}")'
-    return text
-
-
-def _returned(form: Any, read: Sequence[str]) -> str:
+def _form(form: Any, read: Sequence[str]) -> str:
     if type(form) is int:
         return read[form]
     if not isinstance(form, dict):
-        return repr(form)
+        return literal(form)
     ((kind, held),) = cast(dict[str, Any], form).items()
     match kind:
         case "dict":
-            return "{" + ", ".join(f"{key!r}: {_returned(item, read)}" for key, item in held) + "}"
+            return "{" + ", ".join(f"{literal(key)}: {_form(item, read)}" for key, item in held) + "}"
         case "list":
-            return f"[{', '.join(_returned(item, read) for item in held)}]"
+            return f"[{', '.join(_form(item, read) for item in held)}]"
         case "tuple":
-            return f"({''.join(_returned(item, read) + ', ' for item in held)})"
+            return f"({', '.join(_form(item, read) for item in held)}{',' if len(held) == 1 else ''})"
         case _:
-            return repr(held)
+            return literal(held)
 
 
-def operator_code(op: ops.Aten, read: Sequence[str], first: str) -> str:
+def operator_code(op: ops.Aten, read: Sequence[str], first: str) -> tuple[str, list[str] | None]:
     """The call of an operator. first: the network's first input."""
     args, kwargs = json.loads(op.args), json.loads(op.kwargs)
     if op.operator == "getitem":
-        return f"{read[0]}[{args[1]}]"
+        return f"{read[0]}[{args[1]}]", None
     own = f"like({', '.join([*read, first])})"
     given = [_argument(value, read, own) for value in args]
     named = [f"{key}={_argument(value, read, own)}" for key, value in kwargs.items()]
-    return f"torch.ops.{op.operator}({', '.join([*given, *named])})"
+    return f"torch.ops.{op.operator}", [*given, *named]
 
 
 def _argument(value: Any, read: Sequence[str], own: str) -> str:
@@ -295,12 +346,7 @@ def _argument(value: Any, read: Sequence[str], own: str) -> str:
         return f"torch.{known['memory_format']}"
     if "float" in known:
         return f'float("{known["float"]}")'
-    train, evaluated = _argument(known["train"], read, own), _argument(known["eval"], read, own)
-    return f"({train} if self.training else {evaluated})"
-
-
-def literal(value: Any) -> str:
-    """A Python literal."""
-    if isinstance(value, float) and not isfinite(value):
-        return f'float("{value}")'
-    return repr(value)
+    train, evaluated = known["train"], known["eval"]
+    if (train, evaluated) == (True, False):
+        return "self.training"
+    return f"{_argument(train, read, own)} if self.training else {_argument(evaluated, read, own)}"

@@ -21,13 +21,14 @@ PLACE = ("data_root", "executor", "address", "gpus_per_child", "storage", "worke
 
 
 def configuration(
-    what: str, given: Mapping[str, Any], registry: Registry | None = None
+    what: str, given: Mapping[str, Any], registry: Registry | None = None, trained: bool = False
 ) -> tuple[RunConfig, Registry]:
     """The configuration for a space or recipe, and the registry with the code that it names.
 
     given: fields of RunConfig, or settings of the policy or the move sampler; None counts as not given. Durations are
     seconds or text such as "10m"; limits are a mapping or texts such as "params=2e6"; paths may be Path.
-    registry: None means ours with the installed plugins. Raises UserError.
+    registry: None means ours with the installed plugins. trained: the search starts from a trained model. Raises
+    UserError.
     """
     _check_texts("space", [what])
     values = {name: _plain(value) for name, value in given.items() if value is not None}
@@ -36,7 +37,7 @@ def configuration(
         values["latency_from"] = str(find_run(str(values["latency_from"])).absolute())
     if "limits" in values:
         values["limits"] = _limits(values["limits"])
-    config, registry = configure(what, values, with_plugins() if registry is None else registry)
+    config, registry = configure(what, values, with_plugins() if registry is None else registry, trained)
     check_executor(config.executor, config.storage)
     if not config.address:  # else it is a device of the cluster's nodes
         check_device(config.device)

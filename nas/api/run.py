@@ -88,14 +88,16 @@ class Run:
 
         return write_report(self.folder)
 
-    def export(self, to: str | Path, trial: str | None = None) -> Path:
-        """Write a network as plain PyTorch (model.py, weights, a model card) into the folder `to`; return its path.
+    def export(self, to: str | Path, trial: str | None = None, onnx: bool = False) -> Path:
+        """Write a network as plain PyTorch (model.py, weights, a model card, model.pt2) into the folder `to`; return
+        its path. Each file is run in another process and compared with the network.
 
-        trial: "generation.slot"; None means `best`. Raises UserError if there is no such network, or `to` is not empty.
+        trial: "generation.slot"; None means `best`. onnx: write model.onnx too. Raises UserError if there is no such
+        network, or `to` is not empty.
         """
         from nas.export import export_trial
 
-        return export_trial(self.folder, trial, Path(to))
+        return export_trial(self.folder, trial, Path(to), onnx)
 
     def resume(
         self,

@@ -9,11 +9,13 @@ from typing import Any, cast
 
 from nas.api import watched_run
 from nas.api.interrupts import interrupts
+from nas.api.models import Given, starting
 from nas.api.options import configuration, place_of
 from nas.api.run import Run
 from nas.api.watched_run import NamedAgain, Session, with_kept
 from nas.base.errors import UserError
 from nas.base.text import clip
+from nas.config.run_config import MODEL
 from nas.data.run_arrays import PREFIX, KeptParts, parts_of
 from nas.inspect.status import find_run
 from nas.registry.plugins import with_plugins
@@ -22,8 +24,9 @@ from nas.run.lifecycle import default_run_folder, free_replay_folder
 
 
 def search(
-    space: str,
+    space: str | None = None,
     *,
+    start: Given | Run | None = None,
     data: Any = None,
     budget: str | float | None = None,
     generations: int | None = None,
@@ -36,7 +39,10 @@ def search(
 ) -> Run:
     """Search for a good network and train the best one found. Return the finished run.
 
-    space: a search space or a recipe, as `nas search` takes it.
+    space: a search space or a recipe, as `nas search` takes it; with `start` it may be left out.
+    start: a trained model to begin with, instead of a space's seed network: an nn.Module, a Network, a Run, or what
+    `nas search --from` takes. The run keeps it. Without a space the search uses moves that suit it, and a lower
+    learning rate in any case.
     data: what `--data` takes ("cifar10", "imagefolder:PATH", "package.module:function"), the Path of an image folder,
     or images in memory: (images, labels) or a Dataset, of which a test and a validation split are held out; or
     (train, val) or (train, val, test), each of them such a pair or Dataset. Images are arrays or tensors [N, H, W],
@@ -60,11 +66,19 @@ def search(
         kept = _kept(data)
         given = {"budget": budget, "generations": generations, "seed": seed, **options}
         spec = kept.name if kept is not None else f"imagefolder:{data}" if isinstance(data, Path) else data
-        config, known = configuration(space, {**given, "data": spec}, registry)
+        what = MODEL if space is None and start is not None else space
+        if what is None:
+            raise UserError(
+                "search: there is no space; name one (see nas spaces), or give a model with start="
+            )
+        config, known = configuration(what, {**given, "data": spec}, registry, start is not None)
         folder = default_run_folder(config) if run is None else Path(run).expanduser()
-        command = called("search", space, {**given, "data": spec})
-        session = Session(pressed, quiet, watching, command, registry=known)
-        watched_run.search(config if kept is None else with_kept(config, folder, kept), folder, session, kept)
+        named = {**given, "data": spec, "start": None if start is None else _name_of(start)}
+        session = Session(pressed, quiet, watching, called("search", what, named), registry=known)
+        held = config if kept is None else with_kept(config, folder, kept)
+        watched_run.search(
+            held, folder, session, kept, None if start is None else starting(_folder_of(start))
+        )
     return Run(folder)
 
 
@@ -109,6 +123,15 @@ def replay(
 def open_run(run: str | Path) -> Run:
     """The run in that folder, or with that name in ./runs; nothing is started. Raises RunError if there is none."""
     return Run(_folder(run))
+
+
+def _folder_of(start: Given | Run) -> Given:
+    return start.folder if isinstance(start, Run) else start
+
+
+def _name_of(start: Given | Run) -> str:
+    given = _folder_of(start)
+    return str(given) if isinstance(given, (str, Path)) else type(given).__name__
 
 
 def _each(callbacks: object) -> tuple[object, ...]:

@@ -59,12 +59,19 @@ class Session:
     began: float | None = None
 
 
-def search(config: RunConfig, run: Path, session: Session, kept: KeptParts | None = None) -> Outcome | None:
+def search(
+    config: RunConfig,
+    run: Path,
+    session: Session,
+    kept: KeptParts | None = None,
+    start: lifecycle.Starting | None = None,
+) -> Outcome | None:
     """`lifecycle.search` with progress and callbacks. kept: data given as arrays, which become part of the run."""
     if session.processes is not None and config.executor == "local":
         session.processes.load(for_workers(config, session.registry, ()))
     made = partial(
-        lifecycle.search, config, run, command=session.command, registry=session.registry, began=session.began
+        lifecycle.search, config, run, command=session.command, registry=session.registry, began=session.began,
+        start=start,
     )  # fmt: skip
     if kept is None:
         return _watched(run, session, made)

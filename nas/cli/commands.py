@@ -69,7 +69,8 @@ app = typer.Typer(
 @generated_options.takes(generated_options.of_search())
 def search(
     context: typer.Context,
-    what: options.What,
+    what: options.What = None,
+    model: options.From = None,
     run: options.NewRun = None,
     quiet: options.Quiet = False,
     **given: Any,
@@ -80,12 +81,14 @@ def search(
     may have its own defaults.
     """
     overrides = generated_options.values(given)
+    if what is None and model is None:
+        raise UserError("missing argument 'SPACE|RECIPE'; see nas search --help")
     with _processes(quiet) as processes:
         from nas.cli import run_commands
 
         command = shlex.join(["nas", *context.obj])
         session = run_commands.Session(quiet=quiet, command=command, processes=processes, began=STARTED)
-        raise typer.Exit(run_commands.search(what, overrides, run, session))
+        raise typer.Exit(run_commands.search(what, overrides, run, session, model))
 
 
 AGAIN = tuple(option.name for option in generated_options.named_again())
@@ -246,38 +249,64 @@ def export(
     run: options.Run,
     to: options.To,
     trial: options.Trial = None,
+    onnx: options.Onnx = False,
 ) -> None:
-    """Write a found network as plain PyTorch: model.py, weights and a model card."""
+    """Write a found network as plain PyTorch: model.py, weights, a model card, and model.pt2 for torch.export.
+
+    Each file is run in another process and compared with the network.
+    """
     from nas.inspect.status import find_run
 
     folder = find_run(run)
     from nas.export import export_trial
 
     with stoppable():
-        say(str(export_trial(folder, trial, to)))
+        say(str(export_trial(folder, trial, to, onnx)))
 
 
 @app.command()
 def morph(
     model: options.Model,
-    moves: options.Moves,
-    to: options.To,
+    moves: options.Moves = None,
+    to: options.MorphTo = None,
+    sites: options.Sites = False,
+    refused: options.RefusedMoves = False,
+    trial: options.Trial = None,
     shape: options.InputShape = None,
     data: options.MoveData = None,
     data_root: options.DataRoot = None,
+    optimizer: options.OptimizerState = None,
+    onnx: options.Onnx = False,
     seed: options.MoveSeed = 0,
 ) -> None:
-    """Apply moves to your own model, each checked and measured, and save the result.
+    """Apply moves to your own model, each checked and measured, and export the result as nas export does.
 
-    MODEL is a folder that morphs.save or this command wrote, or package.module:function, which returns an nn.Module.
-    Load the result with morphs.load(DIR).to_torch().
+    MODEL is package.module:function, which returns an nn.Module (and example inputs); a .pt2 of torch.export; the
+    folder of an export or of morphs.save; or a run. With --sites or --refused, MOVE... are names of moves to list.
     """
+    from nas.cli import morph as morphing
     from nas.cli import tables
-    from nas.cli.morph import morph, parse_shape
 
-    size = None if shape is None else parse_shape(shape)
+    size = None if shape is None else morphing.parse_shape(shape)
+    texts = moves or []
+    if sites or refused:
+        if to is not None or (sites and refused):
+            raise UserError(
+                "morph: --sites and --refused list moves and write nothing; give one of them, without --to"
+            )
+        with stoppable():
+            if sites:
+                for move in morphing.sites(model, texts, size, trial):
+                    say(str(move))
+            else:
+                for refusal in morphing.refused(model, texts, size, trial):
+                    say(f"{refusal.move}  {refusal.reason}")
+        return
+    if to is None:
+        raise UserError("morph: there is no place for the result; add --to DIR, or list moves with --sites")
     with stoppable():
-        tables.show(tables.children(morph(model, moves, to, size, data, data_root, seed)))
+        found = morphing.morph(model, texts, to, size, data, data_root, seed, trial, optimizer, onnx)
+        tables.show(tables.children(found))
     say(str(to))
 
 

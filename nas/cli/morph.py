@@ -1,25 +1,23 @@
-"""`nas morph`: applies moves to a user's model from the command line."""
+"""`nas morph`: applies moves to a user's model from the command line, and lists those that are legal."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
 import morphs
-from morphs import Child, Network
+from morphs import MOVES, Child, Move, Network, Refusal
 from morphs.errors import MorphError, NeedsData
+from nas.api.models import Model, open_model
 from nas.base.errors import UserError
-from nas.base.user_code import call_named
+from nas.cli import optimizer_file
 from nas.data import load_search_data
 from nas.execute.task import calibration
+from nas.export import Ancestor, ModelCard, export
 from nas.export.write import check_target
-
-_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def morph(
@@ -30,64 +28,83 @@ def morph(
     data: str | None = None,
     root: Path | None = None,
     seed: int = 0,
+    trial: str | None = None,
+    optimizer: Path | None = None,
+    onnx: bool = False,
 ) -> Iterator[Child]:
-    """Yield the children of a chain of moves one by one; after the last, save its network in the folder `to`.
+    """Yield the children of a chain of moves one by one; after the last, export its network to the folder `to`.
 
-    model: a folder that `morphs.save` (or this) wrote, or `package.module:function`, which returns an nn.Module
-    or a pair (nn.Module, example inputs). shape: of one input without its batch axis, if the function returns no
-    example. moves: texts, each a move or a chain. data: a data set, for moves that look at data.
+    model, shape, trial: see `nas.api.models.open_model`. moves: texts, each a move or a chain. data: a data set, for
+    moves that look at data. optimizer: a file with the state_dict of the model's optimizer; that of the child's is
+    written beside the export, as optimizer.pt. onnx: write model.onnx too.
     Raises UserError for wrong input, before anything is written.
     """
     if not moves:
         raise UserError("morph: there is no move to apply; give one or more, such as 'widen(node=c1, to=64)'")
     check_target(to)
-    network = _network(model, shape)
-    batches = _batches(data, root, seed) if data else None
-    child = None
+    found = open_model(model, shape, trial)
+    state = None if optimizer is None else optimizer_file.read(optimizer, found.network)
+    steps, child = [Ancestor(found.name, "parent")], None
+    for child in _children(found.network, moves, data, root, seed):
+        steps.append(Ancestor(f"move {len(steps)}", "child", str(child.move), _count(child.network)))
+        state = None if state is None else state.carried(child)
+        yield child
+    if child is not None:
+        export(child.network, to, _grown(found, steps), onnx, tuple(steps))
+        if state is not None:
+            state.write(to / "optimizer.pt")
+
+
+def sites(
+    model: str, asked: Sequence[str], shape: Sequence[int] | None = None, trial: str | None = None
+) -> Iterator[Move]:
+    """The legal moves on a model, each with all its fields. asked: names of moves; none means all."""
+    kinds, network = _kinds(asked), open_model(model, shape, trial).network
+    return (move for kind in kinds for move in kind.sites(network))
+
+
+def refused(
+    model: str, asked: Sequence[str], shape: Sequence[int] | None = None, trial: str | None = None
+) -> Iterator[Refusal]:
+    """The conceivable moves on a model that are not legal, with the reason. asked: as for `sites`."""
+    kinds, network = _kinds(asked), open_model(model, shape, trial).network
+    return (refusal for kind in kinds for refusal in kind.refused(network))
+
+
+def _kinds(asked: Sequence[str]) -> list[type[Move]]:
+    known = {kind.name: kind for kind in MOVES}
+    for name in asked:
+        if name not in known:
+            raise UserError(
+                f"morph: {name!r:.80} is not the name of a move, and a listing takes names alone; choose from "
+                f"{', '.join(known)}, or leave it out for all"
+            )
+    return [known[name] for name in asked] or [*MOVES]
+
+
+def _children(
+    network: Network, moves: Sequence[str], data: str | None, root: Path | None, seed: int
+) -> Iterator[Child]:
     try:
         chain = [move for text in moves for move in morphs.parse_chain(text)]
-        for child in morphs.apply_chain(network, chain, seed, batches, nn.functional.cross_entropy):
-            yield child
+        batches = _batches(data, root, seed) if data else None
+        yield from morphs.apply_chain(network, chain, seed, batches, nn.functional.cross_entropy)
     except NeedsData as error:
         raise UserError(f"morph: {error}; name a data set with --data") from None
     except MorphError as error:
         raise UserError(f"morph: {error}") from None
-    if child is not None:
-        morphs.save(child.network, to)
 
 
-def _network(model: str, shape: Sequence[int] | None) -> Network:
-    if Path(model).is_dir():
-        try:
-            return morphs.load(model)
-        except MorphError as error:
-            raise UserError(f"morph: {error}") from None
-    if not _FUNCTION.fullmatch(model):
-        raise UserError(
-            f"morph: {model} is neither a folder with a saved network nor a package.module:function; give one of these"
-        )
-    made = call_named(model, "the model", UserError)
-    module, example = _parted(model, made, shape)
-    try:
-        return morphs.from_torch(module, example)
-    except MorphError as error:
-        raise UserError(f"morph: {model}: {error}") from None
+def _count(network: Network) -> int:
+    return network.graph.totals.weights
 
 
-def _parted(model: str, made: object, shape: Sequence[int] | None) -> tuple[nn.Module, Any]:
-    """The module and its example inputs, a batch of two."""
-    pair = list(cast(Sequence[Any], made)) if isinstance(made, (tuple, list)) else [made]
-    if not isinstance(pair[0], nn.Module) or len(pair) > 2:
-        raise UserError(
-            f"morph: {model} returned a {type(made).__name__}; return an nn.Module, or (nn.Module, example inputs)"
-        )
-    if len(pair) == 2:
-        return pair[0], pair[1]
-    if shape is None:
-        raise UserError(
-            f"morph: {model} returns no example inputs; give their shape with --input, like 3,32,32"
-        )
-    return pair[0], torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+def _grown(model: Model, steps: Sequence[Ancestor]) -> ModelCard | None:
+    """The card of what a model became; None where the model has none."""
+    if model.card is None:
+        return None
+    card = model.card
+    return replace(card, name=f"{card.name}, grown", scores=(), lineage=(*card.lineage, *steps[1:]))
 
 
 def _batches(data: str, root: Path | None, seed: int) -> list[tuple[Tensor, Tensor]]:

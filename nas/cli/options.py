@@ -8,7 +8,7 @@ import typer
 from nas.config.option import OUTPUT, SEARCH
 
 What = Annotated[
-    str,
+    str | None,
     typer.Argument(
         metavar="SPACE|RECIPE",
         help="A search space (see nas spaces), your own space as package.module:space, a recipe's name, or a recipe "
@@ -61,13 +61,46 @@ Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder that hol
 To = Annotated[Path, typer.Option("--to", metavar="DIR", help="A new or empty folder.", show_default=False)]
 Model = Annotated[
     str,
-    typer.Argument(metavar="MODEL", help="A saved network, or package.module:function.", show_default=False),
+    typer.Argument(
+        metavar="MODEL",
+        help="package.module:function, a .pt2 of torch.export, an export's folder, or a run.",
+        show_default=False,
+    ),
 ]
 Moves = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(
-        metavar="MOVE...",
-        help="Moves as text, like 'widen(node=c1, to=64)' (see nas moves).",
+        metavar="[MOVE]...",
+        help="Moves as text, like 'widen(node=c1, to=64)' (see nas moves), as a report or nas status prints them.",
+        show_default=False,
+    ),
+]
+MorphTo = Annotated[
+    Path | None,
+    typer.Option("--to", metavar="DIR", help="A new or empty folder for the result.", show_default=False),
+]
+Sites = Annotated[bool, typer.Option("--sites", help="List the legal moves, one a line, and change nothing.")]
+RefusedMoves = Annotated[
+    bool, typer.Option("--refused", help="List the moves that are not legal, each with the reason.")
+]
+OptimizerState = Annotated[
+    Path | None,
+    typer.Option(
+        "--optimizer",
+        metavar="FILE",
+        help="The state_dict of the model's optimizer, as torch.save writes it; that of the result is written to "
+        "DIR/optimizer.pt.",
+        show_default=False,
+    ),
+]
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="MODEL",
+        rich_help_panel=SEARCH,
+        help="Start from this trained model instead of a space's seed network: package.module:function, a .pt2 of "
+        "torch.export, an export's folder, or a run. Without SPACE, moves that suit it are searched with.",
         show_default=False,
     ),
 ]
@@ -89,4 +122,8 @@ Trial = Annotated[
     typer.Option(
         metavar="N", help="A trial other than the best, as generation.slot (see the report), like 3.1."
     ),
+]
+Onnx = Annotated[
+    bool,
+    typer.Option("--onnx", help="Write model.onnx too; needs onnx, onnxscript and onnxruntime."),
 ]

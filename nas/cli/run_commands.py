@@ -11,13 +11,14 @@ from typing import Any
 
 from nas.api import watched_run
 from nas.api.interrupts import interrupts
+from nas.api.models import starting
 from nas.api.options import configuration, place_of
 from nas.api.watched_run import NamedAgain, Session
 from nas.base.errors import NasError
 from nas.base.printing import say, warn
 from nas.base.text import nas_command
 from nas.cli import tables
-from nas.config.run_config import RunConfig
+from nas.config.run_config import MODEL, RunConfig
 from nas.execute.worker_processes import WorkerProcesses
 from nas.inspect.status import find_run
 from nas.ledger import LedgerView, read, read_config
@@ -46,15 +47,20 @@ def continuing(
     )  # fmt: skip
 
 
-def search(what: str, overrides: dict[str, Any], run: Path | None, session: Session) -> int:
-    """Start a search; return the exit code. overrides: the options given, as `configuration` takes them.
+def search(
+    what: str | None, overrides: dict[str, Any], run: Path | None, session: Session, model: str | None = None
+) -> int:
+    """Start a search; return the exit code. overrides: the options given, as `configuration` takes them. model: what it
+    starts from instead of a space's seed network; without a space it uses moves that suit the model.
 
     Raises UserError for wrong input.
     """
-    config, registry = configuration(what, overrides)
+    config, registry = configuration(what or MODEL, overrides, trained=model is not None)
     _mention_gpu(config, session.quiet)
     folder = run if run is not None else default_run_folder(config)
-    return _ended(partial(watched_run.search, config, folder), folder, replace(session, registry=registry))
+    start = None if model is None else starting(model)
+    drive = partial(watched_run.search, config, folder, start=start)
+    return _ended(drive, folder, replace(session, registry=registry))
 
 
 def resume(name: str, session: Session) -> int:

@@ -133,6 +133,12 @@ def name_of(run: RunStatus) -> str:
     return path.name if path.parent == Path("runs") else run.run
 
 
+def _as_given(outcome: Outcome) -> list[tuple[str, str]]:
+    """What the model that a search started from scored before any training."""
+    scores = next((r.result.scores for r in outcome.view.trials if r.job.given and r.result is not None), {})
+    return [("as it was given", percent(scores["given_accuracy"]))] if "given_accuracy" in scores else []
+
+
 def summary(outcome: Outcome, report: Path | None) -> RenderableType:
     """The results of a finished run."""
     result = outcome.best.result
@@ -144,6 +150,7 @@ def summary(outcome: Outcome, report: Path | None) -> RenderableType:
     rows = [
         ("finished", f"{why.get(outcome.stopped, outcome.stopped)}; best trial {outcome.best.key}"),
         ("validation accuracy", percent(result.scores.get("val_accuracy") if result else None)),
+        *_as_given(outcome),
         ("test accuracy", percent(outcome.test.accuracy if outcome.test else None)),
         ("parameters", count(result.params if result else None)),
         ("wall time", span(outcome.seconds)),

@@ -22,6 +22,7 @@ from nas.config.training import TrainConfig
 
 CODE = r"[\w.]+:\w+"  # package.module:name
 RAY = ("address", "gpus_per_child", "storage")
+MODEL = "model"  # the space of a search that starts from a model, if no other is named
 Seconds = BeforeValidator(seconds_of)
 
 
@@ -233,6 +234,12 @@ class RunConfig(BaseModel):
     )
     recipe: str | None = Field(
         None, description="The recipe that the run was started with: set by the command, not by a recipe."
+    )
+
+    start: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="The trained network that the run began with, by the hash of its checkpoint: set by --from.",
     )
 
     @field_validator("augment")

@@ -111,6 +111,7 @@ def _perform(job: Job, site: TaskContext, data: SearchData, progress: OnStep) ->
     clock = _Clock()
     begun = _start(job, site, data)
     module = begun.network.to_torch()
+    given = evaluate(module, data.val, data, device=site.device) if job.given else None
     clock.lap("morph")
     since = job.training.since
     before = dict(since.seconds) if since is not None else {}
@@ -136,6 +137,7 @@ def _perform(job: Job, site: TaskContext, data: SearchData, progress: OnStep) ->
             "val_accuracy": scores.accuracy,
             "val_loss": scores.loss,
             **({"train_loss": report.loss} if report else {}),
+            **({"given_accuracy": given.accuracy, "given_loss": given.loss} if given else {}),
             **tested,
         },
         params=spent.params,

@@ -14,6 +14,7 @@ SPLITS: Mapping[str, str] = {
     "test": "test split, read once, after the search ended",
     "val": "validation split; the search selected by it, so it is optimistic",
     "train": "training split",
+    "given": "validation split; of the model that the search began with, before any training",
 }
 
 
@@ -103,3 +104,13 @@ def card_text(card: ModelCard, graph: ArchGraph) -> str:
         "std": ", ".join(f"{value:.4f}" for value in card.std),
     }
     return render("README.md.j2", values)
+
+
+def plain_text(graph: ArchGraph, steps: tuple[Ancestor, ...]) -> str:
+    """Return README.md for a network that no card describes, in Markdown. steps: its lineage, if that is known."""
+    inputs = [list(node.op.shape(())) for node in graph.inputs]
+    own = any(node.op.kind in ("p_activation", "lerp") for node in graph)
+    return render(
+        "plain.md.j2",
+        {"graph": graph, "cost": cost(graph), "inputs": inputs, "steps": steps, "p_activations": own},
+    )

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from morphs import Network
 from nas.base.errors import LedgerDamaged, RunError, UserError
 from nas.base.text import nas_command
 from nas.data.picture import Reading
@@ -14,14 +15,24 @@ from nas.export.write import check_target, export
 from nas.ledger import LedgerView, Result, Store, TrialRecord, read, read_config
 
 
-def export_trial(run: Path, trial: str | None, to: Path) -> Path:
+def export_trial(run: Path, trial: str | None, to: Path, onnx: bool = False) -> Path:
     """Export one trial of the run in folder `run` to the folder `to`, and return `to`.
+
+    trial, and errors: see `trial_network`; and what `export` raises. onnx: with model.onnx.
+    """
+    check_target(to)
+    network, card = trial_network(run, trial)
+    export(network, to, card, onnx)
+    return to
+
+
+def trial_network(run: Path, trial: str | None) -> tuple[Network, ModelCard]:
+    """The network of one trial of the run in folder `run`, and its card.
 
     trial: "generation.slot"; None for the final network or, if that is not complete, the best one so far.
     The run is neither locked nor changed. Raises UserError for a trial that does not exist or is not complete,
-    RunError or LedgerDamaged if the run can't be read, and what `export` raises.
+    RunError or LedgerDamaged if the run can't be read.
     """
-    check_target(to)
     view = read(run)
     record, result = _chosen(run, view, trial)
     config = read_config(run)
@@ -41,8 +52,7 @@ def export_trial(run: Path, trial: str | None, to: Path) -> Path:
         command=command,
         versions={name: known for name, known in config.versions.items() if known != "not installed"},
     )
-    export(network, to, card)
-    return to
+    return network, card
 
 
 def _reading(run: Path, stored: Mapping[str, Any] | None) -> Reading | None:

@@ -1,52 +1,75 @@
 """Writing of an exported network: files that appear together."""
 
+import json
 import os
 import re
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import save as save_tensors
-from torch import Tensor
+from pydantic import TypeAdapter
 
 from morphs import ArchGraph, Network
-from morphs.graph.activations import REGISTERED
-from morphs.graph.ops import Trait
+from morphs.errors import ExportError
+from morphs.export import STAGE, write_files
 from nas.base.errors import UserError
 from nas.data import picture
-from nas.export.card import ModelCard, card_text
-from nas.export.names import attribute_names
-from nas.export.source import model_source
+from nas.export.card import Ancestor, ModelCard, card_text, plain_text
+from nas.export.source import classifier
 from nas.export.templates import render
+from nas.ledger.files import parse_json, read_bounded
 from nas.ledger.leftovers import UNIQUE, clear, temporary_folder
 
-STAGE = ".export-"  # begins the name of the hidden folder in which the files are written
+CARD_FILE = "card.json"
+MAX_CARD_BYTES = 2**24
 
 
-def export(network: Network, to: Path, card: ModelCard) -> tuple[Path, ...]:
-    """Write `network` as model.py, weights.safetensors (float32) and README.md into the folder `to`.
+def export(
+    network: Network,
+    to: Path,
+    card: ModelCard | None = None,
+    onnx: bool = False,
+    steps: tuple[Ancestor, ...] = (),
+) -> tuple[Path, ...]:
+    """Write the files of `morphs.export` and README.md into the folder `to`; floating weights become float32 where a
+    card is given.
 
-    With picture.py, which makes an input of a picture file, and __main__.py, for `python FOLDER predict x.png`.
+    card: of a classifier of images: model.py also has functions from pictures to class names, with picture.py, which
+    makes an input of a picture file, __main__.py, for `python FOLDER predict x.png`, and card.json, for whoever goes on
+    from this folder. Without one, `steps` are the network's lineage, for README.md.
     model.py is plain PyTorch and needs only torch; in evaluation mode it computes, bit for bit, what
-    `network.to(torch.float32).to_torch()` does. `to` is created if needed; an existing folder must be empty. The
-    files are staged in a hidden folder first, so a crash leaves no half-written export at `to`; the next export removes
-    that folder.
+    `network.to_torch()` does, which is checked in a process of its own, as are model.pt2 and, if asked for, model.onnx.
+    `to` is created if needed; an existing folder must be empty. The files are staged in a hidden folder first, so a
+    crash leaves no half-written export at `to`; the next export removes that folder.
 
-    Returns the files' paths. Raises UserError if `to` is in use or can't be written, or if card and network do
-    not match.
+    Returns the files' paths. Raises UserError if `to` is in use or can't be written, if card and network do not match,
+    or if a file computes something else than the network.
     """
-    _check_fit(network.graph, card)
-    contents = {
-        "model.py": model_source(network.graph, card).encode(errors="backslashreplace"),
-        "picture.py": Path(str(picture.__file__)).read_bytes(),
-        "__main__.py": render("main.py.j2", {}).encode(),
-        "weights.safetensors": save_tensors(state(network), metadata={"format": "pt"}),
-        "README.md": card_text(card, network.graph).encode(errors="backslashreplace"),
-    }
+    graph = network.graph
+    if card is not None:
+        _check_fit(graph, card)
+        network = network.to(torch.float32)
+    contents = {"README.md": plain_text(graph, steps).encode()} if card is None else _contents(graph, card)
     try:
-        return _write(contents, to)
+        return _write(network, to, None if card is None else classifier(graph, card), onnx, contents)
+    except ExportError as error:
+        raise UserError(str(error)) from None
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(f"export: can't write to {to} ({reason}); name another folder") from error
+
+
+def read_card(folder: Path) -> ModelCard | None:
+    """The card of the export in `folder`; None where it has none. Raises UserError for one that is damaged."""
+    path = folder / CARD_FILE
+    if not path.exists():
+        return None
+    try:
+        return TypeAdapter(ModelCard).validate_python(parse_json(read_bounded(path, MAX_CARD_BYTES)))
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} can't be read ({reason}); restore it from a copy, or remove it") from None
 
 
 def check_target(to: Path) -> None:
@@ -63,33 +86,24 @@ def check_target(to: Path) -> None:
         raise UserError(f"export: {to} is not a folder; name a new or an empty folder")
 
 
-def state(network: Network) -> dict[str, Tensor]:
-    """Return the state_dict of the exported module: float32 copies under its attribute names."""
-    names = attribute_names(network.graph)
+def _contents(graph: ArchGraph, card: ModelCard) -> dict[str, bytes]:
+    """The files of a classifier besides those of its network."""
     return {
-        f"{names[owner]}.{parameter}": tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for (owner, parameter), tensor in network.to(torch.float32).weights.items()
+        "picture.py": Path(str(picture.__file__)).read_bytes(),
+        "__main__.py": render("main.py.j2", {}).encode(),
+        CARD_FILE: json.dumps(asdict(card), indent=1).encode(),
+        "README.md": card_text(card, graph).encode(errors="backslashreplace"),
     }
 
 
 def _check_fit(graph: ArchGraph, card: ModelCard) -> None:
-    for node in graph:
-        if node.op.trait is Trait.OPAQUE or node.op.kind == "outputs":
-            raise UserError(
-                f'export: node "{node.name}" is an operator of torch kept by name, which this model.py has no '
-                "line for; use morphs.export"
-            )
-        fn = getattr(node.op, "fn", None)
-        if fn in REGISTERED:
-            raise UserError(
-                f'export: node "{node.name}" uses the registered activation {fn}, whose code model.py would not '
-                "contain; save the network with morphs.save, or use network.to_torch() where it is registered"
-            )
     if len(graph.inputs) != 1:
         names = ", ".join(node.name for node in graph.inputs)
         raise UserError(
-            f"export: the network reads {len(graph.inputs)} tensors ({names}); only one is supported"
+            f"export: the network reads {len(graph.inputs)} tensors ({names}), a classifier one; use morphs.export"
         )
+    if graph.output.op.kind == "outputs":
+        raise UserError("export: the network returns several tensors, a classifier one; use morphs.export")
     channels, output = graph.shape(graph.inputs[0].name)[0], graph.shape(graph.output.name)
     if output != (len(card.classes),):
         raise UserError(
@@ -103,20 +117,25 @@ def _check_fit(graph: ArchGraph, card: ModelCard) -> None:
         )
 
 
-def _write(contents: dict[str, bytes], to: Path) -> tuple[Path, ...]:
+def _write(network: Network, to: Path, more: Any, onnx: bool, contents: dict[str, bytes]) -> tuple[Path, ...]:
     check_target(to)
     existed = to.is_dir()
     to.parent.mkdir(parents=True, exist_ok=True)
     # An existing folder is filled, not replaced: it may be a mount point or the current folder.
     with temporary_folder(STAGE, to if existed else to.parent) as stage:
+        names = write_files(network, stage, onnx=onnx, more=more)
         for name, data in contents.items():
-            with open(stage / name, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            (stage / name).write_bytes(data)
+        for name in (*names, *contents):
+            _make_durable(stage / name)
         if existed:
-            for name in contents:
+            for name in (*names, *contents):
                 (stage / name).rename(to / name)
         else:
             stage.rename(to)
-    return tuple(to / name for name in contents)
+    return tuple(to / name for name in (*names, *contents))
+
+
+def _make_durable(path: Path) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())

@@ -75,7 +75,7 @@ def check(run: Path, progress: OnProgress | None = None) -> Checked:
     store = Store(run / "checkpoints")
     what = "configuration"
     try:
-        read_config(run)
+        start = read_config(run).described.config.start
         what = "ledger"
         view, faults, pauses = examine(run)
     except RunError as error:
@@ -85,6 +85,8 @@ def check(run: Path, progress: OnProgress | None = None) -> Checked:
     makers = {**{d: (PAUSE, (key,)) for d, key in pauses.items()}, **made_by(view.complete)}
     # The state of a training that nobody continues is removed as a matter of course.
     makers = {d: made for d, made in makers.items() if made[0] == "weights" or d not in view.dropped}
+    if start is not None:
+        makers = {start: ("start", ()), **makers}
     found = [Finding("ledger", (), None, "damaged", fault) for fault in faults]
     sound: list[str] = []
     for looked, (digest, (what, trials)) in enumerate(makers.items(), 1):
@@ -136,7 +138,7 @@ def look(store: Store, digest: str, what: str, trials: tuple[str, ...], view: Le
     except RunError as error:  # missing if a driver has just removed it
         state = "damaged" if store.path(digest).is_dir() else "missing"
         return Finding(what, trials, digest, state, str(error))
-    result = view.trial(trials[0]).result
+    result = view.trial(trials[0]).result if trials else None
     if result is not None and network.graph.fingerprint != result.fingerprint:
         return Finding(what, trials, digest, "damaged", "its architecture differs from its trial's")
     return None

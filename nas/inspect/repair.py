@@ -60,7 +60,8 @@ def repair(
         )
         config = relocated(with_data(run, config, data, command), place)
         held = load_data(for_workers(config, registry, ()), run)
-        known = moves_of(make_space(config, held, registry), registry)
+        start = None if config.start is None else ledger.store.get(config.start).graph
+        known = moves_of(make_space(config, held, registry, start), registry)
         config = for_workers(config, registry, known)
         _check_bits(ledger, config, held, moves_code(known))
         scratch = Store(

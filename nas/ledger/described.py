@@ -10,7 +10,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from nas.ledger.files import wellformed
-from nas.ledger.types import NO_JSON, OPEN, Count, Json, Seconds, Whole, validated
+from nas.ledger.types import NO_JSON, OPEN, Count, Digest, Json, Seconds, Whole, validated
 
 
 @dataclass(frozen=True, config=OPEN)
@@ -27,6 +27,7 @@ class Settings:
     objective: str | None = None  # of runs of older versions; later it is a setting of the policy
     keep: str = "all"
     device: str = "cpu"
+    start: Digest | None = None  # of the network that the search began with, if it was given
 
 
 @dataclass(frozen=True, config=OPEN)

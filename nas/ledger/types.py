@@ -36,7 +36,7 @@ SCORE = "val_accuracy"  # the score that ranks trials, and the objective value o
 class Kind(StrEnum):
     """The role of a trial in the search."""
 
-    SEED = "seed"  # the seed network, from fresh weights
+    SEED = "seed"  # the seed network, from fresh weights, or the model that the search starts from
     PARENT = "parent"  # an unchanged network that trains further as a competitor
     CHILD = "child"  # a network made by moves
     FINAL = "final"  # the final training
@@ -133,12 +133,13 @@ class Reached:
 class Training:
     """How a job trains: its part of a schedule, and what it starts from. Only the engine writes it.
 
-    weights: digest of the weights to start from, those of the parent; None: fresh weights. momentum: digest of the
-    parent's momentum to continue with. start, total: the job's steps begin at `start` in a schedule of `total` steps;
-    None: the schedule has just the job's steps. decay: the rate is constant and falls over the last `decay` steps of
-    the schedule, as in a lineage; None: it follows a cosine over the whole schedule. batches: seed of the batches, for
-    jobs that train on the same ones; None: the job's own. rung: of a successive halving, from 0. since: the state that
-    an earlier part of this training reached. until: the step at which this part pauses; None: the end.
+    weights: digest of the weights to start from, those of the parent or of a given model; None: fresh weights.
+    momentum: digest of the parent's momentum to continue with. start, total: the job's steps begin at `start` in a
+    schedule of `total` steps; None: the schedule has just the job's steps. decay: the rate is constant and falls over
+    the last `decay` steps of the schedule, as in a lineage; None: it follows a cosine over the whole schedule. batches:
+    seed of the batches, for jobs that train on the same ones; None: the job's own. rung: of a successive halving, from
+    0. since: the state that an earlier part of this training reached. until: the step at which this part pauses; None:
+    the end.
     """
 
     weights: Digest | None = None
@@ -194,6 +195,11 @@ class Job:
     def final(self) -> bool:
         """Whether this is a final training, which is not part of the search."""
         return self.kind is Kind.FINAL
+
+    @property
+    def given(self) -> bool:
+        """Whether it starts from a model that the search was given."""
+        return self.kind is Kind.SEED and self.parent is None and self.training.weights is not None
 
     to_dict = _to_dict
     __reduce__ = _reduce

@@ -10,11 +10,11 @@ from nas.base.errors import UserError
 from nas.base.machine import cores
 from nas.config.option import Option, options
 from nas.config.recipe import find_recipe, load_recipe
-from nas.config.run_config import RunConfig, validated
+from nas.config.run_config import MODEL, RunConfig, validated
 from nas.config.settings import Settings
 from nas.config.validation import checked, unknown
 from nas.policies.front import LATENCY
-from nas.registry.defaults import REGISTRY
+from nas.registry.defaults import REGISTRY, TRAINED
 from nas.registry.named_code import is_code, move_named, named, named_by
 from nas.registry.registry import Registry
 
@@ -29,17 +29,18 @@ def make_config(
 
 
 def configure(
-    space_or_recipe: str, overrides: Mapping[str, Any], registry: Registry = REGISTRY
+    space_or_recipe: str, overrides: Mapping[str, Any], registry: Registry = REGISTRY, trained: bool = False
 ) -> tuple[RunConfig, Registry]:
     """The configuration for a space or a recipe (a TOML file, or its name in runs/recipes), and `registry` with the
     code that it names as package.module:name.
 
-    overrides: fields of RunConfig, or settings of the policy or the move sampler; tables are merged key by key. Raises
-    UserError with one line for wrong input.
+    overrides: fields of RunConfig, or settings of the policy or the move sampler; tables are merged key by key.
+    trained: the search starts from a trained model, with defaults for that. Raises UserError with one line for wrong
+    input.
     """
     recipe: dict[str, Any] = {}
     path = None
-    if space_or_recipe not in registry.spaces and not is_code(space_or_recipe):
+    if space_or_recipe not in (*registry.spaces, MODEL) and not is_code(space_or_recipe):
         path = find_recipe(space_or_recipe, registry.spaces)
         recipe = load_recipe(path)
     space = str(recipe.get("space", space_or_recipe))
@@ -48,7 +49,8 @@ def configure(
     if path is not None:
         _check_recipe(path, recipe, registry)
     entry = registry.spaces.get(space)
-    layers: list[Mapping[str, Any]] = [entry.defaults if entry else {}, recipe, overrides]
+    usual = _joined([entry.defaults if entry else {}, TRAINED if trained else {}])
+    layers: list[Mapping[str, Any]] = [usual, recipe, overrides]
     if any(end in layer for end in ("budget", "cost") for layer in layers[1:]):
         restarts = any(layer.get("schedule") == "restarts" for layer in layers[1:])
         fits = ("generations",) if restarts else ("generations", "epochs", "final_share")
@@ -118,7 +120,7 @@ def check_names(config: RunConfig, registry: Registry = REGISTRY) -> RunConfig:
 
     Raises UserError with one line for an unknown name, and for settings that the policy or sampler doesn't have.
     """
-    _need("search space", config.space, registry.spaces)
+    _need("search space", config.space, [*registry.spaces, MODEL])
     _need("policy", config.policy, registry.policies)
     _need("move sampler", config.move_sampler, registry.samplers)
     _need("executor", config.executor, registry.executors)

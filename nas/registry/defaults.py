@@ -58,6 +58,17 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 
+# A trained model stands where others end their schedule: at the rate that suits a fresh network its first steps would
+# undo what it has learned: a small network on digits, at 95.6 % on validation, after 60 more steps at 0.05 had 94.4 %,
+# at 0.01 96.3 % (means of three seeds). The warm-up lets momentum settle; the limit on gradients is for the first
+# batches of data that it doesn't know.
+TRAINED: Mapping[str, Any] = {
+    "generations": 4,
+    "moves_per_child": 1,
+    "epochs": 2,
+    "train": {"lr": 0.01, "warmup_steps": 100, "clip_norm": 1.0},
+}
+
 REGISTRY = Registry(
     moves=MOVES,
     spaces=MappingProxyType({name: SpaceEntry(space, DEFAULTS[name]) for name, space in SPACES.items()}),

@@ -15,7 +15,7 @@ from morphs import MOVES, Move
 from nas.base.errors import RunError, UserError
 from nas.base.text import nas_command
 from nas.base.user_code import resolve_named
-from nas.config.run_config import CODE, RunConfig
+from nas.config.run_config import CODE, MODEL, RunConfig
 from nas.config.validation import unknown
 from nas.data import runs_code
 from nas.ledger.files import sha256, sha256_file
@@ -158,10 +158,11 @@ def user_code(config: RunConfig, registry: Registry, moves: Iterable[type[Move]]
     """
     policy = registry.policies[config.policy]
     code: dict[str, Any] = {
-        config.space: registry.spaces[config.space].function,
         config.policy: policy.code or policy.make,
         config.move_sampler: registry.samplers[config.move_sampler].make,
     }
+    if config.space != MODEL:
+        code[config.space] = registry.spaces[config.space].function
     objective = str(config.policy_settings.get("objective"))
     if objective in registry.objectives:
         code[objective] = registry.objectives[objective]

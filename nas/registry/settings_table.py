@@ -33,7 +33,7 @@ class Row:
 
 def reference(registry: Registry = REGISTRY) -> Iterator[Row]:
     """The settings of a run, of its training, and of every policy and move sampler in `registry`."""
-    yield from (row for row in _rows("", RunConfig) if row.name not in (*TABLES, "recipe"))
+    yield from (row for row in _rows("", RunConfig) if row.name not in (*TABLES, "recipe", "start"))
     yield from _rows("train", TrainConfig)
     for entries in (registry.policies, registry.samplers):
         for name, entry in entries.items():

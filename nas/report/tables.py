@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 
 from morphs import Move, Preserves, parse
 from morphs.errors import MorphError
-from morphs.textform import format_value, split
+from morphs.textform import format_call, split
 from nas.ledger import LedgerView, TrialRecord
 from nas.ledger.types import Kind, State
 from nas.ledger.view import rank
@@ -19,7 +19,6 @@ from nas.policies.judge import advantage
 
 UNCHANGED = "unchanged parent"
 UNKNOWN = "unknown"
-PLACES = ("node", "source", "target")  # fields that name the site, written without their key
 
 
 @dataclass(frozen=True)
@@ -216,20 +215,18 @@ def kind_of(step: str) -> str:
 
 
 def short(text: str) -> str:
-    """Return a move's text without default values: `deepen(r1, kernel=3)`; an unknown move's text is unchanged."""
+    """Return a move's text without default values, `deepen(node=r1, kernel=[3, 3])`, which `nas morph` takes; an
+    unknown move's text is unchanged.
+    """
     move = _parsed(text)
     if move is None:
         return text.strip()
-    words: list[str] = []
-    for field in fields(move):
-        value = getattr(move, field.name)
-        if field.default is not MISSING and value == field.default:
-            continue
-        if isinstance(value, tuple) and len(set(value)) == 1 and isinstance(value[0], int):
-            value = value[0]
-        written = format_value(value)
-        words.append(written if field.name in PLACES else f"{field.name}={written}")
-    return f"{move.name}({', '.join(words)})"
+    told = [
+        field
+        for field in fields(move)
+        if field.default is MISSING or getattr(move, field.name) != field.default
+    ]
+    return format_call(move.name, [], {field.name: getattr(move, field.name) for field in told})
 
 
 def _declared(texts: list[str]) -> str:

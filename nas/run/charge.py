@@ -18,6 +18,8 @@ def trial_cost(job: Job, config: RunConfig, validation: int) -> int:
     """
     batch = config.train.batch_size
     passes = 3 * job.steps * batch + validation
+    if job.given:
+        passes += validation  # what it scores before any training
     if job.moves:
         passes += CALIBRATION_BATCHES * batch
     if averaged_steps(job, config.train):

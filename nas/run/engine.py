@@ -60,7 +60,9 @@ class Engine:
         self._startup = time.monotonic() - self.began
         # A replay decides later than trials end: a trial discarded here may still be a parent in the replayed run.
         best = self.plan.config.keep_best if self.replay is None else None
-        self._sweeper = Retention(self.ledger, self.plan.policy, best, self.plan.config.select)
+        self._sweeper = Retention(
+            self.ledger, self.plan.policy, best, self.plan.config.select, self.plan.config.start
+        )
 
     def go(self, resumed: bool) -> Outcome:
         """Do everything that is left to do.

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypedDict, Unpack
 
-from morphs import cost
+from morphs import Network, cost
 from nas.base.errors import RunError, UserError
 from nas.base.machine import cores, machine
 from nas.base.text import nas_command
@@ -22,11 +22,11 @@ from nas.data.check import Check
 from nas.data.folder import hashes_of
 from nas.data.hashes import NONE, Known, keep_known, read_known
 from nas.data.run_arrays import FILE as KEPT
-from nas.data.run_arrays import read_kept, write_kept
 from nas.execute.executor import ExecutorFactory
 from nas.execute.make_executor import make_executor
 from nas.ledger import Ledger, LedgerView, current_versions, read, read_config
 from nas.ledger.described import Described
+from nas.ledger.ledger import CHECKPOINTS
 from nas.ledger.notes import Note
 from nas.ledger.shared import Shared, is_run, place_of
 from nas.registry.configure import check_names, with_setting_tables
@@ -41,6 +41,7 @@ from nas.run.memory import fitted
 from nas.run.pacing import paced
 from nas.run.plan import Plan, make_plan, seed_job
 from nas.run.replay import REPLAY, Replay, replay_from, replay_of
+from nas.run.start import Starting, graph_of, is_store, keep_data, keep_start, start_of
 
 RUNS = Path("runs")
 
@@ -86,12 +87,14 @@ def search(
     executor: ExecutorFactory = make_executor,
     registry: Registry = REGISTRY,
     began: float | None = None,
+    start: Starting | None = None,
 ) -> Outcome:
     """Start a search in the new folder `run`.
 
     command: the command line, for the record. executor: makes our executors; one that `registry` adds comes from there.
     registry: resolves the names in `config`; code that `config` names is imported. began: since when the budget counts,
-    by the monotonic clock; None: since this call.
+    by the monotonic clock; None: since this call. start: makes the trained network that the search begins with, once
+    the shape of an image is known; the run keeps it.
     Raises UserError for wrong input, before anything is written, and NasError when the search has no outcome.
     """
     began = time.monotonic() if began is None else began
@@ -99,17 +102,19 @@ def search(
     registry = named_by(config, registry)
     config = check_names(config, registry)
     data = load_data(for_workers(config, registry, ()), check=config.check_data)
-    plan, smaller = fitted(make_plan(config, data, registry))
+    given = None if start is None else start(data.input_shape)
+    config = config.model_copy(update={"start": None if given is None else given.digest})
+    plan, smaller = fitted(make_plan(config, data, registry, graph_of(given)))
     if smaller is not None:
         callback.on_notice(smaller)
     seconds = cache(partial(_seconds_per_step, plan, data))
     config = paced(plan.config, cost(plan.space.seed).macs, plan.images, cores(), seconds)
-    plan = make_plan(config, data, registry)
+    plan = make_plan(config, data, registry, graph_of(given))
     description = describe(config, data, command, user_code(config, registry, plan.moves))
     _check_budget(plan, seconds, time.monotonic() - began)
     known = hashes_of(data.train, data.val)
     del data  # workers have their own copy; free the memory
-    return _begin(plan, run, description, callback, executor, began, registry, known)
+    return _begin(plan, run, description, callback, executor, began, registry, known, given=given)
 
 
 def replay(
@@ -134,7 +139,8 @@ def replay(
     config, registry = _found_again(source, config, registry, "replay", again)
     config = config.model_copy(update={"ledger": None})  # only a command names a database to write into
     held = load_data(for_workers(config, registry, ()), source, config.check_data)
-    plan = make_plan(config, held, registry)
+    given = start_of(source, config)
+    plan = make_plan(config, held, registry, graph_of(given))
     known = hashes_of(held.train, held.val)
     decisions = replay_of(source, view, plan.policy.generational)
     code = user_code(config, registry, plan.moves)
@@ -145,7 +151,7 @@ def replay(
         raise RunError(
             f"replay: {source}: {'; '.join(changes)}; results may differ; to replay anyway add --force"
         )
-    return _begin(plan, run, description, callback, executor, began, registry, known, decisions)
+    return _begin(plan, run, description, callback, executor, began, registry, known, decisions, given)
 
 
 def _begin(
@@ -158,26 +164,22 @@ def _begin(
     registry: Registry,
     known: Known,
     again: Replay | None = None,
+    given: Network | None = None,
 ) -> Outcome:
     """Create the run and search. Nothing is written before all checks that may refuse it have passed.
 
-    known: hashes of the data's files, which the run keeps.
+    known: hashes of the data's files, and given: the network that the search starts from, which the run keeps.
     """
     work = for_workers(plan.config, registry, plan.moves)
     table = latencies(plan, again)
-    _keep_data(run, plan.config)
+    keep_data(run, plan.config)
+    keep_start(run, given)
     with Ledger.create(run, description, plan.config.ledger) as ledger:
         keep_known(run, known)
         plan = priced(plan, ledger, table)
         callback.on_data(tuple(description["data"]["notes"]))
         workers = _factory(executor, work, registry)(run, work, description["data"]["digest"])
         return Engine(plan, run, ledger, callback, workers, began, again).go(resumed=False)
-
-
-def _keep_data(run: Path, config: RunConfig) -> None:
-    """Copy the arrays that are kept in the replayed run into `run`."""
-    if is_kept(config.data) and (source := Path(str(config.data_root))) != run.absolute():
-        write_kept(run, read_kept(source, config.data))
 
 
 def resume(
@@ -207,7 +209,7 @@ def resume(
         _check_whole(ledger, view)
         config, registry = _found_again(run, config, registry, "resume", again)
         held = load_data(for_workers(config, registry, ()), run)
-        plan = make_plan(config, held, registry)
+        plan = make_plan(config, held, registry, graph_of(start_of(run, config)))
         known = hashes_of(held.train, held.val)
         now = describe(config, held, "", user_code(config, registry, plan.moves))
         del held
@@ -243,9 +245,8 @@ def check_new(run: Path, command: str = "search") -> None:
         raise RunError(
             f"{command}: {run} is already a run; name another folder, or continue it with: {nas_command('resume', run)}"
         )
-    foreign = {
-        name for name in names if name not in ("lock", "config.json", KEPT) and not name.startswith(".tmp-")
-    }
+    ours = {"lock", "config.json", KEPT, *([CHECKPOINTS] if is_store(run / CHECKPOINTS) else [])}
+    foreign = {name for name in names if name not in ours and not name.startswith(".tmp-")}
     if foreign:
         raise RunError(f"{command}: {run} holds other files ({min(foreign)}); name a new or an empty folder")
 

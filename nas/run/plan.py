@@ -10,7 +10,7 @@ from morphs.errors import MorphError
 from nas.base.errors import UserError
 from nas.base.seeds import derive
 from nas.base.user_code import where_raised
-from nas.config.run_config import RunConfig
+from nas.config.run_config import MODEL, RunConfig
 from nas.data import SearchData
 from nas.ledger import Job, LedgerView, TrialRecord
 from nas.ledger.types import Kind, State, Training
@@ -20,8 +20,9 @@ from nas.policies.sampling import graph_of
 from nas.registry.defaults import REGISTRY
 from nas.registry.named_code import move_named
 from nas.registry.registry import Registry
+from nas.run.start import check_fits
 from nas.train import steps_for
-from search_spaces import Space
+from search_spaces import Space, from_model
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,15 @@ class Plan:
         return -(-competitors // min(self.config.workers, competitors))
 
 
-def make_plan(config: RunConfig, data: SearchData, registry: Registry = REGISTRY) -> Plan:
+def make_plan(
+    config: RunConfig, data: SearchData, registry: Registry = REGISTRY, start: ArchGraph | None = None
+) -> Plan:
     """Make the plan of a run whose configuration was checked against `registry`.
 
-    Raises UserError when the seed network already breaks a limit, or the space is ill-formed.
+    start: the network that it starts from, instead of the space's. Raises UserError when the seed network already
+    breaks a limit or does not fit the data, or the space is ill-formed.
     """
-    space = make_space(config, data, registry)
+    space = make_space(config, data, registry, start)
     own = {name: value for name, value in vars(space.limits).items() if value is not None}
     limits = Limits(**{**own, **config.limits})
     broken = limits.violation(space.seed)
@@ -60,13 +64,21 @@ def make_plan(config: RunConfig, data: SearchData, registry: Registry = REGISTRY
     return Plan(config, space, policy, len(data.train), len(data.val), moves)
 
 
-def make_space(config: RunConfig, data: SearchData, registry: Registry) -> Space:
-    """Make the space of a run, with the moves that the configuration adds. Raises UserError if it is ill-formed."""
+def make_space(
+    config: RunConfig, data: SearchData, registry: Registry, start: ArchGraph | None = None
+) -> Space:
+    """Make the space of a run, with the moves that the configuration adds. start: as for `make_plan`. Raises UserError
+    if it is ill-formed, or if there is nothing to start from.
+    """
+    if start is not None:
+        check_fits(start, data)
     try:
-        space: Any = registry.spaces[config.space](data.input_shape, len(data.classes))
+        space: Any = _space(config, data, registry, start)
         if not isinstance(space, Space):
             fact = f'search: space "{config.space}" returned a {type(space).__name__}'
             raise UserError(f"{fact}; return a search_spaces.Space")
+        if start is not None:
+            space = replace(space, seed=start)
         present = {move for move, _ in space.moves}
         more = dict.fromkeys(move_named(name, registry) for name in config.moves)
         return replace(space, moves=(*space.moves, *((move, {}) for move in more if move not in present)))
@@ -80,6 +92,21 @@ def make_space(config: RunConfig, data: SearchData, registry: Registry) -> Space
         ) from error
 
 
+def _space(config: RunConfig, data: SearchData, registry: Registry, start: ArchGraph | None) -> Any:
+    if config.space != MODEL:
+        return registry.spaces[config.space](data.input_shape, len(data.classes))
+    if start is None:
+        raise UserError(
+            f'search: "{MODEL}" is the space of a search from a model; name the model with --from'
+        )
+    space = from_model(start)
+    if not space.moves and not config.moves:
+        raise UserError(
+            "search: no move fits the model that the search starts from; nas morph MODEL --refused says why"
+        )
+    return space
+
+
 def moves_of(space: Space, registry: Registry) -> tuple[type[Move], ...]:
     """All moves that a run in `space` may use. Raises UserError if two of them share a name."""
     own = dict.fromkeys(move for move, _ in space.moves if move not in registry.moves)
@@ -87,11 +114,16 @@ def moves_of(space: Space, registry: Registry) -> tuple[type[Move], ...]:
 
 
 def seed_job(plan: Plan, failed: int = 0) -> Job:
-    """The job of generation 0: the seed network from fresh weights; different weights for each time it `failed`."""
-    graph = plan.space.seed
-    return _with_start(
+    """The job of generation 0: the seed network from fresh weights, different ones for each time it `failed`, or the
+    model that the search starts from, trained on.
+    """
+    graph, start = plan.space.seed, plan.config.start
+    job = _with_start(
         plan, _job(plan, Kind.SEED, 0, failed, None, "", graph, _steps(plan, graph, graph)), None
     )
+    if start is None or plan.config.weights == "fresh":
+        return job
+    return replace(job, training=replace(job.training, weights=start))
 
 
 def next_jobs(plan: Plan, view: LedgerView) -> tuple[Job, ...]:

@@ -18,12 +18,15 @@ from nas.run.plan import last_generation
 
 @dataclass(frozen=True)
 class Retention:
-    """Removes checkpoints that a run no longer needs. best: see `needed`."""
+    """Removes checkpoints that a run no longer needs. best: see `needed`. start: what the run began with, which nothing
+    can recreate.
+    """
 
     ledger: Ledger
     policy: Policy
     best: int | None
     select: Criterion
+    start: str | None = None
     _paused: set[str] = field(
         default_factory=set[str]
     )  # digests of all paused trainings that this process has seen
@@ -36,7 +39,7 @@ class Retention:
         """
         view, pauses = self.ledger.view(), self.ledger.pauses()
         self._paused.update(pauses)
-        stay = needed(view, self.policy, self.best, self.select) | pauses
+        stay = needed(view, self.policy, self.best, self.select) | pauses | {self.start}
         known = view.checkpoints | self._paused
         gone = [d for d in self.ledger.store.digests() if d not in stay and (opening or d in known)]
         if gone:

@@ -6,6 +6,12 @@ It predicts the next character of Python's manual, which ships with Python. The 
 it gets a block, a head in each attention, wider MLPs and a wider stream, one after the other. At each step the loss
 stays what it was, AdamW's state goes along, and training continues. The decoder that it becomes is trained from scratch
 too, for as many multiply-adds as all of the growing took. B batch, T characters of context.
+
+One run, seed 0, one thread, under a minute of processor time, loss in nats on held-out text: 2.68 with one block;
+then, after each step of growth, which changes it by 6e-8 at most, and 200 steps of training, 2.42 with a second block,
+2.31 with three heads, 2.23 with wider MLPs and 2.10 with a wider stream, at 44,352 parameters. The same decoder from
+scratch, for as many multiply-adds (9.5e8 for one example of each batch, forward): 2.18. A single seed of a tiny model:
+an example, not a finding.
 """
 
 import argparse

@@ -12,6 +12,8 @@ from torch import nn
 import morphs
 from morphs.errors import ExportError
 
+FILES = ["model.py", "weights.safetensors", "graph.json", "model.pt2"]
+
 
 def network() -> morphs.Network:
     """With a layer, a layer at a numbered place, a tensor of its own, a constant, operators and two outputs."""
@@ -32,7 +34,7 @@ def network() -> morphs.Network:
 def test_an_export_needs_torch_alone_and_has_the_modules_state(tmp_path):
     net = network()
     files = morphs.export(net, tmp_path / "out")
-    assert [path.name for path in files] == ["model.py", "weights.safetensors", "model.pt2"]
+    assert [path.name for path in files] == FILES
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(path.name for path in files)
     spec = importlib.util.spec_from_file_location("exported_model", files[0])
     model = importlib.util.module_from_spec(spec)
@@ -51,7 +53,7 @@ def test_an_export_needs_torch_alone_and_has_the_modules_state(tmp_path):
 def test_networks_on_tokens_and_signals_are_exported(name, tmp_path):
     net = lively(morphs.parse_graph(NETWORKS[name]))
     files = morphs.export(net, tmp_path / "out")  # which runs each file and compares what it computes
-    assert [path.name for path in files] == ["model.py", "weights.safetensors", "model.pt2"]
+    assert [path.name for path in files] == FILES
 
 
 def test_an_export_is_of_an_empty_folder_and_of_known_code(tmp_path):

@@ -26,6 +26,7 @@ CASES = (
     case("benchmarks/gpu_sharing.py", "--device", "cpu"),
     case("benchmarks/preservation.py"),
     case("benchmarks/compact_speed.py", marks=(LONG,)),
+    case("benchmarks/copy_speed.py", marks=(LONG,)),
     case("benchmarks/equal_cost.py", marks=(LONG,)),
     case("benchmarks/first_result.py", marks=(LONG,)),
     case("benchmarks/large_run.py", marks=(LONG,)),

@@ -100,6 +100,51 @@ def boom():
     raise RuntimeError("boom")
 
 
+def test_what_torch_prints_of_a_failure_is_not_printed(capfd):
+    refusal(Calls(lambda m, x: x if x.sum() > 0 else m.conv(x)))
+    refusal(Calls(lambda m, x: m.conv(x) @ x[:, :, :5]))
+    assert capfd.readouterr() == ("", "")
+
+
+NUMBERS = {
+    "item": lambda m, x: m.conv(x) * x.max().item(),
+    "int": lambda m, x: m.conv(x).narrow(3, 0, 1).expand(-1, -1, -1, int(x.max())),
+    "tolist": lambda m, x: m.conv(x) + x[0, 0, 0].tolist()[1],
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_taken_out_of_a_tensor(name):
+    message = refusal(Inside(Calls(NUMBERS[name])))
+    assert any(fact in message for fact in ("keep it a tensor", "values of a tensor", "another size"))
+    assert (
+        len(morphs.from_torch(Calls(lambda m, x: (x.max().item(), m.conv(x))[1]), X).graph) == 3
+    )  # nobody reads it
+
+
+def test_batches_of_another_length_that_are_treated_otherwise():
+    few = Calls(lambda m, x: m.conv(x) if x.shape[0] > 5 else x + x)
+    assert "batches of 2 to 5 examples" in refusal(few)
+    assert "batches of 6 examples and more" in refusal(few, torch.ones(7, 3, 6, 6))
+
+
+REASONS = {
+    "compute with torch alone": lambda m, x: m.conv(torch.from_numpy(x.detach().numpy() + 1)),
+    "returns a object": lambda m, x: {"x": x, "y": object()},
+    "autocast": lambda m, x: _cast(m, x),
+}
+
+
+def _cast(m, x):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return m.conv(x)
+
+
+@pytest.mark.parametrize("fact", REASONS)
+def test_what_export_refuses_or_a_copy_lacks_is_told_with_a_remedy(fact):
+    assert fact in refusal(Calls(REASONS[fact]))
+
+
 def test_hooks_parametrisations_and_changed_forwards_are_not_silently_lost():
     hooked = Inside(nn.Conv2d(3, 3, 1))
     handle = hooked.block.register_forward_hook(lambda module, inputs, output: 2 * output)
@@ -152,6 +197,46 @@ def test_inputs():
     assert "4 channels" in refusal(conv, torch.ones(2, 4, 6, 6))
     assert "complex" in refusal(conv, X.to(torch.complex64))
     assert "Conv2d is a class" in refusal(nn.Conv2d)
+    assert "sparse" in refusal(conv, X.to_sparse())
+    assert "meta" in refusal(conv, X.to("meta"))
+
+
+FAILING = {
+    "[2, 3, 6, 6] of int64": (nn.Sequential(nn.Conv2d(3, 2, 1)), X.long()),
+    "[2, 3, 6, 6] of uint8": (nn.Sequential(nn.Conv2d(3, 2, 1)), X.byte()),
+    "[2, 4, 6, 6] of float32": (nn.Sequential(nn.Conv2d(3, 2, 1)), torch.ones(2, 4, 6, 6)),
+    "[2, 3, 2, 2] of float32": (nn.Sequential(nn.Conv2d(3, 2, 3)), X[..., :2, :2]),
+    "[2, 3, 7, 7] of float32": (nn.Sequential(nn.Flatten(), nn.Linear(108, 2)), torch.ones(2, 3, 7, 7)),
+    "[3, 6, 6] of float32": (nn.Sequential(nn.BatchNorm2d(3)), X[0]),
+    "[2, 3] of float32": (nn.Sequential(nn.Embedding(5, 4)), torch.ones(2, 3)),
+    "[2, 3] of int64": (nn.Sequential(nn.Embedding(5, 4)), torch.full((2, 3), 7)),
+    "[2, 3] of float16": (nn.Sequential(nn.Linear(3, 3).half(), nn.Linear(3, 3)), torch.ones(2, 3)),
+}
+
+
+@pytest.mark.parametrize("given", FAILING)
+def test_examples_that_the_module_does_not_take(given):
+    message = refusal(*FAILING[given])
+    assert given in message
+    assert "the module itself fails" in message
+    assert "control flow" not in message
+
+
+def test_examples_of_several_lengths_and_without_numbers():
+    class Two(nn.Module):
+        def forward(self, x, y):
+            return x.mean(0, keepdim=True) + y
+
+    assert "2 and 3 examples" in refusal(Two(), (torch.ones(2, 4), torch.ones(3, 4)))
+    assert "not finite" in refusal(nn.Sequential(nn.Linear(3, 3)), torch.full((2, 3), float("nan")))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_modules_of_half_precision_are_copied_as_they_are(dtype):
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).to(dtype).eval()
+    net = morphs.from_torch(module, X)
+    assert net.dtype == dtype
+    assert torch.equal(net.to_torch().eval()(X.to(dtype)), module(X.to(dtype)))
 
     class Two(nn.Module):
         def forward(self, x, y):
@@ -164,6 +249,11 @@ def test_weights_that_are_not_there():
     with torch.device("meta"):
         empty = nn.Sequential(nn.Conv2d(3, 2, 1))
     assert "weight" in refusal(empty)
+    norm = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, affine=False, device="meta"))
+    assert all(name in refusal(norm) for name in ('module "1" (BatchNorm2d)', "running_mean"))
+    mixed = nn.Module()
+    mixed.register_buffer("phase", torch.ones(3, dtype=torch.complex64))
+    assert "phase is complex" in refusal(mixed)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -1,7 +1,9 @@
 """`nas morph` on models of one's own."""
 
+import importlib
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ import morphs
 from nas.base.errors import UserError
 from nas.cli.commands import app
 from nas.cli.morph import morph, parse_shape
+from nas.export import ModelCard, export, read_card
 
 MODULE = """
 import torch
@@ -23,6 +26,7 @@ def with_example():
 def number():
     return 3
 """
+FILES = ["README.md", "graph.json", "model.pt2", "model.py", "weights.safetensors"]
 
 
 @pytest.fixture(autouse=True)
@@ -64,16 +68,120 @@ def test_what_it_saved_can_grow_on_with_data(home: Path) -> None:
     done = call("one", "insert_norm(node=layer0)", "--data", "digits", "--to", "two")
     assert done.exit_code == 0, done.output
     assert any(node.op.kind == "batch_norm" for node in morphs.load("two").graph)
+    assert sorted(path.name for path in (home / "two").iterdir()) == FILES
+
+
+def test_a_file_of_torch_export_is_a_model(home: Path) -> None:
+    from mine import net  # pyright: ignore
+
+    x, batch = torch.randn(3, 1, 8, 8), {0: torch.export.Dim.AUTO}
+    torch.export.save(torch.export.export(net().eval(), (x,), dynamic_shapes=(batch,)), "net.pt2")
+    assert call("net.pt2", "widen(node=layer0, to=6)", "--to", "out").exit_code == 0
+    torch.testing.assert_close(morphs.load("out").to_torch().eval()(x), net()(x), rtol=1e-5, atol=1e-6)
+
+
+def test_sites_are_listed_as_they_are_applied(home: Path) -> None:
+    done = call("mine:with_example", "widen", "deepen", "--sites")
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert lines
+    net = morphs.from_torch(*import_mine("with_example")())
+    assert lines == [str(move) for kind in (morphs.Widen, morphs.Deepen) for move in kind.sites(net)]
+    refused = call("mine:with_example", "add_block", "--refused").stdout.splitlines()
+    assert refused == [f"{r.move}  {r.reason}" for r in morphs.AddBlock.refused(net)]
+    for args in (
+        ["widen(node=layer0, to=6)", "--sites"],
+        ["--sites", "--refused"],
+        ["--sites", "--to", "out"],
+    ):
+        assert call("mine:with_example", *args).exit_code == 2
+
+
+def import_mine(name: str) -> Any:
+    return getattr(importlib.import_module("mine"), name)
+
+
+def test_an_optimizers_state_goes_along(home: Path) -> None:
+    from mine import net  # pyright: ignore
+
+    module, x = net(), torch.randn(5, 1, 8, 8)
+    names = [*module.named_parameters()]
+    decayed = [{"params": names[::2], "weight_decay": 0.1}, {"params": names[1::2]}]
+    for optimizer in (
+        torch.optim.AdamW(decayed, lr=0.01),
+        torch.optim.SGD(module.parameters(), 0.1, momentum=0.9),
+    ):
+        module(x).square().sum().backward()
+        optimizer.step()
+        torch.save(optimizer.state_dict(), "state.pt")
+        to = f"out-{type(optimizer).__name__}"
+        done = call("mine:with_example", "widen(node=layer0, to=6)", "--optimizer", "state.pt", "--to", to)
+        assert done.exit_code == 0, done.output
+        child = morphs.load(to).to_torch()
+        params = [p for _, p in child.named_parameters()]
+        groups = (
+            [{"params": params[::2]}, {"params": params[1::2]}] if len(optimizer.param_groups) > 1 else params
+        )
+        again = type(optimizer)(groups)
+        again.load_state_dict(torch.load(f"{to}/optimizer.pt", weights_only=True))
+        assert [g["lr"] for g in again.param_groups] == [g["lr"] for g in optimizer.param_groups]
+        kept = again.state[child.get_parameter("layer3.bias" if hasattr(child, "layer3") else "3.bias")]
+        old = optimizer.state[module[3].bias]
+        assert {name for name in old if name != "step"} == {name for name in kept if name != "step"}
+        torch.testing.assert_close(sum(p.numel() for p in params), sum(s["exp_avg" if "exp_avg" in s else
+                                   "momentum_buffer"].numel() for s in again.state.values()))  # fmt: skip
+
+
+def test_a_state_that_is_not_the_models_is_refused(home: Path) -> None:
+    from mine import net  # pyright: ignore
+
+    module = net()
+    two = [{"params": [*module.parameters()][:2]}, {"params": [*module.parameters()][2:]}]
+    states: dict[str, Any] = {
+        "without names": torch.optim.SGD(two, 0.1).state_dict(),
+        "steps 2 parameters": torch.optim.SGD([*module.parameters()][:2], 0.1).state_dict(),
+        "state_dict of an optimizer": module.state_dict(),
+        "no optimizer of torch": {"state": {}, "param_groups": [{"params": [0, 1, 2, 3], "speed": 3}]},
+        "not a state of tensors": module,
+    }
+    for fact, state in states.items():
+        torch.save(state, "state.pt")
+        done = call("mine:with_example", "widen(node=layer0, to=6)", "--optimizer", "state.pt", "--to", "out")
+        assert (done.exit_code, fact in done.output) == (2, True), done.output
+    assert (
+        call("mine:with_example", "widen(node=layer0, to=6)", "--optimizer", "no.pt", "--to", "out").exit_code
+        == 2
+    )
+    assert not (home / "out").exists()
+
+
+def test_a_classifier_stays_one(home: Path) -> None:
+    """What an export knows of classes and pictures is known of its child."""
+    net = morphs.from_torch(*import_mine("with_example")())
+    card = ModelCard("n", "digits", tuple("abcdefghij"), (0.3,), (0.2,))
+    export(net, home / "found", card)
+    done = call("found", "widen(node=layer0, to=6)", "--to", "grown")
+    assert done.exit_code == 0, done.output
+    assert sorted(p.name for p in (home / "grown").iterdir()) == sorted(
+        p.name for p in (home / "found").iterdir()
+    )
+    again = read_card(home / "grown")
+    assert again is not None
+    assert (again.classes, again.mean) == (card.classes, card.mean)
+    assert [step.moves for step in again.lineage] == [str(morphs.parse("widen(node=layer0, to=6)"))]
 
 
 WRONG: dict[tuple[str, ...], str] = {
-    ("nowhere", "widen(node=a, to=3)"): "neither a folder with a saved network nor",
-    (".", "widen(node=a, to=3)"): "is not a saved network",
+    ("nowhere", "widen(node=a, to=3)"): "no model",
+    (".", "widen(node=a, to=3)"): "graph.json",
+    ("mine.py", "widen(node=a, to=3)"): "no model by itself",
+    ("nowhere.pt2", "widen(node=a, to=3)"): "can't be read",
+    ("mine:with_example", "widen(node=layer0, to=6)", "--trial", "0.0"): "it is not a run",
     ("mine:net", "widen(node=layer0, to=6)"): "--input",
     ("mine:number", "widen(node=layer0, to=6)"): "returned a int",
     ("mine:absent", "widen(node=layer0, to=6)"): "'absent'",
     ("missing:net", "widen(node=layer0, to=6)"): "no module missing",
-    ("mine:with_example",): "missing argument",
+    ("mine:with_example",): "no move to apply",
     ("mine:with_example", "wilden(node=c)"): "there is no move wilden",
     ("mine:with_example", "widen(node=layer0, to=2)"): "wider width",
     ("mine:with_example", "widen(node=layer3, to=20)"): "feeds the output",

@@ -5,14 +5,13 @@ from types import ModuleType
 
 import pytest
 import torch
-from export_support import card_for, graph, network
+from export_support import card_for, graph, network, source_of
 
 from morphs import cost, init, parse_graph
+from morphs.torch_io.source import layer_paths, variable_names
 from nas.data import Split
 from nas.data.batches import eval_batches
 from nas.export import export
-from nas.export.names import attribute_names, variable_names
-from nas.export.source import model_source
 
 
 def module_of(folder: Path) -> ModuleType:
@@ -25,7 +24,7 @@ def module_of(folder: Path) -> ModuleType:
 
 
 def test_the_code_reads_like_a_persons() -> None:
-    text = model_source(graph("residual"), card_for(graph("residual")))
+    text = source_of(network("residual"))
     wanted = '''
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +59,7 @@ def test_the_code_reads_like_a_persons() -> None:
 
 
 def test_only_the_classes_in_use_are_written() -> None:
-    text = model_source(graph("activations"), card_for(graph("activations")))
+    text = source_of(network("activations"))
     assert "class PActivation(nn.Module)" in text
     assert "self.a3 = PActivation(nn.LeakyReLU(negative_slope=0.2), channels=4)" in text
     assert [line for line in text.splitlines() if line.startswith("class ")] == [
@@ -69,31 +68,24 @@ def test_only_the_classes_in_use_are_written() -> None:
         "class Scale(nn.Module):",
         "class Network(nn.Module):",
     ]
-    assert "class PActivation" not in model_source(graph("names"), card_for(graph("names")))
+    assert "class PActivation" not in source_of(network("names"))
 
 
 def test_a_shared_module_is_one_attribute_called_twice() -> None:
-    text = model_source(graph("shared"), card_for(graph("shared")))
+    text = source_of(network("shared"))
     assert text.count("self.mine = ") == 1
     assert text.count("self.mine(") == 2
     assert "late" not in text
 
 
-def test_attribute_names_are_unique_and_safe() -> None:
-    names = attribute_names(graph("names"))
-    assert {old: new for old, new in names.items() if old != new} == {
-        "class": "class__2",  # class_ is a node of its own
-        "forward": "forward_",
-        "self": "self_",
-        "a.b.0": "a_b_0_2",
-        "a.b_0": "a_b_0_3",
-        "__private": "layer__private",
-        "_": "layer_",
-        "training": "training_",
-        "load_state_dict": "load_state_dict_",
-        "None.None": "None_None",
+def test_layers_are_where_to_torch_has_them() -> None:
+    net = network("names")
+    paths = layer_paths(net.graph, net.state_keys())
+    held = {
+        name for name, part in net.to_torch().named_modules() if not [*part.children()] or name == "a_b_0"
     }
-    assert len(set(names.values())) == len(names)
+    assert set(paths.values()) <= held
+    assert len(set(paths.values())) == len(paths)
 
 
 def test_variables_are_reused_but_never_while_they_are_needed() -> None:
@@ -174,5 +166,5 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
 
 def test_the_class_docstring_counts() -> None:
     costs = cost(graph("vectors"))
-    text = model_source(graph("vectors"), card_for(graph("vectors")))
-    assert f'"""{costs.params:,} parameters, {costs.macs:,} multiply-adds for one image."""' in text
+    text = source_of(network("vectors"))
+    assert f'"""{costs.params:,} parameters, {costs.macs:,} multiply-adds for one example."""' in text

@@ -2,20 +2,18 @@
 
 import pytest
 import torch
-from export_support import card_for
+from export_support import source_of, state
 from strategies import lively
 from token_support import NETWORKS
 
 import morphs
 from morphs.examples import random_inputs
-from nas.export.source import model_source
-from nas.export.write import state
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_source_computes_what_the_network_computes(name):
     net = lively(morphs.parse_graph(NETWORKS[name]), dtype=torch.float32)
-    text = model_source(net.graph, card_for(net.graph))
+    text = source_of(net)
     space: dict[str, object] = {"__file__": "model.py"}
     exec(compile(text, "model.py", "exec"), space)
     module = space["Network"]()

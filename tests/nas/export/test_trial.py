@@ -4,13 +4,12 @@ from typing import Any
 
 import pytest
 import torch
-from export_support import graph
+from export_support import graph, state
 from safetensors.torch import load_file
 
 from morphs import Network, cost, init
 from nas.base.errors import LedgerDamaged, RunError, UserError
 from nas.export import export_trial
-from nas.export.write import state
 from nas.ledger import Job, Ledger, Result
 
 DATA = {

@@ -117,10 +117,10 @@ def test_moves_declare_the_least_they_preserve() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (WIDEN, "widen(c1, to=8)"),
-        ("widen(node=c1, to=8, how=zero)", "widen(c1, to=8, how=zero)"),
-        ("grow_kernel(node=c1, to=[5, 5])", "grow_kernel(c1, to=5)"),
-        ("add_skip(source=a, target=b)", "add_skip(a, b)"),
+        (WIDEN, "widen(node=c1, to=8)"),
+        ("widen(node=c1, to=8, how=zero)", "widen(node=c1, to=8, how=zero)"),
+        ("grow_kernel(node=c1, to=[5, 5])", "grow_kernel(node=c1, to=[5, 5])"),
+        ("add_skip(source=a, target=b)", "add_skip(source=a, target=b)"),
         (" of_another_version(<b>) ", "of_another_version(<b>)"),
     ],
 )
