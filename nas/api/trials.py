@@ -92,8 +92,8 @@ class Trial:
         result, job = self.record.result, self.record.job
         return {
             "trial": self.key, "generation": job.generation, "slot": job.slot, "kind": self.kind, "state": self.state,
-            "parent": self.parent, "moves": self.moves, "steps": job.steps, "params": self.params, "macs": self.macs,
-            "seconds": None if result is None else seconds_of(result), **self.scores, "reason": self.reason,
+            "parent": self.parent, "moves": self.moves, "steps": self.record.steps, "params": self.params,
+            "macs": self.macs, "seconds": None if result is None else seconds_of(result), **self.scores, "reason": self.reason,
         }  # fmt: skip
 
     def _result(self) -> Result:

@@ -45,11 +45,13 @@ def pace(steps: float, rivals: int) -> Pace:
     return Pace(generations, max(1, int(share / (generations * rivals + 1))), growth)
 
 
-def paced(config: RunConfig, seed_macs: int, images: int, step_seconds: Callable[[], float]) -> RunConfig:
+def paced(
+    config: RunConfig, seed_macs: int, images: int, step_seconds: Callable[[], float], spent: float = 0.0
+) -> RunConfig:
     """`config` with settings for its budget or cost, where it does not give them; unchanged if it has neither.
 
     images: in the training split. step_seconds: measures a training step of the seed network; called if the budget is
-    a time.
+    a time. spent: seconds of the budget that are gone.
     """
     if config.schedule != "lineage" or (config.cost is None and config.budget is None):
         return config
@@ -58,13 +60,20 @@ def paced(config: RunConfig, seed_macs: int, images: int, step_seconds: Callable
         chosen = pace(config.cost / (3 * seed_macs * batch), competitors)
     else:
         assert config.budget is not None
-        chosen = pace(config.budget / step_seconds(), ceil(competitors / min(config.workers, competitors)))
+        left = max(0.0, config.budget - spent)
+        chosen = pace(left / step_seconds(), ceil(competitors / min(config.workers, competitors)))
     wanted: dict[str, Any] = {
         "generations": chosen.generations,
         "epochs": chosen.stretch * batch / images,
-        "grow_share": min(1.0, 1.5 * GROW_SHARE),  # a bound for what a slow machine makes of the plan
+        "grow_share": _bound(config.budget, spent),
     }
     update = {name: value for name, value in wanted.items() if name not in config.model_fields_set}
     if chosen.growth > 1 and "macs" not in config.limits:
         update["limits"] = {**config.limits, "macs": max(seed_macs, int(seed_macs * chosen.growth))}
     return config.model_copy(update=update)
+
+
+def _bound(budget: float | None, spent: float) -> float:
+    """A bound, in shares of the budget, for what a slow machine makes of the plan for the seconds that are left."""
+    share = min(1.0, 1.5 * GROW_SHARE)
+    return share if budget is None else min(1.0, (spent + share * max(0.0, budget - spent)) / budget)
