@@ -111,7 +111,8 @@ def perform(job: Job, site: TaskContext, data: SearchData, progress: OnStep) -> 
 def _perform(job: Job, site: TaskContext, data: SearchData, progress: OnStep) -> Result | Reached:
     clock = _Clock()
     plan = job.training
-    deadline = None if plan.seconds is None else Deadline(plan.seconds, plan.after, job.steps)
+    left = plan.left
+    deadline = None if left is None else Deadline(left.seconds, left.after, left.pace, job.steps)
     begun = _start(job, site, data)
     module = begun.network.to_torch()
     clock.lap("morph")

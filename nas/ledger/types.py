@@ -132,6 +132,17 @@ class Reached:
 
 
 @dataclass(frozen=True, config=RECORD)
+class TimeLeft:
+    """The time for a training, which changes its length to fit. seconds: for it and what follows it. after: seconds of
+    what follows it, if a step takes `pace` seconds as expected.
+    """
+
+    seconds: Seconds
+    after: Seconds
+    pace: Seconds
+
+
+@dataclass(frozen=True, config=RECORD)
 class Training:
     """How a job trains: its part of a schedule, and what it starts from. Only the engine writes it.
 
@@ -141,8 +152,7 @@ class Training:
     the schedule, as in a lineage; None: it follows a cosine over the whole schedule. batches: seed of the batches, for
     jobs that train on the same ones; None: the job's own. rung: of a successive halving, from 0. since: the state that
     an earlier part of this training reached. until: the step at which this part pauses; None: the end. lengths: changes
-    of the job's steps on the way. seconds: the wall time in which the training, and work as long as `after` steps, must
-    end: the job changes its length to fit; None: it takes the time it takes.
+    of the job's steps on the way. left: the time it may take; None: any.
     """
 
     weights: Digest | None = None
@@ -155,8 +165,7 @@ class Training:
     since: Reached | None = None
     until: Count | None = None
     lengths: Lengths = ()
-    seconds: Seconds | None = None
-    after: Count = 0
+    left: TimeLeft | None = None
 
     @property
     def checkpoints(self) -> tuple[str, ...]:

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass, replace
 
 from nas.ledger import Job, LedgerView, Reached
-from nas.ledger.types import Lengths, Stopped
+from nas.ledger.types import Lengths, Stopped, TimeLeft
 from nas.run.charge import spent
 from nas.run.plan import Plan, lineage_steps
-from nas.run.speed import seconds_a_step, seconds_after, time_left
+from nas.run.speed import seconds_a_step, seconds_after
 
 PART_SECONDS = 30.0  # least time between two checkpoints
 
@@ -33,7 +33,7 @@ def final_steps(plan: Plan, view: LedgerView, stopped: Stopped, wall: float, sta
         return affordable if whole else min(steps, affordable)
     if config.budget is None:
         return steps
-    left = config.budget - wall - seconds_after(view, best, startup)
+    left = config.budget - wall - seconds_after(best, startup)
     affordable = max(0, int(0.95 * left / max(1e-9, seconds_a_step(view, best))))
     return affordable if whole else min(steps, affordable)
 
@@ -62,8 +62,9 @@ def next_part(
     training = replace(job.training, until=stop if stop < job.steps else None)
     training = replace(training, lengths=timing.lengths or (reached.lengths if reached else ()))
     if timing.left is not None:
-        seconds, after = time_left(view, view.trial(str(job.parent)), timing.left, timing.startup)
-        training = replace(training, seconds=seconds, after=after)
+        best = view.trial(str(job.parent))
+        after, pace = seconds_after(best, timing.startup), seconds_a_step(view, best)
+        training = replace(training, left=TimeLeft(seconds=timing.left, after=after, pace=pace))
     if reached is None:
         return replace(job, training=training)
     training = replace(training, weights=reached.weights, momentum=reached.momentum, since=reached)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from nas.ledger import LedgerView, TrialRecord
 from nas.ledger.wall_time import seconds_of
 
@@ -26,22 +24,12 @@ def closing_seconds(startup: float) -> float:
     return max(CLOSING, startup / 2)
 
 
-def seconds_after(view: LedgerView, of: TrialRecord, startup: float) -> float:
+def seconds_after(of: TrialRecord, startup: float) -> float:
     """Seconds to keep for what follows the last step of a final training of the trial's network. startup: see
     `closing_seconds`.
     """
     assert of.result is not None
     return 2 * of.result.seconds["evaluate"] + closing_seconds(startup)
-
-
-def time_left(view: LedgerView, of: TrialRecord, left: float, startup: float) -> tuple[float, int]:
-    """The seconds that a final training of the trial's network has for itself and what follows it, and the length of
-    the latter in steps: so that it becomes longer with the steps, if the machine becomes busier.
-
-    left: seconds of the budget.
-    """
-    rate = max(1e-9, seconds_a_step(view, of))
-    return max(0.0, left), math.ceil(seconds_after(view, of, startup) / rate)
 
 
 def seconds_of_next(view: LedgerView, generation: int) -> float:
