@@ -89,10 +89,10 @@ class Trial:
 
     def row(self) -> dict[str, Any]:
         """The trial as a flat mapping; scores by their own names."""
-        result, job = self.record.result, self.record.job
+        result, job, steps = self.record.result, self.record.job, self.record.steps
         return {
             "trial": self.key, "generation": job.generation, "slot": job.slot, "kind": self.kind, "state": self.state,
-            "parent": self.parent, "moves": self.moves, "steps": job.steps, "params": self.params, "macs": self.macs,
+            "parent": self.parent, "moves": self.moves, "steps": steps, "params": self.params, "macs": self.macs,
             "seconds": None if result is None else seconds_of(result), **self.scores, "reason": self.reason,
         }  # fmt: skip
 

@@ -25,6 +25,7 @@ from nas.execute.executor import Done
 from nas.ledger import Job, Reached, Result
 from nas.ledger.sample import sample_of
 from nas.train import Paused, TrainConfig, TrainReport, train
+from nas.train.deadline import Deadline
 from nas.train.evaluate import evaluate
 
 CALIBRATION_BATCHES = 4
@@ -109,17 +110,19 @@ def perform(job: Job, site: TaskContext, data: SearchData, progress: OnStep) -> 
 
 def _perform(job: Job, site: TaskContext, data: SearchData, progress: OnStep) -> Result | Reached:
     clock = _Clock()
+    plan = job.training
+    left = plan.left
+    deadline = None if left is None else Deadline(left.seconds, left.after, left.pace, job.steps)
     begun = _start(job, site, data)
     module = begun.network.to_torch()
     given = evaluate(module, data.val, data, device=site.device) if job.given else None
     clock.lap("morph")
-    since = job.training.since
+    since = plan.since
     before = dict(since.seconds) if since is not None else {}
     begin = time.time() - before.pop("busy", 0.0)
-    report = _train(module, job, site, data, progress, begun.momentum) if job.steps else None
+    report = _train(module, job, site, data, progress, begun.momentum, deadline) if job.steps else None
     clock.lap("train")
-    if job.training.until is not None:
-        assert report is not None
+    if report is not None and not report.ended:
         return _reached(report, begun.network, module, site, clock, before, begin)
     judged = report.averaged if report is not None and report.averaged is not None else module
     scores = evaluate(judged, data.val, data, device=site.device)
@@ -150,6 +153,7 @@ def _perform(job: Job, site: TaskContext, data: SearchData, progress: OnStep) ->
         sample=sample_of(scores.losses.numpy(), scores.hits.numpy()).to_text()
         if job.training.searching
         else None,
+        lengths=report.lengths if report else (),
     )
 
 
@@ -166,8 +170,9 @@ def networks(job: Job, site: TaskContext, data: SearchData) -> Trained:
 
 
 def _train(
-    module: nn.Module, job: Job, site: TaskContext, data: SearchData, progress: OnStep, begun: Network | None
-) -> TrainReport:
+    module: nn.Module, job: Job, site: TaskContext, data: SearchData, progress: OnStep, begun: Network | None,
+    deadline: Deadline | None = None,
+) -> TrainReport:  # fmt: skip
     """Perform the job's training, or the part of it that the job names. begun: the momentum, as a network."""
     plan = job.training
     momentum = None
@@ -181,7 +186,7 @@ def _train(
         total=None if plan.total is None else max(plan.total, plan.start + job.steps),
         momentum=None if paused else momentum, teacher=_teacher(job, site),
         since=paused, until=plan.until, decay=plan.decay,
-        average=averaged_steps(job, site.config),
+        average=averaged_steps(job, site.config), lengths=plan.lengths, lengthen=deadline,
     )  # fmt: skip
 
 
@@ -220,7 +225,9 @@ def _reached(
     clock.lap("store")
     states = tuple(base64.b64encode(bytes(state.tolist())).decode() for state in report.paused.random)
     seconds = {**clock.since(before), "busy": busy}
-    return Reached(report.paused.step, weights, momentum, states, report.paused.losses, seconds)
+    return Reached(
+        report.paused.step, weights, momentum, states, report.paused.losses, seconds, report.lengths
+    )
 
 
 def _paused(reached: Reached, momentum: Mapping[str, Tensor]) -> Paused:

@@ -155,7 +155,7 @@ def _make(record: TrialRecord, site: TaskContext, data: SearchData, scratch: Sto
     """Perform a trial again and put its networks into `scratch`; return why they differ or failed, or None."""
     assert record.result is not None
     try:
-        made = networks(record.job, site, data).stored
+        made = networks(record.performed, site, data).stored
         if tuple(network.digest for network in made) != record.result.checkpoints:
             return f"training trial {record.key} again gave other bits ({made[0].digest[:12]})"
         for network in made:

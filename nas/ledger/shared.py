@@ -26,6 +26,7 @@ FILE = "ledger.db"
 MAX_POINTER_BYTES = 2**14
 MAX_URL, MAX_STUDY = 2000, 512  # characters
 CONNECT_SECONDS, ANSWER_SECONDS = 10, 60  # for a server to take a connection, and to answer
+WATCHED = ("psycopg", "psycopg2")  # libraries that have no limit of their own for an answer
 _DRIVERS = {
     "sqlite": ("pysqlite",),
     "postgresql": ("psycopg", "psycopg2", "pg8000"),
@@ -59,7 +60,12 @@ class Shared:
         if url.get_backend_name() != "sqlite":
             limits = _limits(url.get_driver_name())
             given = {name: value for name, value in limits.items() if name not in url.query}
-            return {"poolclass": NullPool, "connect_args": given}
+            if url.get_driver_name() not in WATCHED:
+                return {"poolclass": NullPool, "connect_args": given}
+            from nas.ledger import watchdog
+
+            # A connection is for one transaction, so it lives about as long as its answers take.
+            return {"poolclass": NullPool, "creator": partial(watchdog.connect, url, given, ANSWER_SECONDS)}
         file = Path(str(url.database))
         return {"poolclass": NullPool, "creator": partial(sqlite.connect_shared, file, create)}
 
@@ -182,6 +188,8 @@ def explain(place: Shared, error: BaseException) -> RunError:
             cause, (DBAPIError, OSError)
         ):  # the latter from libraries that don't wrap a socket's errors
             fact = " ".join(str(cause.orig if isinstance(cause, DBAPIError) else cause).split())[:200]
+            if "server closed the connection" in fact:  # the library can't tell who did
+                fact = f"the server closed the connection, or did not answer within {ANSWER_SECONDS} s"
             return RunError(f"{place} can't be used ({fact}); fix that and run the command again")
         if isinstance(cause, (ImportError, NoSuchModuleError)):
             fact = " ".join(str(cause).split())[:200]

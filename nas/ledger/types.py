@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass as plain_dataclass
-from dataclasses import field
+from dataclasses import field, replace
 from enum import StrEnum
 from functools import lru_cache
 from types import MappingProxyType
@@ -76,6 +76,7 @@ MOST = 2**63 - 1
 Whole = Annotated[int, Field(ge=-MOST, le=MOST)]
 Count = Annotated[int, Field(ge=0, le=MOST)]
 Seconds = Annotated[float, Field(ge=-1e12, le=1e12)]  # of a duration or since the epoch: 30,000 years
+Lengths = tuple[tuple[Count, Count], ...]  # changes of a training's length: (steps done, new number of steps)
 Json = Annotated[
     Mapping[str, Any],
     Field(strict=False),
@@ -109,8 +110,8 @@ class Reached:
     """The state of a paused training. With the networks it names, the training continues as if it had never stopped.
 
     step: how many of the job's steps are done. weights, momentum: digests of checkpoints. random: states of the
-    generators that dropout draws from, base64. losses: those of the last tenth of the steps, so far. seconds: wall time
-    by purpose, so far.
+    generators that dropout draws from, base64. losses: the last ones. seconds: wall time by purpose, so far. lengths:
+    how the time left has changed the number of steps, so far.
     """
 
     step: Annotated[Count, Field(gt=0)]
@@ -119,6 +120,7 @@ class Reached:
     random: tuple[str, ...]
     losses: tuple[float, ...]
     seconds: Times
+    lengths: Lengths = ()
 
     @property
     def checkpoints(self) -> tuple[str, ...]:
@@ -127,6 +129,17 @@ class Reached:
 
     to_dict = _to_dict
     __reduce__ = _reduce
+
+
+@dataclass(frozen=True, config=RECORD)
+class TimeLeft:
+    """The time for a training, which changes its length to fit. seconds: for it and what follows it. after: seconds of
+    what follows it, if a step takes `pace` seconds as expected.
+    """
+
+    seconds: Seconds
+    after: Seconds
+    pace: Seconds
 
 
 @dataclass(frozen=True, config=RECORD)
@@ -139,7 +152,7 @@ class Training:
     the last `decay` steps of the schedule, as in a lineage; None: it follows a cosine over the whole schedule. batches:
     seed of the batches, for jobs that train on the same ones; None: the job's own. rung: of a successive halving, from
     0. since: the state that an earlier part of this training reached. until: the step at which this part pauses; None:
-    the end.
+    the end. lengths: changes of the job's steps on the way. left: the time it may take; None: any.
     """
 
     weights: Digest | None = None
@@ -151,6 +164,8 @@ class Training:
     rung: Count = 0
     since: Reached | None = None
     until: Count | None = None
+    lengths: Lengths = ()
+    left: TimeLeft | None = None
 
     @property
     def checkpoints(self) -> tuple[str, ...]:
@@ -214,7 +229,9 @@ class Result:
     None if not measured. seconds: wall time by purpose (train, evaluate, morph, other). momentum: digest of a
     checkpoint that holds the optimizer's momentum in place of the weights, if the training can be continued. last:
     digest of the weights after the last step, to continue from, where `weights` is an average over several steps.
-    sample: the outcome on single validation images, as text (`nas.ledger.sample`); for comparisons of trials.
+    sample: the outcome on single validation images, as text (`nas.ledger.sample`); for comparisons of trials. lengths:
+    how the time that was left changed the number of the job's steps on the way: the same job with these gives the same
+    bits.
     Raises ValueError for an invalid value.
     """
 
@@ -229,6 +246,7 @@ class Result:
     momentum: Digest | None = None
     last: Digest | None = None
     sample: str | None = None
+    lengths: Lengths = ()
 
     @model_validator(mode="after")
     def _has_score(self) -> Self:
@@ -261,6 +279,18 @@ class TrialRecord:
     def key(self) -> str:
         """The job's `generation.slot`."""
         return self.job.key
+
+    @property
+    def performed(self) -> Job:
+        """The job as it was performed, which gives the same bits again: with the changes of its length on the way."""
+        if self.result is None or not self.result.lengths:
+            return self.job
+        return replace(self.job, training=replace(self.job.training, lengths=self.result.lengths))
+
+    @property
+    def steps(self) -> int:
+        """The training steps that were taken, as far as the trial has ended; else those that are planned."""
+        return self.result.lengths[-1][1] if self.result and self.result.lengths else self.job.steps
 
     @property
     def running(self) -> bool:

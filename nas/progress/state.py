@@ -25,11 +25,17 @@ class Competitor:
     step: int = 0
     loss: float | None = None
     record: TrialRecord | None = None
+    length: int | None = None  # in steps, if that is not the job's
+
+    @property
+    def steps(self) -> int:
+        """Its length in steps; a final training changes it to fit a budget."""
+        return self.job.steps if self.length is None else self.length
 
     @property
     def share(self) -> float:
         """How much of its training is done, 0 to 1."""
-        return 1.0 if self.record is not None else min(1.0, self.step / max(1, self.job.steps))
+        return 1.0 if self.record is not None else min(1.0, self.step / max(1, self.steps))
 
 
 @dataclass
@@ -70,12 +76,13 @@ class RunProgress:
             if self.first is None:
                 self.first = self.work
 
-    def step(self, key: str, step: int, loss: float) -> None:
+    def step(self, key: str, step: int, loss: float, steps: int | None = None) -> None:
         """A competitor has trained further."""
         with self.lock:
             self.trains = self.clock() if self.trains is None else self.trains
             if key in self.competitors:
                 self.competitors[key].step, self.competitors[key].loss = step, loss
+                self.competitors[key].length = steps
 
     def tell(self, record: TrialRecord) -> None:
         """A trial ended."""

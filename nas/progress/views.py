@@ -111,7 +111,7 @@ class PlainView:
 
     def on_step(self, key: str, step: int, steps: int, loss: float) -> None:
         """Print the progress of a long training."""
-        self._progress.step(key, step, loss)
+        self._progress.step(key, step, loss, steps)
         if self._progress.clock() - self._said >= HEARTBEAT:
             self._say(f"  {key} at step {step} of {steps}, loss {loss:.3f}{self._left()}")
 
@@ -181,7 +181,7 @@ class BarsView:
 
     def on_step(self, key: str, step: int, steps: int, loss: float) -> None:
         """Move a bar."""
-        self._progress.step(key, step, loss)
+        self._progress.step(key, step, loss, steps)
         self._screen.draw()
 
     def on_trial_end(self, record: TrialRecord) -> None:
@@ -290,7 +290,7 @@ def _row_end(competitor: Competitor) -> str:
         return "failed" if result is None else f"val {percent(result.scores.get('val_accuracy'))}"
     if competitor.loss is None:
         return "waiting"
-    return f"step {competitor.step}/{competitor.job.steps}  loss {competitor.loss:.3f}"
+    return f"step {competitor.step}/{competitor.steps}  loss {competitor.loss:.3f}"
 
 
 def _shown(competitors: list[Competitor]) -> list[Competitor]:

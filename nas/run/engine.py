@@ -8,6 +8,7 @@ the next trial, so that no worker is idle.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +22,11 @@ from nas.ledger.types import State, Stopped
 from nas.ledger.wall_time import overhead, seconds_of
 from nas.run.charge import spent, trial_cost
 from nas.run.events import Callback, Outcome
-from nas.run.final_training import final_steps, next_part
+from nas.run.final_training import Timing, final_steps, next_part
 from nas.run.plan import Plan, as_seen, final_job, next_jobs, seed_job
 from nas.run.replay import Replay
 from nas.run.retention import Retention
+from nas.run.speed import closing_seconds, seconds_of_next
 from nas.train.evaluate import Scores
 
 MAX_FAILED_GENERATIONS = (
@@ -32,6 +34,9 @@ MAX_FAILED_GENERATIONS = (
 )
 POLL_SECONDS = 0.5
 NOTE_WALL_SECONDS = 10.0  # how much wall time a kill may leave unrecorded
+OVER = (
+    "the budget left no time to begin it"  # why the rest of a generation fails on a machine that became busy
+)
 
 
 @dataclass
@@ -53,6 +58,7 @@ class Engine:
     _startup: float = field(init=False)  # seconds from the start of the program to here
     _noted: float = field(init=False, default=0.0)
     _open: int | None = field(init=False, default=None)  # the generation that was started last
+    _held: deque[int] = field(init=False, default_factory=deque[int])  # trials to begin when a worker is free
     _sweeper: Retention = field(init=False)
 
     def __post_init__(self) -> None:
@@ -149,12 +155,14 @@ class Engine:
             )
 
     def _why_stop(self, view: LedgerView, jobs: Sequence[Job]) -> Stopped | None:
-        """Why `jobs` must not start; None if they may. A generation that was started is always finished."""
+        """Why `jobs` must not start; None if they may. A generation that was started is finished, unless its time is
+        over (`_begin_held`).
+        """
         config, generation = self.plan.config, jobs[0].generation
         if self.replay is not None:
             return self.replay.stopped if len(view.trials) >= self.replay.trials else None
-        if self.plan.policy.generational and view.generation(generation):
-            return None
+        if self.plan.policy.generational and (begun := view.generation(generation)):
+            return "budget" if any(record.reason == OVER for record in begun) else None
         if config.generations is not None and generation > config.generations:
             return "generations"
         share = 1 - config.final_share if config.grow_share is None else config.grow_share
@@ -201,14 +209,38 @@ class Engine:
                 self.callback.on_trial_end(self.ledger.view().trial(job.key))
                 continue
             running[number] = asked
-            self.executor.submit(number, next_part(self.plan, view, asked, self.ledger.reached(number)))
+            if self.plan.config.budget is not None and len(running) > self.plan.config.workers:
+                self._held.append(number)
+            else:
+                self._submit(number, asked, self.ledger.reached(number))
         if new:
             self._sweeper.sweep()
+
+    def _submit(self, number: int, job: Job, reached: Reached | None) -> None:
+        budget, lengths = self.plan.config.budget, self.replay.lengths if self.replay else ()
+        left = None if budget is None or self.replay is not None else budget - self._wall()
+        timing = Timing(left, self._startup, lengths)
+        self.executor.submit(number, next_part(self.plan, self.ledger.view(), job, reached, timing))
+
+    def _begin_held(self, running: dict[int, Job]) -> None:
+        """Begin the next trial of a generation, if it fits into what is left of the budget; else none of the rest."""
+        if not self._held:
+            return
+        config, job = self.plan.config, running[self._held[0]]
+        if self.replay is None and config.budget is not None and job.generation > 0:
+            left = config.budget * (1 - config.final_share) - self._wall() - closing_seconds(self._startup)
+            if left < seconds_of_next(self.ledger.view(), job.generation):
+                while self._held:
+                    number = self._held.popleft()
+                    self.ledger.fail(number, OVER)
+                    self.callback.on_trial_end(self.ledger.view().trial(running.pop(number).key))
+                return
+        self._submit(self._held.popleft(), job, None)
 
     def _collect(self, running: dict[int, Job]) -> None:
         """Wait until at least one trial ends, and record the results."""
         before = len(running)
-        while len(running) == before:
+        while len(running) >= before:
             for event in self.executor.poll(POLL_SECONDS):
                 job = running.get(event.number)
                 if job is None:
@@ -218,11 +250,11 @@ class Engine:
                 elif isinstance(event.result, Reached):
                     self.ledger.advance(event.number, event.result)
                     self._sweeper.sweep()
-                    part = next_part(self.plan, self.ledger.view(), job, event.result)
-                    self.executor.submit(event.number, part)
+                    self._submit(event.number, job, event.result)
                 else:
                     self._tell(event, event.result, job)
                     del running[event.number]
+                    self._begin_held(running)
             if self._wall() - self._noted > NOTE_WALL_SECONDS:
                 self._note_wall()
 

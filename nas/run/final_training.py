@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from nas.ledger import Job, LedgerView, Reached
-from nas.ledger.types import Stopped
+from nas.ledger.types import Lengths, Stopped, TimeLeft
 from nas.run.charge import spent
 from nas.run.plan import Plan, lineage_steps
-from nas.run.speed import closing_seconds, seconds_a_step
+from nas.run.speed import seconds_a_step, seconds_after
 
 PART_SECONDS = 30.0  # least time between two checkpoints
 
@@ -33,20 +33,38 @@ def final_steps(plan: Plan, view: LedgerView, stopped: Stopped, wall: float, sta
         return affordable if whole else min(steps, affordable)
     if config.budget is None:
         return steps
-    left = config.budget - wall - 2 * best.result.seconds["evaluate"] - closing_seconds(startup)
+    left = config.budget - wall - seconds_after(best, startup)
     affordable = max(0, int(0.95 * left / max(1e-9, seconds_a_step(view, best))))
     return affordable if whole else min(steps, affordable)
 
 
-def next_part(plan: Plan, view: LedgerView, job: Job, reached: Reached | None) -> Job:
+@dataclass(frozen=True)
+class Timing:
+    """What the clock says of a final training. left: seconds of the budget, None if there is no budget or if `lengths`
+    says how the training's length changes on the way, as it did in a replayed run. startup: see `closing_seconds`.
+    """
+
+    left: float | None = None
+    startup: float = 0.0
+    lengths: Lengths = ()
+
+
+def next_part(
+    plan: Plan, view: LedgerView, job: Job, reached: Reached | None, timing: Timing = Timing()
+) -> Job:
     """The next part of `job` to perform: a part of a final training, continued from `reached`; any other job whole.
 
     However it is divided, the parts together give the same result as the undivided job, bit for bit.
     """
-    if not job.final:
+    if not job.final or not job.steps:
         return job
     stop = _part_steps(plan, view, job) + (reached.step if reached else 0)
     training = replace(job.training, until=stop if stop < job.steps else None)
+    training = replace(training, lengths=timing.lengths or (reached.lengths if reached else ()))
+    if timing.left is not None:
+        best = view.trial(str(job.parent))
+        after, pace = seconds_after(best, timing.startup), seconds_a_step(view, best)
+        training = replace(training, left=TimeLeft(seconds=timing.left, after=after, pace=pace))
     if reached is None:
         return replace(job, training=training)
     training = replace(training, weights=reached.weights, momentum=reached.momentum, since=reached)
@@ -57,5 +75,5 @@ def _part_steps(plan: Plan, view: LedgerView, job: Job) -> int:
     """The fewest whole epochs that take at least `PART_SECONDS`, at the speed of the network's own trial."""
     best = view.trial(str(job.parent))
     epoch = -(-plan.images // plan.config.train.batch_size)
-    pace = best.result.seconds.get("train", 0.0) / max(1, best.job.steps) if best.result else 0.0
+    pace = best.result.seconds.get("train", 0.0) / max(1, best.steps) if best.result else 0.0
     return epoch * max(1, math.ceil(PART_SECONDS / (epoch * pace))) if pace > 0 else epoch

@@ -42,6 +42,7 @@ from nas.run.pacing import paced
 from nas.run.plan import Plan, make_plan, seed_job
 from nas.run.replay import REPLAY, Replay, replay_from, replay_of
 from nas.run.start import Starting, graph_of, is_store, keep_data, keep_start, start_of
+from nas.run.speed import closing_seconds
 
 RUNS = Path("runs")
 
@@ -108,7 +109,9 @@ def search(
     if smaller is not None:
         callback.on_notice(smaller)
     seconds = cache(partial(_seconds_per_step, plan, data))
-    config = paced(plan.config, cost(plan.space.seed).macs, plan.images, cores(), seconds)
+    spent = time.monotonic() - began
+    gone = spent + closing_seconds(spent)  # and what will be gone
+    config = paced(plan.config, cost(plan.space.seed).macs, plan.images, cores(), seconds, gone)
     plan = make_plan(config, data, registry, graph_of(given))
     description = describe(config, data, command, user_code(config, registry, plan.moves))
     _check_budget(plan, seconds, time.monotonic() - began)
@@ -392,7 +395,9 @@ def _check_budget(plan: Plan, seconds: Callable[[int], float], spent: float) -> 
         return
     each = seed_job(plan).steps * seconds(config.threads)
     rounds = 1 + (0 if config.generations == 0 else plan.rounds)
-    have, need = config.budget * (1 - config.final_share) - spent, each * rounds
+    share = 1 - config.final_share if config.grow_share is None else config.grow_share
+    have = min(config.budget * share, config.budget - closing_seconds(spent)) - spent
+    need = each * rounds
     if need > have:
         raise UserError(
             f"search: a budget of {config.budget:.0f} s leaves {max(0.0, have):.0f} s for the search; the seed network "

@@ -48,12 +48,17 @@ def pace(steps: float, rivals: int) -> Pace:
 
 
 def paced(
-    config: RunConfig, seed_macs: int, images: int, cores: int, step_seconds: Callable[[int], float]
+    config: RunConfig,
+    seed_macs: int,
+    images: int,
+    cores: int,
+    step_seconds: Callable[[int], float],
+    spent: float = 0.0,
 ) -> RunConfig:
     """`config` with settings for its budget or cost, where it does not give them; unchanged if it has neither.
 
     images: in the training split. cores: that this run may use. step_seconds: measures a training step of the seed
-    network with so many threads; called if the budget is a time.
+    network with so many threads; called if the budget is a time. spent: seconds of the budget that are gone.
     """
     if config.schedule != "lineage" or (config.cost is None and config.budget is None):
         return config
@@ -74,15 +79,21 @@ def paced(
         if competitors == 1 and config.device == "cpu" and "threads" not in given:
             threads = min((threads, cores), key=step_seconds)
         rounds = ceil(competitors / min(config.workers, competitors))
-        chosen = pace(config.budget / step_seconds(threads), rounds)
+        chosen = pace(max(0.0, config.budget - spent) / step_seconds(threads), rounds)
     wanted: dict[str, Any] = {
         "generations": chosen.generations,
         "children": children,
         "threads": threads,
         "epochs": chosen.stretch * batch / images,
-        "grow_share": min(1.0, 1.5 * GROW_SHARE),  # a bound for what a slow machine makes of the plan
+        "grow_share": _bound(config.budget, spent),
     }
     update = {name: value for name, value in wanted.items() if name not in given}
     if chosen.growth > 1 and "macs" not in config.limits:
         update["limits"] = {**config.limits, "macs": max(seed_macs, int(seed_macs * chosen.growth))}
     return config.model_copy(update={**update, "policy_settings": settings})
+
+
+def _bound(budget: float | None, spent: float) -> float:
+    """A bound, in shares of the budget, for what a slow machine makes of the plan for the seconds that are left."""
+    share = min(1.0, 1.5 * GROW_SHARE)
+    return share if budget is None else min(1.0, (spent + share * max(0.0, budget - spent)) / budget)

@@ -1,7 +1,8 @@
 """`nas replay`: repeats a finished run, so that others can verify its results.
 
 The seed decides everything except what depended on time: the order in which trials ended (for policies without
-generations), which trials were cut off, where a budget ended the search, and the latency table. The ledger has these.
+generations), which trials were cut off, where a budget ended the search, what it made of the length of the final
+training, and the latency table. The ledger has these.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from nas.base.text import nas_command, one_line
 from nas.ledger import LedgerView
 from nas.ledger.described import Described
 from nas.ledger.notes import Latencies
-from nas.ledger.types import RECORD, Count, Digest, Key, State, Stopped, validated
+from nas.ledger.types import RECORD, Count, Digest, Key, Lengths, State, Stopped, validated
 from nas.ledger.view import decided
 
 REPLAY = "replay"  # the key in a run's config.json, so that a killed replay is resumed as a replay
@@ -31,7 +32,8 @@ class Replay:
     of: the run. seen: for each trial after the seed's, the keys of the trials that ended between the previous decision
     and its own; None for a policy with generations. trials: how many were started before the final training, including
     the seed's. failed: the reason of each failed trial, which is not performed again. stopped: why no more were
-    started. final_steps: length of the final training. latency: the latency table. digest: the run's ledger digest.
+    started. final_steps, lengths: length of the final training, and its changes on the way. latency: the latency table.
+    digest: the run's ledger digest.
     """
 
     of: str
@@ -42,6 +44,7 @@ class Replay:
     final_steps: Count
     latency: Latencies | None
     digest: Digest
+    lengths: Lengths = ()
 
     def ended(self, started: int) -> frozenset[str] | None:
         """Keys of the trials that have ended for the decision after `started` trials; None: all that have ended."""
@@ -68,6 +71,7 @@ def replay_of(run: Path, view: LedgerView, generational: bool) -> Replay:
         final_steps=view.final.job.steps,
         latency=view.notes.latency,
         digest=view.digest,
+        lengths=view.final.performed.training.lengths,
     )
 
 

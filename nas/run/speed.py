@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nas.ledger import LedgerView, TrialRecord
+from nas.ledger.wall_time import seconds_of
 
 CLOSING = 2.0  # seconds on an idle machine for evaluating, storing and reporting the final network
 
@@ -23,6 +24,20 @@ def closing_seconds(startup: float) -> float:
     return max(CLOSING, startup / 2)
 
 
+def seconds_after(of: TrialRecord, startup: float) -> float:
+    """Seconds to keep for what follows the last step of a final training of the trial's network. startup: see
+    `closing_seconds`.
+    """
+    assert of.result is not None
+    return 2 * of.result.seconds["evaluate"] + closing_seconds(startup)
+
+
+def seconds_of_next(view: LedgerView, generation: int) -> float:
+    """Estimated seconds of one more trial of a generation: those of its slowest trial so far; 0 if none has ended."""
+    ended = (record.result for record in view.generation(generation) if record.result is not None)
+    return max(map(seconds_of, ended), default=0.0)
+
+
 def _rate(record: TrialRecord) -> float:
     assert record.result is not None
-    return record.result.seconds.get("train", 0.0) / max(1, record.job.steps)
+    return record.result.seconds.get("train", 0.0) / max(1, record.steps)

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from nas.base.errors import TrainingFailed
 
+TAIL = 1000  # losses at most that the final loss is the mean of: a pause stores them
+
 
 class LossWatch:
     """Collects the loss of each step on its device and checks the values every `every` steps.
@@ -58,15 +60,18 @@ class LossWatch:
 
     @property
     def recent(self) -> tuple[float, ...]:
-        """The losses so far in the last tenth of the run's steps; empty before that begins."""
-        first = self._steps - max(1, self._steps // 10)
-        return (*self._before, *self.seen[max(0, first - self._done) :])
+        """The last losses, as many as `final` may need if the run ends at any step from here on."""
+        return (*self._before, *self.seen)[-_tail(self._steps) :]
 
     @property
     def final(self) -> float:
-        """Mean loss over the last tenth of the steps taken, as far as known."""
-        tail = [*self._before, *self.seen][-max(1, self._taken // 10) :]
+        """Mean loss over the last tenth of the steps taken, and at most TAIL, as far as known."""
+        tail = [*self._before, *self.seen][-_tail(self._taken) :]
         return math.fsum(tail) / len(tail)
+
+
+def _tail(steps: int) -> int:
+    return min(TAIL, max(1, steps // 10))
 
 
 def non_finite(module: nn.Module) -> frozenset[str]:

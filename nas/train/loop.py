@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import cast
 
 import torch
@@ -17,10 +18,12 @@ from nas.data import SearchData, train_batches
 from nas.train.averaging import Average
 from nas.train.divergence import LossWatch, non_finite
 from nas.train.precision import Arithmetic, choose_arithmetic, forward_macs, native_bf16, put
-from nas.train.schedule import learning_rate
+from nas.train.schedule import learning_rate, position
 from nas.train.sgd import SGD, make_optimizer
 
 OnStep = Callable[[int, int, float], None]
+Lengths = tuple[tuple[int, int], ...]
+Lengthen = Callable[[int, int], int]
 LOOK_EVERY = 50  # steps between checks of the losses on an accelerator
 
 
@@ -29,7 +32,7 @@ class Paused:
     """The state of a run between two steps, apart from the weights: enough to continue as if it had never stopped.
 
     step: steps done. momentum: the optimizer's, by parameter name, on the CPU. random: states of the generators that
-    dropout draws from, first the CPU's, then the accelerator's. losses: of the last tenth of the run, so far.
+    dropout draws from, first the CPU's, then the accelerator's. losses: the last ones.
     """
 
     step: int
@@ -40,8 +43,9 @@ class Paused:
 
 @dataclass(frozen=True)
 class TrainReport:
-    """The result of a run. loss: mean over the last tenth of its steps; seconds: wall time; precision: "bf16" or
-    "fp32"; paused: the state in which it ended; averaged: the module with the average weights, if asked for.
+    """The result of a run. loss: mean over the last tenth of its steps (at most 1000); seconds: wall time; precision:
+    "bf16" or "fp32"; paused: the state in which it ended; ended: whether no step is left; lengths: how its length was
+    changed, from the beginning; averaged: the module with the average weights, if asked for.
     """
 
     steps: int
@@ -50,6 +54,8 @@ class TrainReport:
     seconds: float
     precision: str
     paused: Paused = field(repr=False, compare=False)
+    ended: bool = True
+    lengths: Lengths = ()
     averaged: nn.Module | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -62,7 +68,7 @@ class TrainReport:
 class _Span:
     """Steps first … last - 1 of a run of `steps`, which begins at step `start` of a schedule of `total` steps. The
     rate decays over the last `decay` steps of the schedule (None: follows a cosine over all of it). The weights are
-    averaged over the last `average` steps of the run.
+    averaged over the last `average` steps of the run. lengths: changes of `steps` on the way.
     """
 
     first: int
@@ -72,6 +78,7 @@ class _Span:
     total: int
     decay: int | None
     average: int
+    lengths: Lengths
 
 
 def train(
@@ -91,6 +98,8 @@ def train(
     until: int | None = None,
     decay: int | None = None,
     average: int = 0,
+    lengths: Lengths = (),
+    lengthen: Lengthen | None = None,
 ) -> TrainReport:
     """Train `module` in place for `steps` batches of data.train; it ends in train mode, on `device`.
 
@@ -109,11 +118,14 @@ def train(
                   is not changed.
     since, until: take only the steps from the pause of an earlier call with the same arguments, whose weights
                   `module` has, up to step `until`: the parts together give the same bits as the whole.
+    lengths:      changes of `steps` on the way, as (steps done, new number of steps): see `position`.
+    lengthen:     called after each step with (steps done, steps); returns the number of steps from here on, at most the
+                  original one. A change is added to `lengths`, with which another call gives the same bits.
     Raises TrainingFailed if the loss or a weight is not finite, UserError if module, data and numbers do not fit,
     DataError for an unreadable image. The module is then unusable.
     """
     began = time.perf_counter()
-    span = _span(steps, start, total, since, until, decay, average)
+    span = _span(steps, start, total, since, until, decay, average, lengths)
     where = torch.device(device)
     module.to(where).train()
     macs = forward_macs(module, data.input_shape, len(data.classes))
@@ -139,9 +151,10 @@ def train(
             taught = nullcontext() if teacher is None else put(teacher.to(where).eval(), where, arithmetic)
             mean = Average(module)
             with taught:
-                _run(
-                    module, teacher, optimizer, batches, span, config, arithmetic, where, watch, mean, on_step
-                )
+                done, changed = _run(
+                    module, teacher, optimizer, batches, span, config, arithmetic, where, watch, mean, on_step,
+                    lengthen,
+                )  # fmt: skip
             random = _generators(where)
             averaged = mean.averaged(batches, arithmetic) if average else None
         watch.look()
@@ -150,11 +163,13 @@ def train(
             name: value.detach().cpu().contiguous() for name, value in momenta.items() if value is not None
         }
     if bad := sorted(non_finite(module) - held):
-        raise TrainingFailed(f"{bad[0]} is not finite after {span.last} steps of training; {_remedy(config)}")
+        raise TrainingFailed(f"{bad[0]} is not finite after {done} steps of training; {_remedy(config)}")
     seconds = time.perf_counter() - began
-    taken, paused = span.last - span.first, Paused(span.last, kept, random, watch.recent)
-    taken_images = taken * config.batch_size
-    return TrainReport(taken, taken_images, watch.final, seconds, arithmetic.name, paused, averaged)
+    taken, paused = done - span.first, Paused(done, kept, random, watch.recent)
+    taken_images, ended = taken * config.batch_size, done >= _end(span.steps, changed)
+    return TrainReport(
+        taken, taken_images, watch.final, seconds, arithmetic.name, paused, ended, changed, averaged
+    )
 
 
 def _run(
@@ -169,11 +184,15 @@ def _run(
     watch: LossWatch,
     mean: Average,
     on_step: OnStep | None,
-) -> None:
+    lengthen: Lengthen | None,
+) -> tuple[int, Lengths]:
+    """Take the steps; return how many are done, and all changes of their number."""
     parameters = list(optimizer.parameters)
     projections = [part.project_ for part in module.modules() if callable(getattr(part, "project_", None))]
     forward = _compiled(module) if config.compile else module
-    for step in range(span.first, span.last):
+    step, lengths = span.first, span.lengths
+    end = _end(span.steps, lengths)
+    while step < min(span.last, end):
         x, y = next(batches)
         # Entered anew for each step: autocast caches its casts of the weights until it exits.
         with torch.autocast(device.type, torch.bfloat16) if arithmetic.bf16 else nullcontext():
@@ -183,14 +202,23 @@ def _run(
         loss.backward()
         if config.clip_norm is not None:
             nn.utils.clip_grad_norm_(parameters, config.clip_norm)
-        optimizer.step(learning_rate(span.start + step, span.total, config, span.decay))
+        at = span.start + position(step, span.steps, lengths)
+        optimizer.step(learning_rate(at, span.total, config, span.decay))
         for project in projections:
             cast(Callable[[], None], project)()
         if step >= span.steps - span.average:
             mean.add()
         newest = watch.add(loss)
+        step += 1
         if on_step is not None:
-            on_step(step + 1, span.steps, newest)
+            on_step(step, end, newest)
+        if lengthen is not None and (length := lengthen(step, end)) != end:
+            lengths, end = (*lengths, (step, length)), length
+    return step, lengths
+
+
+def _end(steps: int, lengths: Lengths) -> int:
+    return lengths[-1][1] if lengths else steps
 
 
 def _soft(teacher: nn.Module, x: Tensor) -> Tensor:
@@ -209,7 +237,7 @@ def _loss(out: Tensor, y: Tensor, soft: Tensor | None, config: TrainConfig) -> T
 
 def _span(
     steps: int, start: int, total: int | None, since: Paused | None, until: int | None, decay: int | None,
-    average: int,
+    average: int, lengths: Lengths,
 ) -> _Span:  # fmt: skip
     last = start + steps if total is None else total
     if steps < 1 or start < 0 or start + steps > last:
@@ -225,7 +253,12 @@ def _span(
         raise UserError(
             f"training: the last {average} steps of a part can't be averaged; average a whole run"
         )
-    return _Span(first, stop, steps, start, last, decay, average)
+    before = (0, *(done for done, _ in lengths))
+    if any(
+        not (a < done <= length <= steps) for a, (done, length) in zip(before, lengths, strict=False)
+    ) or any(length <= done for (_, length), (done, _) in pairwise(lengths)):
+        raise UserError(f"training: {steps} steps can't be changed to {lengths} on the way")
+    return _Span(first, stop, steps, start, last, decay, average, lengths)
 
 
 def _remedy(config: TrainConfig) -> str:

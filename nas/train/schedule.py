@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 
 from nas.base.errors import UserError
 from nas.config.training import TrainConfig
 
 
-def learning_rate(step: int, total: int, config: TrainConfig, decay: int | None = None) -> float:
+def learning_rate(step: float, total: int, config: TrainConfig, decay: int | None = None) -> float:
     """Return the rate of step 0 <= `step` < `total`: a linear warm-up to lr, then half a cosine towards lr_min.
 
     The first step after the warm-up has rate lr; lr_min would be reached at step `total`. The warm-up takes at most
@@ -29,6 +30,23 @@ def learning_rate(step: int, total: int, config: TrainConfig, decay: int | None 
     progress = (step - warmup) / (total - warmup)
     rate = config.lr_min + 0.5 * (config.lr - config.lr_min) * (1 + math.cos(math.pi * progress))
     return min(rate, config.lr)  # rounding may push the sum above lr
+
+
+def position(step: int, steps: int, lengths: Sequence[tuple[int, int]] = ()) -> float:
+    """Return where in a schedule of `steps` steps a training is whose length was changed on the way.
+
+    lengths: (steps done, new number of steps), in order. What is left of the schedule at a change is passed through
+    evenly in the steps that are left, so that the rate has no jump and ends where it would have ended.
+    """
+    if not lengths:
+        return step
+    since, end, at = 0, steps, 0.0
+    for done, length in lengths:
+        if step < done:
+            break
+        at += (done - since) * (steps - at) / (end - since)
+        since, end = done, length
+    return at + (step - since) * (steps - at) / max(1, end - since)
 
 
 def steps_for(macs_incumbent: int, macs_self: int, images: int, epochs: float, batch_size: int) -> int:

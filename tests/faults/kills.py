@@ -58,6 +58,7 @@ print("started", flush=True)
 session.close()""",
 }  # what a driver does before it can have a worker
 NOTICE_SECONDS = 30.0  # in which a driver whose Ray has died must have ended
+SPEAK_SECONDS = 10.0  # in which its line must be there, once it has ended
 _TOLD = re.compile(r"\s\d+/\d+\s\s(\d+\.\d+)\s\s.*?\s\s(val .*|failed: .*)$")
 
 
@@ -292,13 +293,23 @@ def noticed(plan: KillPlan, process: subprocess.Popen[bytes]) -> bool:
             flush=True,
         )
         return False
-    lines = plan.complaints.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = spoken(plan) if code else []
     if code == 1 and len(lines) == 1 and "nas resume" in lines[0]:
         return True
     if code == 0 and read(plan.torn).final is not None:
         return True
     print(f"  NOT NOTICED: the driver ended with code {code} after its raylet's death", flush=True)
     return False
+
+
+def spoken(plan: KillPlan) -> list[str]:
+    """What was said on standard error; a process that outlives the driver may say it some seconds later."""
+    until = time.monotonic() + SPEAK_SECONDS
+    while not (said := plan.complaints.read_text(encoding="utf-8", errors="replace")):
+        if time.monotonic() > until:
+            break
+        time.sleep(0.1)
+    return said.splitlines()
 
 
 def report_complaints(plan: KillPlan) -> None:

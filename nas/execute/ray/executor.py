@@ -133,8 +133,12 @@ class RayExecutor:
     def _start(self) -> None:
         if self.config.storage:
             self._storage()
-        self._session = connect(self.config, self.run / LOG)
-        self._last_word = LastWord.start(self.run)
+        self._last_word = LastWord.start(self.run)  # first: Ray may end this process while it is started
+        try:
+            self._session = connect(self.config, self.run / LOG)
+        except BaseException:
+            self._last_word.close()
+            raise
         scratch = self._scratch.enter_context(temporary_folder(f"{TEMPORARY}ray-", self.run.absolute()))
         self._order = Order(
             config=canonical_json(self.config.model_dump(mode="json")),  # a path need not be UTF-8

@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from nas.base.text import nas_command
+
 FAREWELL = b"."
 _MAIN = "import sys; sys.stdin.buffer.read() or print(sys.argv[1], file=sys.stderr, flush=True)"
 WAIT_SECONDS = 5.0
@@ -28,7 +30,7 @@ class LastWord:
         """Start the process. It gets no Ctrl-C, imports nothing and shares nothing but standard error."""
         line = (
             "nas: search: Ray's daemon on this machine died, as it seems, since Ray ended this process; no result is "
-            f"lost, continue with: nas resume {run}"
+            f"lost, continue with: {nas_command('resume', run)}"
         )
         command = [sys.executable, "-I", "-S", "-c", _MAIN, line]
         with suppress(OSError):

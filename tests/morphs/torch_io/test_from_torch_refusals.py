@@ -158,6 +158,14 @@ def test_hooks_parametrisations_and_changed_forwards_are_not_silently_lost():
     assert all(name in refusal(learned) for name in ('module "block" (Conv2d)', "weight", "hook"))
 
 
+def test_autocast_in_a_forward_is_refused_by_name():
+    def forward(m, x):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return m.conv(x)
+
+    assert "autocast" in refusal(Calls(forward, conv=nn.Conv2d(3, 3, 1)))
+
+
 def test_what_the_trace_does_not_show_is_found_by_running_both():
     class Counting(nn.Module):
         calls = 0

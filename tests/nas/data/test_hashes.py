@@ -121,3 +121,17 @@ def test_what_is_not_a_file_is_refused(pictures: Path) -> None:
         hash_of(str(pictures / "a" / "pipe.png"))
     passed = [note for note in loaded(pictures).notes if "pipe.png" in note]
     assert len(passed) == 1  # a search says that it leaves it out
+
+
+def test_the_test_part_is_not_compared_since_nothing_depends_on_it(tmp_path: Path) -> None:
+    for part, number in (("train", 20), ("test", 4)):
+        for label, name in enumerate("ab"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for index in range(number):
+                picture = np.full((8, 8), 100 * label + index, np.uint8)
+                Image.fromarray(picture).save(tmp_path / part / name / f"{index}.pgm")
+    before = loaded(tmp_path).digest
+    rewrite(tmp_path / "test" / "a" / "0.pgm")
+    assert loaded(tmp_path).digest == before
+    rewrite(tmp_path / "train" / "a" / "0.pgm")
+    assert loaded(tmp_path).digest != before

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from nas.base.errors import UserError
 from nas.train import TrainConfig, learning_rate, steps_for
+from nas.train.schedule import position
 
 
 def test_cosine_by_hand():
@@ -90,3 +91,32 @@ def test_stretches_of_a_lineage_have_the_rates_of_the_whole(total, warmup, share
     assert [learning_rate(i, end, config, 0) for i in range(end)] == whole[:end]
     assert all(0 < rate <= 0.3 for rate in whole)
     assert whole[max(warmup, total - decay) :] == sorted(whole[max(warmup, total - decay) :], reverse=True)
+
+
+def test_a_schedule_whose_length_changes_on_the_way_has_no_jump_and_ends_where_it_would_have_ended():
+    assert [position(step, 100) for step in (0, 1, 99)] == [0, 1, 99]
+    assert [position(step, 100, ((60, 80),)) for step in (59, 60, 61, 79)] == [59, 60, 62, 98]
+    twice = [position(step, 100, ((60, 80), (70, 90))) for step in (60, 69, 70, 71, 89)]
+    assert twice == [60, 78, 80, 81, 99]
+
+
+@given(
+    changes=st.lists(st.tuples(st.integers(1, 30), st.integers(1, 200)), max_size=4),
+    config=st.sampled_from([(None, 0), (30, 10), (0, 3)]),
+)
+def test_rates_stay_within_those_of_the_planned_schedule(changes, config):
+    decay, warmup = config
+    steps, done, lengths = 200, 0, []
+    for more, left in changes:
+        done += more
+        if lengths and done >= lengths[-1][1]:
+            break
+        lengths.append((done, min(steps, done + left)))
+    end = lengths[-1][1] if lengths else steps
+    at = [position(step, steps, lengths) for step in range(end)]
+    assert at == sorted(at)
+    assert all(0 <= place < steps for place in at)
+    settings = TrainConfig(lr=1.0, lr_min=0.01, warmup_steps=warmup)
+    planned = [learning_rate(step, steps, settings, decay) for step in range(steps)]
+    changed = [learning_rate(place, steps, settings, decay) for place in at]
+    assert settings.lr_min <= min(changed) <= max(changed) <= max(planned) + 1e-9

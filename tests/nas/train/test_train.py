@@ -412,3 +412,51 @@ def test_averaging_changes_nothing_in_the_training() -> None:
 def test_what_can_not_be_averaged(average: int) -> None:
     with pytest.raises(UserError, match="averaged"):
         train(make_net(), toy_data(), steps=6, config=CONFIG, seed=0, average=average)
+
+
+class Clocked:
+    """Changes the length after given steps, as a clock would."""
+
+    def __init__(self, *changes):
+        self.changes = dict(changes)
+
+    def __call__(self, step, steps):
+        return self.changes.get(step, steps)
+
+
+@pytest.mark.parametrize("decay", [None, 20])
+def test_a_training_whose_length_the_clock_changed_is_repeated_bit_for_bit(decay):
+    changes = ((20, 30), (24, 36))
+    clocked, report = run(steps=40, decay=decay, lengthen=Clocked(*changes))
+    assert (report.lengths, report.steps, report.ended) == (changes, 36, True)
+    again, same = run(steps=40, decay=decay, lengths=changes)
+    assert equal(clocked, again)
+    assert same.loss == report.loss
+    assert not equal(again, run(steps=40, decay=decay)[0])
+    assert not equal(again, run(steps=36, decay=decay)[0])
+
+
+@pytest.mark.parametrize("pause", [10, 20, 23, 29])
+def test_a_changed_length_and_a_pause_go_together(pause):
+    whole, told = run(steps=40, lengths=((20, 30),))
+    net, config = make_net(), CONFIG
+    first = train(net, toy_data(), steps=40, config=config, seed=0, until=pause, lengthen=Clocked((20, 30)))
+    assert first.ended == (pause >= 30)
+    assert first.lengths == (((20, 30),) if pause >= 20 else ())
+    rest = train(
+        net, toy_data(), steps=40, config=config, seed=0, since=first.paused, lengths=first.lengths,
+        lengthen=Clocked((20, 30)),
+    )  # fmt: skip
+    assert equal(weights(net), whole)
+    assert (rest.loss, rest.lengths) == (told.loss, told.lengths)
+
+
+def test_a_training_may_be_told_to_end_at_once():
+    _, report = run(steps=40, lengthen=Clocked((7, 7)))
+    assert (report.steps, report.ended, report.lengths) == (7, True, ((7, 7),))
+
+
+@pytest.mark.parametrize("lengths", [((0, 5),), ((5, 4),), ((5, 41),), ((5, 9), (9, 12)), ((5, 9), (4, 12))])
+def test_lengths_that_no_clock_can_have_decided(lengths):
+    with pytest.raises(UserError, match="40 steps"):
+        run(steps=40, lengths=lengths)

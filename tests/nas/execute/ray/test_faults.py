@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,32 @@ def test_a_run_whose_ray_was_killed_says_so_and_goes_on(tmp_path: Path) -> None:
     assert read(run).final is None
     whole = search(make_config(str(recipe), {}), tmp_path / "whole", Silent(), "", Inline)
     assert resume(run, Silent()).view.digest == whole.view.digest
+
+
+@pytest.mark.parametrize("after", [0.0, 1.0, 3.0])  # seconds; while Ray is started, or just then
+def test_a_ray_that_is_killed_when_it_has_just_been_started(tmp_path: Path, after: float) -> None:
+    options = ["--executor", "ray", "--workers", "1", "--generations", "1", "--run", str(tmp_path / "run")]
+    with (tmp_path / "said").open("wb") as said:
+        driver = subprocess.Popen(
+            [sys.executable, "-m", "nas", "search", "digits", *options, "--quiet"],
+            stdout=subprocess.PIPE, stderr=said, env=ENVIRONMENT,
+        )  # fmt: skip
+    raylet = None
+    while raylet is None:
+        assert driver.poll() is None
+        with suppress(StopIteration, OSError):
+            raylet = child_of(driver.pid, "raylet")
+    time.sleep(after)
+    os.kill(raylet, signal.SIGKILL)
+    out, _ = driver.communicate(timeout=300)
+    until = time.monotonic() + 30
+    while not (lines := (tmp_path / "said").read_text().splitlines()) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert driver.returncode in (1, 2)
+    assert not out
+    assert len(lines) == 1
+    assert lines[0].startswith("nas: ")
+    assert "nas resume" in lines[0]
 
 
 def told(run: Path) -> set[str]:
