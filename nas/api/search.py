@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -61,7 +62,7 @@ def search(
         given = {"budget": budget, "generations": generations, "seed": seed, **options}
         spec = kept.name if kept is not None else f"imagefolder:{data}" if isinstance(data, Path) else data
         config, known = configuration(space, {**given, "data": spec}, registry)
-        folder = default_run_folder(config) if run is None else Path(run).expanduser()
+        folder = default_run_folder(config) if run is None else Path(os.path.expanduser(run))
         command = called("search", space, {**given, "data": spec})
         session = Session(pressed, quiet, watching, command, registry=known)
         watched_run.search(config if kept is None else with_kept(config, folder, kept), folder, session, kept)
@@ -96,7 +97,7 @@ def replay(
     Arguments as for `search` and `Run.resume`. Raises RunError for an unfinished run, or if results may differ here.
     """
     settings, old = place_of(place), _folder(source)
-    folder = free_replay_folder(old) if run is None else Path(run).expanduser()
+    folder = free_replay_folder(old) if run is None else Path(os.path.expanduser(run))
     again = NamedAgain(data, space, policy, objective, tuple(moves))
     known = with_plugins() if registry is None else registry
     command = called("replay", str(old), {**asdict(again), **place})
