@@ -131,6 +131,7 @@ def test_a_worker_killed_by_a_signal_without_a_name_fails_its_job_alone(
 def test_an_interrupt_of_a_worker_changes_nothing(executor: LocalExecutor, jobs: list[Job]) -> None:
     """Only its driver stops a run, also where kill -INT goes to all of a user's processes."""
     executor.submit(4, replace(jobs[0], kind="final", steps=LONG))
+    executor.submit(5, jobs[0])
     worker = in_training(executor, 4)
     assert executor.processes is not None
     for pid in (executor.processes.process.pid, worker):
@@ -138,6 +139,7 @@ def test_an_interrupt_of_a_worker_changes_nothing(executor: LocalExecutor, jobs:
     assert in_training(executor, 4) == worker
     os.kill(worker, signal.SIGKILL)
     assert "SIGKILL" in str(end_of(executor, 4).reason)
+    assert end_of(executor, 5).result is not None
 
 
 def test_a_worker_that_died_idle_fails_no_job(executor: LocalExecutor, jobs: list[Job]) -> None:
