@@ -5,6 +5,7 @@ An export (`morphs.export`) is such a folder too, whose tensors have the names o
 
 import json
 import os
+from math import prod
 from pathlib import Path
 
 import torch
@@ -54,12 +55,22 @@ def load(folder: str | os.PathLike[str]) -> Network:
                 f"load: {place / GRAPH_FILE} has more than {MAX_BYTES} bytes; it is not a saved graph"
             )
         text = (place / GRAPH_FILE).read_text(encoding="ascii")
+        graph = graph_from_json(text)
+        size, most = (place / WEIGHTS_FILE).stat().st_size, _most_bytes(graph)
+        if size > most:
+            fact = f"it has {size} bytes, and its graph's weights at most {most}"
+            raise WeightsError(f"load: {place / WEIGHTS_FILE} is damaged ({fact}); restore it from a copy")
         data = (place / WEIGHTS_FILE).read_bytes()
     except (OSError, UnicodeDecodeError) as error:
         raise CodecError(
             f"load: {place} is not a saved network ({error}); name a folder that `save` wrote"
         ) from None
-    return unpack(text, data, str(place / WEIGHTS_FILE))
+    return _network(graph, data, str(place / WEIGHTS_FILE))
+
+
+def _most_bytes(graph: ArchGraph) -> int:
+    """How large a file with a graph's weights may be: eight bytes for each number, and the header."""
+    return MAX_BYTES + 8 * sum(prod(param.shape) for param in graph.params.values())
 
 
 def pack(network: Network) -> tuple[str, bytes]:
@@ -82,7 +93,10 @@ def unpack(graph_json: str, weights: bytes, place: str = "the weights") -> Netwo
 
     Raises CodecError or WeightsError when either is damaged or they don't fit each other.
     """
-    graph = graph_from_json(graph_json)
+    return _network(graph_from_json(graph_json), weights, place)
+
+
+def _network(graph: ArchGraph, weights: bytes, place: str) -> Network:
     try:
         tensors = load_tensors(weights)
     except (SafetensorError, ValueError, KeyError) as error:

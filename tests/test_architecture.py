@@ -126,6 +126,15 @@ def loaded_by(statement: str) -> set[str]:
     return set(out.stdout.split())
 
 
+def test_nothing_imports_torchs_compiler():
+    """It takes 3 s and 150 MB, in every process, and makes a folder for temporary files."""
+    imports = (
+        "import morphs, nas.cli.run_commands, nas.execute.worker, nas.report, nas.cli.morph, nas.cli.listing"
+    )
+    code = f"import sys; {imports}; sys.exit('torch._dynamo' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
 def test_importing_morphs_loads_no_optuna_ray_sklearn_or_nas():
     loaded = loaded_by("import morphs")
     assert {"torch", "morphs"} <= loaded

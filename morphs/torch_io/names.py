@@ -26,10 +26,11 @@ _RESERVED = frozenset(dir(GraphModule(nn.Module(), Graph()))) | frozenset((*kwli
 def _attributes_of_layers() -> frozenset[str]:
     """What the modules of the layer table call their own attributes."""
     with torch.device("meta"):
+        embedding = nn.Embedding(1, 1, _weight=torch.empty(1, 1))  # drawing one would import torch's compiler
         layers = (
             nn.Conv2d(1, 1, 1), nn.Linear(1, 1), nn.BatchNorm2d(1), nn.MaxPool2d(1), nn.AvgPool2d(1),
             nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(), Scale(), Lerp(), PActivation(nn.ReLU()),
-            nn.Embedding(1, 1), nn.LayerNorm(1), nn.RMSNorm(1), nn.GroupNorm(1, 1), Attention(), Learned((1,)),
+            embedding, nn.LayerNorm(1), nn.RMSNorm(1), nn.GroupNorm(1, 1), Attention(), Learned((1,)),
             nn.ConvTranspose2d(1, 1, 1), Method("mean", ()),
             DropPath(0.5), FrozenBatchNorm(1), AtenCall("aten.relu.default"),
             *(activation() for activation in ACTIVATION_MODULES.values()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -52,7 +53,7 @@ def place_of(given: Mapping[str, Any]) -> dict[str, Any]:
         fact = f"resume: {other[0]} can't change after the start of a run, or is not a setting"
         raise UserError(f"{fact}; these may change: {', '.join(PLACE)}")
     if "data_root" in found:
-        found["data_root"] = str(Path(found["data_root"]).expanduser().absolute())
+        found["data_root"] = str(Path(os.path.expanduser(found["data_root"])).absolute())
     check_executor(found.get("executor", "local"), found.get("storage"))
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -72,7 +73,7 @@ def search(
                 "search: there is no space; name one (see nas spaces), or give a model with start="
             )
         config, known = configuration(what, {**given, "data": spec}, registry, start is not None)
-        folder = default_run_folder(config) if run is None else Path(run).expanduser()
+        folder = default_run_folder(config) if run is None else Path(os.path.expanduser(run))
         named = {**given, "data": spec, "start": None if start is None else _name_of(start)}
         session = Session(pressed, quiet, watching, called("search", what, named), registry=known)
         held = config if kept is None else with_kept(config, folder, kept)
@@ -110,7 +111,7 @@ def replay(
     Arguments as for `search` and `Run.resume`. Raises RunError for an unfinished run, or if results may differ here.
     """
     settings, old = place_of(place), _folder(source)
-    folder = free_replay_folder(old) if run is None else Path(run).expanduser()
+    folder = free_replay_folder(old) if run is None else Path(os.path.expanduser(run))
     again = NamedAgain(data, space, policy, objective, tuple(moves))
     known = with_plugins() if registry is None else registry
     command = called("replay", str(old), {**asdict(again), **place})

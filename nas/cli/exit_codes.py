@@ -31,6 +31,7 @@ class OneLine(TyperGroup):
         named |= {"standalone_mode": False, "obj": given}
         try:
             if given and given[0] in self.commands and not {"-h", "--help"} & set(given):
+                _check_folder()
                 check_address_space()
             code = super().main(given or ["--help"], *more, **named)
             sys.stdout.flush()
@@ -66,6 +67,16 @@ def stoppable() -> Generator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, former)
+
+
+def _check_folder() -> None:
+    """Raise UserError if the current folder was deleted: libraries that look for it would abort the process."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UserError(
+            f"the current folder can't be used ({error.strerror}); change to another one"
+        ) from None
 
 
 def _leave_output() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from enum import StrEnum
@@ -112,7 +113,7 @@ def values(given: Mapping[str, Any]) -> dict[str, Any]:
         elif name == "policy_settings":
             _set(found, value)
         elif name == "data_root":
-            found[name] = str(Path(value).expanduser().absolute())
+            found[name] = str(Path(os.path.expanduser(value)).absolute())
         else:
             found[name] = tuple(value) if isinstance(value, list) else _plain(value)
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import tomllib
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -15,10 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from morphs import ArchGraph, Move, Preserves, cost, parse_graph
+from nas.base.errors import UserError
 from nas.base.text import count
 from nas.cli.tables import listed
 from nas.config.option import Option, options
-from nas.config.recipe import RECIPES
+from nas.config.recipe import RECIPES, read_recipe
 from nas.registry.registry import Registry, SpaceEntry
 from search_spaces import Shape
 
@@ -142,9 +142,8 @@ def recipes(folder: Path, registry: Registry) -> RenderableType:
 
 def _recipe_row(path: Path, registry: Registry) -> tuple[str, str, str, str]:
     try:
-        text = path.read_text(encoding="utf-8")
-        values = tomllib.loads(text)
-    except (OSError, ValueError) as error:
+        text, values = read_recipe(path)
+    except UserError as error:
         return path.stem, "–", "–", f"can't be read: {error}"
     first = text.split("\n", 1)[0]
     about = first.lstrip("# ").strip() if first.startswith("#") else ""

@@ -24,6 +24,7 @@ _SYSTEM = frozenset(
         "$recycle.bin", "system volume information", "lost+found", "__pycache__",
     )
 )  # fmt: skip
+READ_ALREADY = "a link to a folder that is read already"
 EXAMPLES = 3  # paths named for each reason
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"P5", b"P6")
 
@@ -66,13 +67,20 @@ def within(path: str | Path, top: Path) -> str:
 def folders(top: Path, passed: PassedOver) -> list[str]:
     """The names of the folders in `top` that may be classes or splits. Raises DataError if it can't be read."""
     found: list[str] = []
-    for entry in _entries(top):
+    entries = _entries(top)
+    seen = {_identity(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)}
+    for entry in entries:
         if not entry.is_dir():
             if not entry.name.startswith("."):
                 passed.add("a file beside the folders", entry.path)
         elif _is_system(entry.name):
             passed.add("a system's folder", entry.path)
-        elif not entry.name.startswith("."):
+        elif entry.name.startswith("."):
+            continue
+        elif entry.is_symlink() and (_identity(entry.path) in seen or _is_above(str(top), entry.path)):
+            passed.add(READ_ALREADY, entry.path)  # else its pictures would be of two classes
+        else:
+            seen.add(_identity(entry.path))
             found.append(entry.name)
     return found
 
@@ -140,7 +148,7 @@ def _pictures(folder: Path, passed: PassedOver) -> Iterator[str]:
                 if _is_system(entry.name):
                     passed.add("a system's folder", entry.path)
                 elif (identity := _identity(entry.path)) in seen or _is_above(here, entry.path):
-                    passed.add("a link to a folder that is read already", entry.path)
+                    passed.add(READ_ALREADY, entry.path)
                 else:
                     seen.add(identity)
                     inside.append(entry.path)

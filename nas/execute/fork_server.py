@@ -34,6 +34,7 @@ from nas.execute.worker_messages import Ended, Kill, Load, Start
 from nas.ledger.run_files import open_file
 
 _MAIN = (
+    "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
     "from nas.execute.fork_server import main; main(int(sys.argv[1]))"
 )
@@ -158,6 +159,7 @@ def _leave_driver(driver: Connection[Any, Any], ours: Connection[Any, Any]) -> N
     code = 1
     try:
         os.setsid()  # Ctrl-C reaches the driver only
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # and kill -INT means that too: workers inherit it
         driver.close()
         with open(os.devnull, "r+b") as nothing:
             os.dup2(nothing.fileno(), 0)

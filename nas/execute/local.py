@@ -169,6 +169,13 @@ class LocalExecutor:
                 yield Done(number, None, self._why(end.code))
 
     def _why(self, code: int) -> str:
-        cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        cause = _signal_name(-code) if code < 0 else f"exit code {code}"
         hint = "probably out of memory" if cause == "SIGKILL" else f"see {self.run / LOG}"
         return f"its worker process died ({cause}; {hint})"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have none
+        return f"signal {number}"

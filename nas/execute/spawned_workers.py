@@ -24,6 +24,7 @@ from nas.execute.worker_messages import Ended, Start
 from nas.ledger.run_files import open_file
 
 _MAIN = (
+    "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
     "from nas.execute.spawned_workers import main; main(int(sys.argv[1]))"
 )

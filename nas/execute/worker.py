@@ -62,7 +62,7 @@ def serve_driver(pipe: Connection[Any, Any], order: Start, held: SearchData | st
 
     held: the data, or why it can't be loaded; None if it is not loaded yet.
     """
-    faulthandler.enable()
+    faulthandler.enable(2)  # the log, whatever sys.stderr is
     bounded_caches()
     inbox: SimpleQueue[tuple[int, Job]] = SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, inbox), daemon=True).start()

@@ -88,7 +88,7 @@ def find_run(name: str) -> Path:
     Raises RunError if there is none, or if it is not a run.
     """
     try:
-        places = (Path(name).expanduser(), RUNS / name) if name else ()
+        places = (Path(os.path.expanduser(name)), RUNS / name) if name else ()
         found = [place for place in places if (place / CONFIG).exists() or is_run(place)]
         others = [place for place in places if place.exists()]
     except (OSError, RuntimeError, ValueError):  # name too long, unknown user's home, NUL character

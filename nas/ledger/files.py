@@ -43,7 +43,7 @@ def parse_json(text: str | bytes) -> Any:
         document: Any = json.loads(text, parse_constant=_finite, parse_float=_finite)
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
-    _check_depth(document, MAX_DEPTH)
+    check_depth(document)
     return document
 
 
@@ -54,14 +54,14 @@ def _finite(word: str) -> float:
     return number
 
 
-def _check_depth(value: object, left: int) -> None:
+def check_depth(value: object, left: int = MAX_DEPTH) -> None:
     """Raise ValueError if lists and objects are nested more than `left` deep."""
     if isinstance(value, (dict, list)):
         if left == 0:
             raise ValueError(TOO_DEEP)
         inner = cast("dict[str, object]", value).values() if isinstance(value, dict) else value
         for each in cast("Iterable[object]", inner):
-            _check_depth(each, left - 1)
+            check_depth(each, left - 1)
 
 
 def wellformed(value: Any) -> Any:

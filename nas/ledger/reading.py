@@ -13,6 +13,7 @@ from nas.ledger.config_file import ConfigFile
 from nas.ledger.leftovers import temporary_folder
 from nas.ledger.opening import check_folder, check_study, edits_of, notes_of, open_study
 from nas.ledger.records import record_of, records_of, stored_reached
+from nas.ledger.sample import sample_from
 from nas.ledger.shared import Place, Shared, place_of
 from nas.ledger.study import Study, guarded
 from nas.ledger.types import TrialRecord
@@ -49,6 +50,8 @@ def _examined(study: Study, config: ConfigFile) -> tuple[LedgerView, tuple[str, 
     for entry in study.entries():
         try:
             record = record_of(entry)
+            if record is not None and record.result is not None and record.result.sample:
+                sample_from(record.result.sample)
         except (ValueError, TypeError, RecursionError) as error:
             faults.append(f"trial number {entry.number} is damaged ({error})")
             continue

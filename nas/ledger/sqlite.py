@@ -17,6 +17,7 @@ MAX_TRIALS = 1_000_000
 SUPER_JOURNAL = bytes.fromhex(
     "d9d505f920a163d7"
 )  # the end of a journal that names one (SQLite's file format, 3)
+MAX_PATH_BYTES = 504  # of a database: SQLite has place for 512 in the name of its journal
 READ, WRITE, BUILD = "ro", "rw", "rwc"
 
 _ATTRIBUTES = (
@@ -135,6 +136,10 @@ def explain(path: Path, error: BaseException) -> RunError:
     cause = _root(error)
     if isinstance(cause, sqlite3.Error):
         code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        length = len(os.fsencode(path.absolute()))
+        if code == sqlite3.SQLITE_CANTOPEN and length > MAX_PATH_BYTES:
+            limit = f"its whole path has {length} bytes, of which SQLite takes {MAX_PATH_BYTES}"
+            return RunError(f"{path}: {limit}; choose a place with a shorter one")
         if code == sqlite3.SQLITE_CANTOPEN and not path.exists():
             return RunError(f"{path} is missing; restore it, or name the folder to which the run was moved")
         if code in _PASSING:

@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 from pydantic.dataclasses import dataclass
 
 from nas.base.errors import LedgerDamaged, RunError
@@ -41,11 +41,12 @@ if TYPE_CHECKING:
 FORMAT = 1
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 2**16
+MOST_BYTES = 2**36  # of a file: a sparse one takes no space, and hours to hash
 
 
 @dataclass(frozen=True, config=RECORD)
 class _File:
-    bytes: Count
+    bytes: Annotated[Count, Field(le=MOST_BYTES)]
     sha256: Digest
 
 
@@ -170,7 +171,7 @@ class Store:
         for name, known in files.items():
             path = folder / name
             try:
-                intact = is_file(path) and _entry(path) == known
+                intact = is_file(path) and os.path.getsize(path) == known.bytes and _entry(path) == known
             except RunError as error:
                 raise damaged(digest, str(error)) from None
             except OSError as error:

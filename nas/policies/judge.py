@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from nas.base.errors import LedgerDamaged
 from nas.ledger import TrialRecord
-from nas.ledger.sample import sample_from
+from nas.ledger.sample import Sample, sample_from
+from nas.ledger.sqlite import damage
 from nas.ledger.types import Criterion
 
 
@@ -28,13 +30,15 @@ class Advantage:
 
 
 def advantage(one: TrialRecord, other: TrialRecord, select: Criterion) -> Advantage | None:
-    """The advantage of `one` over `other`, paired by image; None if the trials keep no outcomes of single images."""
-    texts = [
-        record.result.sample for record in (one, other) if record.result is not None and record.result.sample
-    ]
-    if len(texts) < 2:
+    """The advantage of `one` over `other`, paired by image; None if the trials keep no outcomes of single images.
+
+    Raises LedgerDamaged for outcomes that no search writes.
+    """
+    first, second = _sample(one), _sample(other)
+    if first is None or second is None:
         return None
-    first, second = (sample_from(text) for text in texts)
+    if len(first.losses) != len(second.losses):
+        raise LedgerDamaged(damage(f"the result of trial {one.key}", f"not of the images of {other.key}"))
     if select == "loss":
         gains = second.losses.astype(float) - first.losses.astype(float)
     else:
@@ -43,3 +47,11 @@ def advantage(one: TrialRecord, other: TrialRecord, select: Criterion) -> Advant
     return Advantage(
         float(gains.mean()), float(gains.std(ddof=1) / math.sqrt(count)) if count > 1 else math.inf
     )
+
+
+def _sample(record: TrialRecord) -> Sample | None:
+    text = None if record.result is None else record.result.sample
+    try:
+        return sample_from(text) if text else None
+    except ValueError as error:
+        raise LedgerDamaged(damage(f"the result of trial {record.key}", str(error))) from None

@@ -41,8 +41,8 @@ from nas.run.memory import fitted
 from nas.run.pacing import paced
 from nas.run.plan import Plan, make_plan, seed_job
 from nas.run.replay import REPLAY, Replay, replay_from, replay_of
-from nas.run.start import Starting, graph_of, is_store, keep_data, keep_start, start_of
 from nas.run.speed import closing_seconds
+from nas.run.start import Starting, graph_of, is_store, keep_data, keep_start, start_of
 
 RUNS = Path("runs")
 

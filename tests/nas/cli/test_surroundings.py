@@ -48,6 +48,52 @@ def test_a_search_with_closed_output(home: Path, words: tuple[str, ...]) -> None
     assert (home / "run" / "report.html").exists()
 
 
+def test_no_folder_for_temporary_files(home: Path) -> None:
+    """Where torch's compiler would be imported, it would make one."""
+    done = started(
+        "search", "digits", *SHORT, "--quiet", "--run", "run", TORCHINDUCTOR_CACHE_DIR="/dev/null/x"
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    for words in (("moves",), ("report", "run"), ("export", "run", "--to", "out")):
+        done = started(*words, TORCHINDUCTOR_CACHE_DIR="/dev/null/x")
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGCHLD"), reason="this system has no such signal")
+@pytest.mark.parametrize("blocked", [False, True])
+def test_a_parent_that_ignores_or_blocks_the_signal_of_ended_children(home: Path, blocked: bool) -> None:
+    def leave() -> None:
+        if blocked:
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+        else:
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+    words = [*NAS, "search", "digits", *SHORT, "--quiet", "--run", "run"]
+    done = subprocess.run(words, capture_output=True, timeout=300, preexec_fn=leave)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert read(home / "run").final is not None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a folder in use can't be deleted")
+@pytest.mark.parametrize("words", [("status", "RUN"), ("moves",), ("resume", "RUN")])
+def test_a_current_folder_that_was_deleted(home: Path, words: tuple[str, ...]) -> None:
+    make_run(home / "run")
+    (home / "gone").mkdir()
+    run = str(home / "run")
+    line = 'cd gone && rmdir ../gone && "$@"'
+    command = ["sh", "-c", line, "sh", *NAS, *(run if word == "RUN" else word for word in words)]
+    done = subprocess.run(command, capture_output=True, timeout=300)
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"nas: ")
+    assert done.stderr.count(b"\n") == 1
+    assert b"damaged" not in done.stderr
+
+
+def test_the_home_of_an_unknown_user(home: Path) -> None:
+    done = started("search", "digits", *SHORT, "--data-root", "~nobody here/data", "--quiet", "--run", "run")
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_a_terminal_that_shows_ascii_only(home: Path) -> None:
     make_run(home / "run", final=True)
     for words in (("status", "run"), ("runs", "."), ("moves",), ("policies",)):

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,10 @@ def test_a_recipe_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.Monke
         (b"space = ", "is not TOML"),
         (b"epochs = 3", "names no space; add a line like"),
         (b"\xff\xfe", "can't be read"),
+        (b"x = " + b"[" * 5000 + b"]" * 5000, "nested"),
+        (b"a." * 200 + b"b = 1", "nested"),
+        (b"seed = " + b"9" * 5000, "is not TOML"),
+        (b"#" * 2**21, "bytes"),
     ],
 )
 def test_a_bad_recipe(tmp_path: Path, text: bytes, fact: str) -> None:
@@ -122,6 +127,15 @@ def test_a_bad_recipe(tmp_path: Path, text: bytes, fact: str) -> None:
     path.write_bytes(text)
     with pytest.raises(UserError, match=fact):
         load_recipe(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
+def test_a_recipe_that_would_block_or_never_end(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.toml")
+    (tmp_path / "zero.toml").symlink_to("/dev/zero")
+    for name in ("fifo", "zero"):
+        with pytest.raises(UserError, match="not a file"):
+            load_recipe(tmp_path / f"{name}.toml")
 
 
 def test_a_recipe_that_is_missing_or_names_an_unknown_space(tmp_path: Path) -> None:

@@ -176,6 +176,16 @@ def test_linked_folders_and_files_are_read_once(tmp_path):
     assert "link" in notes(data)
 
 
+def test_a_link_to_a_class_or_to_the_set_itself_is_not_another_class(tmp_path):
+    classes(tmp_path, ("cat", "dog"), count=5)
+    (tmp_path / "all").symlink_to(".")
+    (tmp_path / "kitten").symlink_to("cat")
+    (tmp_path / "above").symlink_to("..")
+    data = loaded(tmp_path)
+    assert data.classes == ("cat", "dog")
+    assert "kitten" in notes(data)
+
+
 def test_the_numbers_of_pictures_and_classes_are_said(tmp_path):
     classes(tmp_path / "train", count=8)
     classes(tmp_path / "test", count=3)

@@ -118,6 +118,30 @@ def test_a_killed_worker_fails_its_job_alone(executor: LocalExecutor, jobs: list
     assert end_of(executor, 5).result is not None
 
 
+def test_a_worker_killed_by_a_signal_without_a_name_fails_its_job_alone(
+    executor: LocalExecutor, jobs: list[Job]
+) -> None:
+    executor.submit(4, replace(jobs[0], kind="final", steps=LONG))
+    executor.submit(5, jobs[0])
+    os.kill(in_training(executor, 4), signal.SIGRTMIN + 6)
+    assert f"signal {signal.SIGRTMIN + 6}" in str(end_of(executor, 4).reason)
+    assert end_of(executor, 5).result is not None
+
+
+def test_an_interrupt_of_a_worker_changes_nothing(executor: LocalExecutor, jobs: list[Job]) -> None:
+    """Only its driver stops a run, also where kill -INT goes to all of a user's processes."""
+    executor.submit(4, replace(jobs[0], kind="final", steps=LONG))
+    executor.submit(5, jobs[0])
+    worker = in_training(executor, 4)
+    assert executor.processes is not None
+    for pid in (executor.processes.process.pid, worker):
+        os.kill(pid, signal.SIGINT)
+    assert in_training(executor, 4) == worker
+    os.kill(worker, signal.SIGKILL)
+    assert "SIGKILL" in str(end_of(executor, 4).reason)
+    assert end_of(executor, 5).result is not None
+
+
 def test_a_worker_that_died_idle_fails_no_job(executor: LocalExecutor, jobs: list[Job]) -> None:
     pid = worker_of(executor)
     os.kill(pid, signal.SIGKILL)

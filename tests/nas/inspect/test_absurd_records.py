@@ -161,6 +161,16 @@ def test_an_absurd_record_of_a_trial(run: Path, name: str, key: str) -> None:
             used(run)
 
 
+@pytest.mark.parametrize("text", ["x", "AAAA", "eJxjAAAAAQAB"])
+def test_outcomes_of_single_images_that_no_search_writes(run: Path, text: str) -> None:
+    record = read(run).trials[0]
+    assert record.result is not None
+    stored = json.dumps(seal("result", record.key, {**record.result.to_dict(), "sample": text}))
+    edit(run, "UPDATE trial_user_attributes SET value_json = ? WHERE key = 'result' AND trial_id = 1", stored)
+    used(run)
+    assert any(fault.what == "ledger" for fault in check(run).faults)
+
+
 def test_absurd_documents_in_files(run: Path) -> None:
     digest = read(run).complete[0].result.weights  # type: ignore[union-attr]
     for path in (run / "config.json", run / "ledger.json", run / f"checkpoints/{digest}/manifest.json"):

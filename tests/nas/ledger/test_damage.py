@@ -211,6 +211,16 @@ def test_no_folder_at_all(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_place_whose_name_is_too_long_for_sqlite(filled: Path, tmp_path: Path) -> None:
+    deep = tmp_path / "/".join(["d" * 100] * 6)
+    deep.mkdir(parents=True)
+    moved = filled.rename(deep / "run")
+    refused(moved, RunError, "whole path")
+    with pytest.raises(RunError, match="whole path"):
+        Ledger.create(deep / "new", {"space": "digits"})
+    assert not list((deep / "new").glob("ledger.db"))
+
+
 def test_the_study_of_another_program(filled: Path) -> None:
     import optuna
 

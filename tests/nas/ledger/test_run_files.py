@@ -1,5 +1,6 @@
 """A run folder from somebody else: links, FIFOs and other names in it lead no command out of it, nor block one."""
 
+import json
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from nas.inspect.current_driver import holder_of_lock
 from nas.inspect.fsck import check
 from nas.inspect.status import statuses
 from nas.ledger import Ledger, Store, read
+from nas.ledger.files import canonical_json
 from nas.ledger.run_files import discard, open_file
 
 NAMES = ("config.json", "ledger.db", "ledger.db-journal", "ledger.json", "lock", "workers.log", "checkpoints")
@@ -184,6 +186,26 @@ def test_kept_arrays_and_saved_networks_are_plain_files(
     make(weights)
     with pytest.raises(CodecError, match=re.escape(str(weights))):
         morphs.load(weights.parent)
+
+
+def test_weights_larger_than_their_graph_are_not_read(filled: Path) -> None:
+    """A sparse file takes no space on the disk, and hours to hash or more than all memory to read."""
+    import morphs
+    from morphs.errors import WeightsError
+
+    store = Store(filled / "checkpoints")
+    digest = store.digests()[0]
+    os.truncate(store.path(digest) / "weights.safetensors", 2**40)
+    with pytest.raises(WeightsError, match="at most"):
+        morphs.load(store.path(digest))
+    with pytest.raises(LedgerDamaged, match="weights"):
+        store.verify(digest)
+    manifest = store.path(digest) / "manifest.json"
+    document = json.loads(manifest.read_text())
+    document["files"]["weights.safetensors"]["bytes"] = 2**40
+    manifest.write_text(canonical_json(document))
+    with pytest.raises(LedgerDamaged, match="bytes"):
+        store.verify(digest)
 
 
 def test_opening_never_truncates(tmp_path: Path) -> None:

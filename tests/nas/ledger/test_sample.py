@@ -1,5 +1,8 @@
 """The outcome on single validation images."""
 
+import base64
+import zlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -26,7 +29,11 @@ def test_a_loss_beyond_16_bits_stays_finite() -> None:
     assert np.isfinite(sample_of(np.array([1e9]), np.array([False])).losses).all()
 
 
-@pytest.mark.parametrize("text", ["", "!", "AAAA", "eJwDAAAAAAE=x", "eJxjAAAAAQAB"])
+BOMB = base64.b64encode(zlib.compress(b"\0" * 10**7)).decode()
+INFINITE = base64.b64encode(zlib.compress(b"\0\x7c\0")).decode()
+
+
+@pytest.mark.parametrize("text", ["", "!", "AAAA", "eJwDAAAAAAE=x", "eJxjAAAAAQAB", "é", BOMB, INFINITE])
 def test_what_is_not_a_sample(text: str) -> None:
     with pytest.raises(ValueError):
         sample_from(text)

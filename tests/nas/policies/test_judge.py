@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from search_support import SEED
 
+from nas.base.errors import LedgerDamaged
 from nas.ledger import Job, LedgerView, TrialRecord
 from nas.ledger.sample import sample_of
 from nas.policies.hill_climb import HillClimb
@@ -43,6 +44,16 @@ def test_it_is_the_paired_t_test(seed: int, count: int) -> None:
         assert found.mean == pytest.approx((sign * (a - b)).mean())
         assert found.mean / found.error == pytest.approx(oracle.statistic, rel=1e-9)
         assert found.confidence == pytest.approx(stats.norm.cdf(abs(oracle.statistic)), abs=1e-9)
+
+
+def test_outcomes_that_no_search_writes_are_damage() -> None:
+    many, few = (judged(f"1.{n}", np.ones(n), np.ones(n) > 0) for n in (9, 4))
+    assert few.result is not None
+    other = replace(few, result=replace(few.result, sample="AAAA"))
+    for one in (few, other):  # of another number of images, and of none
+        for pair in ((many, one), (one, many)):
+            with pytest.raises(LedgerDamaged, match=r"trial 1\.\d"):
+                advantage(*pair, "loss")
 
 
 def test_a_child_that_is_better_by_chance_does_not_replace_its_parent() -> None:
