@@ -14,8 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from nas.base.printing import console, say
-from nas.base.text import clip, count, nas_command, percent, plural, size, span
+from nas.base.text import clip, count, nas_command, plural, size, span
 from nas.inspect.rows import overhead_text, status_rows
+from nas.ledger.scores import called, labelled, value_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -118,8 +119,8 @@ def runs(found: list[RunStatus]) -> RenderableType:
             Text(run.state, STATE_STYLES[run.state]),
             Text(f"{run.space} on {run.data}" if run.space else "–"),
             "–" if run.generation is None else f"{run.generation}{of}",
-            percent(run.best_val_accuracy),
-            percent(run.test_accuracy),
+            labelled(run.score, run.best_score),
+            value_text(run.score, run.test_score),
             count(run.best_params),
             "–" if run.seconds is None else span(run.seconds),
         )
@@ -136,6 +137,7 @@ def name_of(run: RunStatus) -> str:
 def summary(outcome: Outcome, report: Path | None) -> RenderableType:
     """The results of a finished run."""
     result = outcome.best.result
+    score = result.main if result else "accuracy"
     why = {
         "budget": "the budget is spent",
         "generations": "all generations are done",
@@ -143,8 +145,8 @@ def summary(outcome: Outcome, report: Path | None) -> RenderableType:
     }
     rows = [
         ("finished", f"{why.get(outcome.stopped, outcome.stopped)}; best trial {outcome.best.key}"),
-        ("validation accuracy", percent(result.scores.get("val_accuracy") if result else None)),
-        ("test accuracy", percent(outcome.test.accuracy if outcome.test else None)),
+        (f"validation {called(score)}", value_text(score, result.value if result else None)),
+        (f"test {called(score)}", value_text(score, result.tested if result else None)),
         ("parameters", count(result.params if result else None)),
         ("wall time", span(outcome.seconds)),
         ("engine overhead", overhead_text(outcome.overhead)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from nas.base.errors import DataError
+from nas.base.text import plural
 from nas.data import custom, folder, run_arrays
 from nas.data.augment import Augment, augment_of, described
 from nas.data.check import Check, check_items, refuse
@@ -26,7 +27,9 @@ from nas.data.hashes import NONE, Known
 from nas.data.picture import Reading
 from nas.data.published import STANDARD, TEN, StandardSet
 from nas.data.splits import VAL_FRACTION, check_labels, digest, hold_out, mean_std, sample
+from nas.data.task import Task, as_asked, task_of
 from nas.data.types import ImageSplit, Parts, SearchData, Split, StreamSplit
+from nas.ledger.scores import name_of
 
 DATASETS = MappingProxyType(
     {
@@ -58,6 +61,7 @@ def load_search_data(
     augment: str | None = None,
     check: Check = "none",
     known: Known = NONE,
+    task: str | None = None,
 ) -> SearchData:
     """Load the training and validation split of a data set, and nothing else of it.
 
@@ -70,13 +74,14 @@ def load_search_data(
     check:        whether every picture of a streamed set, also of its test split, is read once: "all" of them, "none",
                   or "auto": if that takes seconds.
     known:        hashes of files that need not be read again.
+    task:         see `nas.data.task.task_of`.
     Raises DataError: one line with fact, place and remedy. A failure changes nothing on disk.
     """
     if not 0 < val_fraction < 1:
         raise DataError(
             f"validation fraction {val_fraction} is not between 0 and 1; use {VAL_FRACTION}, for example"
         )
-    opened = _opened(spec, _root(root), check)
+    opened = _opened(spec, _root(root), check, task)
     rest, given_val, classes = opened.train, opened.val, opened.classes
     check_labels(rest, rest, len(classes), spec)
     if given_val is None:
@@ -85,6 +90,8 @@ def load_search_data(
         check_labels(rest, given_val, len(classes), f"{spec}: validation")
         train, val = rest, given_val
     train, val = folder.with_hashes(_apart(train), known), folder.with_hashes(_apart(val), known)
+    made = task_of(task, train.labels, classes)
+    classes = made.outputs
     seen, seen_val = sample(train), sample(val)
     mean, std = mean_std(seen)
     asked = augment_of(augment, opened.augment)
@@ -93,12 +100,12 @@ def load_search_data(
     return SearchData(
         name=spec, train=train, val=val, classes=classes, mean=mean, std=std, augment=asked,
         digest=digest((train, seen), (val, seen_val), classes), reading=opened.reading or plain_reading(train.shape),
-        notes=(_counted(opened, train, val), *opened.notes, described(asked, augment)),
-        former=digest((train, seen), (val, seen_val), classes, "former_fingerprint"),
+        notes=(_counted(opened, train, val), told(made, task), *opened.notes, described(asked, augment)),
+        former=digest((train, seen), (val, seen_val), classes, "former_fingerprint"), task=made,
     )  # fmt: skip
 
 
-def load_test_split(spec: str, root: Path | None, seed: int) -> ImageSplit:
+def load_test_split(spec: str, root: Path | None, seed: int, task: str | None = None) -> ImageSplit:
     """Load the test split, for the final step of a run. `seed` is the run's; it has no effect yet.
 
     Arguments and errors as in `load_search_data`.
@@ -106,8 +113,8 @@ def load_test_split(spec: str, root: Path | None, seed: int) -> ImageSplit:
     del seed
     kind, argument = _kind(spec)
     if (found := _standard(kind)) is not None:
-        return found.load("test", _root(root))
-    return _apart(_without_test(_parts(kind, argument, _root(root)))[1])
+        return _with_targets(found.load("test", _root(root)), task, spec)
+    return _apart(_without_test(_parts(kind, argument, _root(root), task=task))[1])
 
 
 def is_kept(spec: str) -> bool:
@@ -137,11 +144,12 @@ class _Opened:
     held_out: bool = False
 
 
-def _opened(spec: str, root: Path, check: Check) -> _Opened:
+def _opened(spec: str, root: Path, check: Check, task: str | None) -> _Opened:
     kind, argument = _kind(spec)
     if (found := _standard(kind)) is not None:
-        return _Opened(found.load("train", root), None, found.classes(root), found.augment)
-    parts = _parts(kind, argument, root, check)
+        train = _with_targets(found.load("train", root), task, spec)
+        return _Opened(train, None, _names(found.classes(root), train), found.augment)
+    parts = _parts(kind, argument, root, check, task)
     if parts.test is not None:
         check_labels(parts.train, parts.test, len(parts.classes), f"{spec}: test")
     rest, test = _without_test(parts)
@@ -168,15 +176,38 @@ def _checked_items(spec: str, parts: Parts, check: Check) -> tuple[str, ...]:
 def _counted(opened: _Opened, train: ImageSplit, val: ImageSplit) -> str:
     """How many images there are, of which classes."""
     labels = torch.cat([train.labels, val.labels])
-    counts = labels.bincount(minlength=len(opened.classes)).tolist()
-    each = [f"{name} {number}" for name, number in zip(opened.classes, counts, strict=True)]
-    told = ", ".join(each if len(each) <= 10 else [*each[:9], "…"])
     held = " held out" if opened.held_out else ""
     test = "" if opened.test is None else f", {opened.test:,} for the test{held}"
-    return (
-        f"{len(train):,} images to train on, {len(val):,} for validation{test}; "
-        f"{len(opened.classes)} classes, without the test: {told}"
-    )
+    sizes = f"{len(train):,} images to train on, {len(val):,} for validation{test}"
+    if labels.dtype != torch.int64:
+        return f"{sizes}; {plural(labels.shape[1], 'target value')} each, without the test: {_range(labels)}"
+    counts = labels.bincount(minlength=len(opened.classes)).tolist()
+    each = [f"{name} {number}" for name, number in zip(opened.classes, counts, strict=True)]
+    told_of = ", ".join(each if len(each) <= 10 else [*each[:9], "…"])
+    return f"{sizes}; {len(opened.classes)} classes, without the test: {told_of}"
+
+
+def _range(values: torch.Tensor) -> str:
+    low, high = float(values.min()), float(values.max())
+    return f"{low:.6g} to {high:.6g}, {float(values.double().mean()):.6g} in the mean"
+
+
+def told(task: Task, asked: str | None) -> str:
+    """The task in one line, and whether the user or the targets decided it."""
+    scores = [name_of(score.criterion).replace("_", " ") for score in task.scores]
+    why = "" if asked is not None else " (by the kind of the targets; --task sets another)"
+    return f"task: {task.name}{why}; scores {', '.join(scores)} and loss"
+
+
+def _with_targets(split: Split, task: str | None, spec: str) -> Split:
+    """A split of a set of classes, with targets as `task` takes them."""
+    targets = as_asked(split.labels, task, spec)
+    return split if targets is split.labels else replace(split, labels=targets)
+
+
+def _names(classes: tuple[str, ...], train: ImageSplit) -> tuple[str, ...]:
+    """The names of the outputs, of a set of `classes`."""
+    return classes if train.labels.dtype == torch.int64 else ("value",)
 
 
 def plain_reading(shape: tuple[int, int, int]) -> Reading | None:
@@ -190,15 +221,20 @@ def _size(split: ImageSplit) -> str:
     return f"{h} × {w}"
 
 
-def _parts(kind: str, argument: str, root: Path, check: Check = "none") -> Parts:
+def _parts(kind: str, argument: str, root: Path, check: Check = "none", task: str | None = None) -> Parts:
     """All of a data set that is not published in parts."""
     match kind:
         case "digits":
-            return Parts(_digits(), None, None, TEN)
+            digits = _with_targets(_digits(), task, kind)
+            return Parts(digits, None, None, _names(TEN, digits))
         case "imagefolder":
+            if task in ("multi-label", "regression"):
+                raise DataError(
+                    f"imagefolder: folders are classes, which --task {task} does not take; omit --task"
+                )
             return folder.open_folder(argument, check)
         case "function":
-            return custom.call(argument)
+            return custom.call(argument, task)
         case _:
             kept = run_arrays.read_kept(root, argument)
             return Parts(kept.train, kept.val, kept.test, kept.classes)

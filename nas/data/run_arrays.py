@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from nas.base.errors import DataError, RunError
 from nas.base.text import size
-from nas.data.custom import class_names, part
+from nas.data.custom import alike, class_names, part
 from nas.data.splits import check_labels
 from nas.data.types import ImageSplit, Split
 from nas.ledger.files import fsync_file, fsync_folder
@@ -66,8 +66,8 @@ class KeptParts:
         return sum(len(split) for split in self.parts.values())
 
 
-def parts_of(given: Any) -> KeptParts:
-    """What a user gave as `data=`, in memory and checked.
+def parts_of(given: Any, task: str | None = None) -> KeptParts:
+    """What a user gave as `data=`, in memory and checked, with targets as `task` takes them.
 
     given: (images, labels) or a Dataset, to be split; (train, val) or (train, val, test), each of them such a pair of
     arrays or a map-style Dataset, which is read once. Raises DataError: for what `nas.data.custom` refuses, for a
@@ -82,9 +82,9 @@ def parts_of(given: Any) -> KeptParts:
     if not 1 <= len(values) <= len(ROLES):
         fact = f"data: {len(values)} parts were given"
         raise DataError(f"{fact}; give (images, labels), (train, val) or (train, val, test)")
-    found = [
-        _in_memory(part(value, f"data: {role}"), role) for role, value in zip(ROLES, values, strict=False)
-    ]
+    roles = zip(ROLES, values, strict=False)
+    parts = alike({role: _in_memory(part(value, f"data: {role}", task), role) for role, value in roles})
+    found = list(parts.values())
     used = sum(split.images.numel() for split in found)
     if used > MAX_BYTES:
         raise DataError(f"data: {size(used)} of images are more than a run keeps; {REMEDY}")

@@ -38,9 +38,21 @@ def stratified(labels: Tensor, fraction: float, generator: torch.Generator) -> t
     return torch.cat(kept).sort().values, torch.cat(held).sort().values
 
 
+def strata(targets: Tensor) -> Tensor:
+    """What splits are stratified by, int64 [N]: the classes; tenths of the range of a single value, by rank; nothing of
+    several numbers.
+    """
+    if targets.dtype == torch.int64:
+        return targets
+    if targets.shape[1] > 1:
+        return torch.zeros(len(targets), dtype=torch.int64)
+    ranks = targets[:, 0].argsort(stable=True).argsort(stable=True)
+    return ranks * min(10, max(1, len(targets) // 10)) // len(targets)
+
+
 def hold_out(split: ImageSplit, fraction: float, seed: int, purpose: str) -> tuple[ImageSplit, ImageSplit]:
     """Split into (rest, held out); `purpose` ("validation", "test") is part of the draw's seed. Raises DataError."""
-    kept, held = stratified(split.labels, fraction, generator_for(seed, purpose))
+    kept, held = stratified(strata(split.labels), fraction, generator_for(seed, purpose))
     if len(held) == 0:
         raise DataError(f"no class has two images, so no image can be held out for {purpose}; add images")
     return split.subset(kept), split.subset(held)
@@ -50,6 +62,19 @@ def check_labels(train: ImageSplit, other: ImageSplit, classes: int, where: str)
     """Raise DataError unless every class has a training image and `other` has the same classes and shape."""
     if len(other) == 0:
         raise DataError(f"{where} is empty; add images")
+    if train.labels.dtype != other.labels.dtype:
+        kinds = [
+            "class numbers" if split.labels.dtype == torch.int64 else "floats" for split in (other, train)
+        ]
+        raise DataError(f"{where}: the targets are {kinds[0]}, in training {kinds[1]}; give one kind")
+    if train.labels.dtype != torch.int64:
+        _check_values(train, other, where)
+        return
+    lowest = min(int(split.labels.min()) for split in (train, other))
+    if lowest < 0:
+        raise DataError(
+            f"{where}: label {lowest} is not a class number; number the classes 0 … K-1, or give --task regression"
+        )
     present = torch.zeros(classes, dtype=torch.bool)
     present[train.labels] = True
     if classes < 2:
@@ -63,6 +88,23 @@ def check_labels(train: ImageSplit, other: ImageSplit, classes: int, where: str)
         raise DataError(
             f"{where}: label {int(other.labels.max())} is not a training class (0 … {classes - 1}); fix the labels"
         )
+    _check_shape(train, other, where)
+
+
+def _check_values(train: ImageSplit, other: ImageSplit, where: str) -> None:
+    if other.labels.shape[1:] != train.labels.shape[1:]:
+        counts = [split.labels.shape[1] if split.labels.ndim > 1 else 1 for split in (other, train)]
+        raise DataError(
+            f"{where}: there are {counts[0]} target values for each example, in training {counts[1]}; give equally many"
+        )
+    if bool((train.labels == train.labels[0]).all()):
+        raise DataError(
+            f"{where}: all training targets are equal, so there is nothing to learn; check the targets"
+        )
+    _check_shape(train, other, where)
+
+
+def _check_shape(train: ImageSplit, other: ImageSplit, where: str) -> None:
     if other.shape != train.shape:
         raise DataError(
             f"{where}: images are {list(other.shape)}, training images {list(train.shape)}; use one shape for all"

@@ -133,7 +133,7 @@ def _perform(job: Job, site: TaskContext, data: SearchData, progress: OnStep) ->
         fingerprint=begun.network.graph.fingerprint,
         weights=digest,
         scores={
-            "val_accuracy": scores.accuracy,
+            **{f"val_{name}": value for name, value in scores.values.items()},
             "val_loss": scores.loss,
             **({"train_loss": report.loss} if report else {}),
             **tested,
@@ -148,6 +148,7 @@ def _perform(job: Job, site: TaskContext, data: SearchData, progress: OnStep) ->
         sample=sample_of(scores.losses.numpy(), scores.hits.numpy()).to_text()
         if job.training.searching
         else None,
+        main=data.task.main,
     )
 
 
@@ -268,8 +269,7 @@ def _start(job: Job, site: TaskContext, data: SearchData) -> _Begun:
         return _Begun(network, momentum)
     batches = list(calibration(data, derive(job.seed, "calibrate"), site.config.batch_size))
     worst = morphs.Drift(0.0, 0.0)
-    loss = nn.functional.cross_entropy
-    moves = parse_chain(job.moves, known_moves(site.moves))
+    moves, loss = parse_chain(job.moves, known_moves(site.moves)), data.task.mean_loss
     for child in morphs.apply_chain(network, moves, derive(job.seed, "morph") >> 1, batches, loss):
         assert child.drift is not None
         worst = morphs.Drift(max(worst.eval, child.drift.eval), max(worst.train, child.drift.train))
@@ -286,7 +286,7 @@ def _test_scores(module: nn.Module, job: Job, site: TaskContext, data: SearchDat
     if not job.final:
         return {}
     scores = evaluate(module, site.load_test(), data, device=site.device)
-    return {"test_accuracy": scores.accuracy, "test_loss": scores.loss}
+    return {**{f"test_{name}": value for name, value in scores.values.items()}, "test_loss": scores.loss}
 
 
 def calibration(

@@ -9,6 +9,7 @@ from morphs import ArchGraph, cost
 from nas.data.load import plain_reading
 from nas.data.picture import Reading, describe
 from nas.export.templates import render
+from nas.ledger.scores import called, is_fraction, value_text
 
 SPLITS: Mapping[str, str] = {
     "test": "test split, read once, after the search ended",
@@ -28,21 +29,28 @@ class Score:
     @property
     def text(self) -> str:
         """The value, formatted."""
-        return f"{100 * self.value:.2f} %" if self.metric == "accuracy" else f"{self.value:.4f}"
+        return f"{100 * self.value:.2f} %" if is_fraction(self.metric) else f"{self.value:.4f}"
 
 
 @dataclass(frozen=True)
 class Ancestor:
     """One step of the lineage, which begins with the seed and ends with the exported network.
 
-    trial: "generation.slot". kind: "seed", "parent", "child" or "final". moves: their text, "" for none.
+    trial: "generation.slot". kind: "seed", "parent", "child" or "final". moves: their text, "" for none. score, value:
+    the task's validation score.
     """
 
     trial: str
     kind: str
     moves: str = ""
     params: int | None = None
-    val_accuracy: float | None = None
+    score: str = "accuracy"
+    value: float | None = None
+
+    @property
+    def text(self) -> str:
+        """The validation score, formatted."""
+        return f"validation {called(self.score)} {value_text(self.score, self.value)}"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Export of a trial of a run."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +92,10 @@ def _lineage(view: LedgerView, record: TrialRecord) -> tuple[Ancestor, ...]:
                 "restore the run from a copy"
             )
         job, result = by_key[key].job, by_key[key].result
-        accuracy = result.scores.get("val_accuracy") if result else None
-        steps.append(Ancestor(key, job.kind, job.moves, result.params if result else None, accuracy))
+        step = Ancestor(key, job.kind, job.moves)
+        if result is not None:
+            step = replace(step, params=result.params, score=result.main, value=result.value)
+        steps.append(step)
         key = job.parent
     return tuple(reversed(steps))
 

@@ -28,14 +28,17 @@ class Advantage:
 
 
 def advantage(one: TrialRecord, other: TrialRecord, select: Criterion) -> Advantage | None:
-    """The advantage of `one` over `other`, paired by image; None if the trials keep no outcomes of single images."""
+    """The advantage of `one` over `other`, paired by image; None if the trials keep no outcomes of single images.
+
+    Scores other than the accuracy are no means over images, so the losses stand for them.
+    """
     texts = [
         record.result.sample for record in (one, other) if record.result is not None and record.result.sample
     ]
     if len(texts) < 2:
         return None
     first, second = (sample_from(text) for text in texts)
-    if select == "loss":
+    if select != "accuracy":
         gains = second.losses.astype(float) - first.losses.astype(float)
     else:
         gains = first.hits.astype(float) - second.hits.astype(float)

@@ -162,6 +162,8 @@ def user_code(config: RunConfig, registry: Registry, moves: Iterable[type[Move]]
         config.policy: policy.code or policy.make,
         config.move_sampler: registry.samplers[config.move_sampler].make,
     }
+    if config.task is not None and is_code(config.task):
+        code[config.task] = resolve_named(config.task, "--task", UserError)
     objective = str(config.policy_settings.get("objective"))
     if objective in registry.objectives:
         code[objective] = registry.objectives[objective]

@@ -15,7 +15,7 @@ from morphs import cost
 from nas.base.errors import RunError, UserError
 from nas.base.machine import machine
 from nas.base.text import nas_command
-from nas.config.relocate import relocated, with_data
+from nas.config.relocate import relocated, with_data, with_task
 from nas.config.run_config import RunConfig, validated
 from nas.data import SearchData, is_kept, load_search_data
 from nas.data.check import Check
@@ -27,6 +27,7 @@ from nas.execute.executor import ExecutorFactory
 from nas.execute.make_executor import make_executor
 from nas.ledger import Ledger, LedgerView, current_versions, read, read_config
 from nas.ledger.described import Described
+from nas.ledger.files import canonical_json
 from nas.ledger.notes import Note
 from nas.ledger.shared import Shared, is_run, place_of
 from nas.registry.configure import check_names, with_setting_tables
@@ -48,13 +49,14 @@ RUNS = Path("runs")
 class Again(TypedDict, total=False):
     """What a command that continues or repeats a run gives again.
 
-    data, policy, space, moves, objective: the same names as in the run. Each must be given if it is a
+    data, task, policy, space, moves, objective: the same names as in the run. Each must be given if it is a
     `package.module:name` that the registry doesn't have: it names code, and code is never run because a file of the
     run names it. The source of that code must be unchanged.
     place: settings of where and how the run is carried out, which decide no results (`relocated`).
     """
 
     data: str | None
+    task: str | None
     policy: str | None
     space: str | None
     moves: Sequence[str]
@@ -264,7 +266,8 @@ def _found_again(
     _check_reach(run, config, command, place)
     given = {name: again.get(name) for name in ("space", "policy", "moves", "objective")}
     registry = named_again(run, config, registry, command, {**given, "executor": place.get("executor")})
-    return check_names(with_data(run, config, again.get("data"), command), registry), registry
+    config = with_task(run, with_data(run, config, again.get("data"), command), again.get("task"), command)
+    return check_names(config, registry), registry
 
 
 def _check_reach(run: Path, config: RunConfig, command: str, place: Mapping[str, Any]) -> None:
@@ -309,7 +312,9 @@ def load_data(config: RunConfig, run: Path | None = None, check: Check = "none")
     """
     root = Path(config.data_root) if config.data_root else None
     known = NONE if run is None else read_known(run)
-    return load_search_data(config.data, root, config.seed, config.val_fraction, config.augment, check, known)
+    return load_search_data(
+        config.data, root, config.seed, config.val_fraction, config.augment, check, known, config.task
+    )
 
 
 def describe(
@@ -336,6 +341,7 @@ def describe(
             "reading": asdict(data.reading) if data.reading else None,
             "notes": list(data.notes),
         },
+        "task": data.task.described(),
     }
 
 
@@ -369,6 +375,8 @@ def changes_since(before: Described, now: Mapping[str, Any], versions: Mapping[s
     ]
     kind = "digest" if before.data.former is not None else "former"  # as the run's version made it
     pairs.append(("content of the data set", str(before.data.digest)[:12], str(now["data"].get(kind))[:12]))
+    if before.task is not None:  # runs of older versions are classifications
+        pairs.append(("task", canonical_json(dict(before.task)), canonical_json(now["task"])))
     code, code_now = before.user_code, now.get("user_code", {})
     pairs += [
         (f"source of {name}", code[name][:12], code_now[name][:12]) for name in code if name in code_now

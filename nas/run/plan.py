@@ -45,8 +45,10 @@ class Plan:
 def make_plan(config: RunConfig, data: SearchData, registry: Registry = REGISTRY) -> Plan:
     """Make the plan of a run whose configuration was checked against `registry`.
 
-    Raises UserError when the seed network already breaks a limit, or the space is ill-formed.
+    Raises UserError when the seed network already breaks a limit, the space is ill-formed, or the task has no score
+    that is called as the configuration says.
     """
+    config = config.model_copy(update={"select": data.task.criterion(config.select)})
     space = make_space(config, data, registry)
     own = {name: value for name, value in vars(space.limits).items() if value is not None}
     limits = Limits(**{**own, **config.limits})
@@ -63,7 +65,7 @@ def make_plan(config: RunConfig, data: SearchData, registry: Registry = REGISTRY
 def make_space(config: RunConfig, data: SearchData, registry: Registry) -> Space:
     """Make the space of a run, with the moves that the configuration adds. Raises UserError if it is ill-formed."""
     try:
-        space: Any = registry.spaces[config.space](data.input_shape, len(data.classes))
+        space: Any = registry.spaces[config.space](data.input_shape, data.outputs)
         if not isinstance(space, Space):
             fact = f'search: space "{config.space}" returned a {type(space).__name__}'
             raise UserError(f"{fact}; return a search_spaces.Space")
