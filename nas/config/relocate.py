@@ -11,7 +11,7 @@ from nas.base.text import nas_command
 from nas.config.run_config import RAY, TASKS, RunConfig, validated
 from nas.data import is_kept, runs_code
 
-_FOLDER = "imagefolder:"
+_FILES = ("imagefolder:", "csv:", "npz:")
 
 
 def relocated(config: RunConfig, place: Mapping[str, Any]) -> RunConfig:
@@ -27,12 +27,14 @@ def relocated(config: RunConfig, place: Mapping[str, Any]) -> RunConfig:
 
 
 def with_data(run: Path, config: RunConfig, given: str | None, command: str = "resume") -> RunConfig:
-    """`config` with the data that the command names, which must be the run's; an image folder may have moved.
+    """`config` with the data that the command names, which must be the run's; a folder or file may have moved.
 
     The caller compares contents by digest. Raises RunError for other data, and if data that are code are not named
     again. command: the name of the command, for errors.
     """
-    moved = given is not None and given.startswith(_FOLDER) and config.data.startswith(_FOLDER)
+    moved = given is not None and any(
+        given.startswith(prefix) and config.data.startswith(prefix) for prefix in _FILES
+    )
     if given is not None and given != config.data and not moved:
         raise RunError(
             f"{command}: {run} searches on {config.data}, not on {given}; omit --data or give {config.data}"

@@ -52,8 +52,8 @@ class RunConfig(BaseModel):
             "run because a file of the run names it, or an imagefolder:PATH that has moved.",
         ),
     ] = Field(
-        description="Data set: digits, mnist, fashion-mnist, cifar10, cifar100, svhn, imagefolder:PATH or "
-        "package.module:function."
+        description="Data set: digits, mnist, fashion-mnist, cifar10, cifar100, svhn, imagefolder:PATH, "
+        "csv:FILE?target=NAME, npz:FILE or package.module:function."
     )
     task: Annotated[
         str | None,

@@ -8,7 +8,7 @@ from nas.data.augment import Augment
 from nas.data.batches import eval_batches, train_batches
 from nas.data.load import DATASETS, default_root, is_kept, load_search_data, load_test_split, runs_code
 from nas.data.task import Score, Task
-from nas.data.types import ImageSplit, SearchData, Split, StreamSplit
+from nas.data.types import ImageSplit, SearchData, Split, StreamSplit, ValueSplit
 
 __all__ = [
     "DATASETS",
@@ -19,6 +19,7 @@ __all__ = [
     "Split",
     "StreamSplit",
     "Task",
+    "ValueSplit",
     "default_root",
     "eval_batches",
     "is_kept",

@@ -16,6 +16,7 @@ from nas.base.errors import DataError
 from nas.data.picture import Reading, is_deep, pixels_of
 
 _CHANNELS = (1, 2, 3, 4)
+LONG = 4  # times as long as it has channels, at least, an array of floats is a sequence and not a grey image
 _LEVELS = 16  # of 256 that floats must reach to pass as scaled to [0, 1]
 
 
@@ -29,7 +30,8 @@ def to_pixels(value: Any, where: str) -> Tensor:
     array = _array(value, where)
     if array.ndim not in (3, 4) or 0 in array.shape:
         raise DataError(
-            f"{where}: images have shape {list(array.shape)}; return a non-empty [N, C, H, W] or [N, H, W]"
+            f"{where}: images have shape {list(array.shape)}; return a non-empty [N, C, H, W] or [N, H, W], or "
+            "vectors [N, F]"
         )
     if array.ndim == 3:
         array = array[..., None]
@@ -57,6 +59,22 @@ def channel_axis(shape: tuple[int, ...], where: str) -> int:
         f"{where}: images of shape {list(shape)} may have their channels first or last; return one of [N, C, H, W] and "
         "[N, H, W, C] where H and W are at least twice C, or [N, H, W] for grey images"
     )
+
+
+def to_values(value: Any, where: str) -> Tensor | None:
+    """Convert vectors [N, F], or sequences [N, C, L] of floats with L at least 4 C, to float32, a copy; None for
+    images. Raises DataError for NaN or infinity.
+    """
+    array = _array(value, where)
+    long = array.ndim == 3 and array.dtype.kind == "f" and array.shape[2] >= LONG * array.shape[1]
+    if 0 in array.shape or not (array.ndim == 2 or long):
+        return None
+    values = torch.from_numpy(array.astype(np.float32))
+    if not bool(torch.isfinite(values).all()):
+        raise DataError(
+            f"{where}: inputs contain NaN or infinity; fill them, or give a CSV file, whose gaps are filled"
+        )
+    return values
 
 
 def to_targets(value: Any, count: int, where: str) -> Tensor:
@@ -151,7 +169,7 @@ def _bytes(array: np.ndarray[Any, np.dtype[Any]], where: str) -> np.ndarray[Any,
     if low < 0 or high > top:
         raise DataError(
             f"{where}: {array.dtype} images range from {low:.6g} to {high:.6g}; "
-            "return floats in [0, 1] or integers in [0, 255], not normalised"
+            "return floats in [0, 1] or integers in [0, 255], not normalised (sequences are [N, C, L] with L >= 4 C)"
         )
     if top == 1 and low != high and (high - low) * 255 < _LEVELS < len(np.unique(array[:64])):
         raise DataError(

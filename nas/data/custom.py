@@ -1,9 +1,9 @@
 """`package.module:function`: the user's own data.
 
-The function takes no argument and returns (train, test) or (train, val, test). Each part is a pair
-(images, labels) of arrays (see `nas.data.convert`), which is held in memory, or a map-style torch Dataset of
-(image, label) items, which is streamed. Labels are class numbers, or floats, or several numbers each. Only names from
-the command line may be passed here, since importing a module runs its code.
+The function takes no argument and returns (train, test) or (train, val, test). Each part is a pair (inputs, labels) of
+arrays (see `nas.data.convert`), which is held in memory, or a map-style torch Dataset of (input, label) items, which is
+streamed; vectors and sequences are held in memory. Labels are class numbers, or floats, or several numbers each. Only
+names from the command line may be passed here, since importing a module runs its code.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
+import numpy as np
 import torch
+from PIL.Image import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from nas.base.errors import DataError
 from nas.base.user_code import call_named, where_raised
-from nas.data.convert import item_image, item_target, to_pixels, to_targets
+from nas.data.convert import item_image, item_target, to_pixels, to_targets, to_values
 from nas.data.task import as_asked
-from nas.data.types import ImageSplit, Items, Parts, Split, StreamSplit, pair_of
+from nas.data.types import ImageSplit, Items, Parts, Split, StreamSplit, ValueSplit, pair_of
 from nas.ledger.files import wellformed
 
 _SPOT_CHECKS = 16
@@ -85,6 +87,9 @@ def _part(value: Any, where: str) -> ImageSplit:
         pair = list[Any](cast(Any, value))
         if len(pair) != 2:
             raise DataError(f"{where} is {_kind(cast(object, value))}; return a pair (images, labels)")
+        values = to_values(pair[0], where)
+        if values is not None:
+            return ValueSplit(values, to_targets(pair[1], len(values), where))
         pixels = to_pixels(pair[0], where)
         return Split.of_pixels(pixels, to_targets(pair[1], len(pixels), where))
     if (
@@ -112,10 +117,12 @@ def _remedy(value: object) -> str:
     return PART
 
 
-def _stream(items: Items, where: str) -> StreamSplit:
+def _stream(items: Items, where: str) -> StreamSplit | ValueSplit:
     count = len(items)
     if count == 0:
         raise DataError(f"{where} is empty; add images")
+    if (values := _values(items, where)) is not None:
+        return values
     c, h, w = _item(items, 0, where)[0]
     labels = _listed_labels(items, where, c)
     if labels is None:
@@ -136,6 +143,29 @@ def _together(targets: list[Tensor], where: str) -> Tensor:
             f"{where}: items have {len(rows[0])} numbers as their label, and others; return equally many"
         )
     return torch.stack(rows)
+
+
+def _values(items: Items, where: str) -> ValueSplit | None:
+    """The vectors or sequences of a Dataset, all read into memory; None where it has images. Raises DataError."""
+
+    def read(index: int) -> tuple[Tensor | None, Any]:
+        x, y = pair_of(_opened(items, index, where), f"{where}: item {index}")
+        if not isinstance(x, Tensor):
+            x = None if isinstance(x, Image) else np.asarray(x)
+        return (None if x is None else to_values(x[None], f"{where}: item {index}")), y
+
+    first = read(0)[0]
+    if first is None:
+        return None
+    found = [read(index) for index in range(len(items))]
+    unlike = next((i for i, (x, _) in enumerate(found) if x is None or x.shape != first.shape), None)
+    if unlike is not None:
+        fact = f"{where}: item {unlike} has not the shape {list(first.shape[1:])} of the first"
+        raise DataError(f"{fact}; make all items the same size")
+    targets = _together(
+        [item_target(y, f"{where}: item {index}") for index, (_, y) in enumerate(found)], where
+    )
+    return ValueSplit(torch.cat([x for x, _ in found if x is not None]), targets)
 
 
 def _check_constant(split: StreamSplit) -> None:
@@ -161,17 +191,20 @@ def _is_readable(items: Items, index: int) -> bool:
 def _item(
     items: Items, index: int, where: str, channels: int | None = None
 ) -> tuple[tuple[int, int, int], Tensor]:
+    image, label = pair_of(_opened(items, index, where), f"{where}: item {index}")
+    h, w, c = item_image(image, f"{where}: item {index}", channels).shape
+    return (c, h, w), item_target(label, f"{where}: item {index}")
+
+
+def _opened(items: Items, index: int, where: str) -> Any:
     try:
-        item = items[index]
+        return items[index]
     except DataError:
         raise
     except (Exception, SystemExit) as error:
         raise DataError(
             f"{where}: item {index} cannot be read ({where_raised(error)}); fix the data set"
         ) from error
-    image, label = pair_of(item, f"{where}: item {index}")
-    h, w, c = item_image(image, f"{where}: item {index}", channels).shape
-    return (c, h, w), item_target(label, f"{where}: item {index}")
 
 
 def _listed_labels(items: Items, where: str, channels: int) -> Tensor | None:

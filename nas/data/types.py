@@ -13,6 +13,7 @@ from nas.base.errors import DataError
 from nas.data.augment import Augment
 from nas.data.convert import item_image, item_target
 from nas.data.picture import Reading
+from nas.data.table import Column
 from nas.data.task import Task, classification
 
 
@@ -117,7 +118,33 @@ class StreamSplit:
         return image
 
 
-ImageSplit = Split | StreamSplit
+@dataclass(frozen=True, eq=False)
+class ValueSplit:
+    """A split of vectors or sequences in memory: `inputs` float32 [N, F] or [N, C, L]; `labels` as in `Split`."""
+
+    inputs: Tensor
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        if self.inputs.dtype != torch.float32 or self.inputs.ndim not in (2, 3):
+            found = f"{self.inputs.dtype} {list(self.inputs.shape)}"
+            raise ValueError(f"inputs must be float32 [N, F] or [N, C, L], not {found}")
+        check_form(self.labels, len(self.inputs))
+
+    def __len__(self) -> int:
+        return int(self.labels.shape[0])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(F,) of one vector, (C, L) of one sequence."""
+        return tuple(self.inputs.shape[1:])
+
+    def subset(self, indices: Tensor) -> ValueSplit:
+        """Return a copy of the examples at `indices` (int64 [M]); it shares no memory with this split."""
+        return ValueSplit(self.inputs.index_select(0, indices), self.labels.index_select(0, indices))
+
+
+ImageSplit = Split | StreamSplit | ValueSplit
 
 
 def check_form(targets: Tensor, count: int) -> None:
@@ -172,7 +199,8 @@ class Parts:
 class SearchData:
     """All the data that a search can access: no test split, and nothing that leads to one.
 
-    mean, std: per channel, of the training images scaled to [0, 1] (of an even sample for a streamed split).
+    mean, std: per channel, of the training images scaled to [0, 1] (of an even sample for a streamed split); of
+               vectors per number, of sequences per channel.
     classes:   the names of the outputs: of classes, labels or values.
     digest:    SHA-256 of training and validation images, labels and class names; for a folder of images, of the
                names and contents of the files; for another streamed split, of all labels and of the pixels of an even
@@ -180,6 +208,7 @@ class SearchData:
     former:    the digest as earlier versions made it: for a folder of images, of the files' names and sizes, and of
                the pixels of an even sample.
     reading:   how a picture becomes an input: as the files were read, or for other data the plainest way.
+    table:     how a row of a CSV file becomes an input.
     notes:     what the data are and what is done to them, a line each.
     """
 
@@ -194,6 +223,7 @@ class SearchData:
     reading: Reading | None = None
     notes: tuple[str, ...] = ()
     former: str = ""
+    table: tuple[Column, ...] | None = None
     task: Task = field(default_factory=lambda: classification(()))
 
     @property
@@ -202,8 +232,8 @@ class SearchData:
         return len(self.classes)
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of one image."""
+    def input_shape(self) -> tuple[int, ...]:
+        """(C, H, W) of one image, (F,) of one vector, (C, L) of one sequence."""
         return self.train.shape
 
 

@@ -156,7 +156,7 @@ def site_of(config: RunConfig, store: Checkpoints) -> TaskContext:
     """The context that the tasks of a run share in a worker."""
 
     def load_test() -> ImageSplit:
-        return load_test_split(config.data, _root(config), config.seed, config.task)
+        return load_test_split(config.data, _root(config), config.seed, config.task, config.val_fraction)
 
     return TaskContext(store, config.train, config.device, config.threads, load_test, config.moves)
 

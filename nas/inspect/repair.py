@@ -24,7 +24,8 @@ from nas.ledger.leftovers import temporary_name
 from nas.registry.defaults import REGISTRY
 from nas.registry.named_code import for_workers, moves_code, named_again
 from nas.registry.registry import Registry
-from nas.run.lifecycle import changes_since, describe, load_data, stored_config
+from nas.run.description import describe
+from nas.run.lifecycle import changes_since, load_data, stored_config
 from nas.run.plan import make_space, moves_of
 
 OnProgress = Callable[[int, int], None]  # (trials trained again, total)

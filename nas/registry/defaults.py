@@ -53,6 +53,18 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "epochs": 2,
         "train": {"lr": 0.1, "warmup_steps": 50},
     },
+    "conv1d": {
+        "generations": 4,
+        "moves_per_child": 2,
+        "epochs": 10,
+        "train": {"lr": 0.05, "warmup_steps": 50, "clip_norm": 1.0},
+    },
+    "auto": {
+        "generations": 4,
+        "moves_per_child": 2,
+        "epochs": 10,
+        "train": {"lr": 0.05, "warmup_steps": 50, "clip_norm": 1.0},
+    },
 }
 
 REGISTRY = Registry(

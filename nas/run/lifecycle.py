@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from functools import cache, partial
 from itertools import count
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, TypedDict, Unpack
 
 from morphs import cost
 from nas.base.errors import RunError, UserError
-from nas.base.machine import machine
 from nas.base.text import nas_command
 from nas.config.relocate import relocated, with_data, with_task
 from nas.config.run_config import RunConfig, validated
@@ -35,6 +32,7 @@ from nas.registry.defaults import REGISTRY
 from nas.registry.named_code import for_workers, named_again, named_by, user_code
 from nas.registry.registry import Registry
 from nas.run.budget import seconds_per_step
+from nas.run.description import describe
 from nas.run.engine import Engine, outcome_of
 from nas.run.events import Callback, Outcome
 from nas.run.latency import latencies, priced
@@ -42,6 +40,7 @@ from nas.run.memory import fitted
 from nas.run.pacing import paced
 from nas.run.plan import Plan, make_plan, seed_job
 from nas.run.replay import REPLAY, Replay, replay_from, replay_of
+from search_spaces.auto import choice
 
 RUNS = Path("runs")
 
@@ -101,6 +100,10 @@ def search(
     registry = named_by(config, registry)
     config = check_names(config, registry)
     data = load_data(for_workers(config, registry, ()), check=config.check_data)
+    if config.space == "auto":
+        callback.on_notice(
+            f"space: {choice(data.input_shape).__name__}, which suits inputs {list(data.input_shape)}"
+        )
     plan, smaller = fitted(make_plan(config, data, registry))
     if smaller is not None:
         callback.on_notice(smaller)
@@ -315,34 +318,6 @@ def load_data(config: RunConfig, run: Path | None = None, check: Check = "none")
     return load_search_data(
         config.data, root, config.seed, config.val_fraction, config.augment, check, known, config.task
     )
-
-
-def describe(
-    config: RunConfig, data: SearchData, command: str, code: Mapping[str, str] = MappingProxyType({})
-) -> dict[str, Any]:
-    """The contents of a run's config.json: the settings and whatever else decides its results.
-
-    code: SHA-256 of the source of each piece of user code, by name.
-    """
-    return {
-        **({"user_code": dict(code)} if code else {}),
-        "config": config.model_dump(mode="json"),
-        "command": command,
-        "machine": machine(),
-        "data": {
-            "name": data.name,
-            "classes": list(data.classes),
-            "mean": list(data.mean),
-            "std": list(data.std),
-            "input_shape": list(data.input_shape),
-            "images": {"train": len(data.train), "validation": len(data.val)},
-            "digest": data.digest,
-            "former": data.former,
-            "reading": asdict(data.reading) if data.reading else None,
-            "notes": list(data.notes),
-        },
-        "task": data.task.described(),
-    }
 
 
 def _check_same(ledger: Ledger, now: Mapping[str, Any], force: bool) -> None:
