@@ -1,4 +1,10 @@
-"""Networks and model cards for the export tests."""
+"""Networks and model cards for the export tests, and processes that lack this project."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -93,3 +99,28 @@ def images_for(graph: ArchGraph, count: int = 5) -> torch.Tensor:
     return torch.randint(
         0, 256, (count, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(2)
     )
+
+
+BLOCKED = """
+import json, sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("morphs", "nas", "search_spaces", "safetensors"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Blocked())
+sys.path.insert(0, sys.argv[1])
+import model
+"""
+ALONE = "print(json.dumps([model.predict_file(path) for path in json.load(sys.stdin)]))"
+
+
+def without_this_project(code: str, folder: Path, given: Any) -> Any:
+    """What `code` prints as JSON, of the export in `folder`, in a process that can't import this project. given: JSON
+    that it reads.
+    """
+    done = subprocess.run(
+        [sys.executable, "-I", "-W", "error", "-c", BLOCKED + code, str(folder)],
+        cwd="/", input=json.dumps(given), capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)

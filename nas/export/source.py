@@ -11,7 +11,8 @@ from torch import nn
 from morphs import ArchGraph, Node, cost
 from morphs.graph import ops
 from morphs.torch_io.layers import Layer, layer, method
-from nas.export.card import ModelCard, reading_of, steps_of
+from nas.base.text import printable
+from nas.export.card import ModelCard, nature, reading_of, steps_of
 from nas.export.names import attribute_names, variable_names
 from nas.export.templates import render
 
@@ -37,9 +38,13 @@ def model_source(graph: ArchGraph, card: ModelCard) -> str:
         "input_shape": _tuple("INPUT_SHAPE", graph.inputs[0].op.shape(())),
         "mean": _tuple("MEAN", card.mean),
         "std": _tuple("STD", card.std),
-        "classes": _tuple("CLASSES", card.classes),
+        **nature(card, graph),
+        "classes": _tuple("CLASSES" if card.targets == "classes" else "OUTPUTS", card.classes),
+        "centre": _tuple("CENTRE", card.centre) if card.centre else "",
+        "scale": _tuple("SCALE", card.scale) if card.scale else "",
         "reading": _reading_lines(card, graph),
-        "described": [f"* {step}" for step in steps_of(card, graph)],
+        "table": _table_lines(card),
+        "described": [f"* {_quoted(step)}" for step in steps_of(card, graph)],
         "definitions": [inspect.getsource(cls).rstrip() for cls in _own_classes(graph)],
         "layers": _layer_lines(graph),
         "forward": _forward_lines(graph),
@@ -179,6 +184,17 @@ def _tuple(name: str, values: Sequence[Any]) -> str:
     return "\n".join([f"{name} = (", *(f"    {item}," for item in items), ")"])
 
 
+def _table_lines(card: ModelCard) -> str:
+    """Return `COLUMNS = […]`, a line each; "" without a table."""
+    if card.table is None:
+        return ""
+    lines = [
+        f"    {{{', '.join(f'{_literal(k)}: {_literal(v)}' for k, v in asdict(c).items())}}},"
+        for c in card.table
+    ]
+    return "\n".join(["COLUMNS: list[dict[str, Any]] = [", *lines, "]"])
+
+
 def _reading_lines(card: ModelCard, graph: ArchGraph) -> str:
     """Return `READING = {…}`, or None, as a formatter would write it."""
     reading = reading_of(card, graph)
@@ -191,6 +207,11 @@ def _reading_lines(card: ModelCard, graph: ArchGraph) -> str:
         if len(line) <= WIDTH
         else "\n".join([line.partition("{")[0] + "{", *(f"    {i}," for i in items), "}"])
     )
+
+
+def _quoted(text: str) -> str:
+    """Return a text for a docstring, on one line: a column may be called anything."""
+    return printable(" ".join(text.split())).replace("\\", "\\\\").replace('"', "'")
 
 
 def _literal(value: Any) -> str:

@@ -12,7 +12,7 @@ from morphs import ArchGraph, Network
 from morphs.graph.activations import REGISTERED
 from morphs.graph.ops import Trait
 from nas.base.errors import UserError
-from nas.data import picture
+from nas.data import picture, table
 from nas.export.card import ModelCard, card_text
 from nas.export.names import attribute_names
 from nas.export.source import model_source
@@ -25,7 +25,8 @@ STAGE = ".export-"  # begins the name of the hidden folder in which the files ar
 def export(network: Network, to: Path, card: ModelCard) -> tuple[Path, ...]:
     """Write `network` as model.py, weights.safetensors (float32) and README.md into the folder `to`.
 
-    With picture.py, which makes an input of a picture file, and __main__.py, for `python FOLDER predict x.png`.
+    With picture.py, which makes an input of a picture file, or table.py, which does of the rows of a CSV file, and
+    __main__.py, for `python FOLDER predict x.png`.
     model.py is plain PyTorch and needs only torch; in evaluation mode it computes, bit for bit, what
     `network.to(torch.float32).to_torch()` does. `to` is created if needed; an existing folder must be empty. The
     files are staged in a hidden folder first, so a crash leaves no half-written export at `to`; the next export removes
@@ -37,7 +38,7 @@ def export(network: Network, to: Path, card: ModelCard) -> tuple[Path, ...]:
     _check_fit(network.graph, card)
     contents = {
         "model.py": model_source(network.graph, card).encode(errors="backslashreplace"),
-        "picture.py": Path(str(picture.__file__)).read_bytes(),
+        **_reader(card, network.graph),
         "__main__.py": render("main.py.j2", {}).encode(),
         "weights.safetensors": save_tensors(state(network), metadata={"format": "pt"}),
         "README.md": card_text(card, network.graph).encode(errors="backslashreplace"),
@@ -93,14 +94,23 @@ def _check_fit(graph: ArchGraph, card: ModelCard) -> None:
     channels, output = graph.shape(graph.inputs[0].name)[0], graph.shape(graph.output.name)
     if output != (len(card.classes),):
         raise UserError(
-            f"export: the network returns {list(output)} for an image, the model card has {len(card.classes)} "
-            "classes; give one name for each output"
+            f"export: the network returns {list(output)} for an input, the model card has {len(card.classes)} "
+            "names; give one name for each output"
         )
     if len(card.mean) != channels or len(card.std) != channels or not all(card.std):
         raise UserError(
             f"export: the model card has mean {card.mean} and std {card.std}, the input has {channels} channels; "
             "give one mean and one positive std for each channel"
         )
+
+
+def _reader(card: ModelCard, graph: ArchGraph) -> dict[str, bytes]:
+    """The file that makes an input of a file: of a picture, or of a table's rows."""
+    if card.table is not None:
+        return {"table.py": Path(str(table.__file__)).read_bytes()}
+    if len(graph.inputs[0].op.shape(())) == 3:
+        return {"picture.py": Path(str(picture.__file__)).read_bytes()}
+    return {}
 
 
 def _write(contents: dict[str, bytes], to: Path) -> tuple[Path, ...]:

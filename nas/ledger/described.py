@@ -31,7 +31,7 @@ class Settings:
 
 @dataclass(frozen=True, config=OPEN)
 class DataFacts:
-    """The data set of a run. digest, former, reading: see `nas.data.SearchData`."""
+    """The data set of a run. digest, former, reading, table: see `nas.data.SearchData`."""
 
     name: str | None = None
     classes: tuple[str, ...] = ()
@@ -40,6 +40,7 @@ class DataFacts:
     digest: str | None = None
     former: str | None = None
     reading: Json | None = None
+    table: tuple[Any, ...] | None = None
 
 
 @dataclass(frozen=True, config=OPEN)
