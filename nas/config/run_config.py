@@ -99,7 +99,7 @@ class RunConfig(BaseModel):
         0, ge=0, le=2**31 - 1, description="Decides every random choice."
     )
     budget: Annotated[float | None, Seconds, Shown(metavar="TIME", unset="no time limit")] = Field(
-        None, gt=0, description="Wall time for the whole run, including resumes: 90s, 10m, 1.5h."
+        None, gt=0, description="Wall time for the whole run, including resumes: 90s, 10m, 1h30m."
     )
     cost: Annotated[float | None, Shown(metavar="N", unset="no limit")] = Field(
         None,
@@ -153,8 +153,8 @@ class RunConfig(BaseModel):
     )
     limits: Annotated[dict[str, int], Shown(metavar="NAME=N", flag="--limit", unset="the space's")] = Field(
         {},
-        description="Upper limit on a network, like params=2e6; also macs, activations, depth, nodes, width. "
-        "Repeatable.",
+        description="Upper limit on a network, like params=2e6 or params=20k; also macs, activations, depth, nodes, "
+        "width. Repeatable.",
     )
     policy: Annotated[str, Shown(metavar="NAME", code=True)] = Field(
         "hill-climb",

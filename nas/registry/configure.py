@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from nas.base.errors import UserError
+from nas.base.machine import cores
 from nas.config.option import Option, options
 from nas.config.recipe import find_recipe, load_recipe
 from nas.config.run_config import RunConfig, validated
@@ -60,7 +60,7 @@ def configure(
     if "workers" in values:
         return config, registry
     # The size of a cluster is unknown: Ray gets all jobs that can run at once, and queues the rest.
-    free = config.children + 1 if config.address else max(1, _cores() // config.threads)
+    free = config.children + 1 if config.address else max(1, cores() // config.threads)
     return config.model_copy(update={"workers": free}), registry
 
 
@@ -194,8 +194,3 @@ def _check_recipe(path: Path, recipe: Mapping[str, Any], registry: Registry) -> 
         check_config({"data": "digits", **ends, **recipe}, registry)
     except UserError as error:
         raise UserError(f"recipe: {path}: {str(error).removeprefix('configuration: ')}") from None
-
-
-def _cores() -> int:
-    """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -11,7 +11,8 @@ from typing import Any, TypedDict, Unpack
 
 from morphs import cost
 from nas.base.errors import RunError, UserError
-from nas.base.text import nas_command
+from nas.base.machine import cores
+from nas.base.text import nas_command, plural
 from nas.config.relocate import relocated, with_data, with_task
 from nas.config.run_config import RunConfig, validated
 from nas.data import SearchData, is_kept, load_search_data
@@ -100,6 +101,11 @@ def search(
     registry = named_by(config, registry)
     config = check_names(config, registry)
     data = load_data(for_workers(config, registry, ()), check=config.check_data)
+    if config.address is None and config.threads > cores():
+        callback.on_notice(
+            f"--threads {config.threads} is more than the {plural(cores(), 'core')} of this machine, which trains "
+            f"slower than --threads {cores()}"
+        )
     if config.space == "auto":
         callback.on_notice(
             f"space: {choice(data.input_shape).__name__}, which suits inputs {list(data.input_shape)}"
