@@ -46,9 +46,9 @@ def repair(
     """Make the checkpoints again that `found` lists as lost, and those of `trials`; return the second check's result.
 
     If a child's parent is lost too, the parent is made first, and so on; such parents are not stored. The ledger can't
-    be repaired. data, place, space, moves, task, registry: see `lifecycle.resume`. Raises RunError if a driver has the run,
-    UserError for an unknown trial, Refused if versions, machine or data differ from those of the run, since the bits
-    would differ.
+    be repaired. data, place, space, moves, task, registry: see `lifecycle.resume`. Raises RunError if a driver has the
+    run, UserError for an unknown trial, Refused if versions, machine or data differ from those of the run, since the
+    bits would differ.
     """
     with Ledger.open(run, force=True) as ledger:
         view = ledger.view()
