@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nas.api.trials import Trial
     from nas.base.errors import NasError
     from nas.config.run_config import RunConfig
+    from nas.data.task import Score, Task
     from nas.ledger import LedgerView, TrialRecord
     from nas.policies.policy import Policy, Proposal
     from nas.policies.sampling import MoveSampler
@@ -34,6 +35,8 @@ __all__ = [
     "Registry",
     "Run",
     "RunConfig",
+    "Score",
+    "Task",
     "Trial",
     "TrialRecord",
     "open_run",
@@ -53,6 +56,8 @@ _HOMES = {
     "Registry": "nas.registry.registry",
     "Run": "nas.api.run",
     "RunConfig": "nas.config.run_config",
+    "Score": "nas.data.task",
+    "Task": "nas.data.task",
     "Trial": "nas.api.trials",
     "TrialRecord": "nas.ledger",
     "open_run": "nas.api.search",

@@ -1,9 +1,11 @@
-"""Search spaces: each is one short function of (input shape, number of classes)."""
+"""Search spaces: each is one short function of (input shape, number of outputs)."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from search_spaces.auto import auto
 from search_spaces.cifar_quick import cifar_quick
+from search_spaces.conv1d import conv1d
 from search_spaces.digits import digits
 from search_spaces.from_model import from_model
 from search_spaces.lenet import lenet
@@ -20,6 +22,8 @@ SPACES: Mapping[str, SpaceFunction] = MappingProxyType(
         "nash": nash,
         "lenet": lenet,
         "residual": residual,
+        "conv1d": conv1d,
+        "auto": auto,
     }
 )
 
@@ -28,7 +32,9 @@ __all__ = [
     "Shape",
     "Space",
     "SpaceFunction",
+    "auto",
     "cifar_quick",
+    "conv1d",
     "digits",
     "from_model",
     "lenet",

@@ -7,7 +7,7 @@ from typing import Any
 from morphs import ArchGraph, Limits, Move
 from morphs.choices import check_menu
 
-Shape = tuple[int, int, int]  # (C, H, W)
+Shape = tuple[int, ...]  # (C, H, W) of images, (F,) of vectors, (C, L) of sequences
 
 
 @dataclass(frozen=True)
@@ -26,4 +26,4 @@ class Space:
             check_menu(move, options)
 
 
-SpaceFunction = Callable[[Shape, int], Space]  # (input shape, number of classes) -> Space
+SpaceFunction = Callable[[Shape, int], Space]  # (input shape, number of outputs) -> Space

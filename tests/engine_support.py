@@ -50,14 +50,14 @@ class Inline:
         self.queue: deque[tuple[int, Job]] = deque()
         self.fail = fail
         root = Path(config.data_root) if config.data_root else None
-        self.data = load_search_data(config.data, root, config.seed, config.val_fraction)
+        self.data = load_search_data(config.data, root, config.seed, config.val_fraction, task=config.task)
         assert self.data.digest == data_digest
         self.site = TaskContext(
             Store(run / "checkpoints"),
             config.train,
             "cpu",
             config.threads,
-            lambda: load_test_split(config.data, root, config.seed),
+            lambda: load_test_split(config.data, root, config.seed, config.task, config.val_fraction),
             config.moves,
         )
 

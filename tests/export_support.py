@@ -1,11 +1,17 @@
-"""Networks and model cards for the export tests."""
+"""Networks and model cards for the export tests, and processes that lack this project."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from morphs import ArchGraph, Network, Node, init, parse_graph
 from morphs.torch_io.source import model_source
 from nas.export import ModelCard
-from nas.export.source import classifier
+from nas.export.source import predictor
 
 HEAD = "p = adaptive_avg_pool2d({0}); f = flatten(p); fc = linear(f, features=3); out = output(fc)"
 GRAPHS = {
@@ -100,9 +106,34 @@ def images_for(graph: ArchGraph, count: int = 5) -> torch.Tensor:
 def source_of(net: Network, card: ModelCard | None = None) -> str:
     """The model.py of `net` as a classifier."""
     keys = net.state_keys()
-    return model_source(net.graph, keys, classifier(net.graph, card_for(net.graph) if card is None else card))
+    return model_source(net.graph, keys, predictor(net.graph, card_for(net.graph) if card is None else card))
 
 
 def state(net: Network) -> dict[str, torch.Tensor]:
     """The state of the module that model.py has."""
     return net.to(torch.float32).to_torch().state_dict()
+
+
+BLOCKED = """
+import json, sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("morphs", "nas", "search_spaces", "safetensors"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Blocked())
+sys.path.insert(0, sys.argv[1])
+import model
+"""
+ALONE = "print(json.dumps([model.predict_file(path) for path in json.load(sys.stdin)]))"
+
+
+def without_this_project(code: str, folder: Path, given: Any) -> Any:
+    """What `code` prints as JSON, of the export in `folder`, in a process that can't import this project. given: JSON
+    that it reads.
+    """
+    done = subprocess.run(
+        [sys.executable, "-I", "-W", "error", "-c", BLOCKED + code, str(folder)],
+        cwd="/", input=json.dumps(given), capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)

@@ -97,7 +97,7 @@ class Climb:
         sampler = getattr(policy, "sampler", None)
         for part in (policy, sampler):
             select = getattr(part, "select", "accuracy")
-            if select != "accuracy":
+            if select not in ("", "accuracy"):
                 fact = f"climb: {type(part).__name__} selects by {select}, but a trial here reports one score"
                 raise UserError(f'{fact}; create it with select="accuracy" and report a score to maximize')
 

@@ -63,7 +63,7 @@ def starting(given: Given) -> Starting:
     what `open_model` raises.
     """
 
-    def start(shape: tuple[int, int, int]) -> Network:
+    def start(shape: tuple[int, ...]) -> Network:
         try:
             return open_model(given, shape).network.to(torch.float32)
         except UserError as error:

@@ -11,6 +11,7 @@ from nas.base.errors import UserError
 from nas.base.text import one_line
 from nas.config.quantity import parse_limit
 from nas.config.run_config import RunConfig
+from nas.config.training import TRAINING
 from nas.execute.make_executor import check_executor
 from nas.inspect.status import find_run
 from nas.registry.configure import configure
@@ -26,14 +27,17 @@ def configuration(
 ) -> tuple[RunConfig, Registry]:
     """The configuration for a space or recipe, and the registry with the code that it names.
 
-    given: fields of RunConfig, or settings of the policy or the move sampler; None counts as not given. Durations are
-    seconds or text such as "10m"; limits are a mapping or texts such as "params=2e6"; paths may be Path.
+    given: fields of RunConfig, settings of the policy or the move sampler, lr or batch_size; None counts as not given.
+    Durations are seconds or text such as "10m"; limits are a mapping or texts such as "params=2e6"; paths may be Path.
     registry: None means ours with the installed plugins. trained: the search starts from a trained model. Raises
     UserError.
     """
     _check_texts("space", [what])
     values = {name: _plain(value) for name, value in given.items() if value is not None}
     _check_texts("moves", values.get("moves", ()))
+    training = {name: values.pop(name) for name in TRAINING if name in values}
+    if training:
+        values["train"] = {**values.get("train", {}), **training}
     if "latency_from" in values:
         values["latency_from"] = str(find_run(str(values["latency_from"])).absolute())
     if "limits" in values:

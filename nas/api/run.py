@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from nas.api.trials import Trial, Trials
 from nas.base.errors import NasError
-from nas.base.text import percent, printable
+from nas.base.text import printable
 from nas.ledger import LedgerView, read
+from nas.ledger.scores import labelled, value_text
 
 if TYPE_CHECKING:
     from nas.inspect.status import RunStatus
@@ -58,12 +59,12 @@ class Run:
 
     @property
     def test(self) -> Mapping[str, float] | None:
-        """The accuracy and loss of the final network on the test split; None before the run is finished."""
+        """The scores and the loss of the final network on the test split; None before the run is finished."""
         final = self.view.final
         if final is None or final.result is None:
             return None
-        scores = final.result.scores
-        return {name: scores[f"test_{name}"] for name in ("accuracy", "loss") if f"test_{name}" in scores}
+        scores = final.result.scores.items()
+        return {name.removeprefix("test_"): value for name, value in scores if name.startswith("test_")}
 
     @property
     def finished(self) -> bool:
@@ -103,6 +104,7 @@ class Run:
         self,
         *,
         data: str | None = None,
+        task: str | None = None,
         space: str | None = None,
         policy: str | None = None,
         objective: str | None = None,
@@ -115,8 +117,8 @@ class Run:
     ) -> Run:
         """Continue the run if it was stopped or killed; a finished one is left as it is. Return the run.
 
-        data, space, policy, objective, moves: must be given again if they are "package.module:name": that is code,
-        which is never run because a run's file names it. force: continue although versions, machine or data have
+        data, task, space, policy, objective, moves: must be given again if they are "package.module:name": that is
+        code, which is never run because a run's file names it. force: continue although versions, machine or data have
         changed. place: how the run is carried out, which decides no results: workers, executor, data_root, address,
         gpus_per_child, storage. Otherwise as for `nas.search`. Raises RunError if the run can't be continued.
         """
@@ -126,7 +128,7 @@ class Run:
         from nas.registry.plugins import with_plugins
 
         settings = place_of(place)
-        again = watched_run.NamedAgain(data, space, policy, objective, tuple(moves))
+        again = watched_run.NamedAgain(data, task, space, policy, objective, tuple(moves))
         known = with_plugins() if registry is None else registry
         with interrupts() as pressed:
             session = watched_run.Session(
@@ -143,8 +145,8 @@ class Run:
         facts = [found.state]
         facts += [f"generation {found.generation}"] if found.generation is not None else []
         facts += [f"best {found.best_trial}"] if found.best_trial is not None else []
-        facts += [f"val {percent(found.best_val_accuracy)}"] if found.best_val_accuracy is not None else []
-        facts += [f"test {percent(found.test_accuracy)}"] if found.test_accuracy is not None else []
+        facts += [f"val {labelled(found.score, found.best_score)}"] if found.best_score is not None else []
+        facts += [f"test {value_text(found.score, found.test_score)}"] if found.test_score is not None else []
         return f"Run({str(self.folder)!r}: {', '.join(facts)})"
 
     def _repr_html_(self) -> str:

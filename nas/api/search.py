@@ -64,7 +64,7 @@ def search(
     """
     watching = _each(callbacks)
     with interrupts() as pressed:
-        kept = _kept(data)
+        kept = _kept(data, options.get("task"))
         given = {"budget": budget, "generations": generations, "seed": seed, **options}
         spec = kept.name if kept is not None else f"imagefolder:{data}" if isinstance(data, Path) else data
         what = MODEL if space is None and start is not None else space
@@ -96,6 +96,7 @@ def replay(
     *,
     run: str | Path | None = None,
     data: str | None = None,
+    task: str | None = None,
     space: str | None = None,
     policy: str | None = None,
     objective: str | None = None,
@@ -112,7 +113,7 @@ def replay(
     """
     settings, old = place_of(place), _folder(source)
     folder = free_replay_folder(old) if run is None else Path(os.path.expanduser(run))
-    again = NamedAgain(data, space, policy, objective, tuple(moves))
+    again = NamedAgain(data, task, space, policy, objective, tuple(moves))
     known = with_plugins() if registry is None else registry
     command = called("replay", str(old), {**asdict(again), **place})
     with interrupts() as pressed:
@@ -146,9 +147,9 @@ def _folder(run: Run | str | Path) -> Path:
     return run.folder if isinstance(run, Run) else find_run(str(run))
 
 
-def _kept(data: Any) -> KeptParts | None:
-    """The images that were given, checked; None if `data` is a name or path."""
-    return None if data is None or isinstance(data, (str, Path)) else parts_of(data)
+def _kept(data: Any, task: str | None) -> KeptParts | None:
+    """The arrays that were given, checked; None if `data` is a name or path."""
+    return None if data is None or isinstance(data, (str, Path)) else parts_of(data, task)
 
 
 def called(name: str, what: str, given: Mapping[str, Any]) -> str:

@@ -10,8 +10,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, overload
 
 from nas.base.errors import UserError
-from nas.base.text import count, percent
+from nas.base.text import count
 from nas.ledger import Result, Store, TrialRecord
+from nas.ledger.scores import labelled
 from nas.ledger.wall_time import seconds_of
 
 if TYPE_CHECKING:
@@ -59,7 +60,10 @@ class Trial:
 
     @property
     def scores(self) -> Mapping[str, float]:
-        """val_accuracy, val_loss, …; for the final network also test_accuracy and test_loss. Empty without a result."""
+        """val_loss, val_accuracy or the other scores of the task; for the final network also test_loss and so on.
+
+        Empty without a result.
+        """
         result = self.record.result
         return MappingProxyType({}) if result is None else result.scores
 
@@ -104,7 +108,10 @@ class Trial:
     def __repr__(self) -> str:
         if self.record.result is None:
             return f"<Trial {self.key}: {self.state}>"
-        return f"<Trial {self.key}: val {percent(self.scores.get('val_accuracy'))}, {count(self.params)} parameters>"
+        result = self.record.result
+        return (
+            f"<Trial {self.key}: val {labelled(result.main, result.value)}, {count(self.params)} parameters>"
+        )
 
 
 class Trials(Sequence[Trial]):

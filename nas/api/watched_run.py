@@ -33,6 +33,7 @@ class NamedAgain:
     """The names that a command that continues a run gives again, if they are code: see `lifecycle.resume`."""
 
     data: str | None = None
+    task: str | None = None
     space: str | None = None
     policy: str | None = None
     objective: str | None = None

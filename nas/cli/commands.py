@@ -65,6 +65,11 @@ app = typer.Typer(
 )
 
 
+@app.callback()
+def options_of_all(version: options.Version = False) -> None:
+    """Options before any command."""
+
+
 @app.command()
 @generated_options.takes(generated_options.of_search())
 def search(
@@ -160,7 +165,7 @@ def status(run: options.Run, json: options.Json = False) -> None:
         tables.show(tables.status(found))
 
 
-REPAIR = ("space", "moves", "data", "data_root")  # the options that training again needs
+REPAIR = ("space", "moves", "data", "task", "data_root")  # the options that training again needs
 
 
 @app.command()
@@ -190,7 +195,8 @@ def fsck(
     again, place = _parted(given)
     if (trial or again or place) and not repair:
         raise UserError(
-            "fsck: --trial, --space, --moves, --data and --data-root are for recreating checkpoints; add --repair"
+            "fsck: --trial, --space, --moves, --data, --task and --data-root are for recreating checkpoints; add "
+            "--repair"
         )
     folder = find_run(run)
     from nas.inspect.fsck import check

@@ -17,6 +17,7 @@ from nas.base.errors import UserError
 from nas.config.option import WORK, Option, Required, options
 from nas.config.quantity import parse_limit
 from nas.config.run_config import RunConfig
+from nas.config.training import TRAINING, TrainConfig
 from nas.policies.settings import POLICY_SETTINGS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -27,8 +28,11 @@ AGAIN = (
 
 
 def of_search() -> Iterator[Option]:
-    """The options of `nas search`: the fields of a configuration except the space, and settings of our policies."""
+    """The options of `nas search`: the fields of a configuration except the space, some of its training, and settings
+    of our policies.
+    """
     yield from (option for option in options(RunConfig) if option.name != "space" and option.shown.panel)
+    yield from (option for option in options(TrainConfig) if option.name in TRAINING)
     for policy, settings in POLICY_SETTINGS.items():
         for option in options(settings):
             if option.shown.panel:

@@ -1,10 +1,12 @@
 """The arguments and options that are not settings of a search, with their help texts."""
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from nas.base.printing import say
 from nas.config.option import OUTPUT, SEARCH
 
 What = Annotated[
@@ -126,4 +128,15 @@ Trial = Annotated[
 Onnx = Annotated[
     bool,
     typer.Option("--onnx", help="Write model.onnx too; needs onnx, onnxscript and onnxruntime."),
+]
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        say(f"morph-nas {version('morph-nas')}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", is_eager=True, callback=_say_version, help="Print the version and exit.")
 ]

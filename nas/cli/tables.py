@@ -14,8 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from nas.base.printing import console, say
-from nas.base.text import clip, count, nas_command, percent, plural, size, span
+from nas.base.text import clip, count, nas_command, plural, size, span
 from nas.inspect.rows import overhead_text, status_rows
+from nas.ledger.scores import called, labelled, value_text
+from nas.ledger.scores import name_of as name_of_score
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -118,8 +120,8 @@ def runs(found: list[RunStatus]) -> RenderableType:
             Text(run.state, STATE_STYLES[run.state]),
             Text(f"{run.space} on {run.data}" if run.space else "–"),
             "–" if run.generation is None else f"{run.generation}{of}",
-            percent(run.best_val_accuracy),
-            percent(run.test_accuracy),
+            labelled(run.score, run.best_score),
+            value_text(run.score, run.test_score),
             count(run.best_params),
             "–" if run.seconds is None else span(run.seconds),
         )
@@ -135,13 +137,15 @@ def name_of(run: RunStatus) -> str:
 
 def _as_given(outcome: Outcome) -> list[tuple[str, str]]:
     """What the model that a search started from scored before any training."""
-    scores = next((r.result.scores for r in outcome.view.trials if r.job.given and r.result is not None), {})
-    return [("as it was given", percent(scores["given_accuracy"]))] if "given_accuracy" in scores else []
+    result = next((r.result for r in outcome.view.trials if r.job.given and r.result is not None), None)
+    value = None if result is None else result.scores.get(f"given_{name_of_score(result.main)}")
+    return [] if result is None or value is None else [("as it was given", value_text(result.main, value))]
 
 
 def summary(outcome: Outcome, report: Path | None) -> RenderableType:
     """The results of a finished run."""
     result = outcome.best.result
+    score = result.main if result else "accuracy"
     why = {
         "budget": "the budget is spent",
         "generations": "all generations are done",
@@ -149,9 +153,9 @@ def summary(outcome: Outcome, report: Path | None) -> RenderableType:
     }
     rows = [
         ("finished", f"{why.get(outcome.stopped, outcome.stopped)}; best trial {outcome.best.key}"),
-        ("validation accuracy", percent(result.scores.get("val_accuracy") if result else None)),
+        (f"validation {called(score)}", value_text(score, result.value if result else None)),
         *_as_given(outcome),
-        ("test accuracy", percent(outcome.test.accuracy if outcome.test else None)),
+        (f"test {called(score)}", value_text(score, result.tested if result else None)),
         ("parameters", count(result.params if result else None)),
         ("wall time", span(outcome.seconds)),
         ("engine overhead", overhead_text(outcome.overhead)),

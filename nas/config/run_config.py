@@ -21,6 +21,7 @@ from nas.config.quantity import seconds_of
 from nas.config.training import TrainConfig
 
 CODE = r"[\w.]+:\w+"  # package.module:name
+TASKS = ("classification", "balanced", "multi-label", "regression")
 RAY = ("address", "gpus_per_child", "storage")
 MODEL = "model"  # the space of a search that starts from a model, if no other is named
 Seconds = BeforeValidator(seconds_of)
@@ -52,8 +53,23 @@ class RunConfig(BaseModel):
             "run because a file of the run names it, or an imagefolder:PATH that has moved.",
         ),
     ] = Field(
-        description="Data set: digits, mnist, fashion-mnist, cifar10, cifar100, svhn, imagefolder:PATH or "
-        "package.module:function."
+        description="Data set: digits, mnist, fashion-mnist, cifar10, cifar100, svhn, imagefolder:PATH, "
+        "csv:FILE?target=NAME, npz:FILE or package.module:function."
+    )
+    task: Annotated[
+        str | None,
+        Shown(
+            metavar="NAME",
+            unset="by the kind of the targets",
+            code=True,
+            resumed="The run's task again; needed only if it is a package.module:function, since code is never run "
+            "because a file of the run names it.",
+        ),
+    ] = Field(
+        None,
+        description="What is learned: classification, balanced (classes of unequal size that count alike), "
+        "multi-label, regression, or package.module:function, which returns a nas.Task. Integer targets are classes, "
+        "a 0/1 matrix is labels, floats are values to predict.",
     )
     data_root: Annotated[
         str | None,
@@ -84,7 +100,7 @@ class RunConfig(BaseModel):
         0, ge=0, le=2**31 - 1, description="Decides every random choice."
     )
     budget: Annotated[float | None, Seconds, Shown(metavar="TIME", unset="no time limit")] = Field(
-        None, gt=0, description="Wall time for the whole run, including resumes: 90s, 10m, 1.5h."
+        None, gt=0, description="Wall time for the whole run, including resumes: 90s, 10m, 1h30m."
     )
     cost: Annotated[float | None, Shown(metavar="N", unset="no limit")] = Field(
         None,
@@ -138,8 +154,8 @@ class RunConfig(BaseModel):
     )
     limits: Annotated[dict[str, int], Shown(metavar="NAME=N", flag="--limit", unset="the space's")] = Field(
         {},
-        description="Upper limit on a network, like params=2e6; also macs, activations, depth, nodes, width. "
-        "Repeatable.",
+        description="Upper limit on a network, like params=2e6 or params=20k; also macs, activations, depth, nodes, "
+        "width. Repeatable.",
     )
     policy: Annotated[str, Shown(metavar="NAME", code=True)] = Field(
         "hill-climb",
@@ -151,8 +167,10 @@ class RunConfig(BaseModel):
         description="A setting of the policy, such as population=30; sampler.NAME for the move sampler, train.NAME "
         "for the training. Repeatable.",
     )
-    select: Annotated[Literal["accuracy", "loss"], Shown()] = Field(
-        "accuracy", description="The validation score that selects the best competitor."
+    select: Annotated[str, Shown(metavar="NAME", unset="the space's, or the task's first score")] = Field(
+        "",
+        description="The validation score that selects the best competitor: loss, or a score of the task, such as "
+        "accuracy, balanced_accuracy, f1, rmse, mae or r2.",
     )
     move_sampler: Annotated[str, Shown(metavar="NAME")] = Field(
         "uniform", description="How the moves of a child are drawn: uniform, tpe or predictor."
@@ -250,6 +268,22 @@ class RunConfig(BaseModel):
 
             augment_of(augment, NONE)
         return augment
+
+    @field_validator("task")
+    @classmethod
+    def _known_task(cls, task: str | None) -> str | None:
+        if task is None or task in TASKS or re.fullmatch(CODE, task):
+            return task
+        raise ValueError(
+            f'there is no task "{task}"; choose one of {", ".join(TASKS)} or package.module:function'
+        )
+
+    @field_validator("select")
+    @classmethod
+    def _known_select(cls, select: str) -> str:
+        if not select or re.fullmatch(r"(m(ax|in) )?[A-Za-z_]\w{0,40}", select):
+            return select
+        raise ValueError(f'"{select}" is not the name of a score; write accuracy or loss, for example')
 
     @field_validator("keep")
     @classmethod

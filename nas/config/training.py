@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 from pydantic import Field, TypeAdapter, ValidationError
 
 from nas.base.errors import UserError
-from nas.config.option import Option, options
+from nas.config.option import Option, Shown, options
 
 Precision = Literal["auto", "bf16", "fp32"]
 
@@ -18,7 +18,11 @@ Precision = Literal["auto", "bf16", "fp32"]
 class TrainConfig:
     """Hyper-parameters of SGD and its schedule. Raises UserError for an invalid value."""
 
-    lr: Annotated[float, Field(gt=0, allow_inf_nan=False, description="The highest learning rate.")] = 0.05
+    lr: Annotated[
+        float,
+        Shown(metavar="X", unset="the space's"),
+        Field(gt=0, allow_inf_nan=False, description="The highest learning rate."),
+    ] = 0.05
     lr_min: Annotated[
         float,
         Field(ge=0, allow_inf_nan=False, description="Learning rate at the end of the schedule, at most lr."),
@@ -66,7 +70,9 @@ class TrainConfig:
         ),
     ] = 0.5
     batch_size: Annotated[
-        int, Field(ge=2, description="Images in a batch; at least 2, as batch norm needs.")
+        int,
+        Shown(metavar="N", unset="the space's"),
+        Field(ge=2, description="Images in a batch; at least 2, as batch norm needs."),
     ] = 128
     precision: Annotated[
         Precision,
@@ -108,3 +114,6 @@ def _remedy(option: Option) -> str:
         return "true or false"
     kind = "a whole number" if option.type is int else "a number"
     return f"{kind} {option.range}".rstrip()
+
+
+TRAINING = tuple(option.name for option in options(TrainConfig) if option.shown.panel)  # that have an option

@@ -7,15 +7,19 @@ A search gets `load_search_data` (training and validation split); only the final
 from nas.data.augment import Augment
 from nas.data.batches import eval_batches, train_batches
 from nas.data.load import DATASETS, default_root, is_kept, load_search_data, load_test_split, runs_code
-from nas.data.types import ImageSplit, SearchData, Split, StreamSplit
+from nas.data.task import Score, Task
+from nas.data.types import ImageSplit, SearchData, Split, StreamSplit, ValueSplit
 
 __all__ = [
     "DATASETS",
     "Augment",
     "ImageSplit",
+    "Score",
     "SearchData",
     "Split",
     "StreamSplit",
+    "Task",
+    "ValueSplit",
     "default_root",
     "eval_batches",
     "is_kept",

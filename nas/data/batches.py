@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from nas.base.errors import DataError
 from nas.base.import_path import safe_path
-from nas.data.augment import Augment
-from nas.data.types import ImageSplit, Split, StreamSplit
+from nas.data.augment import NONE, Augment
+from nas.data.types import ImageSplit, Split, StreamSplit, ValueSplit
 
 Batch = tuple[Tensor, Tensor]
 
@@ -34,7 +34,8 @@ def train_batches(
     memory_format: torch.memory_format = torch.channels_last,
     skip: int = 0,
 ) -> Iterator[Batch]:
-    """Yield shuffled batches (x [B, C, H, W] of `dtype`, y int64 [B]) on `device` without end.
+    """Yield shuffled batches (x [B, C, H, W] of `dtype`, y: the targets) on `device` without end. Examples that are not
+    images have x [B, F] or [B, C, L], are not augmented, and are of the contiguous format.
 
     Every batch is full: a batch that reaches the end of an epoch continues with the next epoch, so over k epochs
     each image occurs exactly k times. Two numbers are drawn from `generator` at the call and none later, so its
@@ -48,7 +49,9 @@ def train_batches(
     _check(split, batch_size, mean, std)
     if generator.device.type != "cpu":
         raise ValueError(f"train_batches: generator is on {generator.device}; pass a CPU generator")
-    if augment.crop < 0 or augment.crop >= min(split.shape[1:]):
+    if isinstance(split, ValueSplit):
+        augment = NONE
+    elif augment.crop < 0 or augment.crop >= min(split.shape[1:]):
         raise ValueError(
             f"train_batches: crop={augment.crop} is not in 0 … {min(split.shape[1:]) - 1}; use a smaller crop"
         )
@@ -57,6 +60,8 @@ def train_batches(
     for _ in range(skip):
         _drawn(augment, len(next(indices)), draws)
     target = torch.device(device)
+    if isinstance(split, ValueSplit):
+        return _values(split, indices, mean, std, target, dtype)
     raw = _raw(split, indices, augment, draws, target)
     return _normalised(raw, mean, std, target, dtype, memory_format)
 
@@ -73,8 +78,10 @@ def eval_batches(
     """Yield the split once, in order, not augmented; the last batch may be smaller. Otherwise as `train_batches`."""
     _check(split, batch_size, mean, std)
     indices = iter(torch.arange(len(split)).split(batch_size))
-    target, none = torch.device(device), Augment(flip=False, crop=0)
-    raw = _raw(split, indices, none, torch.Generator(), target)
+    target = torch.device(device)
+    if isinstance(split, ValueSplit):
+        return _values(split, indices, mean, std, target, dtype)
+    raw = _raw(split, indices, NONE, torch.Generator(), target)
     return _normalised(raw, mean, std, target, dtype, memory_format)
 
 
@@ -85,6 +92,23 @@ def _check(split: ImageSplit, batch_size: int, mean: Sequence[float], std: Seque
         raise ValueError(
             f"mean has {len(mean)} channels and std {len(std)}, the images have {split.shape[0]}; pass one per channel"
         )
+
+
+def _values(
+    split: ValueSplit,
+    indices: Iterator[Tensor],
+    mean: Sequence[float],
+    std: Sequence[float],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Iterator[Batch]:
+    """The examples at `indices`, standardised along their first axis."""
+    each = (-1, *(1 for _ in split.shape[1:]))
+    mean_, std_ = (torch.tensor(part, dtype=torch.float64).float().view(each) for part in (mean, std))
+    inputs, labels = ((split.inputs - mean_) / std_).to(device, dtype), split.labels.to(device)
+    for chosen in indices:
+        here = chosen.to(device)
+        yield inputs.index_select(0, here), labels.index_select(0, here)
 
 
 def _child_generator(generator: torch.Generator) -> torch.Generator:
@@ -102,7 +126,7 @@ def _shuffled(count: int, batch_size: int, order: torch.Generator) -> Iterator[T
 
 
 def _raw(
-    split: ImageSplit,
+    split: Split | StreamSplit,
     indices: Iterator[Tensor],
     augment: Augment,
     draws: torch.Generator,

@@ -1,4 +1,4 @@
-"""Conversion of arrays, tensors and PIL images to uint8 pixels and int64 labels, with a clear error on failure.
+"""Conversion of arrays, tensors and PIL images to uint8 pixels and of targets, with a clear error on failure.
 
 Legend: N images, C channels, H height, W width.
 """
@@ -16,6 +16,7 @@ from nas.base.errors import DataError
 from nas.data.picture import Reading, is_deep, pixels_of
 
 _CHANNELS = (1, 2, 3, 4)
+LONG = 4  # times as long as it has channels, at least, an array of floats is a sequence and not a grey image
 _LEVELS = 16  # of 256 that floats must reach to pass as scaled to [0, 1]
 
 
@@ -29,7 +30,8 @@ def to_pixels(value: Any, where: str) -> Tensor:
     array = _array(value, where)
     if array.ndim not in (3, 4) or 0 in array.shape:
         raise DataError(
-            f"{where}: images have shape {list(array.shape)}; return a non-empty [N, C, H, W] or [N, H, W]"
+            f"{where}: images have shape {list(array.shape)}; return a non-empty [N, C, H, W] or [N, H, W], or "
+            "vectors [N, F]"
         )
     if array.ndim == 3:
         array = array[..., None]
@@ -59,18 +61,40 @@ def channel_axis(shape: tuple[int, ...], where: str) -> int:
     )
 
 
-def to_labels(value: Any, count: int, where: str) -> Tensor:
-    """Convert labels to int64 [count], a copy. Raises DataError unless they are non-negative integers."""
+def to_values(value: Any, where: str) -> Tensor | None:
+    """Convert vectors [N, F], or sequences [N, C, L] of floats with L at least 4 C, to float32, a copy; None for
+    images. Raises DataError for NaN or infinity.
+    """
     array = _array(value, where)
-    if array.dtype.kind not in "iu":
-        raise DataError(f"{where}: labels have type {array.dtype}; return integers 0 … K-1, one per image")
-    if array.shape != (count,):
+    long = array.ndim == 3 and array.dtype.kind == "f" and array.shape[2] >= LONG * array.shape[1]
+    if 0 in array.shape or not (array.ndim == 2 or long):
+        return None
+    values = torch.from_numpy(array.astype(np.float32))
+    if not bool(torch.isfinite(values).all()):
         raise DataError(
-            f"{where}: labels have shape {list(array.shape)} for {count} images; return shape [{count}]"
+            f"{where}: inputs contain NaN or infinity; fill them, or give a CSV file, whose gaps are filled"
         )
-    if count and (int(array.min()) < 0 or int(array.max()) > np.iinfo(np.int64).max):
-        raise DataError(f"{where}: label {array.min()} is not a class number; number the classes 0 … K-1")
-    return torch.from_numpy(array.astype(np.int64))
+    return values
+
+
+def to_targets(value: Any, count: int, where: str) -> Tensor:
+    """Convert targets to int64 [count], where they are integers or booleans [count], or to float32 [count, K], where
+    they are floats or a matrix; a copy. Raises DataError.
+    """
+    array = _array(value, where)
+    if array.ndim not in (1, 2) or len(array) != count or 0 in array.shape[1:]:
+        raise DataError(
+            f"{where}: labels have shape {list(array.shape)} for {count} images; return shape [{count}], or "
+            f"[{count}, K] for several numbers each"
+        )
+    if array.dtype.kind == "f" or (array.ndim == 2 and array.shape[1] > 1):
+        values = torch.from_numpy(array.astype(np.float32)).reshape(count, -1)
+        if not bool(torch.isfinite(values).all()):
+            raise DataError(f"{where}: labels contain NaN or infinity; remove those examples")
+        return values
+    if count and int(array.max()) > np.iinfo(np.int64).max:
+        raise DataError(f"{where}: label {array.max()} is not a class number; number the classes 0 … K-1")
+    return torch.from_numpy(array.astype(np.int64)).reshape(count)
 
 
 def item_image(value: Any, where: str, channels: int | None = None) -> Tensor:
@@ -108,12 +132,12 @@ def _picture(image: Image, where: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return found
 
 
-def item_label(value: Any, where: str) -> int:
-    """Convert one label to an integer >= 0. Raises DataError."""
+def item_target(value: Any, where: str) -> Tensor:
+    """Convert the target of one item as `to_targets` does those of many: int64 [] or float32 [K]. Raises DataError."""
     array = _array(value, where)
-    if array.dtype.kind not in "iu" or array.size != 1 or int(array.reshape(())) < 0:
-        raise DataError(f"{where}: label {value!r:.60} is not a class number; number the classes 0 … K-1")
-    return int(array.reshape(()))
+    if array.size == 0:
+        raise DataError(f"{where}: it has no label; return a number or an array of numbers")
+    return to_targets(array.reshape(1, -1), 1, where)[0]
 
 
 def _array(value: Any, where: str) -> np.ndarray[Any, np.dtype[Any]]:
@@ -145,7 +169,7 @@ def _bytes(array: np.ndarray[Any, np.dtype[Any]], where: str) -> np.ndarray[Any,
     if low < 0 or high > top:
         raise DataError(
             f"{where}: {array.dtype} images range from {low:.6g} to {high:.6g}; "
-            "return floats in [0, 1] or integers in [0, 255], not normalised"
+            "return floats in [0, 1] or integers in [0, 255], not normalised (sequences are [N, C, L] with L >= 4 C)"
         )
     if top == 1 and low != high and (high - low) * 255 < _LEVELS < len(np.unique(array[:64])):
         raise DataError(

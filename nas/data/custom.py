@@ -1,32 +1,38 @@
 """`package.module:function`: the user's own data.
 
-The function takes no argument and returns (train, test) or (train, val, test). Each part is a pair
-(images, labels) of arrays (see `nas.data.convert`), which is held in memory, or a map-style torch Dataset of
-(image, label) items, which is streamed. Only names from the command line may be passed here, since importing
-a module runs its code.
+The function takes no argument and returns (train, test) or (train, val, test). Each part is a pair (inputs, labels) of
+arrays (see `nas.data.convert`), which is held in memory, or a map-style torch Dataset of (input, label) items, which is
+streamed; vectors and sequences are held in memory. Labels are class numbers, or floats, or several numbers each. Only
+names from the command line may be passed here, since importing a module runs its code.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any, TypeVar, cast
 
+import numpy as np
 import torch
+from PIL.Image import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from nas.base.errors import DataError
 from nas.base.user_code import call_named, where_raised
-from nas.data.convert import item_image, item_label, to_labels, to_pixels
-from nas.data.types import ImageSplit, Items, Parts, Split, StreamSplit, pair_of
+from nas.data.convert import item_image, item_target, to_pixels, to_targets, to_values
+from nas.data.task import as_asked
+from nas.data.types import ImageSplit, Items, Parts, Split, StreamSplit, ValueSplit, pair_of
 from nas.ledger.files import wellformed
 
 _SPOT_CHECKS = 16
 PART = "return (images, labels), or a torch Dataset with len() and indices"
 
 
-def call(spec: str) -> Parts:
-    """Import and call the function. Raises DataError for any failure, with the place in the user's file."""
+def call(spec: str, task: str | None = None) -> Parts:
+    """Import and call the function. task: see `nas.data.task.as_asked`. Raises DataError for any failure, with the
+    place in the user's file.
+    """
     returned = call_named(spec, "--data", DataError)
     if isinstance(returned, Mapping):
         keys = ", ".join(str(key) for key in list(cast("Mapping[Any, Any]", returned))[:6])
@@ -39,7 +45,7 @@ def call(spec: str) -> Parts:
         )
     given = list[Any](cast(Any, returned))
     roles = ("train", "test") if len(given) == 2 else ("train", "val", "test")
-    parts = {role: part(value, f"{spec}: {role}") for role, value in zip(roles, given, strict=True)}
+    parts = alike({role: part(v, f"{spec}: {role}", task) for role, v in zip(roles, given, strict=True)})
     return Parts(parts["train"], parts.get("val"), parts["test"], class_names(given[0], parts["train"]))
 
 
@@ -49,16 +55,43 @@ def _kind(value: object) -> str:
     return "None" if value is None else f"a {type(value).__name__}"
 
 
-def part(value: Any, where: str) -> ImageSplit:
-    """One part of the data, checked: a pair (images, labels) of arrays, or a map-style Dataset. Raises DataError."""
+def part(value: Any, where: str, task: str | None = None) -> ImageSplit:
+    """One part of the data, checked: a pair (images, labels) of arrays, or a map-style Dataset, with targets as `task`
+    takes them. Raises DataError.
+    """
+    found = _part(value, where)
+    targets = as_asked(found.labels, task, where)
+    return found if targets is found.labels else replace(found, labels=targets)
+
+
+P = TypeVar("P", bound=ImageSplit)
+
+
+def alike(parts: dict[str, P]) -> dict[str, P]:
+    """The parts, by role, with whole numbers as floats where those of the training part are floats."""
+    train = parts["train"].labels
+    if train.dtype == torch.int64 or train.shape[1] > 1:
+        return parts
+    return {
+        role: replace(split, labels=split.labels.float()[:, None])
+        if split.labels.dtype == torch.int64
+        else split
+        for role, split in parts.items()
+    }
+
+
+def _part(value: Any, where: str) -> ImageSplit:
     if isinstance(value, TensorDataset):
         value = value.tensors
     if isinstance(value, (tuple, list)):
         pair = list[Any](cast(Any, value))
         if len(pair) != 2:
             raise DataError(f"{where} is {_kind(cast(object, value))}; return a pair (images, labels)")
+        values = to_values(pair[0], where)
+        if values is not None:
+            return ValueSplit(values, to_targets(pair[1], len(values), where))
         pixels = to_pixels(pair[0], where)
-        return Split.of_pixels(pixels, to_labels(pair[1], len(pixels), where))
+        return Split.of_pixels(pixels, to_targets(pair[1], len(pixels), where))
     if (
         isinstance(value, IterableDataset)
         or not hasattr(value, "__getitem__")
@@ -84,18 +117,55 @@ def _remedy(value: object) -> str:
     return PART
 
 
-def _stream(items: Items, where: str) -> StreamSplit:
+def _stream(items: Items, where: str) -> StreamSplit | ValueSplit:
     count = len(items)
     if count == 0:
         raise DataError(f"{where} is empty; add images")
+    if (values := _values(items, where)) is not None:
+        return values
     c, h, w = _item(items, 0, where)[0]
     labels = _listed_labels(items, where, c)
     if labels is None:
         # There is no reliable list of labels. Stratified splits need one, so every item is read once.
-        labels = torch.tensor([_item(items, index, where, c)[1] for index in range(count)], dtype=torch.int64)
+        labels = _together([_item(items, index, where, c)[1] for index in range(count)], where)
     split = StreamSplit(items, torch.arange(count), labels, (c, h, w), where)
     _check_constant(split)
     return split
+
+
+def _together(targets: list[Tensor], where: str) -> Tensor:
+    """The targets of all items; whole numbers among floats become floats. Raises DataError for unequal lengths."""
+    if all(target.dtype == torch.int64 for target in targets):
+        return torch.stack(targets)
+    rows = [target.float().reshape(-1) for target in targets]
+    if len({len(row) for row in rows}) > 1:
+        raise DataError(
+            f"{where}: items have {len(rows[0])} numbers as their label, and others; return equally many"
+        )
+    return torch.stack(rows)
+
+
+def _values(items: Items, where: str) -> ValueSplit | None:
+    """The vectors or sequences of a Dataset, all read into memory; None where it has images. Raises DataError."""
+
+    def read(index: int) -> tuple[Tensor | None, Any]:
+        x, y = pair_of(_opened(items, index, where), f"{where}: item {index}")
+        if not isinstance(x, Tensor):
+            x = None if isinstance(x, Image) else np.asarray(x)
+        return (None if x is None else to_values(x[None], f"{where}: item {index}")), y
+
+    first = read(0)[0]
+    if first is None:
+        return None
+    found = [read(index) for index in range(len(items))]
+    unlike = next((i for i, (x, _) in enumerate(found) if x is None or x.shape != first.shape), None)
+    if unlike is not None:
+        fact = f"{where}: item {unlike} has not the shape {list(first.shape[1:])} of the first"
+        raise DataError(f"{fact}; make all items the same size")
+    targets = _together(
+        [item_target(y, f"{where}: item {index}") for index, (_, y) in enumerate(found)], where
+    )
+    return ValueSplit(torch.cat([x for x, _ in found if x is not None]), targets)
 
 
 def _check_constant(split: StreamSplit) -> None:
@@ -120,43 +190,50 @@ def _is_readable(items: Items, index: int) -> bool:
 
 def _item(
     items: Items, index: int, where: str, channels: int | None = None
-) -> tuple[tuple[int, int, int], int]:
+) -> tuple[tuple[int, int, int], Tensor]:
+    image, label = pair_of(_opened(items, index, where), f"{where}: item {index}")
+    h, w, c = item_image(image, f"{where}: item {index}", channels).shape
+    return (c, h, w), item_target(label, f"{where}: item {index}")
+
+
+def _opened(items: Items, index: int, where: str) -> Any:
     try:
-        item = items[index]
+        return items[index]
     except DataError:
         raise
     except (Exception, SystemExit) as error:
         raise DataError(
             f"{where}: item {index} cannot be read ({where_raised(error)}); fix the data set"
         ) from error
-    image, label = pair_of(item, f"{where}: item {index}")
-    h, w, c = item_image(image, f"{where}: item {index}", channels).shape
-    return (c, h, w), item_label(label, f"{where}: item {index}")
 
 
 def _listed_labels(items: Items, where: str, channels: int) -> Tensor | None:
     """Return the data set's own list of labels, if it has one and a sample of its items agrees with it."""
     listed = getattr(items, "targets", getattr(items, "labels", None))
     try:
-        labels = to_labels(listed, len(items), where)
+        labels = to_targets(listed, len(items), where)
     except DataError:
         return None
     checked = torch.linspace(0, len(items) - 1, min(_SPOT_CHECKS, len(items))).long().unique()
     return (
         labels
-        if all(_item(items, i, where, channels)[1] == int(labels[i]) for i in checked.tolist())
+        if all(torch.equal(_item(items, i, where, channels)[1], labels[i]) for i in checked.tolist())
         else None
     )
 
 
 def class_names(given: Any, train: ImageSplit) -> tuple[str, ...]:
-    """The names of the classes where `given`, which became `train`, has them, else numbers. Raises DataError."""
-    count = int(train.labels.max()) + 1
-    if count > len(train):
+    """The names of the classes, labels or values where `given`, which became `train`, has them, else numbers.
+
+    Raises DataError.
+    """
+    whole = train.labels.dtype == torch.int64
+    count = int(train.labels.max()) + 1 if whole else train.labels.shape[1]
+    if whole and count > len(train):
         raise DataError(
             f"label {count - 1} with {len(train)} training images; number the classes 0 … K-1 without gaps"
         )
     names = getattr(given, "classes", None)
     if isinstance(names, (tuple, list)) and len(cast(Any, names)) == count:
         return tuple(wellformed(str(name)) for name in cast(list[Any], names))
-    return tuple(str(number) for number in range(count))
+    return ("value",) if count == 1 and not whole else tuple(str(number) for number in range(count))

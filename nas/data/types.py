@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, cast
 
 import torch
@@ -11,13 +11,17 @@ from torch import Tensor
 
 from nas.base.errors import DataError
 from nas.data.augment import Augment
-from nas.data.convert import item_image, item_label
+from nas.data.convert import item_image, item_target
 from nas.data.picture import Reading
+from nas.data.table import Column
+from nas.data.task import Task, classification
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """A split in memory: `images` uint8 [N, C, H, W], preferably channels-last; `labels` int64 [N]."""
+    """A split in memory: `images` uint8 [N, C, H, W], preferably channels-last; `labels`: the targets, int64 [N] of
+    class numbers or float32 [N, K].
+    """
 
     images: Tensor
     labels: Tensor
@@ -27,8 +31,7 @@ class Split:
             raise ValueError(
                 f"images must be uint8 [N, C, H, W], not {self.images.dtype} {list(self.images.shape)}"
             )
-        if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
-            raise ValueError(f"labels must be int64 [N], not {self.labels.dtype} {list(self.labels.shape)}")
+        check_form(self.labels, len(self.images))
 
     def __len__(self) -> int:
         return int(self.labels.shape[0])
@@ -67,7 +70,7 @@ class StreamSplit:
 
     items:   source of the images; item i must always be the same image (augmentation happens later).
     indices: int64 [N], the items that belong to this split.
-    labels:  int64 [N].
+    labels:  the targets, int64 [N] of class numbers or float32 [N, K].
     shape:   (C, H, W) of every image.
     name:    for error messages.
     workers: processes that read ahead; the batches do not depend on it.
@@ -108,15 +111,54 @@ class StreamSplit:
             raise DataError(
                 f"{where} has shape {[c, h, w]}, others {list(self.shape)}; make all images the same size"
             )
-        expected = int(self.labels[position])
-        if (found := item_label(label, where)) != expected:
-            raise DataError(
-                f"{where} has label {found}, earlier {expected}; make the data set return constant labels"
-            )
+        expected = self.labels[position].reshape(-1)
+        if not torch.equal((found := item_target(label, where)).to(expected.dtype).reshape(-1), expected):
+            fact = f"{where} has label {shown(found)}, earlier {shown(expected)}"
+            raise DataError(f"{fact}; make the data set return constant labels")
         return image
 
 
-ImageSplit = Split | StreamSplit
+@dataclass(frozen=True, eq=False)
+class ValueSplit:
+    """A split of vectors or sequences in memory: `inputs` float32 [N, F] or [N, C, L]; `labels` as in `Split`."""
+
+    inputs: Tensor
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        if self.inputs.dtype != torch.float32 or self.inputs.ndim not in (2, 3):
+            found = f"{self.inputs.dtype} {list(self.inputs.shape)}"
+            raise ValueError(f"inputs must be float32 [N, F] or [N, C, L], not {found}")
+        check_form(self.labels, len(self.inputs))
+
+    def __len__(self) -> int:
+        return int(self.labels.shape[0])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(F,) of one vector, (C, L) of one sequence."""
+        return tuple(self.inputs.shape[1:])
+
+    def subset(self, indices: Tensor) -> ValueSplit:
+        """Return a copy of the examples at `indices` (int64 [M]); it shares no memory with this split."""
+        return ValueSplit(self.inputs.index_select(0, indices), self.labels.index_select(0, indices))
+
+
+ImageSplit = Split | StreamSplit | ValueSplit
+
+
+def check_form(targets: Tensor, count: int) -> None:
+    """Raise ValueError unless targets are int64 [count] or float32 [count, K]."""
+    form = {torch.int64: 1, torch.float32: 2}.get(targets.dtype)
+    if targets.ndim != form or len(targets) != count:
+        found = f"{targets.dtype} {list(targets.shape)}"
+        raise ValueError(f"labels must be int64 [{count}] or float32 [{count}, K], not {found}")
+
+
+def shown(target: Tensor) -> str:
+    """A target in an error message."""
+    values = cast("list[float]", target.reshape(-1).tolist())
+    return f"{values[0]:g}" if len(values) == 1 else f"{values[:6]!r}"
 
 
 def pair_of(item: Any, where: str) -> tuple[Any, Any]:
@@ -157,13 +199,16 @@ class Parts:
 class SearchData:
     """All the data that a search can access: no test split, and nothing that leads to one.
 
-    mean, std: per channel, of the training images scaled to [0, 1] (of an even sample for a streamed split).
+    mean, std: per channel, of the training images scaled to [0, 1] (of an even sample for a streamed split); of
+               vectors per number, of sequences per channel.
+    classes:   the names of the outputs: of classes, labels or values.
     digest:    SHA-256 of training and validation images, labels and class names; for a folder of images, of the
                names and contents of the files; for another streamed split, of all labels and of the pixels of an even
                sample, and of what its own method `fingerprint(indices)` returns, if it has one.
     former:    the digest as earlier versions made it: for a folder of images, of the files' names and sizes, and of
                the pixels of an even sample.
     reading:   how a picture becomes an input: as the files were read, or for other data the plainest way.
+    table:     how a row of a CSV file becomes an input.
     notes:     what the data are and what is done to them, a line each.
     """
 
@@ -178,10 +223,17 @@ class SearchData:
     reading: Reading | None = None
     notes: tuple[str, ...] = ()
     former: str = ""
+    table: tuple[Column, ...] | None = None
+    task: Task = field(default_factory=lambda: classification(()))
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of one image."""
+    def outputs(self) -> int:
+        """How many numbers a network puts out."""
+        return len(self.classes)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """(C, H, W) of one image, (F,) of one vector, (C, L) of one sequence."""
         return self.train.shape
 
 

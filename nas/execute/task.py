@@ -26,7 +26,7 @@ from nas.ledger import Job, Reached, Result
 from nas.ledger.sample import sample_of
 from nas.train import Paused, TrainConfig, TrainReport, train
 from nas.train.deadline import Deadline
-from nas.train.evaluate import evaluate
+from nas.train.evaluate import Scores, evaluate
 
 CALIBRATION_BATCHES = 4
 CALIBRATION_IMAGES, LEAST_IMAGES = 128, 32  # in each of them
@@ -137,10 +137,10 @@ def _perform(job: Job, site: TaskContext, data: SearchData, progress: OnStep) ->
         fingerprint=begun.network.graph.fingerprint,
         weights=digest,
         scores={
-            "val_accuracy": scores.accuracy,
+            **_named("val", scores),
             "val_loss": scores.loss,
             **({"train_loss": report.loss} if report else {}),
-            **({"given_accuracy": given.accuracy, "given_loss": given.loss} if given else {}),
+            **({**_named("given", given), "given_loss": given.loss} if given else {}),
             **tested,
         },
         params=spent.params,
@@ -154,6 +154,7 @@ def _perform(job: Job, site: TaskContext, data: SearchData, progress: OnStep) ->
         if job.training.searching
         else None,
         lengths=report.lengths if report else (),
+        main=data.task.main,
     )
 
 
@@ -277,8 +278,7 @@ def _start(job: Job, site: TaskContext, data: SearchData) -> _Begun:
         return _Begun(network, momentum)
     batches = list(calibration(data, derive(job.seed, "calibrate"), site.config.batch_size))
     worst = morphs.Drift(0.0, 0.0)
-    loss = nn.functional.cross_entropy
-    moves = parse_chain(job.moves, known_moves(site.moves))
+    moves, loss = parse_chain(job.moves, known_moves(site.moves)), data.task.mean_loss
     for child in morphs.apply_chain(network, moves, derive(job.seed, "morph") >> 1, batches, loss):
         assert child.drift is not None
         worst = morphs.Drift(max(worst.eval, child.drift.eval), max(worst.train, child.drift.train))
@@ -295,7 +295,11 @@ def _test_scores(module: nn.Module, job: Job, site: TaskContext, data: SearchDat
     if not job.final:
         return {}
     scores = evaluate(module, site.load_test(), data, device=site.device)
-    return {"test_accuracy": scores.accuracy, "test_loss": scores.loss}
+    return {**_named("test", scores), "test_loss": scores.loss}
+
+
+def _named(split: str, scores: Scores) -> dict[str, float]:
+    return {f"{split}_{name}": value for name, value in scores.values.items()}
 
 
 def calibration(

@@ -156,7 +156,7 @@ def site_of(config: RunConfig, store: Checkpoints) -> TaskContext:
     """The context that the tasks of a run share in a worker."""
 
     def load_test() -> ImageSplit:
-        return load_test_split(config.data, _root(config), config.seed)
+        return load_test_split(config.data, _root(config), config.seed, config.task, config.val_fraction)
 
     return TaskContext(store, config.train, config.device, config.threads, load_test, config.moves)
 
@@ -179,8 +179,9 @@ def _load(config: RunConfig, run: Path | None) -> SearchData | str:
     try:
         where = _root(config)
         return load_search_data(
-            config.data, where, config.seed, config.val_fraction, augment=config.augment, known=known
-        )
+            config.data, where, config.seed, config.val_fraction, augment=config.augment, known=known,
+            task=config.task,
+        )  # fmt: skip
     except UserError as error:
         return str(error)
 

@@ -1,22 +1,24 @@
-"""What an exported classifier has besides its network: constants, and functions from picture files to names."""
+"""What an exported model.py has besides its network: constants, and functions from files to answers."""
 
 from dataclasses import asdict
+from typing import Any
 
 from morphs import ArchGraph
 from morphs.torch_io.source import More
 from morphs.torch_io.source_text import WIDTH, constant, literal
-from nas.export.card import ModelCard, reading_of, steps_of
+from nas.base.text import printable
+from nas.export.card import ModelCard, nature, reading_of, steps_of
 from nas.export.templates import render
 
-ABOUT = """An image classifier as plain PyTorch. It needs only torch.
-
-To classify picture files it also needs Pillow, numpy and picture.py beside it: predict_file("x.png"),
+NEEDS = "as plain PyTorch. It needs only torch.\n"
+ROWS = """For the rows of a CSV file it also needs table.py beside it: predict_file("rows.csv"),
+or from a shell: python model.py predict rows.csv
+"""
+PICTURES = """To classify picture files it also needs Pillow, numpy and picture.py beside it: predict_file("x.png"),
 or from a shell: python model.py predict x.png
 """
-IMPORTS = (
-    "import sys",
-    "from collections.abc import Sequence",
-    "from functools import lru_cache",
+IMPORTS = ("import sys", "from collections.abc import Sequence", "from functools import lru_cache")
+READER_IMPORTS = (  # of what reads files
     "from importlib.util import module_from_spec, spec_from_file_location",
     "from types import ModuleType",
     "from typing import Any",
@@ -24,24 +26,53 @@ IMPORTS = (
 LAST = 'if __name__ == "__main__":\n    sys.exit(main(sys.argv[1:]))'
 
 
-def classifier(graph: ArchGraph, card: ModelCard) -> More:
-    """The code for a network of one input whose output is a vector of class scores."""
-    constants = (
+def predictor(graph: ArchGraph, card: ModelCard) -> More:
+    """The code for a network of one input whose output is a vector: scores of classes or labels, or values."""
+    known: dict[str, Any] = nature(card, graph)
+    uses = ROWS if card.table is not None else PICTURES if known["pictures"] else ""
+    reads = card.table is not None or known["pictures"]
+    logits = "" if card.targets == "values" else " (logits)"
+    values = {
+        **known,
+        "table": card.table is not None,
+        "described": [f"* {_quoted(step)}" for step in steps_of(card, graph)],
+    }
+    return More(
+        about="\n".join([f"{known['title']} {NEEDS}", *([uses] if uses else [])]),
+        imports=(*IMPORTS, *(READER_IMPORTS if reads else ())),
+        constants="\n".join(_constants(graph, card, known)),
+        forward=f"Map normalised {known['noun']}s [B, *INPUT_SHAPE] to scores{logits} [B, len({known['names']})].",
+        functions=render("predict.py.j2", values),
+        last=LAST,
+    )
+
+
+def _constants(graph: ArchGraph, card: ModelCard, known: dict[str, Any]) -> list[str]:
+    lines = [
         constant("INPUT_SHAPE", graph.inputs[0].op.shape(())),
         constant("MEAN", card.mean),
         constant("STD", card.std),
-        constant("CLASSES", card.classes),
-        "# What is done to a picture file: the arguments of Reading in picture.py.",
-        _reading_lines(card, graph),
-    )
-    return More(
-        about=ABOUT,
-        imports=IMPORTS,
-        constants="\n".join(constants),
-        forward="Map normalised images [B, *INPUT_SHAPE] to scores (logits) [B, len(CLASSES)].",
-        functions=render("predict.py.j2", {"described": [f"* {step}" for step in steps_of(card, graph)]}),
-        last=LAST,
-    )
+        constant(known["names"], card.classes),
+    ]
+    if card.targets == "values":
+        lines += [
+            "# An output becomes a value in the unit of the training targets: output * SCALE + CENTRE.",
+            constant("CENTRE", card.centre),
+            constant("SCALE", card.scale),
+        ]
+    if card.table is not None:
+        lines += [
+            "# What is done to a row of a CSV file: the arguments of each Column in table.py.",
+            "COLUMNS: list[dict[str, Any]] = [",
+            *(f"    {_dict(asdict(column))}," for column in card.table),
+            "]",
+        ]
+    elif known["pictures"]:
+        lines += [
+            "# What is done to a picture file: the arguments of Reading in picture.py.",
+            _reading_lines(card, graph),
+        ]
+    return lines
 
 
 def _reading_lines(card: ModelCard, graph: ArchGraph) -> str:
@@ -49,8 +80,17 @@ def _reading_lines(card: ModelCard, graph: ArchGraph) -> str:
     reading = reading_of(card, graph)
     if reading is None:
         return "READING: dict[str, Any] | None = None"
-    items = [f'"{name}": {literal(value)}' for name, value in asdict(reading).items()]
-    line = f"READING: dict[str, Any] | None = {{{', '.join(items)}}}"
+    line = f"READING: dict[str, Any] | None = {_dict(asdict(reading))}"
     if len(line) <= WIDTH:
         return line
+    items = [f'"{name}": {literal(value)}' for name, value in asdict(reading).items()]
     return "\n".join([line.partition("{")[0] + "{", *(f"    {item}," for item in items), "}"])
+
+
+def _dict(values: dict[str, Any]) -> str:
+    return f"{{{', '.join(f'{literal(name)}: {literal(value)}' for name, value in values.items())}}}"
+
+
+def _quoted(text: str) -> str:
+    """A text for a docstring, on one line: a column may be called anything."""
+    return printable(" ".join(text.split())).replace("\\", "\\\\").replace('"', "'")

@@ -1,6 +1,7 @@
 """Export of a trial of a run."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,13 @@ from morphs import Network
 from nas.base.errors import LedgerDamaged, RunError, UserError
 from nas.base.text import nas_command
 from nas.data.picture import Reading
+from nas.data.table import Column
+from nas.data.task import Targets
 from nas.export.card import Ancestor, ModelCard, Score
 from nas.export.write import check_target, export
 from nas.ledger import LedgerView, Result, Store, TrialRecord, read, read_config
+
+FIT = ("centre", "scale")  # of the values of a regression
 
 
 def export_trial(run: Path, trial: str | None, to: Path, onnx: bool = False) -> Path:
@@ -46,7 +51,9 @@ def trial_network(run: Path, trial: str | None) -> tuple[Network, ModelCard]:
         classes=data.classes,
         mean=data.mean,
         std=data.std,
-        reading=_reading(run, data.reading),
+        reading=_stored(run, "data.reading", Reading | None, data.reading),
+        table=_stored(run, "data.table", tuple[Column, ...] | None, data.table),
+        **_answers(run, config.described.task),
         scores=_scores(result.scores),
         lineage=_lineage(view, record),
         command=command,
@@ -55,18 +62,25 @@ def trial_network(run: Path, trial: str | None) -> tuple[Network, ModelCard]:
     return network, card
 
 
-def _reading(run: Path, stored: Mapping[str, Any] | None) -> Reading | None:
-    """How the run read pictures; None for runs of older versions. Raises RunError."""
-    if stored is None:
-        return None
+def _stored(run: Path, name: str, kind: Any, stored: Any) -> Any:
+    """A value in config.json, which runs of older versions don't have. Raises RunError."""
     try:
-        return TypeAdapter(Reading).validate_python(dict(stored))
+        return TypeAdapter(kind).validate_python(dict(stored) if isinstance(stored, Mapping) else stored)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, ("data", "reading", *first["loc"])))
+        where = ".".join(map(str, (name, *first["loc"])))
         raise RunError(
             f"export: {run / 'config.json'}: {where}: {first['msg']}; restore it from a copy"
         ) from None
+
+
+def _answers(run: Path, task: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What the outputs are; runs of older versions are classifications. Raises RunError."""
+    if task is None:
+        return {}
+    facts: Mapping[str, Any] = task.get("facts", {})
+    fit = {name: _stored(run, f"task.facts.{name}", tuple[float, ...], facts.get(name, [])) for name in FIT}
+    return {"targets": _stored(run, "task.targets", Targets, task.get("targets")), **fit}
 
 
 def _chosen(run: Path, view: LedgerView, trial: str | None) -> tuple[TrialRecord, Result]:
@@ -101,8 +115,10 @@ def _lineage(view: LedgerView, record: TrialRecord) -> tuple[Ancestor, ...]:
                 "restore the run from a copy"
             )
         job, result = by_key[key].job, by_key[key].result
-        accuracy = result.scores.get("val_accuracy") if result else None
-        steps.append(Ancestor(key, job.kind, job.moves, result.params if result else None, accuracy))
+        step = Ancestor(key, job.kind, job.moves)
+        if result is not None:
+            step = replace(step, params=result.params, score=result.main, value=result.value)
+        steps.append(step)
         key = job.parent
     return tuple(reversed(steps))
 

@@ -14,9 +14,9 @@ from morphs import ArchGraph, Network
 from morphs.errors import ExportError
 from morphs.export import STAGE, write_files
 from nas.base.errors import UserError
-from nas.data import picture
+from nas.data import picture, table
 from nas.export.card import Ancestor, ModelCard, card_text, plain_text
-from nas.export.source import classifier
+from nas.export.source import predictor
 from nas.export.templates import render
 from nas.ledger.files import parse_json, read_bounded
 from nas.ledger.leftovers import UNIQUE, clear, temporary_folder
@@ -35,9 +35,10 @@ def export(
     """Write the files of `morphs.export` and README.md into the folder `to`; floating weights become float32 where a
     card is given.
 
-    card: of a classifier of images: model.py also has functions from pictures to class names, with picture.py, which
-    makes an input of a picture file, __main__.py, for `python FOLDER predict x.png`, and card.json, for whoever goes on
-    from this folder. Without one, `steps` are the network's lineage, for README.md.
+    card: of a classifier or a regression: model.py also has functions from files to answers, with picture.py, which
+    makes an input of a picture file, or table.py, which does of the rows of a CSV file; __main__.py, for
+    `python FOLDER predict x.png`, and card.json, for whoever goes on from this folder. Without one, `steps` are the
+    network's lineage, for README.md.
     model.py is plain PyTorch and needs only torch; in evaluation mode it computes, bit for bit, what
     `network.to_torch()` does, which is checked in a process of its own, as are model.pt2 and, if asked for, model.onnx.
     `to` is created if needed; an existing folder must be empty. The files are staged in a hidden folder first, so a
@@ -52,7 +53,7 @@ def export(
         network = network.to(torch.float32)
     contents = {"README.md": plain_text(graph, steps).encode()} if card is None else _contents(graph, card)
     try:
-        return _write(network, to, None if card is None else classifier(graph, card), onnx, contents)
+        return _write(network, to, None if card is None else predictor(graph, card), onnx, contents)
     except ExportError as error:
         raise UserError(str(error)) from None
     except OSError as error:
@@ -87,13 +88,22 @@ def check_target(to: Path) -> None:
 
 
 def _contents(graph: ArchGraph, card: ModelCard) -> dict[str, bytes]:
-    """The files of a classifier besides those of its network."""
+    """The files of a network with a card besides those of `morphs.export`."""
     return {
-        "picture.py": Path(str(picture.__file__)).read_bytes(),
+        **_reader(card, graph),
         "__main__.py": render("main.py.j2", {}).encode(),
         CARD_FILE: json.dumps(asdict(card), indent=1).encode(),
         "README.md": card_text(card, graph).encode(errors="backslashreplace"),
     }
+
+
+def _reader(card: ModelCard, graph: ArchGraph) -> dict[str, bytes]:
+    """The file that makes an input of a file: of a picture, or of a table's rows."""
+    if card.table is not None:
+        return {"table.py": Path(str(table.__file__)).read_bytes()}
+    if len(graph.inputs[0].op.shape(())) == 3:
+        return {"picture.py": Path(str(picture.__file__)).read_bytes()}
+    return {}
 
 
 def _check_fit(graph: ArchGraph, card: ModelCard) -> None:
@@ -107,8 +117,8 @@ def _check_fit(graph: ArchGraph, card: ModelCard) -> None:
     channels, output = graph.shape(graph.inputs[0].name)[0], graph.shape(graph.output.name)
     if output != (len(card.classes),):
         raise UserError(
-            f"export: the network returns {list(output)} for an image, the model card has {len(card.classes)} "
-            "classes; give one name for each output"
+            f"export: the network returns {list(output)} for an input, the model card has {len(card.classes)} "
+            "names; give one name for each output"
         )
     if len(card.mean) != channels or len(card.std) != channels or not all(card.std):
         raise UserError(

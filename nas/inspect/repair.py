@@ -13,7 +13,7 @@ from typing import Any
 from morphs import Network
 from morphs.errors import MorphError
 from nas.base.errors import NasError, Refused, RunError
-from nas.config.relocate import relocated, with_data
+from nas.config.relocate import relocated, with_data, with_task
 from nas.config.run_config import RunConfig
 from nas.data import SearchData
 from nas.execute.task import TaskContext, networks
@@ -24,7 +24,8 @@ from nas.ledger.leftovers import temporary_name
 from nas.registry.defaults import REGISTRY
 from nas.registry.named_code import for_workers, moves_code, named_again
 from nas.registry.registry import Registry
-from nas.run.lifecycle import changes_since, describe, load_data, stored_config
+from nas.run.description import describe
+from nas.run.lifecycle import changes_since, load_data, stored_config
 from nas.run.plan import make_space, moves_of
 
 OnProgress = Callable[[int, int], None]  # (trials trained again, total)
@@ -39,14 +40,15 @@ def repair(
     place: Mapping[str, Any] = MappingProxyType({}),
     space: str | None = None,
     moves: Sequence[str] = (),
+    task: str | None = None,
     registry: Registry = REGISTRY,
 ) -> Checked:
     """Make the checkpoints again that `found` lists as lost, and those of `trials`; return the second check's result.
 
     If a child's parent is lost too, the parent is made first, and so on; such parents are not stored. The ledger can't
-    be repaired. data, place, space, moves, registry: see `lifecycle.resume`. Raises RunError if a driver has the run,
-    UserError for an unknown trial, Refused if versions, machine or data differ from those of the run, since the bits
-    would differ.
+    be repaired. data, place, space, moves, task, registry: see `lifecycle.resume`. Raises RunError if a driver has the
+    run, UserError for an unknown trial, Refused if versions, machine or data differ from those of the run, since the
+    bits would differ.
     """
     with Ledger.open(run, force=True) as ledger:
         view = ledger.view()
@@ -58,7 +60,8 @@ def repair(
         registry = named_again(
             run, config, registry, command, {"space": space, "moves": moves}, ("space", "moves")
         )
-        config = relocated(with_data(run, config, data, command), place)
+        config = with_task(run, with_data(run, config, data, command), task, command)
+        config = relocated(config, place)
         held = load_data(for_workers(config, registry, ()), run)
         start = None if config.start is None else ledger.store.get(config.start).graph
         known = moves_of(make_space(config, held, registry, start), registry)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nas.base.text import cost_text, count, percent, plural, size, span
+from nas.ledger.scores import called, value_text
 
 if TYPE_CHECKING:
     from nas.inspect.status import RunStatus
@@ -32,9 +33,9 @@ def status_rows(found: RunStatus) -> list[tuple[str, str]]:
         what = f" ({found.best_moves})" if found.best_moves else ""
         rows += [
             ("best trial", f"{found.best_trial}{what}"),
-            ("validation accuracy", percent(found.best_val_accuracy)),
+            (f"validation {called(found.score)}", value_text(found.score, found.best_score)),
             ("validation loss", "–" if found.best_val_loss is None else f"{found.best_val_loss:.4f}"),
-            ("test accuracy", percent(found.test_accuracy)),
+            (f"test {called(found.score)}", value_text(found.score, found.test_score)),
             ("parameters", count(found.best_params)),
         ]
     if found.front is not None:
@@ -67,7 +68,7 @@ def front_rows(found: Front) -> list[tuple[str, str]]:
     """The front, one network a line, cheapest first."""
     named = {"params": "parameters", "macs": "multiply-adds", "latency": "latency"}[found.objective]
     lines = [
-        f"{point.trial:<6} {percent(point.val_accuracy)}  {cost_text(found.objective, point.cost)}"
+        f"{point.trial:<6} {value_text(found.score, point.value)}  {cost_text(found.objective, point.cost)}"
         for point in found.points[:FRONT_ROWS]
     ]
     if len(found.points) > FRONT_ROWS:

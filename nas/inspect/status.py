@@ -42,7 +42,8 @@ class RunStatus:
     lease; None for a lock. generation: the last with a complete trial; 0 is the seed's. overhead: fraction of wall time
     in which nothing was trained or evaluated. next: the command to continue with. front: of a search for accuracy and a
     cost. keep: which checkpoints are kept (--keep). checkpoints, checkpoint_bytes: those that exist. removed: the
-    number removed to save disk space.
+    number removed to save disk space. score: the criterion of the task's own score, "accuracy" or "min rmse";
+    best_score, test_score: its values.
     """
 
     run: str
@@ -74,6 +75,9 @@ class RunStatus:
     command: str | None
     problem: str | None
     next: str
+    score: str = "accuracy"
+    best_score: float | None = None
+    test_score: float | None = None
     front: Front | None = None
     until: str | None = None
 
@@ -246,6 +250,9 @@ def _status(run: Path, described: Described, view: LedgerView, driver: Driver | 
         command=described.command,
         problem=f"{missing} of {len(view.checkpoints)} {NOT_HERE}" if missing else None,
         next=following[state],
+        score="accuracy" if result is None else result.main,
+        best_score=None if result is None else result.value,
+        test_score=None if result is None else result.tested,
         front=front_of_run(view, config),
         until=None if driver is None else driver.until,
     )

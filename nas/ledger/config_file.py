@@ -30,8 +30,8 @@ FORMAT = 1
 FILE = "config.json"
 DECIDING = (
     "morphs", "search_spaces", "nas/base/seeds.py", "nas/config/training.py", "nas/data", "nas/execute/task.py",
-    "nas/ledger/view.py", "nas/policies", "nas/run/charge.py", "nas/run/final_training.py", "nas/run/plan.py",
-    "nas/run/speed.py", "nas/train",
+    "nas/ledger/scores.py", "nas/ledger/view.py", "nas/policies", "nas/run/charge.py", "nas/run/final_training.py",
+    "nas/run/plan.py", "nas/run/speed.py", "nas/train",
 )  # fmt: skip
 PACKAGES = ("morph-nas", "torch", "numpy", "networkx", "optuna", "sqlalchemy", "safetensors")
 

@@ -10,6 +10,7 @@ from nas.base.errors import RunError
 from nas.ledger.config_file import ConfigFile
 from nas.ledger.files import fsync_file, fsync_folder
 from nas.ledger.leftovers import temporary_name
+from nas.ledger.scores import is_lower_better
 from nas.ledger.shared import FILE as DATABASE
 from nas.ledger.shared import Place, Shared, new_place, point
 from nas.ledger.study import build
@@ -37,13 +38,15 @@ def make(run: Path, config: ConfigFile, url: str | None) -> None:
         ORIGINAL: config.config,
         IDENTITY: config.run,
     }
+    scores = (config.described.task or {}).get("scores", [])  # the first is the objective value
+    lower = bool(scores) and is_lower_better(str(scores[0]))
     if url is not None:
         place = new_place(run, url)
-        build(place, attributes)
+        build(place, attributes, lower)
         return point(run, place)
     temporary = temporary_name(run / DATABASE)
     try:
-        build(temporary, attributes)
+        build(temporary, attributes, lower)
         fsync_file(temporary)
         temporary.rename(run / DATABASE)
         fsync_folder(run)

@@ -32,7 +32,7 @@ class Settings:
 
 @dataclass(frozen=True, config=OPEN)
 class DataFacts:
-    """The data set of a run. digest, former, reading: see `nas.data.SearchData`."""
+    """The data set of a run. digest, former, reading, table: see `nas.data.SearchData`."""
 
     name: str | None = None
     classes: tuple[str, ...] = ()
@@ -41,6 +41,7 @@ class DataFacts:
     digest: str | None = None
     former: str | None = None
     reading: Json | None = None
+    table: tuple[Any, ...] | None = None
 
 
 @dataclass(frozen=True, config=OPEN)
@@ -48,7 +49,7 @@ class Described:
     """A run's configuration. Everything may be missing: a ledger can be created with any mapping.
 
     machine: see `nas.base.machine`. user_code: SHA-256 of the source of each piece of user code, by name.
-    replay: see `nas.run.replay`. Texts have no lone surrogates.
+    replay: see `nas.run.replay`. task: see `nas.data.task`. Texts have no lone surrogates.
     """
 
     config: Settings = field(default_factory=Settings)
@@ -57,6 +58,7 @@ class Described:
     machine: Json = field(default_factory=lambda: NO_JSON)
     user_code: Mapping[str, str] = field(default_factory=dict[str, str])
     replay: Json | None = None
+    task: Json | None = None
 
 
 def described_from(config: Mapping[str, Any]) -> Described:

@@ -33,14 +33,18 @@ NAME = "search"
 NO_MOVE, SEVERAL, OTHER = "none", "several", "other"
 
 
-def build(place: Place, attributes: Mapping[str, Any]) -> None:
-    """Create an empty study at `place`; if that is a file, the caller makes it durable. Raises RunError."""
+def build(place: Place, attributes: Mapping[str, Any], lower: bool = False) -> None:
+    """Create an empty study at `place`; if that is a file, the caller makes it durable. Raises RunError.
+
+    lower: whether a lower objective value is better.
+    """
     from optuna.study import StudyDirection
 
     with guarded(place):
         storage = _storage(place, sqlite.BUILD)
         with quiet():  # Optuna announces each new study on stderr
-            study = storage.create_new_study([StudyDirection.MAXIMIZE], _name(place))
+            direction = StudyDirection.MINIMIZE if lower else StudyDirection.MAXIMIZE
+            study = storage.create_new_study([direction], _name(place))
         for name, value in attributes.items():
             storage.set_study_user_attr(study, name, value)
         _dispose(storage)

@@ -29,8 +29,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from nas.ledger.files import canonical_json, parse_json
-
-SCORE = "val_accuracy"  # the score that ranks trials, and the objective value of the Optuna trial
+from nas.ledger.scores import Criterion, name_of
 
 
 class Kind(StrEnum):
@@ -50,7 +49,6 @@ class State(StrEnum):
     FAILED = "failed"
 
 
-Criterion = Literal["accuracy", "loss"]  # the validation score that selects among trials
 Stopped = Literal["budget", "generations", "exhausted", "interrupted"]  # exhausted: no legal move is left
 
 
@@ -225,7 +223,8 @@ class Result:
     """The result of a job.
 
     fingerprint: SHA-256 of the graph. weights: `Network.digest`, the checkpoint's name in the store. scores:
-    finite numbers, including `val_accuracy`. params, macs: counts. drift_eval, drift_train: drift of the moves,
+    finite numbers, including the validation score of `main`, the task's own score, by which trials are ranked and which
+    is the objective value of the Optuna trial. params, macs: counts. drift_eval, drift_train: drift of the moves,
     None if not measured. seconds: wall time by purpose (train, evaluate, morph, other). momentum: digest of a
     checkpoint that holds the optimizer's momentum in place of the weights, if the training can be continued. last:
     digest of the weights after the last step, to continue from, where `weights` is an average over several steps.
@@ -247,12 +246,23 @@ class Result:
     last: Digest | None = None
     sample: str | None = None
     lengths: Lengths = ()
+    main: Criterion = "accuracy"
 
     @model_validator(mode="after")
     def _has_score(self) -> Self:
-        if SCORE not in self.scores:
-            raise ValueError(f"scores has no {SCORE}")
+        if f"val_{name_of(self.main)}" not in self.scores:
+            raise ValueError(f"scores has no val_{name_of(self.main)}")
         return self
+
+    @property
+    def value(self) -> float:
+        """The validation score of `main`."""
+        return self.scores[f"val_{name_of(self.main)}"]
+
+    @property
+    def tested(self) -> float | None:
+        """The test score of `main`, of a final network."""
+        return self.scores.get(f"test_{name_of(self.main)}")
 
     @property
     def checkpoints(self) -> tuple[str, ...]:

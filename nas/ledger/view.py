@@ -10,7 +10,8 @@ from typing import Any
 from nas.base.errors import UserError
 from nas.ledger.files import canonical_json, sha256
 from nas.ledger.notes import NO_NOTES, Notes
-from nas.ledger.types import SCORE, Criterion, State, TrialRecord
+from nas.ledger.scores import chosen, merit
+from nas.ledger.types import Criterion, State, TrialRecord
 
 
 @dataclass(frozen=True)
@@ -125,19 +126,25 @@ def settled(view: LedgerView) -> tuple[TrialRecord, ...]:
 
 
 def score(record: TrialRecord) -> float:
-    """The validation accuracy of a complete trial."""
+    """The validation score of a complete trial that its task ranks by: the accuracy, of a classification."""
     assert record.result is not None
-    return record.result.scores[SCORE]
+    return record.result.value
+
+
+def worth(record: TrialRecord, select: Criterion) -> float:
+    """What a search maximises: the validation score `select` of a complete trial, negated where lower is better."""
+    assert record.result is not None
+    return merit(*chosen(record.result.scores, select, record.result.main))
 
 
 def rank(record: TrialRecord, select: Criterion = "accuracy") -> tuple[float, float, int, int]:
-    """Sort key of a complete trial in its generation, best last: the criterion `select` (validation "accuracy" or
-    "loss"), then the other, then fewer parameters, then the earlier slot.
+    """Sort key of a complete trial in its generation, best last: the validation score `select`, then the loss (after
+    the loss the task's own score), then fewer parameters, then the earlier slot.
     """
-    assert record.result is not None
-    accuracy, loss = score(record), -record.result.scores.get("val_loss", 0.0)
-    first, second = (loss, accuracy) if select == "loss" else (accuracy, loss)
-    return first, second, -record.result.params, -record.job.slot
+    result = record.result
+    assert result is not None
+    second = merit(result.main, result.value) if select == "loss" else -result.scores.get("val_loss", 0.0)
+    return worth(record, select), second, -result.params, -record.job.slot
 
 
 def decided(record: TrialRecord) -> dict[str, Any]:

@@ -20,7 +20,7 @@ class FrontPoint:
     """A trial on the front. cost: per image, in the unit of the front's objective; latency in seconds."""
 
     trial: str
-    val_accuracy: float
+    value: float  # the validation score of the task
     cost: float
     params: int
     macs: int
@@ -28,10 +28,11 @@ class FrontPoint:
 
 @dataclass(frozen=True)
 class Front:
-    """The front of a run, cheapest first. objective: params, macs or latency."""
+    """The front of a run, cheapest first. objective: params, macs or latency. score: whose values the points have."""
 
     objective: str
     points: tuple[FrontPoint, ...]
+    score: Criterion = "accuracy"
 
 
 def pareto_front(
@@ -65,7 +66,8 @@ def front_of_run(view: LedgerView, config: Settings) -> Front | None:
         assert record.result is not None
         facts = score(record), price(record), record.result.params, record.result.macs
         points.append(FrontPoint(record.key, *facts))
-    return Front(str(objective), tuple(points))
+    main = view.complete[0].result
+    return Front(str(objective), tuple(points), main.main if main is not None else "accuracy")
 
 
 def _price(view: LedgerView, objective: object) -> Callable[[TrialRecord], float] | None:

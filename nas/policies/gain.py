@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from nas.ledger import LedgerView, TrialRecord
 from nas.ledger.types import Criterion, Kind
+from nas.ledger.view import worth
 
 
 def value(record: TrialRecord, select: Criterion) -> float:
-    """What the search maximises: the validation accuracy, or the negated validation loss."""
-    assert record.result is not None
-    scores = record.result.scores
-    return -scores["val_loss"] if select == "loss" else scores["val_accuracy"]
+    """What the search maximises: the validation score, negated where lower is better."""
+    return worth(record, select)
 
 
 def gains(view: LedgerView, select: Criterion) -> dict[str, float]:

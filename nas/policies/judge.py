@@ -32,14 +32,15 @@ class Advantage:
 def advantage(one: TrialRecord, other: TrialRecord, select: Criterion) -> Advantage | None:
     """The advantage of `one` over `other`, paired by image; None if the trials keep no outcomes of single images.
 
-    Raises LedgerDamaged for outcomes that no search writes.
+    Scores other than the accuracy are no means over images, so the losses stand for them. Raises LedgerDamaged for
+    outcomes that no search writes.
     """
     first, second = _sample(one), _sample(other)
     if first is None or second is None:
         return None
     if len(first.losses) != len(second.losses):
         raise LedgerDamaged(damage(f"the result of trial {one.key}", f"not of the images of {other.key}"))
-    if select == "loss":
+    if select != "accuracy":
         gains = second.losses.astype(float) - first.losses.astype(float)
     else:
         gains = first.hits.astype(float) - second.hits.astype(float)

@@ -13,6 +13,7 @@ from morphs.errors import MorphError
 from morphs.textform import format_call
 from nas.config.run_config import RunConfig
 from nas.ledger import Job, LedgerView, TrialRecord
+from nas.ledger.scores import labelled
 from nas.ledger.types import Kind
 
 
@@ -173,9 +174,11 @@ class RunProgress:
             return 0.0 if left is None else min(1.0, used / max(1e-9, used + left))
 
 
-def accuracy(record: TrialRecord | None) -> float:
-    """The validation accuracy of a trial; −1 if it has none."""
-    return -1.0 if record is None or record.result is None else record.result.scores.get("val_accuracy", -1.0)
+def value_of(record: TrialRecord | None) -> str:
+    """The validation score of a trial, as its lines show it; "–" if it has none."""
+    if record is None or record.result is None:
+        return "–"
+    return labelled(record.result.main, record.result.value)
 
 
 def describe(job: Job) -> str:

@@ -15,11 +15,12 @@ from rich.table import Table
 from rich.text import Text
 
 from nas.base.printing import say
-from nas.base.text import clip, count, one_line, percent, plural, span
+from nas.base.text import clip, count, one_line, plural, span
 from nas.config.run_config import RunConfig
 from nas.ledger import Job, LedgerView, TrialRecord
+from nas.ledger.scores import change_text, value_text
 from nas.ledger.wall_time import seconds_of
-from nas.progress.state import Competitor, RunProgress, accuracy, describe
+from nas.progress.state import Competitor, RunProgress, describe, value_of
 from nas.run.events import Outcome
 
 HEARTBEAT = 30.0  # seconds between two lines about a running training, in a log
@@ -44,22 +45,25 @@ def facts(record: TrialRecord) -> str:
     if record.result is None:
         return f"failed: {one_line(record.reason or 'no reason is known')}"
     result = record.result
-    parts = [f"val {percent(result.scores.get('val_accuracy'))}"]
-    if "test_accuracy" in result.scores:
-        parts.append(f"test {percent(result.scores['test_accuracy'])}")
+    parts = [f"val {value_of(record)}"]
+    if result.tested is not None:
+        parts.append(f"test {value_text(result.main, result.tested)}")
     return "  ".join([*parts, f"{count(result.params)} params", span(seconds_of(result))])
 
 
 def gain(before: TrialRecord | None, after: TrialRecord) -> str:
-    """The gain of a generation in percentage points of validation accuracy, as (+0.42); empty if unknown."""
-    old, new = accuracy(before), accuracy(after)
-    return "" if min(old, new) < 0 else f" ({100 * (new - old):+.2f})"
+    """The change of the validation score in a generation, as (+0.42), percentage points of a fraction; empty if
+    unknown.
+    """
+    if before is None or before.result is None or after.result is None:
+        return ""
+    return f" ({change_text(after.result.main, after.result.value - before.result.value)})"
 
 
 def verdict(generation: int, before: TrialRecord | None, best: TrialRecord) -> str:
     """The last line about a generation."""
     return (
-        f"generation {generation}: best {best.job.key}, {describe(best.job)}: val {percent(accuracy(best))}"
+        f"generation {generation}: best {best.job.key}, {describe(best.job)}: val {value_of(best)}"
         f"{gain(before, best)}, {count(best.result.params if best.result else None)} params"
     )
 
@@ -276,7 +280,7 @@ def draw(progress: RunProgress, width: int) -> Group:
     line = "none yet"
     if best is not None and best.result is not None:
         name_of_best = f"{best.job.key} {describe(best.job)}"
-        line = f"val {percent(accuracy(best))}, {plural(best.result.params, 'parameter')}, {name_of_best}"
+        line = f"val {value_of(best)}, {plural(best.result.params, 'parameter')}, {name_of_best}"
     return Group(table, Text.assemble(("best so far  ", "bold"), line, no_wrap=True, overflow="ellipsis"))
 
 
@@ -287,7 +291,7 @@ def _bar(share: float) -> ProgressBar:
 def _row_end(competitor: Competitor) -> str:
     if competitor.record is not None:
         result = competitor.record.result
-        return "failed" if result is None else f"val {percent(result.scores.get('val_accuracy'))}"
+        return "failed" if result is None else f"val {value_of(competitor.record)}"
     if competitor.loss is None:
         return "waiting"
     return f"step {competitor.step}/{competitor.steps}  loss {competitor.loss:.3f}"

@@ -56,6 +56,18 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "epochs": 2,
         "train": {"lr": 0.3, "warmup_steps": 50, "label_smoothing": 0.1, "weight_decay": 5e-4},
     },
+    "conv1d": {
+        "generations": 4,
+        "moves_per_child": 2,
+        "epochs": 10,
+        "train": {"lr": 0.05, "warmup_steps": 50, "clip_norm": 1.0},
+    },
+    "auto": {
+        "generations": 4,
+        "moves_per_child": 2,
+        "epochs": 10,
+        "train": {"lr": 0.05, "warmup_steps": 50, "clip_norm": 1.0},
+    },
 }
 
 # A trained model stands where others end their schedule: at the rate that suits a fresh network its first steps would

@@ -163,6 +163,8 @@ def user_code(config: RunConfig, registry: Registry, moves: Iterable[type[Move]]
     }
     if config.space != MODEL:
         code[config.space] = registry.spaces[config.space].function
+    if config.task is not None and is_code(config.task):
+        code[config.task] = resolve_named(config.task, "--task", UserError)
     objective = str(config.policy_settings.get("objective"))
     if objective in registry.objectives:
         code[objective] = registry.objectives[objective]

@@ -45,7 +45,7 @@ def _rows(owner: str, declared: type[Any]) -> Iterator[Row]:
     for option in options(declared):
         known = option.default not in (None, Required, (), {})
         default = option.shown.unset or (str(option.default) if known else "")
-        flagged = option.shown.panel is not None and owner != "train" and option.name != "space"
+        flagged = option.shown.panel is not None and option.name != "space"
         yield Row(
             owner,
             option.name,

@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Any
 
-from nas.base.text import count, percent
+from nas.base.text import count
+from nas.ledger.scores import axis_title, called, is_fraction, scale_of, value_text
+from nas.ledger.types import Criterion
 from nas.policies.front import Front
 from nas.report.tables import UNCHANGED, MoveRow, TrialRow
 
@@ -20,19 +22,20 @@ def figures(
     front: Front | None = None,
 ) -> dict[str, Figure]:
     """Return the charts by their element id in the page, without charts that have no point."""
-    scored = [row for row in rows if row.val_accuracy is not None]
+    scored = [row for row in rows if row.value is not None]
+    score = next((row.score for row in scored), "accuracy")
     unit, name = _unit(max((row.time or 0.0 for row in scored), default=0.0))
     charts = {
-        "time": accuracy_chart(
+        "time": score_chart(
             scored, lambda row: (row.time or 0.0) / unit, {"title": f"running time ({name})"}, True
         ),
-        "params": accuracy_chart(
+        "params": score_chart(
             scored,
             lambda row: row.params or 0,
             _count_axis("parameters", [row.params or 1 for row in scored]),
             False,
         ),
-        "gain": gain_chart(moves),
+        "gain": gain_chart(moves, score),
         "drift": drift_chart(drifts),
     }
     if front is not None:
@@ -40,10 +43,10 @@ def figures(
     return {key: chart for key, chart in charts.items() if chart["data"]}
 
 
-def accuracy_chart(
+def score_chart(
     rows: Sequence[TrialRow], at: Callable[[TrialRow], float], axis: dict[str, Any], joined: bool
 ) -> Figure:
-    """Plot validation accuracy in percent against `at`. joined: draw a line through the best network's ancestors."""
+    """Plot the validation score against `at`. joined: draw a line through the best network's ancestors."""
     best = [row for row in rows if row.best]
     line = [row for row in rows if row.lineage and not row.best]
     rest = [row for row in rows if not row.lineage]
@@ -56,14 +59,15 @@ def accuracy_chart(
     path: Figure = {
         "type": "scatter", "mode": "lines", "hoverinfo": "skip", "showlegend": False,
         "line": {"color": "accent", "width": 2}, "x": [at(row) for row in line + best],
-        "y": [_percent(row) for row in line + best],
+        "y": [_height(row) for row in line + best],
     }  # fmt: skip
     points = [
         _points(name, members, at, symbol, color, size)
         for name, members, symbol, color, size in groups
         if members
     ]
-    layout = {"xaxis": axis, "yaxis": {"title": "validation accuracy (%)"}}
+    title = axis_title(rows[0].score) if rows else ""
+    layout = {"xaxis": axis, "yaxis": {"title": title}}
     return {"data": ([path] if joined and rows else []) + points, "layout": layout}
 
 
@@ -72,47 +76,48 @@ def _points(
 ) -> Figure:
     return {
         "type": "scatter", "mode": "markers", "name": name, "x": [at(row) for row in rows],
-        "y": [_percent(row) for row in rows], "text": [_tip(row) for row in rows],
+        "y": [_height(row) for row in rows], "text": [_tip(row) for row in rows],
         "hovertemplate": "%{text}<extra></extra>", "marker": {"symbol": symbol, "color": color, "size": size},
     }  # fmt: skip
 
 
 def front_chart(rows: Sequence[TrialRow], front: Front) -> Figure:
-    """Plot accuracy in percent against cost: a step line through the front and, if their cost is known, the rest."""
+    """Plot the validation score against cost: a step line through the front and, if their cost is known, the rest."""
     scale, title = {"params": (1, "parameters"), "macs": (1, "multiply-adds"), "latency": (1e3, "ms")}[
         front.objective
     ]
     on_it = {point.trial for point in front.points}
     known = () if front.objective == "latency" else rows  # the latency is stored for the front only
-    rest = [
-        row for row in known if row.kind != "final" and row.val_accuracy is not None and row.key not in on_it
-    ]
+    rest = [row for row in known if row.kind != "final" and row.value is not None and row.key not in on_it]
     others = [_points("dominated", rest, lambda row: getattr(row, front.objective), "circle", "muted", 7)]
     steps: Figure = {
         "type": "scatter", "mode": "lines+markers", "name": "front", "line": {"color": "accent", "shape": "hv"},
         "x": [scale * point.cost for point in front.points],
-        "y": [100 * point.val_accuracy for point in front.points],
-        "text": [f"<b>{point.trial}</b> {percent(point.val_accuracy)}" for point in front.points],
+        "y": [scale_of(front.score) * point.value for point in front.points],
+        "text": [f"<b>{point.trial}</b> {value_text(front.score, point.value)}" for point in front.points],
         "hovertemplate": "%{text}, %{x}<extra></extra>", "marker": {"color": "accent", "size": 9},
     }  # fmt: skip
-    layout = {"xaxis": {"title": title, "type": "log"}, "yaxis": {"title": "validation accuracy (%)"}}
+    layout = {"xaxis": {"title": title, "type": "log"}, "yaxis": {"title": axis_title(front.score)}}
     return {"data": (others if rest else []) + [steps], "layout": layout}
 
 
-def gain_chart(moves: Iterable[MoveRow]) -> Figure:
-    """Plot each move kind's mean gain in percentage points as a bar, with whiskers of one standard deviation."""
-    known = [row for row in moves if row.gain is not None][::-1]
-    whiskers = [None if row.deviation is None else 100 * row.deviation for row in known]
+def gain_chart(moves: Iterable[MoveRow], score: Criterion = "accuracy") -> Figure:
+    """Plot each move kind's mean gain as a bar, of fractions in percentage points, with whiskers of one standard
+    deviation.
+    """
+    known, scale = [row for row in moves if row.gain is not None][::-1], scale_of(score)
+    whiskers = [None if row.deviation is None else scale * row.deviation for row in known]
+    unit = "percentage points" if is_fraction(score) else called(score)
     bar: Figure = {
         "type": "bar", "orientation": "h", "y": [escape(row.kind) for row in known],
-        "x": [100 * (row.gain or 0.0) for row in known],
+        "x": [scale * (row.gain or 0.0) for row in known],
         "error_x": {"type": "data", "array": whiskers, "color": "text"},
         "text": [f"n = {row.compared}" for row in known], "textposition": "none",
-        "hovertemplate": "%{y}: %{x:+.2f} points, %{text}<extra></extra>",
+        "hovertemplate": f"%{{y}}: %{{x:+.3f}} {unit}, %{{text}}<extra></extra>",
         "marker": {"color": ["good" if (row.gain or 0.0) >= 0 else "bad" for row in known]},
     }  # fmt: skip
     layout = {
-        "xaxis": {"title": "mean gain (percentage points)"},
+        "xaxis": {"title": f"mean gain ({unit})"},
         "height": 120 + 34 * len(known),
     }
     return {"data": [bar] if known else [], "layout": layout}
@@ -163,13 +168,13 @@ def _strip(rows: Sequence[TrialRow], mode: str, promise: str, height: int) -> Fi
     }  # fmt: skip
 
 
-def _percent(row: TrialRow) -> float:
-    return 100 * (row.val_accuracy or 0.0)
+def _height(row: TrialRow) -> float:
+    return scale_of(row.score) * (row.value or 0.0)
 
 
 def _tip(row: TrialRow) -> str:
     what = "<br>".join(map(escape, row.steps)) or escape(row.kind)
-    return f"<b>{row.key}</b> {percent(row.val_accuracy)}, {count(row.params)} parameters<br>{what}"
+    return f"<b>{row.key}</b> {value_text(row.score, row.value)}, {count(row.params)} parameters<br>{what}"
 
 
 def _count_axis(title: str, values: Sequence[int]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from nas.base.text import cost_text, count, percent, printable, span
 from nas.inspect.status import RunStatus, run_status
 from nas.ledger import LedgerView, read, read_config
 from nas.ledger.files import atomic_write
+from nas.ledger.scores import called, change_text, value_text
 from nas.ledger.types import Kind
 from nas.report.charts import figures
 from nas.report.tables import clock, drift_rows, move_rows, trial_rows
@@ -69,7 +70,11 @@ def render(view: LedgerView, facts: Mapping[str, Any], state: RunStatus) -> str:
 
 def fact_tables(facts: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
     """Return configuration, data, machine and versions as (name, value) rows; nested names are joined by dots."""
-    return {name: _flat(facts[name]) for name in ("config", "data", "machine", "versions") if facts.get(name)}
+    return {
+        name: _flat(facts[name])
+        for name in ("config", "data", "task", "machine", "versions")
+        if facts.get(name)
+    }
 
 
 def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
@@ -104,7 +109,8 @@ def _environment() -> Environment:
         lstrip_blocks=True, finalize=_finished,
     )  # fmt: skip
     filters: dict[str, Callable[..., str]] = {
-        "percent": percent, "count": count, "span": _span, "drift": _drift, "points": _points, "ratio": _ratio,
+        "percent": percent, "count": count, "span": _span, "drift": _drift, "ratio": _ratio,
+        "value": _value, "change": _change, "called": called,
     }  # fmt: skip
     environment.filters.update(filters)
     return environment
@@ -128,6 +134,9 @@ def _ratio(number: float, base: float) -> str:
     return f"{number / base:.1f}" if number < 20 * base else count(number / base)
 
 
-def _points(gain: float | None) -> str:
-    """Format a difference of fractions in percentage points."""
-    return "–" if gain is None else f"{100 * gain:+.2f}"
+def _value(value: float | None, score: str) -> str:
+    return value_text(score, value)
+
+
+def _change(change: float | None, score: str) -> str:
+    return change_text(score, change)

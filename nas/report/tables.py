@@ -1,6 +1,7 @@
 """The tables and points of the report, from the ledger's view: pure functions, no HTML.
 
-Accuracies and gains are fractions, times are seconds, drifts are relative (see `morphs.Drift`).
+Scores and gains are in their own unit, accuracies as fractions;
+times are seconds, drifts are relative (see `morphs.Drift`).
 """
 
 from collections.abc import Iterable
@@ -12,8 +13,8 @@ from morphs import Move, Preserves, parse
 from morphs.errors import MorphError
 from morphs.textform import format_call, split
 from nas.ledger import LedgerView, TrialRecord
-from nas.ledger.types import Kind, State
-from nas.ledger.view import rank
+from nas.ledger.types import Criterion, Kind, State
+from nas.ledger.view import rank, worth
 from nas.ledger.wall_time import seconds_of
 from nas.policies.judge import advantage
 
@@ -38,8 +39,9 @@ class TrialRow:
     lineage: bool  # it is the best trial or one of its ancestors
     best: bool
     time: float | None  # running time of the search when it ended
-    val_accuracy: float | None = None
-    gain: float | None = None  # over the unchanged parent of its generation
+    score: Criterion = "accuracy"
+    value: float | None = None  # the validation score
+    gain: float | None = None  # over the unchanged parent of its generation; positive is better
     gain_error: float | None = None  # its standard error, paired over the validation images; None: not known
     params: int | None = None
     macs: int | None = None
@@ -166,7 +168,8 @@ def _row(
     gain, gain_error = _gain(view, record)
     return replace(
         row,
-        val_accuracy=result.scores["val_accuracy"],
+        score=result.main,
+        value=result.value,
         gain=gain,
         gain_error=gain_error,
         params=result.params,
@@ -179,16 +182,16 @@ def _row(
 
 
 def _gain(view: LedgerView, record: TrialRecord) -> tuple[float | None, float | None]:
-    """Return a child's validation accuracy minus that of its unchanged parent, trained further at the same cost, and
-    the standard error of that difference.
+    """Return by how much a child's validation score is better than that of its unchanged parent, trained further at
+    the same cost, and the standard error of that difference, known of accuracies.
     """
     if record.job.kind is not Kind.CHILD or record.result is None:
         return None, None
     for rival in view.generation(record.job.generation):
         if rival.job.kind is Kind.PARENT and rival.job.parent == record.job.parent and rival.result:
-            found = advantage(record, rival, "accuracy")
-            gain = record.result.scores["val_accuracy"] - rival.result.scores["val_accuracy"]
-            return gain, None if found is None else found.error
+            main = record.result.main
+            found = advantage(record, rival, main) if main == "accuracy" else None
+            return worth(record, main) - worth(rival, main), None if found is None else found.error
     return None, None
 
 

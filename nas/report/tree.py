@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from nas.base.text import clip, percent
+from nas.base.text import clip
+from nas.ledger.scores import merit, value_text
 from nas.report.tables import TrialRow
 
 COLUMN, ROW, TOP, PILL_W, PILL_H, LEFT = 276, 36, 34, 68, 22, 8
@@ -11,7 +12,7 @@ LETTERS = 29  # characters that fit on an edge
 
 
 def tree_svg(rows: Iterable[TrialRow]) -> str:
-    """Draw each trial as a pill with its validation accuracy, and its moves on the edge from its parent.
+    """Draw each trial as a pill with its validation score, and its moves on the edge from its parent.
 
     The best network's lineage is drawn bold; failed trials are marked ✕, with the reason on the edge. Each pill's
     tooltip has the full moves and reason. Returns "" if there are no trials.
@@ -43,8 +44,8 @@ def tree_svg(rows: Iterable[TrialRow]) -> str:
 
 
 def _order(row: TrialRow) -> tuple[bool, bool, bool, float, int]:
-    """Sort the best network's lineage first, then other winners, then by accuracy; failed trials last."""
-    return not row.lineage, not row.won, row.state == "failed", -(row.val_accuracy or 0.0), row.slot
+    """Sort the best network's lineage first, then other winners, then by score; failed trials last."""
+    return not row.lineage, not row.won, row.state == "failed", -merit(row.score, row.value or 0.0), row.slot
 
 
 def _head(rows: Sequence[TrialRow], x: float) -> str:
@@ -82,7 +83,7 @@ def _words(row: TrialRow) -> tuple[str, str]:
 
 
 def _pill(row: TrialRow, x: float, y: float) -> str:
-    face = {"failed": "✕ failed", "running": "…"}.get(row.state) or percent(row.val_accuracy, 1)
+    face = {"failed": "✕ failed", "running": "…"}.get(row.state) or value_text(row.score, row.value, 1)
     face = f"★ {face}" if row.best else face
     tip = "\n".join(filter(None, [f"{row.key} {row.kind}", *row.steps, row.reason]))
     return (

@@ -318,6 +318,9 @@ def outcome_of(run: Path, view: LedgerView, stopped: Stopped) -> Outcome:
     test = None
     if view.final is not None and view.final.result is not None:
         scores = view.final.result.scores
-        test = Scores(scores["test_accuracy"], scores["test_loss"])
+        values = {
+            name.removeprefix("test_"): value for name, value in scores.items() if name.startswith("test_")
+        }
+        test = Scores({name: value for name, value in values.items() if name != "loss"}, values["loss"])
     wall = view.notes.wall
     return Outcome(run, view, best, test, wall, overhead(view, wall), stopped)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from functools import cache, partial
 from itertools import count
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, TypedDict, Unpack
 
 from morphs import Network, cost
 from nas.base.errors import RunError, UserError
-from nas.base.machine import cores, machine
-from nas.base.text import nas_command
-from nas.config.relocate import relocated, with_data
+from nas.base.machine import cores
+from nas.base.text import nas_command, plural
+from nas.config.relocate import relocated, with_data, with_task
 from nas.config.run_config import RunConfig, validated
 from nas.data import SearchData, is_kept, load_search_data
 from nas.data.check import Check
@@ -26,6 +24,7 @@ from nas.execute.executor import ExecutorFactory
 from nas.execute.make_executor import make_executor
 from nas.ledger import Ledger, LedgerView, current_versions, read, read_config
 from nas.ledger.described import Described
+from nas.ledger.files import canonical_json
 from nas.ledger.ledger import CHECKPOINTS
 from nas.ledger.notes import Note
 from nas.ledger.shared import Shared, is_run, place_of
@@ -34,6 +33,7 @@ from nas.registry.defaults import REGISTRY
 from nas.registry.named_code import for_workers, named_again, named_by, user_code
 from nas.registry.registry import Registry
 from nas.run.budget import seconds_per_step
+from nas.run.description import describe
 from nas.run.engine import Engine, outcome_of
 from nas.run.events import Callback, Outcome
 from nas.run.latency import latencies, priced
@@ -43,6 +43,7 @@ from nas.run.plan import Plan, make_plan, seed_job
 from nas.run.replay import REPLAY, Replay, replay_from, replay_of
 from nas.run.speed import closing_seconds
 from nas.run.start import Starting, graph_of, is_store, keep_data, keep_start, start_of
+from search_spaces.auto import choice
 
 RUNS = Path("runs")
 
@@ -50,13 +51,14 @@ RUNS = Path("runs")
 class Again(TypedDict, total=False):
     """What a command that continues or repeats a run gives again.
 
-    data, policy, space, moves, objective: the same names as in the run. Each must be given if it is a
+    data, task, policy, space, moves, objective: the same names as in the run. Each must be given if it is a
     `package.module:name` that the registry doesn't have: it names code, and code is never run because a file of the
     run names it. The source of that code must be unchanged.
     place: settings of where and how the run is carried out, which decide no results (`relocated`).
     """
 
     data: str | None
+    task: str | None
     policy: str | None
     space: str | None
     moves: Sequence[str]
@@ -103,6 +105,15 @@ def search(
     registry = named_by(config, registry)
     config = check_names(config, registry)
     data = load_data(for_workers(config, registry, ()), check=config.check_data)
+    if config.address is None and config.threads > cores():
+        callback.on_notice(
+            f"--threads {config.threads} is more than the {plural(cores(), 'core')} of this machine, which trains "
+            f"slower than --threads {cores()}"
+        )
+    if config.space == "auto":
+        callback.on_notice(
+            f"space: {choice(data.input_shape).__name__}, which suits inputs {list(data.input_shape)}"
+        )
     given = None if start is None else start(data.input_shape)
     config = config.model_copy(update={"start": None if given is None else given.digest})
     plan, smaller = fitted(make_plan(config, data, registry, graph_of(given)))
@@ -268,7 +279,8 @@ def _found_again(
     _check_reach(run, config, command, place)
     given = {name: again.get(name) for name in ("space", "policy", "moves", "objective")}
     registry = named_again(run, config, registry, command, {**given, "executor": place.get("executor")})
-    return check_names(with_data(run, config, again.get("data"), command), registry), registry
+    config = with_task(run, with_data(run, config, again.get("data"), command), again.get("task"), command)
+    return check_names(config, registry), registry
 
 
 def _check_reach(run: Path, config: RunConfig, command: str, place: Mapping[str, Any]) -> None:
@@ -313,34 +325,9 @@ def load_data(config: RunConfig, run: Path | None = None, check: Check = "none")
     """
     root = Path(config.data_root) if config.data_root else None
     known = NONE if run is None else read_known(run)
-    return load_search_data(config.data, root, config.seed, config.val_fraction, config.augment, check, known)
-
-
-def describe(
-    config: RunConfig, data: SearchData, command: str, code: Mapping[str, str] = MappingProxyType({})
-) -> dict[str, Any]:
-    """The contents of a run's config.json: the settings and whatever else decides its results.
-
-    code: SHA-256 of the source of each piece of user code, by name.
-    """
-    return {
-        **({"user_code": dict(code)} if code else {}),
-        "config": config.model_dump(mode="json"),
-        "command": command,
-        "machine": machine(),
-        "data": {
-            "name": data.name,
-            "classes": list(data.classes),
-            "mean": list(data.mean),
-            "std": list(data.std),
-            "input_shape": list(data.input_shape),
-            "images": {"train": len(data.train), "validation": len(data.val)},
-            "digest": data.digest,
-            "former": data.former,
-            "reading": asdict(data.reading) if data.reading else None,
-            "notes": list(data.notes),
-        },
-    }
+    return load_search_data(
+        config.data, root, config.seed, config.val_fraction, config.augment, check, known, config.task
+    )
 
 
 def _check_same(ledger: Ledger, now: Mapping[str, Any], force: bool) -> None:
@@ -373,6 +360,8 @@ def changes_since(before: Described, now: Mapping[str, Any], versions: Mapping[s
     ]
     kind = "digest" if before.data.former is not None else "former"  # as the run's version made it
     pairs.append(("content of the data set", str(before.data.digest)[:12], str(now["data"].get(kind))[:12]))
+    if before.task is not None:  # runs of older versions are classifications
+        pairs.append(("task", canonical_json(dict(before.task)), canonical_json(now["task"])))
     code, code_now = before.user_code, now.get("user_code", {})
     pairs += [
         (f"source of {name}", code[name][:12], code_now[name][:12]) for name in code if name in code_now

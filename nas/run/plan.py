@@ -49,8 +49,10 @@ def make_plan(
     """Make the plan of a run whose configuration was checked against `registry`.
 
     start: the network that it starts from, instead of the space's. Raises UserError when the seed network already
-    breaks a limit or does not fit the data, or the space is ill-formed.
+    breaks a limit or does not fit the data, the space is ill-formed, or the task has no score that is called as the
+    configuration says.
     """
+    config = config.model_copy(update={"select": data.task.criterion(config.select)})
     space = make_space(config, data, registry, start)
     own = {name: value for name, value in vars(space.limits).items() if value is not None}
     limits = Limits(**{**own, **config.limits})
@@ -94,7 +96,7 @@ def make_space(
 
 def _space(config: RunConfig, data: SearchData, registry: Registry, start: ArchGraph | None) -> Any:
     if config.space != MODEL:
-        return registry.spaces[config.space](data.input_shape, len(data.classes))
+        return registry.spaces[config.space](data.input_shape, data.outputs)
     if start is None:
         raise UserError(
             f'search: "{MODEL}" is the space of a search from a model; name the model with --from'

@@ -14,7 +14,7 @@ from nas.ledger import Store
 from nas.ledger.ledger import CHECKPOINTS
 from nas.ledger.types import is_digest
 
-Starting = Callable[[tuple[int, int, int]], Network]  # of the shape of an image, (C, H, W)
+Starting = Callable[[tuple[int, ...]], Network]  # of the shape of an input, such as (C, H, W)
 
 
 def graph_of(given: Network | None) -> ArchGraph | None:
@@ -23,25 +23,25 @@ def graph_of(given: Network | None) -> ArchGraph | None:
 
 
 def check_fits(graph: ArchGraph, data: SearchData) -> None:
-    """Raise UserError unless `graph` makes scores for the classes of the data of their images."""
-    classes, shape = len(data.classes), data.input_shape
+    """Raise UserError unless `graph` reads the inputs of the data and has as many outputs."""
+    outputs, shape = data.outputs, data.input_shape
     inputs = [node.op.shape(()) for node in graph.inputs]
     if len(inputs) != 1 or graph.output.op.kind == "outputs" or graph.inputs[0].op.vocabulary is not None:
         raise UserError(
-            "search: the model is not a classifier of images, which reads one image and returns one score for each "
+            "search: the model must read one input, such as an image, and return one vector, such as a score for each "
             "class; return such a part of it from a package.module:function"
         )
     if inputs[0] != shape:
         raise UserError(
-            f"search: the model reads {list(inputs[0])}, and the images of {data.name} are {list(shape)}; name a "
-            "function that returns the module, so that it is read for images of this size, or give images of that size "
+            f"search: the model reads {list(inputs[0])}, and the inputs of {data.name} are {list(shape)}; name a "
+            "function that returns the module, so that it is read for inputs of this size, or give images of that size "
             "(imagefolder:PATH?size=N)"
         )
     scores = graph.shape(graph.output.name)
-    if scores != (classes,):
+    if scores != (outputs,):
         raise UserError(
-            f"search: the model returns {list(scores)}, and {data.name} has {classes} classes; replace its last layer "
-            f"before you give it, such as model.fc = torch.nn.Linear(model.fc.in_features, {classes})"
+            f"search: the model returns {list(scores)}, and {data.name} needs {outputs} outputs; replace its last "
+            f"layer before you give it, such as model.fc = torch.nn.Linear(model.fc.in_features, {outputs})"
         )
 
 

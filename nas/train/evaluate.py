@@ -1,8 +1,9 @@
-"""Accuracy and mean loss. Legend: N images, B batch, K classes."""
+"""The scores of a task and its mean loss. Legend: N examples, B batch, K outputs."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
@@ -21,15 +22,20 @@ BATCH_NUMBERS = (
 
 @dataclass(frozen=True)
 class Scores:
-    """accuracy: fraction of images whose class has the largest output; loss: mean cross-entropy, not smoothed.
+    """values: the task's scores, by name. loss: the mean of the task's loss, not smoothed.
 
-    losses, hits: the loss of each image [N], and whether its class has the largest output; on the CPU, as measured.
+    losses, hits: the loss of each example [N], and whether its class has the largest output; on the CPU, as measured.
     """
 
-    accuracy: float
+    values: Mapping[str, float]
     loss: float
     losses: Tensor = field(default_factory=lambda: torch.empty(0), repr=False, compare=False)
     hits: Tensor = field(default_factory=lambda: torch.empty(0), repr=False, compare=False)
+
+    @property
+    def accuracy(self) -> float:
+        """The share of examples whose class has the largest output, of a task that has this score."""
+        return self.values["accuracy"]
 
 
 def evaluate(
@@ -51,9 +57,11 @@ def evaluate(
     where = torch.device(device)
     batch_size = batch_size or max(4, min(500, BATCH_NUMBERS // math.prod(data.input_shape)))
     module.to(where)
-    macs = forward_macs(module, data.input_shape, len(data.classes))
+    macs = forward_macs(module, data.input_shape, data.outputs)
     arithmetic = choose_arithmetic(precision, macs, native_bf16(where))
     dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+    task = data.task
+    outs: list[Tensor] = []
     correct: list[Tensor] = []
     losses: list[Tensor] = []
     sums: list[Tensor] = []
@@ -64,9 +72,10 @@ def evaluate(
             with torch.autocast(where.type, torch.bfloat16) if arithmetic.bf16 else nullcontext():
                 out: Tensor = module(x)
             out = out if dtype == torch.float64 else out.float()
-            correct.append(out.argmax(dim=1) == y)
-            losses.append(nn.functional.cross_entropy(out, y, reduction="none"))
-            sums.append(nn.functional.cross_entropy(out, y, reduction="sum"))
+            outs.append(out)
+            correct.append(task.hits(out, y))
+            losses.append(task.losses(out, y))
+            sums.append(task.total_loss(out, y))
         # Read once at the end, so that an accelerator does not wait after each batch.
         hits, each, lost = torch.cat(correct).cpu(), torch.cat(losses).cpu(), torch.stack(sums).tolist()
     loss = math.fsum(lost) / len(split) if all(map(math.isfinite, lost)) else math.nan
@@ -74,4 +83,10 @@ def evaluate(
         raise TrainingFailed(
             f"the loss on {len(split)} images of {data.name} is not finite; train with a lower learning rate"
         )
-    return Scores(int(hits.sum()) / len(split), loss, each, hits)
+    values = {score.name: float(score.measure(torch.cat(outs).cpu(), split.labels)) for score in task.scores}
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise TrainingFailed(
+                f"the score {name} on {len(split)} examples of {data.name} is {value}; choose another with --select"
+            )
+    return Scores(values, loss, each, hits)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nas.base.errors import TrainingFailed, UserError
 from nas.config.training import TrainConfig
-from nas.data import SearchData, train_batches
+from nas.data import SearchData, Task, train_batches
 from nas.train.averaging import Average
 from nas.train.divergence import LossWatch, non_finite
 from nas.train.precision import Arithmetic, choose_arithmetic, forward_macs, native_bf16, put
@@ -113,7 +113,7 @@ def train(
     decay:        instead of a cosine, a constant rate that falls over the last `decay` steps of the schedule.
     average:      also average the weights over this many last steps (0: don't); the report has the averaged module.
     momentum:     initial momentum, as in an earlier report; default 0.
-    teacher:      a network for the same classes whose outputs `module` learns along with the labels, with weight
+    teacher:      a network with the same outputs, whose outputs `module` learns along with the labels, with weight
                   `config.distill` in the loss (Hinton, Vinyals and Dean, arXiv 1503.02531, at temperature 1). It
                   is not changed.
     since, until: take only the steps from the pause of an earlier call with the same arguments, whose weights
@@ -128,7 +128,7 @@ def train(
     span = _span(steps, start, total, since, until, decay, average, lengths)
     where = torch.device(device)
     module.to(where).train()
-    macs = forward_macs(module, data.input_shape, len(data.classes))
+    macs = forward_macs(module, data.input_shape, data.outputs)
     arithmetic = choose_arithmetic(config.precision, macs, native_bf16(where))
     batch_source = torch.Generator().manual_seed(seed)
     dropout_seed = int(torch.randint(2**62, (), generator=batch_source))
@@ -152,8 +152,8 @@ def train(
             mean = Average(module)
             with taught:
                 done, changed = _run(
-                    module, teacher, optimizer, batches, span, config, arithmetic, where, watch, mean, on_step,
-                    lengthen,
+                    module, data.task, teacher, optimizer, batches, span, config, arithmetic, where, watch, mean,
+                    on_step, lengthen,
                 )  # fmt: skip
             random = _generators(where)
             averaged = mean.averaged(batches, arithmetic) if average else None
@@ -174,6 +174,7 @@ def train(
 
 def _run(
     module: nn.Module,
+    task: Task,
     teacher: nn.Module | None,
     optimizer: SGD,
     batches: Iterator[tuple[Tensor, Tensor]],
@@ -197,8 +198,8 @@ def _run(
         # Entered anew for each step: autocast caches its casts of the weights until it exits.
         with torch.autocast(device.type, torch.bfloat16) if arithmetic.bf16 else nullcontext():
             out = forward(x)
-            soft = None if teacher is None else _soft(teacher, x)
-        loss = _loss(_at_least_float(out), y, soft, config)
+            told = None if teacher is None else _told(teacher, x, task)
+        loss = _loss(_at_least_float(out), y, told, task, config)
         loss.backward()
         if config.clip_norm is not None:
             nn.utils.clip_grad_norm_(parameters, config.clip_norm)
@@ -221,18 +222,18 @@ def _end(steps: int, lengths: Lengths) -> int:
     return lengths[-1][1] if lengths else steps
 
 
-def _soft(teacher: nn.Module, x: Tensor) -> Tensor:
-    """Return the teacher's probabilities [B, classes]."""
+def _told(teacher: nn.Module, x: Tensor, task: Task) -> Tensor:
+    """Return what the teacher's outputs tell: probabilities, say."""
     with torch.no_grad():
-        return _at_least_float(teacher(x)).softmax(dim=1)
+        return task.as_targets(_at_least_float(teacher(x)))
 
 
-def _loss(out: Tensor, y: Tensor, soft: Tensor | None, config: TrainConfig) -> Tensor:
-    """Return the cross-entropy with the labels, mixed by `distill` with that of the teacher's probabilities."""
-    hard = nn.functional.cross_entropy(out, y, label_smoothing=config.label_smoothing)
-    if soft is None:
+def _loss(out: Tensor, y: Tensor, told: Tensor | None, task: Task, config: TrainConfig) -> Tensor:
+    """Return the loss of the task, mixed by `distill` with that of what the teacher tells."""
+    hard = task.training_loss(out, y, config.label_smoothing)
+    if told is None:
         return hard
-    return (1 - config.distill) * hard + config.distill * nn.functional.cross_entropy(out, soft)
+    return (1 - config.distill) * hard + config.distill * task.imitation_loss(out, told)
 
 
 def _span(

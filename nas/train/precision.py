@@ -83,13 +83,13 @@ def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
     return frozenset(flags.partition(":")[2].split())
 
 
-def forward_macs(module: nn.Module, shape: tuple[int, int, int], classes: int) -> int:
+def forward_macs(module: nn.Module, shape: tuple[int, ...], classes: int) -> int:
     """Count the multiply-adds of the convolutions and linear layers of `module` in the forward pass of one image.
 
     The module runs once, in eval mode, and is not changed.
 
-    shape: (C, H, W) of the image. classes: the number of outputs that it must have.
-    Raises UserError unless the module maps a [1, C, H, W] image to [1, classes] numbers.
+    shape: of one input, such as (C, H, W) of an image. classes: the number of outputs that it must have.
+    Raises UserError unless the module maps one input, [1, *shape], to [1, classes] numbers.
     """
     total = 0
 

@@ -12,11 +12,13 @@ from search_spaces.stages import RECEPTIVE_FIELD, three_stages
 
 SHAPES: dict[str, list[Shape]] = {
     "digits": [(1, 8, 8), (1, 28, 28), (3, 32, 32)],
-    "mlp": [(1, 8, 8), (1, 28, 28), (3, 32, 32)],
+    "mlp": [(1, 8, 8), (1, 28, 28), (3, 20, 48), (13,), (200,)],
     "cifar_quick": [(1, 28, 28), (3, 32, 32), (3, 64, 64)],
-    "nash": [(1, 8, 8), (1, 28, 28), (3, 32, 32)],
+    "nash": [(1, 8, 8), (1, 28, 28), (3, 20, 48), (3, 32, 32)],
     "lenet": [(1, 8, 8), (1, 28, 28), (3, 32, 32)],
-    "residual": [(1, 8, 8), (1, 28, 28), (3, 32, 32)],
+    "residual": [(1, 8, 8), (1, 28, 28), (3, 48, 20), (3, 32, 32)],
+    "conv1d": [(1, 5), (6, 30), (2, 128)],
+    "auto": [(1, 3, 9), (13,), (6, 30), (3, 48, 20)],
 }
 BUILT = [(name, shape) for name, shapes in SHAPES.items() for shape in shapes]
 

@@ -72,7 +72,7 @@ def searched(problem: Problem, seconds: float, folder: Path) -> Outcome:
 
     def scores(part: tuple[np.ndarray, np.ndarray]) -> Scores:
         loss, accuracy = classifier.evaluate(*part, verbose=0)
-        return Scores(float(accuracy), float(loss))
+        return Scores({"accuracy": float(accuracy)}, float(loss))
 
     return Outcome(None, scores(val), {}, took, tuple(curve), test=scores(test))
 

@@ -63,11 +63,11 @@ def searched(problem: Problem, settings: Mapping[str, Any], folder: Path, space:
     config = check_config(read_config(folder).config["config"], registry)
     return Outcome(
         graph=best.network.graph,
-        val=Scores(best.scores["val_accuracy"], best.scores["val_loss"]),
+        val=Scores({"accuracy": best.scores["val_accuracy"]}, best.scores["val_loss"]),
         cost=_by_kind(view.trials, config, problem),
         seconds=seconds,
         curve=_curve(view, config, problem),
-        test=Scores(best.scores["test_accuracy"], best.scores["test_loss"]),
+        test=Scores({"accuracy": best.scores["test_accuracy"]}, best.scores["test_loss"]),
     )
 
 

@@ -147,13 +147,26 @@ def test_a_recipe_that_is_missing_or_names_an_unknown_space(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90s", 90), ("10m", 600), ("1.5h", 5400), ("45", 45), ("2d", 172800), (" 3 s ", 3)]
+    ("text", "seconds"),
+    [
+        ("90s", 90),
+        ("10m", 600),
+        ("1.5h", 5400),
+        ("45", 45),
+        ("2d", 172800),
+        (" 3 s ", 3),
+        ("1h30m", 5400),
+        ("1d 2h", 93600),
+        ("1m30s", 90),
+    ],
 )
 def test_durations(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "soon", "-3s", "0", "0s", "1e3", "10 minutes", "m", "1m30s", "nan"])
+@pytest.mark.parametrize(
+    "text", ["", "soon", "-3s", "0", "0s", "1e3", "10 minutes", "m", "30m1h", "1h30", "1hh", "nan"]
+)
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(UserError, match="is not a duration"):
         parse_duration(text)
@@ -168,9 +181,14 @@ def test_durations_scale_with_their_unit(number: float, unit: str) -> None:
 def test_limits() -> None:
     assert parse_limit("params=2e6") == ("params", 2_000_000)
     assert parse_limit(" macs = 12 ") == ("macs", 12)
+    assert parse_limit("params=20k") == ("params", 20_000)
+    assert parse_limit("macs=1.5M") == ("macs", 1_500_000)
+    assert parse_limit("macs = 2g") == ("macs", 2_000_000_000)
 
 
-@pytest.mark.parametrize("text", ["params", "params=", "params=many", "params=nan", "params=inf", "2e6"])
+@pytest.mark.parametrize(
+    "text", ["params", "params=", "params=many", "params=nan", "params=inf", "2e6", "params=k", "params=20kk"]
+)
 def test_what_is_no_limit(text: str) -> None:
     with pytest.raises(UserError, match="is not a limit; write NAME=NUMBER, like params=2e6"):
         parse_limit(text)

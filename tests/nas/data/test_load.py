@@ -63,7 +63,8 @@ def test_a_search_cannot_reach_the_test_split():
     held = data.train.images.numpy().tobytes() + data.val.images.numpy().tobytes()
     assert not any(image in held for image in rows(test))
     assert not [value for value in found if isinstance(value, str) and ("test" in value or "/" in value)]
-    assert not [value for value in found if callable(value)]
+    loss = (data.task.loss, data.task.fused)  # functions without data
+    assert not [value for value in found if callable(value) and value not in loss]
 
 
 def test_search_data_goes_through_a_pickle_to_another_process():

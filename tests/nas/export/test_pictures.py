@@ -1,6 +1,5 @@
 """An export classifies picture files as validation did, in a process without this project."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from export_support import ALONE, without_this_project
 from picture_support import loaded, picture
 from PIL import Image
 
@@ -16,18 +16,6 @@ from morphs import init, parse_graph
 from nas.data import SearchData, eval_batches, load_search_data
 from nas.data.picture import describe
 from nas.export import ModelCard, export
-
-ALONE = """
-import json, sys
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("morphs", "nas", "search_spaces", "safetensors"):
-            raise ModuleNotFoundError(name)
-sys.meta_path.insert(0, Blocked())
-sys.path.insert(0, sys.argv[1])
-import model
-print(json.dumps([model.predict_file(path) for path in json.load(sys.stdin)]))
-"""
 
 
 def colour(top: Path) -> str:
@@ -83,12 +71,7 @@ def test_raw_files_get_what_validation_got(make: Any, tmp_path: Path) -> None:
         )
     split: Any = data.val
     files = [split.items.files[index] for index in split.indices.tolist()]
-    done = subprocess.run(
-        [sys.executable, "-I", "-W", "error", "-c", ALONE, str(tmp_path / "out")],
-        cwd="/", input=json.dumps(files), capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = without_this_project(ALONE, tmp_path / "out", files)
     assert len(found) == len(files) > 1
     for expected, answer in zip(shares, found, strict=True):
         assert [answer[name] for name in data.classes] == pytest.approx(expected.tolist(), abs=1e-6)

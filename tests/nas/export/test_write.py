@@ -124,7 +124,7 @@ def test_the_card_says_where_scores_come_from() -> None:
             Score("train", "loss", 0.25),
         ),
         lineage=(
-            Ancestor("0.0", "seed", params=1234, val_accuracy=0.4),
+            Ancestor("0.0", "seed", params=1234, value=0.4),
             Ancestor("1.2", "child", "widen(node=c1, to=8, how=replicate); deepen(node=c2)", 2345, 0.5),
         ),
         command="nas search digits --seed 3",

@@ -39,7 +39,9 @@ def play(watcher: Callback, clock: Hand) -> None:
     best = told(final_job(2), 0.91, scores={"val_accuracy": 0.91, "test_accuracy": 0.9})
     watcher.on_trial_end(best)
     watcher.on_generation_end(2, best)
-    watcher.on_run_end(Outcome(RUN, view(best), best, Scores(0.9, 0.3), 10.0, 0.1, "generations"))
+    watcher.on_run_end(
+        Outcome(RUN, view(best), best, Scores({"accuracy": 0.9}, 0.3), 10.0, 0.1, "generations")
+    )
 
 
 def bars(console: Console, clock: Hand) -> BarsView:

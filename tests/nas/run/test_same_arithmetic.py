@@ -54,7 +54,8 @@ def test_other_results_of_the_same_computation_are_named(interrupted: Path, copy
 def test_a_run_of_a_version_that_did_not_note_them_goes_on(
     finished: Any, interrupted: Path, copy_of: Copy
 ) -> None:
-    from nas.run.lifecycle import changes_since, describe, load_data, stored_config
+    from nas.run.description import describe
+    from nas.run.lifecycle import changes_since, load_data, stored_config
 
     made = read_config(interrupted)
     config = stored_config(interrupted, made.config)

@@ -110,7 +110,7 @@ def test_a_front_is_searched_with_children_that_learn_from_their_parents(
     found = run_status(outcome.run).front
     assert found is not None
     assert found.objective == objective
-    costs, accuracies = zip(*[(point.cost, point.val_accuracy) for point in found.points], strict=True)
+    costs, accuracies = zip(*[(point.cost, point.value) for point in found.points], strict=True)
     assert list(costs) == sorted(costs)
     assert list(accuracies) == sorted(set(accuracies))
 
