@@ -25,6 +25,8 @@ def graph_of(given: Network | None) -> ArchGraph | None:
 def check_fits(graph: ArchGraph, data: SearchData) -> None:
     """Raise UserError unless `graph` reads the inputs of the data and has as many outputs."""
     outputs, shape = data.outputs, data.input_shape
+    noun = "images" if len(shape) == 3 else "inputs"
+    wanted = f"has {outputs} classes" if data.task.targets == "classes" else f"needs {outputs} outputs"
     inputs = [node.op.shape(()) for node in graph.inputs]
     if len(inputs) != 1 or graph.output.op.kind == "outputs" or graph.inputs[0].op.vocabulary is not None:
         raise UserError(
@@ -33,14 +35,14 @@ def check_fits(graph: ArchGraph, data: SearchData) -> None:
         )
     if inputs[0] != shape:
         raise UserError(
-            f"search: the model reads {list(inputs[0])}, and the inputs of {data.name} are {list(shape)}; name a "
-            "function that returns the module, so that it is read for inputs of this size, or give images of that size "
+            f"search: the model reads {list(inputs[0])}, and the {noun} of {data.name} are {list(shape)}; name a "
+            f"function that returns the module, so that it is read for {noun} of this size, or give images of that size "
             "(imagefolder:PATH?size=N)"
         )
     scores = graph.shape(graph.output.name)
     if scores != (outputs,):
         raise UserError(
-            f"search: the model returns {list(scores)}, and {data.name} needs {outputs} outputs; replace its last "
+            f"search: the model returns {list(scores)}, and {data.name} {wanted}; replace its last "
             f"layer before you give it, such as model.fc = torch.nn.Linear(model.fc.in_features, {outputs})"
         )
 

@@ -28,7 +28,7 @@ def model(classes: int = 10) -> nn.Module:
     )  # fmt: skip
 
 
-def given(shape: tuple[int, int, int]) -> Network:
+def given(shape: tuple[int, ...]) -> Network:
     return morphs.from_torch(model(), torch.randn(2, *shape))
 
 
@@ -98,7 +98,7 @@ MISFITS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
 def test_a_model_that_does_not_fit_the_data_is_refused(name: str, tmp_path: Path) -> None:
     make, shape, fact = MISFITS[name]
 
-    def start(_: tuple[int, int, int]) -> Network:
+    def start(_: tuple[int, ...]) -> Network:
         return morphs.from_torch(make(), torch.randn(2, *shape))
 
     with pytest.raises(UserError, match=fact) as caught:
