@@ -114,6 +114,7 @@ def _targets(
     cells: Sequence[Sequence[str]], names: tuple[str, ...], task: str | None, path: str
 ) -> tuple[Tensor, tuple[str, ...], tuple[str, ...]]:
     """The targets, the names of the outputs, and a note where the kind of the targets is a guess."""
+    first = names[0]
     numbers = [[number_of(text) for text in row] for row in cells]
     bad = next((row for row, values in zip(cells, numbers, strict=True) if None in values), None)
     if len(names) > 1:
@@ -125,7 +126,7 @@ def _targets(
     texts = [row[0] for row in cells]
     if bad is not None and task in ("regression", "multi-label"):
         raise DataError(
-            f'csv: {path}: "{bad[0]}" in "{names[0]}" is not a number, as --task {task} needs; fix it'
+            f'csv: {path}: "{bad[0]}" in "{first}" is not a number, as --task {task} needs; fix it'
         )
     values = [value for (value,) in numbers if value is not None]
     different, whole = len(set(texts)), bad is None and all(value == round(value) for value in values)
@@ -135,12 +136,14 @@ def _targets(
         classes = sorted(set(texts), key=key)
         if len(classes) > max(2, len(texts) // 2):
             raise DataError(
-                f'csv: {path}: "{names[0]}" has {len(classes)} different values in {len(texts)} rows, too many '
+                f'csv: {path}: "{first}" has {len(classes)} different values in {len(texts)} rows, too many '
                 "for classes; name another target"
             )
         place = {text: number for number, text in enumerate(classes)}
         return torch.tensor([place[text] for text in texts]), tuple(classes), ()
-    said = f'"{names[0]}" has {different} different whole numbers, taken for values; --task classification if not'
+    said = (
+        f'"{first}" has {different} different whole numbers, taken for values; --task classification if not'
+    )
     guessed = whole and task is None
     return torch.tensor(values, dtype=torch.float32)[:, None], names, (said,) * guessed
 

@@ -36,8 +36,8 @@ def check_fits(graph: ArchGraph, data: SearchData) -> None:
     if inputs[0] != shape:
         raise UserError(
             f"search: the model reads {list(inputs[0])}, and the {noun} of {data.name} are {list(shape)}; name a "
-            f"function that returns the module, so that it is read for {noun} of this size, or give images of that size "
-            "(imagefolder:PATH?size=N)"
+            f"function that returns the module, so that it is read for {noun} of this size, or give images of that "
+            "size (imagefolder:PATH?size=N)"
         )
     scores = graph.shape(graph.output.name)
     if scores != (outputs,):
