@@ -62,7 +62,8 @@ def test_a_configuration_comes_back_from_json() -> None:
 @pytest.mark.parametrize("space", SPACES)
 def test_every_space_has_defaults_that_stand(space: str) -> None:
     assert space in DEFAULTS
-    config = make_config(space, {})
+    own = "data" in DEFAULTS[space]  # conv1d and auto have no data set of their own
+    config = make_config(space, {} if own else {"data": "digits"})
     assert config.space == space
     assert config.generations is not None
     assert config.recipe is None
