@@ -89,6 +89,15 @@ def test_a_current_folder_that_was_deleted(home: Path, words: tuple[str, ...]) -
     assert b"damaged" not in done.stderr
 
 
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="this system has other time zones")
+def test_a_time_zone_that_is_none(home: Path) -> None:
+    make_run(home / "run")
+    done = started("status", "run", TZ="UTC+25")
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"nas: TZ=")
+    assert done.stderr.count(b"\n") == 1
+
+
 def test_the_home_of_an_unknown_user(home: Path) -> None:
     done = started("search", "digits", *SHORT, "--data-root", "~nobody here/data", "--quiet", "--run", "run")
     assert (done.returncode, done.stderr) == (0, b"")
