@@ -15,7 +15,7 @@ from torch import nn
 from morphs.graph import ops
 from morphs.graph.arch import ArchGraph
 from morphs.graph.node import Key, Node
-from morphs.torch_io.layers import Layer, layer, method
+from morphs.torch_io.layers import Function, Layer, held_apart, layer, method
 from morphs.torch_io.names import module_path
 
 READER = '''
@@ -140,6 +140,11 @@ def _parts(graph: ArchGraph, keys: dict[Key, str]) -> list[str]:
             held = f"nn.Parameter({empty})" if trained else empty
             keep = "" if trained else f", keep={node.op.source == 'buffer'}"
             lines.append(f'put(self, "{keys[name, "value"]}", {held}{keep})')
+        elif node.owner == name and held_apart(graph, keys, node) is not None:
+            for param, held in graph.facts(name).params.items():
+                lines.append(
+                    f'put(self, "{keys[name, param]}", nn.Parameter(torch.empty({list(held.shape)})))'
+                )
         elif made is not None:
             path = layer_path(graph, keys, node)
             if keys.get((name, "a"), "").endswith(".weight"):
@@ -207,21 +212,28 @@ class _Forward:
             case ops.Concat():
                 axis = node.op.axis if node.op.axis < 0 else node.op.axis + 1
                 return f"torch.cat([{', '.join(read)}], dim={axis})"
-            case ops.Unembedding() if self.graph[node.owner].op.kind != node.op.kind:
-                weight = _attribute(self.keys[node.owner, "weight"])
-                return f"nn.functional.linear({read[0]}, {weight})"
-            case ops.Parameter():  # of as many examples as the first input has
-                first = next(iter(self.inputs.values()))
-                return f"{_attribute(layer_path(self.graph, self.keys, node))}({first})"
             case ops.Held():
                 return _attribute(self.keys[node.owner, "value"])
             case ops.Aten():
                 return operator_code(node.op, read, next(iter(self.inputs.values())))
             case _:
+                function = held_apart(self.graph, self.keys, node)
+                if function is not None:
+                    return self._call(node, function, read)
                 called = method(node.op)
                 if called is not None:
                     return f"{read[0]}.{called[0]}({', '.join(map(literal, called[1]))})"
                 return f"{_attribute(layer_path(self.graph, self.keys, node))}({', '.join(read)})"
+
+    def _call(self, node: Node, function: Function, read: list[str]) -> str:
+        """A function on tensors that no layer of torch holds."""
+        held = [_attribute(self.keys[node.owner, name]) for name in function.tensors]
+        if isinstance(node.op, ops.Parameter):  # of as many examples as the first input has
+            first = next(iter(self.inputs.values()))
+            return f"{held[0]}.expand({first}.size(0), {', '.join(map(str, node.op.size))})"
+        named = [f"{key}={literal(value)}" for key, value in function.named]
+        given = [*read, *map(literal, function.given), *held, *named]
+        return f"nn.functional.{function.name}({', '.join(given)})"
 
 
 def _axis(size: int) -> str:
