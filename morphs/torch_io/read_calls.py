@@ -213,13 +213,20 @@ def same(call: Call) -> Made:
     return Made((), (source,))
 
 
+def pad(call: Call) -> Made:
+    """No padding at all."""
+    if any(call.args["pad"]):
+        raise Refused("it pads")
+    return Made((), (data(call.args["self"]),))
+
+
 CALLS: Mapping[str, Callable[[Call], Made]] = {
     **{fn: activation(fn) for fn in ("relu", "relu6", "silu", "hardswish", "mish", "tanh", "sigmoid")},
     "leaky_relu": leaky_relu, "elu": elu, "gelu": gelu, "softplus": softplus, "hardtanh": hardtanh, "prelu": prelu,
     "dropout": dropout, "drop_path": drop_path, "add": add, "mul": multiply, "multiply": multiply,
     "conv2d": conv2d, "batch_norm": batch_norm,
     "max_pool2d": max_pool2d, "avg_pool2d": avg_pool2d, "adaptive_avg_pool2d": adaptive_avg_pool2d,
-    "getitem": first_of_several,
+    "getitem": first_of_several, "pad": pad,
     "clone": same, "contiguous": same, "to": same, "_to_copy": same, "alias": same, "lift_fresh_copy": same,
     "expand": same, "expand_as": same, "type_as": same, **TOKENS, **AXES, **SPATIAL,
 }  # fmt: skip

@@ -17,6 +17,9 @@ def with_roles(graph: ArchGraph) -> ArchGraph:
         if node.op.trait is ops.Trait.HEADS:
             for source in node.inputs[:3]:
                 _count(graph, source, 0, counted)
+        elif isinstance(node.op, ops.Aten) and node.op.stem == "matmul" and len(graph.shape(node.name)) > 2:
+            for source in node.inputs:
+                _count(graph, source, len(graph.shape(node.name)) - 3, counted)
     graph = graph.update(*counted.values()) if counted else graph
     main, changed = main_axes(graph), list[Node]()
     for node in graph:
@@ -58,6 +61,10 @@ def _count(graph: ArchGraph, name: str, axis: int, found: dict[str, Node]) -> No
                 whole = [place for place in old if before[place] > 1]
                 if len(whole) == 1 and prod(after[a] for a in new) > 1:
                     _count(graph, node.inputs[0], whole[0], found)
+        case ops.Trait.OPAQUE if op.carries(graph.input_shapes(name)) and axis not in op.fixes(rank):
+            for source, shape in zip(node.inputs, graph.input_shapes(name), strict=True):
+                if len(shape) == rank and shape[axis] == graph.shape(name)[axis]:
+                    _count(graph, source, axis, found)
         case _:
             return
 
