@@ -24,8 +24,8 @@ POINTWISE = frozenset((  # of one element of each tensor, broadcast as usual
     "abs", "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh", "celu", "clamp", "clamp_max",
     "clamp_min", "clone", "contiguous", "cos", "cosh", "deg2rad", "detach", "div", "elu", "erf", "erfc", "exp",
     "exp2", "expm1", "fmod", "gelu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "log",
-    "log10", "log1p", "log2", "log_sigmoid", "logit", "masked_fill", "maximum", "minimum", "mish", "mul", "nan_to_num", "neg",
-    "pow", "reciprocal", "relu", "relu6", "remainder", "rsqrt", "rsub", "selu", "sigmoid", "sign", "silu", "sin",
+    "log10", "log1p", "log2", "log_sigmoid", "logit", "masked_fill", "maximum", "minimum", "mish", "mul", "nan_to_num",
+    "neg", "pow", "reciprocal", "relu", "relu6", "remainder", "rsqrt", "rsub", "selu", "sigmoid", "sign", "silu", "sin",
     "sinc", "sinh", "softplus", "softshrink", "sqrt", "square", "sub", "tan", "tanh", "tanhshrink", "threshold",
     "true_divide", "where", "xlogy",
 ))  # fmt: skip
@@ -39,7 +39,9 @@ ACROSS: Mapping[str, str] = MappingProxyType({  # of all places along the axes t
     "cumsum": "dim", "flip": "dims", "index_select": "dim", "log_softmax": "dim", "logsumexp": "dim",
     "roll": "dims", "slice": "dim", "softmax": "dim",
 })  # fmt: skip
-ON_LAST: Mapping[str, int] = MappingProxyType({"matmul": 2})  # of all places along so many axes, the last ones
+ON_LAST: Mapping[str, int] = MappingProxyType(
+    {"matmul": 2}
+)  # of all places along so many axes, the last ones
 CARRYING = POINTWISE | MAPWISE | ACROSS.keys() | ON_LAST.keys() | {"pad"}
 FORBIDDEN = frozenset(("aten.from_file.default", "aten.from_file.out"))  # what reads files
 

@@ -20,6 +20,7 @@ REGROUPED = frozenset(
     ("view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "reshape_as",
      "contiguous", "clone", "alias", "lift_fresh_copy")
 )  # fmt: skip
+CONVERTED = frozenset(("to", "_to_copy", "type_as"))  # the same numbers where the type stays
 EXPANDED = frozenset(("expand", "expand_as"))
 SINGLE = POINTWISE | {"dropout"}  # of one element, what else it is given being numbers
 LAST = {"linear": "input", "layer_norm": "input", "rms_norm": "input", "addmm": "mat1", "matmul": "self"}  # fmt: skip
@@ -71,7 +72,15 @@ class _Rewriting:
 
     def step(self, call: Call) -> None:
         """Take one more call in."""
-        steps = (self._item, self._regrouped, self._along, self._on_last, self._pointwise, self._embedded)
+        steps = (
+            self._item,
+            self._regrouped,
+            self._along,
+            self._on_last,
+            self._pointwise,
+            self._embedded,
+            self._masked,
+        )
         if call.target.startswith("morphs.") or not any(step(call) for step in steps):
             self._keep(call)
 
@@ -81,8 +90,7 @@ class _Rewriting:
         """What is in the place of `value`, to the bit."""
         if id(value) in self.replaced or id(value) not in self.views:
             return self.replaced.get(id(value), value)
-        source = value.call.args.get("self") if value.call is not None else None
-        if value.call is not None and isinstance(source, Value) and self._plain(value):
+        if value.call is not None and self._plain(value):
             self._keep(value.call)
         else:
             self.replaced[id(value)] = self._spelled(value)
@@ -92,11 +100,11 @@ class _Rewriting:
         """Whether `value` comes of what is still computed, by calls that only regroup its numbers."""
         while id(value) in self.views and id(value) not in self.replaced:
             call = value.call
-            source = call.args.get("self") if call is not None else None
-            named = call is not None and (call.name in REGROUPED | EXPANDED or permutation(call) is not None)
-            if not named or not isinstance(source, Value):
-                return bool(value.key)
-            value = source
+            if call is None or not self.views[id(value)][1].batched:
+                return call is not None
+            if not _regroups(call) or not isinstance(call.args.get("self"), Value):
+                return False
+            value = call.args["self"]
         return True
 
     def _spelled(self, value: Value) -> Value:
@@ -230,8 +238,7 @@ class _Rewriting:
 
     def _regrouped(self, call: Call) -> bool:
         source, order = call.args.get("self"), permutation(call)
-        known = call.name in REGROUPED | EXPANDED or order is not None
-        if not known or (not self._irregular(source) and call.out.shape) or call.out.size is None:
+        if not _regroups(call) or (not self._irregular(source) and call.out.shape) or call.out.size is None:
             return False
         seen = self._seen(source, call.scope)
         if seen is None:
@@ -413,6 +420,39 @@ class _Rewriting:
         every = self._emit("aten.expand.default", args, size, call.scope[:-1])
         made = self._applied(call, {**call.args, "indices": every}, [*size, (call.out.size or ())[-1]])
         return self._put(call, made, whole(made.shape, batched=False))
+
+    def _masked(self, call: Call) -> bool:
+        """Attention with a mask that is the same for all heads, as one without heads."""
+        mask = call.args.get("attn_mask")
+        if call.name != "scaled_dot_product_attention" or mask is None or not mask.size:
+            return False
+        mask, scope = self.exact(mask), call.scope[:-1]
+        sizes = mask.size or ()
+        if len(sizes) == 4 and sizes[:2] == (-1, 1):
+            flat = self._emit(
+                "aten.select.int", {"self": mask, "dim": 1, "index": 0}, (-1, *sizes[2:]), scope
+            )
+        elif min(sizes) > 0 and sizes[:-2] in ((), (1,), (1, 1)):
+            args = {"self": mask, "shape": [1, *sizes[-2:]]}
+            flat = self._emit("aten.reshape.default", args, (1, *sizes[-2:]), scope)
+            size = (-1, *sizes[-2:])
+            flat = self._emit("aten.expand.default", {"self": flat, "size": _lengths(size)}, size, scope)
+        else:
+            return False
+        q, k = (self.replaced.get(id(v), v).shape for v in (call.args["query"], call.args["key"]))
+        if len(q) != 3 or len(k) != 3 or flat.shape != (q[1], k[1]):
+            return False
+        size = (-1, 1, *flat.shape)
+        again = self._emit("aten.unsqueeze.default", {"self": flat, "dim": 1}, size, scope)
+        self._keep(replace(call, args={**call.args, "attn_mask": again}))
+        return True
+
+
+def _regroups(call: Call) -> bool:
+    """Whether it gives the numbers that it reads, in another order or along other axes."""
+    source = call.args.get("self")
+    same = call.name in CONVERTED and isinstance(source, Value) and source.dtype == call.out.dtype
+    return same or call.name in REGROUPED | EXPANDED or permutation(call) is not None
 
 
 def _with(args: Mapping[str, Any], old: Value, new: Value) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from morphs.torch_io.batch_first import LEARNED, batch_first
 from morphs.torch_io.functional import Misplaced
 from morphs.torch_io.layers import called
 from morphs.torch_io.names import legal_name, node_name
+from morphs.torch_io.patterns import with_norms
 from morphs.torch_io.program import Call, Frame, Made, Program, Value
 from morphs.torch_io.read_aten import read_aten
 from morphs.torch_io.read_calls import CALLS
@@ -103,7 +104,7 @@ class _Builder:
 
     def _readings(self) -> list[_Reading]:
         """What each call comes to; parameters that operators read as well are no nodes of their own."""
-        calls, bare = with_units(self.program), set[str]()
+        calls, bare = with_norms(with_units(self.program)), set[str]()
         while True:
 
             def liftable(value: Value) -> bool:
@@ -329,7 +330,9 @@ class _Builder:
 def _start(keys: list[str]) -> str:
     """What all keys begin with; the first of them where that is nothing."""
     least, most = min(keys), max(keys)
-    same = next((place for place, letter in enumerate(least) if letter != most[place : place + 1]), len(least))
+    same = next(
+        (place for place, letter in enumerate(least) if letter != most[place : place + 1]), len(least)
+    )
     return least[:same].rstrip("._") or keys[0]
 
 

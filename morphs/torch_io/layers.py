@@ -100,6 +100,20 @@ class Attention(nn.Module):
         )  # fmt: skip
 
 
+class Projection(nn.Module):
+    """x @ weight + bias, the weight being (inputs, features)."""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(in_features, out_features))
+        self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, …, features) of x (N, …, F)."""
+        y = torch.matmul(x, self.weight)
+        return y if self.bias is None else y + self.bias
+
+
 class Sum(nn.Module):
     """The sum of tensors of one shape."""
 
@@ -292,6 +306,8 @@ def _token_layer(op: Op, inputs: tuple[Shape, ...]) -> Layer | None:
             return nn.Embedding, named
         case ops.Unembedding():
             return nn.Linear, {"in_features": inputs[0][-1], "out_features": op.count, "bias": False}
+        case ops.Projection():
+            return Projection, {"in_features": inputs[0][-1], "out_features": op.features, "bias": op.bias}
         case ops.LayerNorm():
             named = {"elementwise_affine": op.affine, "bias": op.bias}
             return nn.LayerNorm, {"normalized_shape": inputs[0][-1], "eps": op.eps, **named}

@@ -86,14 +86,19 @@ def _fixed(call: Call, reads: list[Value]) -> set[int]:
     if call.name == "pad":
         return {rank - 1 - place // 2 for place, amount in enumerate(args["pad"]) if amount}
     if call.name in ON_LAST:
-        return set(range(rank - ON_LAST[call.name], rank)) if all(v.shape for v in reads) else set(range(rank))
+        return (
+            set(range(rank - ON_LAST[call.name], rank)) if all(v.shape for v in reads) else set(range(rank))
+        )
     if call.name in ACROSS:
         dims = args[ACROSS[call.name]]
         places = {dim % (rank + 1) - 1 for dim in ([dims] if isinstance(dims, int) else dims)}
         alone = len(reads) == 1 and places and -1 not in places
         return places if alone else set(range(rank))
     free = [value.size or () for value in reads if not value.shape]  # the same for each example
-    if any(min(size, default=1) < 0 or len(size) > rank + 1 or size[: len(size) - rank] not in ((), (1,)) for size in free):
+    if any(
+        min(size, default=1) < 0 or len(size) > rank + 1 or size[: len(size) - rank] not in ((), (1,))
+        for size in free
+    ):
         return set(range(rank))
     return {rank - 1 - back for size in free for back, n in enumerate(size[::-1][:rank]) if n != 1}
 

@@ -15,6 +15,19 @@ def linear(call: Call) -> Made:
     return Made((ops.Linear(features, "bias" in tensors),), (data(call.args["input"]),), tensors)
 
 
+def projection(call: Call) -> Made:
+    """Matrix product by a weight (inputs, features), with a bias in `addmm`."""
+    a = call.args
+    tensors = held(weight=a["mat2"], bias=a["self"]) if call.name == "addmm" else held(weight=a["other"])
+    for name in ("beta", "alpha"):
+        only(name, a.get(name, 1), 1)
+    if len(tensors["weight"].size or ()) != 2:
+        raise Refused("it multiplies by several matrices")
+    features = (tensors["weight"].size or ())[-1]
+    source = data(a["mat1"] if call.name == "addmm" else a["self"])
+    return Made((ops.Projection(features, "bias" in tensors),), (source,), tensors)
+
+
 def layer_norm(call: Call) -> Made:
     """Layer norm over the last axis."""
     a = call.args
@@ -91,6 +104,6 @@ def learned(call: Call) -> Made:
 
 
 TOKENS: Mapping[str, Callable[[Call], Made]] = {
-    "linear": linear, "layer_norm": layer_norm, "rms_norm": rms_norm, "group_norm": group_norm,
-    "embedding": embedding, "scaled_dot_product_attention": attention, "parameter": learned,
+    "linear": linear, "addmm": projection, "matmul": projection, "layer_norm": layer_norm, "rms_norm": rms_norm,
+    "group_norm": group_norm, "embedding": embedding, "scaled_dot_product_attention": attention, "parameter": learned,
 }  # fmt: skip
