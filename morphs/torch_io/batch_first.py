@@ -427,7 +427,9 @@ class _Rewriting:
         if call.name != "scaled_dot_product_attention" or mask is None or not mask.size:
             return False
         mask, scope = self.exact(mask), call.scope[:-1]
-        sizes = mask.size or ()
+        sizes, made = mask.size or (), mask.call
+        if made is not None and made.name == "unsqueeze" and made.args["self"].shape == mask.shape[1:]:
+            return False
         if len(sizes) == 4 and sizes[:2] == (-1, 1):
             flat = self._emit(
                 "aten.select.int", {"self": mask, "dim": 1, "index": 0}, (-1, *sizes[2:]), scope

@@ -6,15 +6,15 @@ from math import prod
 from morphs.graph import ops
 from morphs.torch_io.arguments import data
 from morphs.torch_io.batch_first import permutation
-from morphs.torch_io.program import Call, Made
+from morphs.torch_io.program import Call, Made, Value
 from morphs.torch_io.reading import Refused, only
 
 
 def reshape(call: Call) -> Made:
     """The same numbers as another tensor, the batch kept apart."""
-    source = data(call.args["self"])
-    if call.out.shape == source.shape:
-        return Made((), (source,))
+    if isinstance(given := call.args["self"], Value) and given.size == call.out.size:
+        return Made((), (given,))
+    source = data(given)
     if not call.out.shape:
         raise Refused("it takes the batch together with other axes")
     if call.out.shape == (prod(source.shape),):

@@ -66,10 +66,6 @@ def put(root: nn.Module, path: str, part: nn.Module | Tensor, keep: bool = True)
     else:
         root.register_buffer(name, part, persistent=keep)
 
-
-def like(*tensors: Tensor) -> Tensor:
-    """The first tensor of a floating type: its type and device are the network's."""
-    return next((tensor for tensor in tensors if tensor.is_floating_point()), tensors[0])
 '''
 
 
@@ -282,7 +278,7 @@ def operator_code(op: ops.Aten, read: Sequence[str], first: str) -> str:
     args, kwargs = json.loads(op.args), json.loads(op.kwargs)
     if op.operator == "getitem":
         return f"{read[0]}[{args[1]}]"
-    own = f"like({', '.join([*read, first])})"
+    own = f"next(self.parameters(), {first})"
     given = [_argument(value, read, own) for value in args]
     named = [f"{key}={_argument(value, read, own)}" for key, value in kwargs.items()]
     return f"torch.ops.{op.operator}({', '.join([*given, *named])})"

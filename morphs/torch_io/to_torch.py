@@ -13,6 +13,7 @@ from morphs.errors import WeightsError
 from morphs.graph import ops
 from morphs.graph.arch import ArchGraph
 from morphs.graph.node import Key, Node
+from morphs.torch_io.aten_call import AtenCall
 from morphs.torch_io.keys import Keys, reorder, state_keys
 from morphs.torch_io.layers import Join, Layer, Method, Product, Sum, build_layer, held_apart, layer, method
 from morphs.torch_io.names import module_path as module_path  # for those who look for it here
@@ -59,6 +60,10 @@ def to_torch(graph: ArchGraph, weights: Mapping[Key, Tensor], keys: Keys) -> nn.
         state[path] = copy.reshape(-1) if isinstance(held, nn.PReLU) else copy
     kept = {path: state[path] for path in module.state_dict()}
     module.load_state_dict(kept, strict=True, assign=True)
+    own = next((tensor.dtype for tensor in weights.values() if tensor.is_floating_point()), None)
+    for part in module.modules():
+        if isinstance(part, AtenCall):
+            part.own = torch.empty(0, dtype=own)
     module.meta[NAMES] = made.names()
     if keys:
         reorder(module, made.keys.values())
@@ -187,12 +192,7 @@ class _Maker:
         """What an operator must be told besides its tensors."""
         if not isinstance(node.op, ops.Aten):
             return {}
-        text, extras = node.op.args + node.op.kwargs, dict[str, Any]()
-        if '"batch"' in text:
-            extras["batch"] = self._batch()
-        if '"own"' in text:
-            extras["like"] = self.values[self.graph.inputs[0].name]
-        return extras
+        return {"batch": self._batch()} if '"batch"' in node.op.args + node.op.kwargs else {}
 
 
 def _formed(form: Any, read: list[FxNode]) -> Any:
