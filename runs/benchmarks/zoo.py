@@ -5,6 +5,7 @@ stopped. timm and transformers are optional. Weights are random: nothing is down
 
     python runs/benchmarks/zoo.py --quick            a few models of each set
     python runs/benchmarks/zoo.py --set torchvision  one set
+    python runs/benchmarks/zoo.py timm:deit_tiny_patch16_224  one model
     python runs/benchmarks/zoo.py --table            what has a record so far, as the table of morphs/README.md
 """
 
@@ -32,6 +33,7 @@ COLUMNS = (
 def main() -> None:
     """Run what has no record yet, and sum up."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="*", metavar="SET:MODEL", help="these alone")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--set", dest="only")
     parser.add_argument("--table", action="store_true")
@@ -47,7 +49,7 @@ def main() -> None:
     if given.table:
         print("\n".join(_table(done)))
         return
-    wanted = [*names(given.only, given.quick)]
+    wanted = given.models or [*names(given.only, given.quick)]
     for name in wanted:
         if name not in done:
             done[name] = _apart(name, given.timeout)
