@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from morphs.torch_io.batch_first import CONVERTED
+from morphs.torch_io.lazy import CONVERTED
 from morphs.torch_io.program import Call, Value
 
 SAME = CONVERTED | {"contiguous", "clone", "alias"}

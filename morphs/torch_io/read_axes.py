@@ -5,7 +5,7 @@ from math import prod
 
 from morphs.graph import ops
 from morphs.torch_io.arguments import data
-from morphs.torch_io.batch_first import permutation
+from morphs.torch_io.lazy import permutation
 from morphs.torch_io.program import Call, Made, Value
 from morphs.torch_io.reading import Refused, only
 
