@@ -220,7 +220,7 @@ class _Steps:
         if call.name != "embedding" or not call.args["weight"].key:
             return False
         places = call.args["indices"]
-        if places.key or not places.size or min(places.size) < 0 or prod(places.size) < 2:
+        if not places.size or min(places.size) < 0 or prod(places.size) < 2:
             return False
         size = (-1, *places.size)
         args = {"self": self.values.exact(places), "size": lengths(size)}
