@@ -4,6 +4,8 @@
 B batch, C channels, F features.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,6 +13,8 @@ from torch import Tensor, nn
 
 from morphs.graph import ops
 from morphs.graph.activations import ACTIVATIONS, REGISTERED
+from morphs.graph.arch import ArchGraph
+from morphs.graph.node import Key, Node
 from morphs.graph.ops import Op, Shape
 from morphs.torch_io.aten_call import AtenCall
 
@@ -96,16 +100,18 @@ class Attention(nn.Module):
         )  # fmt: skip
 
 
-class Learned(nn.Module):
-    """A learned tensor, the same for each example of a batch."""
+class Projection(nn.Module):
+    """x @ weight + bias, the weight being (inputs, features)."""
 
-    def __init__(self, size: tuple[int, ...]) -> None:
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(size))
+        self.weight = nn.Parameter(torch.zeros(in_features, out_features))
+        self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
 
-    def forward(self, like: Tensor) -> Tensor:
-        """(N, *size), N as many as `like` has."""
-        return self.weight.expand(like.shape[0], *self.weight.shape)
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, …, features) of x (N, …, F)."""
+        y = torch.matmul(x, self.weight)
+        return y if self.bias is None else y + self.bias
 
 
 class Sum(nn.Module):
@@ -300,6 +306,8 @@ def _token_layer(op: Op, inputs: tuple[Shape, ...]) -> Layer | None:
             return nn.Embedding, named
         case ops.Unembedding():
             return nn.Linear, {"in_features": inputs[0][-1], "out_features": op.count, "bias": False}
+        case ops.Projection():
+            return Projection, {"in_features": inputs[0][-1], "out_features": op.features, "bias": op.bias}
         case ops.LayerNorm():
             named = {"elementwise_affine": op.affine, "bias": op.bias}
             return nn.LayerNorm, {"normalized_shape": inputs[0][-1], "eps": op.eps, **named}
@@ -312,8 +320,6 @@ def _token_layer(op: Op, inputs: tuple[Shape, ...]) -> Layer | None:
             return nn.GroupNorm, {**named, "eps": op.eps, "affine": op.affine}
         case ops.Attention():
             return Attention, {"causal": op.causal, "scale": op.scale, "dropout": op.dropout}
-        case ops.Parameter():
-            return Learned, {"size": op.size}
         case _:
             return None
 
@@ -360,6 +366,47 @@ def method(op: Op) -> tuple[str, tuple[Any, ...]] | None:
             return "mean", (tuple(axis(place) for place in op.axes),)
         case _:
             return None
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function of torch.nn.functional, or a method, of an input and of tensors, with what it is given besides."""
+
+    name: str
+    tensors: tuple[str, ...]
+    given: tuple[Any, ...] = ()
+    named: tuple[tuple[str, Any], ...] = ()
+
+
+def called(op: Op, inputs: tuple[Shape, ...]) -> Function | None:
+    """The function that an op is on tensors that no layer of torch holds; None for ops that have none."""
+    both = ("weight", "bias") if getattr(op, "bias", False) else ("weight",)
+    match op:
+        case ops.Linear() | ops.Unembedding():
+            return Function("linear", both)
+        case ops.LayerNorm() if op.affine:
+            return Function("layer_norm", both, ((inputs[0][-1],),), (("eps", op.eps),))
+        case ops.RMSNorm() if op.affine:
+            return Function("rms_norm", both, ((inputs[0][-1],),), (("eps", op.eps),))
+        case ops.Embedding():
+            return Function(
+                "embedding", both, (), () if op.padding is None else (("padding_idx", op.padding),)
+            )
+        case ops.Parameter():
+            return Function("expand", both)
+        case _:
+            return None
+
+
+def held_apart(graph: ArchGraph, keys: Mapping[Key, str], node: Node) -> Function | None:
+    """The function at `node`, if its tensors are not those of one layer under the layer's names."""
+    function = called(node.op, graph.input_shapes(node.name))
+    if function is None or isinstance(node.op, ops.Parameter) or graph[node.owner].op.kind != node.op.kind:
+        return function
+    found = {name: keys[node.owner, name] for name in graph.facts(node.owner).params}
+    path = next(iter(found.values()), "").rpartition(".")[0]
+    fits = path and all(key == f"{path}.{name}" for name, key in found.items())
+    return None if fits or not found else function
 
 
 def build_layer(made: Layer) -> nn.Module:
