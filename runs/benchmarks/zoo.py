@@ -25,7 +25,8 @@ RECORDS = OUT / "zoo.jsonl"
 Record = dict[str, Any]
 TARGET = 0.95  # of the parameters
 COLUMNS = (
-    "set", "models", "torch exports (? not known)", "imported", "difference ≤ 1e-12, eval and train", "parameters that move, median",
+    "set", "models", "torch exports (? not known)", "imported",
+    "difference ≤ 1e-12, eval and train", "parameters that move, median",
     "≥ 95 %", "up to 20 exact moves: drift ≤ 1e-9", "export, and copy of the copy",
 )  # fmt: skip
 
