@@ -25,8 +25,9 @@ RECORDS = OUT / "zoo.jsonl"
 Record = dict[str, Any]
 TARGET = 0.95  # of the parameters
 COLUMNS = (
-    "set", "models", "torch exports", "imported", "difference ≤ 1e-12, eval and train", "parameters that move, median",
-    "≥ 95 %", "20 exact moves: drift ≤ 1e-9", "export, and copy of the copy",
+    "set", "models", "torch exports (? not known)", "imported",
+    "difference ≤ 1e-12, eval and train", "parameters that move, median",
+    "≥ 95 %", "up to 20 exact moves: drift ≤ 1e-9", "export, and copy of the copy",
 )  # fmt: skip
 
 
@@ -84,6 +85,11 @@ def _exact(r: Record) -> bool:
     return max(r["difference_eval"], r["difference_train"]) <= 1e-12
 
 
+def _known(records: list[Record]) -> str:
+    unknown = sum(r["exports"] is None for r in records)
+    return f"{sum(bool(r['exports']) for r in records)}" + (f" ({unknown}?)" if unknown else "")
+
+
 def _table(done: dict[str, Record]) -> list[str]:
     lines = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
     for group in dict.fromkeys(name.partition(":")[0] for name in done):
@@ -92,7 +98,7 @@ def _table(done: dict[str, Record]) -> list[str]:
         shares = sorted(r["parameters_share"] for r in came)
         moved = [r for r in came if r.get("moves")]
         cells = (
-            group, len(all_of), sum(bool(r["exports"]) for r in all_of), len(came), f"{sum(map(_exact, came))}",
+            group, len(all_of), _known(all_of), len(came), f"{sum(map(_exact, came))}",
             f"{shares[len(shares) // 2]:.1%}" if shares else "", sum(share >= TARGET for share in shares),
             f"{sum(r['drift'] <= 1e-9 for r in moved)} of {len(moved)}",
             f"{sum(r.get('round_trip', False) for r in came)}, {sum(r.get('same_graph', False) for r in came)}",
