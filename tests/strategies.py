@@ -72,6 +72,7 @@ MENUS = {  # small, so that every kind of choice comes up often
     },
     "compact": {"how": ("alg1", "alg2", "alg3", "random"), "activation": ("relu", "sigmoid"), "rows": (60,)},
     "widen": {"factor": (1.5, 2, 3), "how": ("replicate", "zero", "paired")},
+    "widen_all": {"factor": (1.5, 2), "how": ("replicate", "zero", "paired")},
     "add_skip": {"how": ("add", "convex", "concat"), "project": (False, True)},
     "subnet": {"template": (
         "mlpconv", "inception", "residual", "(K:3C)(3:2C)(1x3)", "() + (1:C/2)(3) + (K:C)(1)", "(1:6C)(K:2C) + (K)",

@@ -13,9 +13,9 @@ from morphs.graph.arch import ArchGraph
 from morphs.graph.codec import canonical_json
 from morphs.graph.node import Node, leading_to, natural_key
 from morphs.network import Key, Network
+from morphs.torch_io.apart import called
 from morphs.torch_io.batch_first import batch_first
 from morphs.torch_io.functional import Misplaced
-from morphs.torch_io.layers import called
 from morphs.torch_io.lazy import LEARNED
 from morphs.torch_io.names import legal_name, node_name
 from morphs.torch_io.patterns import with_norms

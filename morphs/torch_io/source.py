@@ -16,7 +16,8 @@ from morphs.graph import ops
 from morphs.graph.arch import ArchGraph
 from morphs.graph.node import Key, Node
 from morphs.torch_io import source_text as text
-from morphs.torch_io.layers import Function, Layer, held_apart, layer, method
+from morphs.torch_io.apart import Function, held_apart
+from morphs.torch_io.layers import Layer, layer, method
 from morphs.torch_io.names import module_path
 from morphs.torch_io.source_text import attribute, broken, commented, literal
 

@@ -13,9 +13,10 @@ from morphs.errors import WeightsError
 from morphs.graph import ops
 from morphs.graph.arch import ArchGraph
 from morphs.graph.node import Key, Node
+from morphs.torch_io.apart import held_apart
 from morphs.torch_io.aten_call import AtenCall
 from morphs.torch_io.keys import Keys, reorder, state_keys
-from morphs.torch_io.layers import Join, Layer, Method, Product, Sum, build_layer, held_apart, layer, method
+from morphs.torch_io.layers import Join, Layer, Method, Product, Sum, build_layer, layer, method
 from morphs.torch_io.names import module_path as module_path  # for those who look for it here
 
 NAMES = "morphs"  # under which a module's `meta` holds the names that its code doesn't show
