@@ -81,7 +81,9 @@ def refused(
 
 def test_there_is_a_case_for_every_move():
     on_whole_networks = {"widen_all"}
-    assert {text.partition("(")[0] for text in CALLS} | on_whole_networks == {move.name for move in morphs.MOVES}
+    assert {text.partition("(")[0] for text in CALLS} | on_whole_networks == {
+        move.name for move in morphs.MOVES
+    }
 
 
 @pytest.mark.parametrize("move", SITES)

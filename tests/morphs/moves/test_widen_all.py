@@ -62,3 +62,12 @@ def test_a_transformer_grows_as_a_whole(how: morphs.moves.widen.How) -> None:
     assert [n for n in old.free() if new.groups[n].width == 2 * old.groups[n].width]
     assert child.drift is not None
     assert max(child.drift.eval, child.drift.train) < 1e-10
+
+
+def test_a_network_that_no_widening_fits_is_refused_with_the_first_reason() -> None:
+    graph = morphs.parse_graph(
+        "x = input(size=[2, 1, 1]); c = conv2d(x, channels=2, kernel=1); g = group_norm(c, parts=1); f = flatten(g)\n"
+        "l = linear(f, features=2); out = output(l)"
+    )
+    with pytest.raises(morphs.errors.IllegalMove, match=r'widen_all: .*"g".*; .*replicate'):
+        WidenAll(1.5, "zero").reshape(graph)
