@@ -78,7 +78,7 @@ class _Steps:
         if several.name == "unbind":
             target, given = "aten.select.int", {"self": source, "dim": axis, "index": index}
         else:
-            length = (source.size or ())[axis]
+            length: int = source.sizes[axis]
             given = [*args.values()][1]
             match several.name:
                 case "chunk":
@@ -94,7 +94,7 @@ class _Steps:
                 "self": source,
                 "dim": axis,
                 "start": start,
-                "end": start + (call.out.size or ())[axis],
+                "end": start + call.out.sizes[axis],
                 "step": 1,
             }
         part = Call(target, given, call.out, call.scope, len(given))
@@ -225,7 +225,7 @@ class _Steps:
         size = (-1, *places.size)
         args = {"self": self.values.exact(places), "size": lengths(size)}
         every = self.values.emit("aten.expand.default", args, size, call.scope[:-1])
-        made = self.values.applied(call, {**call.args, "indices": every}, [*size, (call.out.size or ())[-1]])
+        made = self.values.applied(call, {**call.args, "indices": every}, [*size, call.out.sizes[-1]])
         return self.values.put(call, made, whole(made.shape, batched=False))
 
     def _masked(self, call: Call) -> bool:
@@ -248,7 +248,7 @@ class _Steps:
             flat = self.values.emit("aten.expand.default", {"self": flat, "size": lengths(size)}, size, scope)
         else:
             return False
-        q, k = (self.values.replaced.get(id(v), v).shape for v in (call.args["query"], call.args["key"]))
+        q, k = (self.values.current(v).shape for v in (call.args["query"], call.args["key"]))
         if len(q) != 3 or len(k) != 3 or flat.shape != (q[1], k[1]):
             return False
         size = (-1, 1, *flat.shape)

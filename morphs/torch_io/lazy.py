@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from math import prod
-from typing import Any
+from typing import Any, TypeGuard
 
 from morphs.graph.shapes import Shape
 from morphs.torch_io.program import Call, Frame, Sym, Value, mapped, values_in
@@ -212,7 +212,11 @@ class Lazy:
             self.views[id(call.out)] = base, view
         return True
 
-    def irregular(self, value: Any) -> bool:
+    def current(self, value: Value) -> Value:
+        """What is in the place of `value` already; itself where nothing is."""
+        return self.replaced.get(id(value), value)
+
+    def irregular(self, value: Any) -> TypeGuard[Value]:
         """Whether it is a tensor that doesn't have the batch first, and alone."""
         return isinstance(value, Value) and not self.replaced.get(id(value), value).shape
 

@@ -47,10 +47,11 @@ def _plain_norm(call: Call) -> Call | None:
         squared = _made(averaged.args["self"])
         if (
             last
+            and shifted is not None
             and averaged.args["keepdim"]
             and _squares(squared, source)
             and shifted.args.get("alpha", 1) == 1
-        ):  # pyright: ignore[reportOptionalMemberAccess]
+        ):
             return _norm(call, source, None, size[-1], eps)
     return None
 

@@ -21,9 +21,9 @@ def projection(call: Call) -> Made:
     tensors = held(weight=a["mat2"], bias=a["self"]) if call.name == "addmm" else held(weight=a["other"])
     for name in ("beta", "alpha"):
         only(name, a.get(name, 1), 1)
-    if len(tensors["weight"].size or ()) != 2:
+    if len(tensors["weight"].sizes) != 2:
         raise Refused("it multiplies by several matrices")
-    features = (tensors["weight"].size or ())[-1]
+    features = tensors["weight"].sizes[-1]
     source = data(a["mat1"] if call.name == "addmm" else a["self"])
     return Made((ops.Projection(features, "bias" in tensors),), (source,), tensors)
 
