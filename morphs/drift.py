@@ -14,7 +14,7 @@ from morphs.graph.arch import ArchGraph
 from morphs.graph.shapes import Shape
 from morphs.move import Preserves
 from morphs.network import Network
-from morphs.torch_io.layers import DropPath
+from morphs.torch_io import layers
 
 BOUND64 = 1e-10  # of networks that are float64
 BOUND32 = 1e-5  # of networks with coarser weights
@@ -106,7 +106,7 @@ def _run(network: Network, probes: tuple[Tensor, ...], training: bool, dtype: to
     """The floating tensors that `network` returns in `dtype`, dropout off, as float64 [N, ...]."""
     module = network.to(dtype).to_torch().train(training)
     for part in module.modules():
-        if isinstance(part, (nn.Dropout, DropPath)):
+        if isinstance(part, (nn.Dropout, layers.DropPath)):
             part.eval()
     try:
         with torch.inference_mode():
