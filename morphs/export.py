@@ -151,10 +151,11 @@ def _write(
     onnx: bool,
     more: More | None,
 ) -> list[str]:
-    source = model_source(network.graph, network.state_keys(), more)
+    keys = network.state_keys()
+    source = model_source(network.graph, keys, more)
     (folder / "model.py").write_bytes(source.encode(errors="backslashreplace"))
     state = {**dict(module.named_buffers()), **module.state_dict()}
-    tensors = {key: tensor.detach().contiguous() for key, tensor in state.items()}
+    tensors = {key: state[key].detach().contiguous() for key in keys.values()}
     save_file(tensors, folder / WEIGHTS_FILE, {"format": "pt", "names": "state", **metadata(network)})
     (folder / GRAPH_FILE).write_text(network.graph.to_json(), encoding="ascii")
     names = ["model.py", WEIGHTS_FILE, GRAPH_FILE, "model.pt2"]
