@@ -83,11 +83,7 @@ def test_every_command_works_without_unix(tmp_path: Path) -> None:
         "morph x 'widen(node=c1, to=12)' --to y",
     )  # fmt: skip
     ends, errors = nas(*others, cwd=tmp_path, env=env)
-    assert (ends, errors) == (
-        ["0"] * (len(others) - 1) + ["2"],
-        errors[:1],
-    )  # an export is not a saved network
-    assert len(errors) == 1
+    assert (ends, errors) == (["0"] * len(others), [])
     assert (tmp_path / "r" / "workers.log").read_text() == ""
     assert (tmp_path / "x" / "model.py").exists()
 

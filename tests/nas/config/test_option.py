@@ -133,8 +133,8 @@ OLD: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("change", "settings"),
     [
-        ({}, {"rungs": 1, "margin": 0.0}),
-        ({"rungs": 2}, {"rungs": 2, "margin": 0.0}),
+        ({}, {"rungs": 1, "parent": None, "margin": 0.0}),
+        ({"rungs": 2}, {"rungs": 2, "parent": None, "margin": 0.0}),
         (
             {"policy": "pareto", "objective": "macs"},
             {"objective": "macs", "latency_from": None, "candidates": 8},

@@ -75,7 +75,7 @@ def test_a_budget_replaces_the_default_generations_and_joins_given_ones() -> Non
 
 
 def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nas.registry.configure._cores", lambda: 8)
+    monkeypatch.setattr("nas.registry.configure.cores", lambda: 8)
     assert make_config("digits", {}).workers == 8
     assert make_config("digits", {"threads": 3}).workers == 2
     assert make_config("digits", {"threads": 99}).workers == 1

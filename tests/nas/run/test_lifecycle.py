@@ -337,7 +337,8 @@ def test_without_a_final_share_the_best_network_is_tested_as_it_is(tmp_path: Pat
 
 
 def test_a_budget_decides_a_prefix_in_whole_generations(tmp_path: Path) -> None:
-    short = search(tiny(generations=None, budget=4, epochs=0.3), tmp_path / "short", Silent(), "", Inline)
+    free = tiny(generations=None, budget=4, epochs=0.3, policy_settings={"parent": True})
+    short = search(free, tmp_path / "short", Silent(), "", Inline)
     assert short.stopped == "budget"
     reached = max(record.job.generation for record in short.view.trials if record.job.kind != "final")
     assert short.view.final is not None
