@@ -346,10 +346,10 @@ def test_a_budget_decides_a_prefix_in_whole_generations(tmp_path: Path) -> None:
     limits = read_config(short.run).config["config"]["limits"]  # what was picked for the budget
     wanted = tiny(generations=reached + 1, epochs=0.3, final_share=0, limits=limits)
     whole = search(wanted, tmp_path / "whole", Silent(), "", Inline)
-    # On a busy machine the budget may end within a generation, whose last trials then fail.
-    done = [each for each in decisions(short.view) if each["state"] is State.COMPLETE]
-    places = {(each["generation"], each["slot"]) for each in done}
-    assert [each for each in decisions(whole.view) if (each["generation"], each["slot"]) in places] == done
+    # On a busy machine the budget may end within a generation, whose last trials then fail; what follows differs.
+    missed = [record.job.generation for record in short.view.trials if record.state is State.FAILED]
+    made = [each for each in decisions(short.view) if each["generation"] < min(missed, default=reached + 1)]
+    assert decisions(whole.view)[: len(made)] == made
     assert len(short.view.generation(reached)) == (3 if reached else 1)
 
 
