@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from morphs.errors import WeightsError
 from morphs.examples import beyond, in_type, random_inputs, readable
@@ -13,6 +14,7 @@ from morphs.graph.arch import ArchGraph
 from morphs.graph.shapes import Shape
 from morphs.move import Preserves
 from morphs.network import Network
+from morphs.torch_io import layers
 
 BOUND64 = 1e-10  # of networks that are float64
 BOUND32 = 1e-5  # of networks with coarser weights
@@ -62,10 +64,11 @@ def drift(
 
 def _measured(parent: Network, child: Network, probes: tuple[Tensor, ...], dtype: torch.dtype) -> Drift:
     """The drift of `child`, which computes in `dtype`, from `parent` in float64."""
-    modes = [
-        _relative(parent, _run(parent, probes, training, torch.float64), _run(child, probes, training, dtype))
-        for training in (False, True)
-    ]
+    modes: list[float] = []
+    for training in (False, True):
+        before = _run(parent, probes, training, torch.float64)
+        after = _run(child, probes, training, dtype)
+        modes.append(max(_relative(parent, *pair) for pair in zip(before, after, strict=True)))
     return Drift(*modes)
 
 
@@ -99,17 +102,18 @@ def allowance(
     return Drift(max(BOUND32, 10 * own.eval), max(BOUND32, 10 * own.train))
 
 
-def _run(network: Network, probes: tuple[Tensor, ...], training: bool, dtype: torch.dtype) -> Tensor:
-    """What `network` computes in `dtype`, dropout off, as float64 [N, ...]."""
+def _run(network: Network, probes: tuple[Tensor, ...], training: bool, dtype: torch.dtype) -> list[Tensor]:
+    """The floating tensors that `network` returns in `dtype`, dropout off, as float64 [N, ...]."""
     module = network.to(dtype).to_torch().train(training)
     for part in module.modules():
-        if isinstance(part, nn.Dropout):
+        if isinstance(part, (nn.Dropout, layers.DropPath)):
             part.eval()
     try:
         with torch.inference_mode():
-            return module(*(in_type(p, dtype) for p in probes)).double()
+            returned = tree_leaves(module(*(in_type(p, dtype) for p in probes)))
     except ValueError as error:  # torch's batch norm, of a single value
         raise WeightsError(f"drift: the probe is too small ({error}); give more examples") from None
+    return [leaf.double() for leaf in returned if isinstance(leaf, Tensor) and leaf.is_floating_point()]
 
 
 def _probes(graph: ArchGraph, probe: Tensor | tuple[Tensor, ...] | None, seed: int) -> tuple[Tensor, ...]:

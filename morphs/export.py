@@ -4,6 +4,7 @@ A process of its own runs each file and compares it with the network before it i
 """
 
 import importlib.util
+import json
 import os
 import secrets
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -143,6 +144,16 @@ def _examples(network: Network, examples: Tensor | Sequence[Tensor] | None) -> t
     return random_inputs(network.graph, 2, generator, network.dtype)
 
 
+def _in_order(held: bytes) -> bytes:
+    """`held` with the entries about the file in the order of their names: safetensors writes them in a random one."""
+    start = 8 + int.from_bytes(held[:8], "little")
+    header = json.loads(held[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + held[start:]
+
+
 def _write(
     network: Network,
     module: nn.Module,
@@ -151,11 +162,13 @@ def _write(
     onnx: bool,
     more: More | None,
 ) -> list[str]:
-    source = model_source(network.graph, network.state_keys(), more)
+    keys = network.state_keys()
+    source = model_source(network.graph, keys, more)
     (folder / "model.py").write_bytes(source.encode(errors="backslashreplace"))
     state = {**dict(module.named_buffers()), **module.state_dict()}
-    tensors = {key: tensor.detach().contiguous() for key, tensor in state.items()}
-    save_file(tensors, folder / WEIGHTS_FILE, {"format": "pt", "names": "state", **metadata(network)})
+    tensors = {key: state[key].detach().contiguous() for key in keys.values()}
+    about = {"format": "pt", "names": "state", **metadata(network)}
+    (folder / WEIGHTS_FILE).write_bytes(_in_order(save(tensors, about)))
     (folder / GRAPH_FILE).write_text(network.graph.to_json(), encoding="ascii")
     names = ["model.py", WEIGHTS_FILE, GRAPH_FILE, "model.pt2"]
     batch = {0: torch.export.Dim.AUTO}

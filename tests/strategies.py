@@ -15,6 +15,7 @@ from morphs.graph.ops import (
     AdaptiveAvgPool2d,
     AdaptiveMaxPool2d,
     Add,
+    Aten,
     Attention,
     AvgPool2d,
     BatchNorm,
@@ -26,6 +27,7 @@ from morphs.graph.ops import (
     Embedding,
     Flatten,
     GroupNorm,
+    Held,
     Input,
     LayerNorm,
     Lerp,
@@ -70,6 +72,7 @@ MENUS = {  # small, so that every kind of choice comes up often
     },
     "compact": {"how": ("alg1", "alg2", "alg3", "random"), "activation": ("relu", "sigmoid"), "rows": (60,)},
     "widen": {"factor": (1.5, 2, 3), "how": ("replicate", "zero", "paired")},
+    "widen_all": {"factor": (1.5, 2), "how": ("replicate", "zero", "paired")},
     "add_skip": {"how": ("add", "convex", "concat"), "project": (False, True)},
     "subnet": {"template": (
         "mlpconv", "inception", "residual", "(K:3C)(3:2C)(1x3)", "() + (1:C/2)(3) + (K:C)(1)", "(1:6C)(K:2C) + (K)",
@@ -216,7 +219,30 @@ def pool(b: Builder, x: str) -> str:
     return b.add(AvgPool2d((2, 2), b.pick((2, 2), (1, 2)), (b.pick(0, 1), 0), ceil, b.pick(True, False)), x)
 
 
-BLOCKS = (chain, residual, dense, depthwise, grouped, squeeze, shared, pool)
+def operator(b: Builder, name: str, args: str, size: tuple[int, ...], *reads: str) -> str:
+    """An operator of PyTorch that the vocabulary doesn't know; `args`: what follows its tensors."""
+    tensors = ",".join(f'{{"tensor":{place}}}' for place in range(len(reads)))
+    return b.add(Aten(f"aten.{name}", f"[{tensors}{args and ','}{args}]", "{}", size), *reads)
+
+
+def unknown(b: Builder, x: str) -> str:
+    """An operator on a map: on each element, each channel, each place of H and W, or across channels."""
+    c, h, w = b.shapes[x]
+    match b.pick("elements", "channels", "places", "across", "held"):
+        case "elements":
+            return operator(b, "hardsigmoid.default", "", (), x)
+        case "channels":
+            return operator(b, "upsample_nearest2d.default", f"[{h + 1},{w}]", (-1, 0, h + 1, w), x)
+        case "places":
+            return operator(b, "roll.default", "[1],[2]", (-1, 0, h, 0), x)
+        case "across":
+            return operator(b, "softmax.int", "1", (-1, c, h, w), x)
+        case _:
+            held = b.add(Held((1, 1, 1, w), b.pick("parameter", "buffer")))
+            return operator(b, "mul.Tensor", "", (-1, 0, 0, w), x, held)
+
+
+BLOCKS = (chain, residual, dense, depthwise, grouped, squeeze, shared, pool, unknown)
 
 
 def tail(b: Builder, x: str) -> str:
@@ -296,10 +322,22 @@ def attend(b: Builder, x: str) -> str:
         parts = [split(b.add(Linear(count * size, b.pick(True, False)), read), count) for count in counts]
     if size > 1 and b.pick(True, False, False):
         parts[0] = b.add(LayerNorm(), parts[0])
-    out = b.add(Permute((1, 0, 2)), b.add(Attention(causal=b.pick(True, False)), *parts))
+    spelled = shared == 1 and b.pick(True, False, False)
+    made = spelled_out(b, *parts) if spelled else b.add(Attention(causal=b.pick(True, False)), *parts)
+    out = b.add(Permute((1, 0, 2)), made)
     out = b.add(Linear(width, b.pick(True, False)), b.add(Reshape((tokens, queries * size)), out))
     out = b.add(Scale(axis=-1), out) if b.pick(True, False, False) else out
     return b.add(Add(), x, out) if b.pick(True, True, False) else out
+
+
+def spelled_out(b: Builder, q: str, k: str, v: str) -> str:
+    """Attention by operators, head by head."""
+    _, tokens, size = b.shapes[q]
+    scores = operator(b, "matmul.default", "", (-1, 0, tokens, tokens), q, b.add(Permute((0, 2, 1)), k))
+    mask = b.add(Held((1, 1, tokens, tokens), "buffer"))
+    scores = operator(b, "add.Tensor", "", (-1, 0, tokens, tokens), scores, mask)
+    chances = operator(b, "softmax.int", "-1", (-1, 0, 0, tokens), scores)
+    return operator(b, "matmul.default", "", (-1, 0, tokens, size), chances, v)
 
 
 def feed(b: Builder, x: str) -> str:
@@ -335,6 +373,11 @@ def token_graphs(draw) -> ArchGraph:
         x = first = b.add(Permute((1, 0)), b.add(Reshape((width, 2 * tokens)), image))
         x = b.add(Concat(axis=0), b.add(Parameter((1, width)), name="cls"), x) if b.pick(True, False) else x
     x = b.add(Add(), x, b.add(Parameter(b.shapes[x]), name="pos")) if b.pick(True, False) else x
+    x = (
+        operator(b, "roll.default", "[1],[1]", (-1, b.shapes[x][0], 0), x)
+        if b.pick(True, False, False)
+        else x
+    )
     for block in draw(st.lists(st.sampled_from((attend, feed, feed, mix)), min_size=1, max_size=3)):
         x = block(b, x)
     x = token_norm(b, x) if b.pick(True, True, False) else x

@@ -51,7 +51,10 @@ def system(folder: Path, locks: bool = True) -> dict[str, str]:
     """An environment in which Python runs as on a system without Unix."""
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(SITE.format(missing=MODULES, names=NAMES, locks=locks))
-    return {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "COLUMNS": "100"}
+    path = f"{folder}{os.pathsep}{ROOT}"
+    # torch's export locks files by a library that tells what this system lacks.
+    quiet = "ignore:only soft file lock is available"
+    return {**os.environ, "PYTHONPATH": path, "COLUMNS": "100", "PYTHONWARNINGS": quiet}
 
 
 # Several commands in one process, which imports torch once. Prints the exit code of each.
@@ -83,11 +86,7 @@ def test_every_command_works_without_unix(tmp_path: Path) -> None:
         "morph x 'widen(node=c1, to=12)' --to y",
     )  # fmt: skip
     ends, errors = nas(*others, cwd=tmp_path, env=env)
-    assert (ends, errors) == (
-        ["0"] * (len(others) - 1) + ["2"],
-        errors[:1],
-    )  # an export is not a saved network
-    assert len(errors) == 1
+    assert (ends, errors) == (["0"] * len(others), [])
     assert (tmp_path / "r" / "workers.log").read_text() == ""
     assert (tmp_path / "x" / "model.py").exists()
 

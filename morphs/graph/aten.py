@@ -7,7 +7,9 @@ negative number −k standing for k times the batch.
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, cast
 
 from morphs.errors import ShapeError
@@ -22,15 +24,25 @@ POINTWISE = frozenset((  # of one element of each tensor, broadcast as usual
     "abs", "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh", "celu", "clamp", "clamp_max",
     "clamp_min", "clone", "contiguous", "cos", "cosh", "deg2rad", "detach", "div", "elu", "erf", "erfc", "exp",
     "exp2", "expm1", "fmod", "gelu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "log",
-    "log10", "log1p", "log2", "log_sigmoid", "logit", "maximum", "minimum", "mish", "mul", "nan_to_num", "neg",
-    "pow", "reciprocal", "relu", "relu6", "remainder", "rsqrt", "rsub", "selu", "sigmoid", "sign", "silu", "sin",
+    "log10", "log1p", "log2", "log_sigmoid", "logit", "masked_fill", "maximum", "minimum", "mish", "mul", "nan_to_num",
+    "neg", "pow", "reciprocal", "relu", "relu6", "remainder", "rsqrt", "rsub", "selu", "sigmoid", "sign", "silu", "sin",
     "sinc", "sinh", "softplus", "softshrink", "sqrt", "square", "sub", "tan", "tanh", "tanhshrink", "threshold",
     "true_divide", "where", "xlogy",
 ))  # fmt: skip
 MAPWISE = frozenset((  # of one channel of a feature map (C, H, W), whatever its size
     "adaptive_avg_pool2d", "adaptive_max_pool2d", "avg_pool2d", "max_pool2d", "reflection_pad2d", "replication_pad2d",
-    "upsample_bicubic2d", "upsample_bilinear2d", "upsample_nearest2d", "_upsample_nearest_exact2d", "zero_pad2d",
+    "adaptive_avg_pool1d", "adaptive_avg_pool3d", "adaptive_max_pool1d", "adaptive_max_pool3d", "upsample_linear1d",
+    "upsample_bicubic2d", "upsample_bilinear2d", "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d",
+    "upsample_trilinear3d", "_upsample_nearest_exact2d", "zero_pad2d",
 ))  # fmt: skip
+ACROSS: Mapping[str, str] = MappingProxyType({  # of all places along the axes that an argument names
+    "cumsum": "dim", "flip": "dims", "index_select": "dim", "log_softmax": "dim", "logsumexp": "dim",
+    "roll": "dims", "slice": "dim", "softmax": "dim",
+})  # fmt: skip
+ON_LAST: Mapping[str, int] = MappingProxyType(
+    {"matmul": 2}
+)  # of all places along so many axes, the last ones
+CARRYING = POINTWISE | MAPWISE | ACROSS.keys() | ON_LAST.keys() | {"pad"}
 FORBIDDEN = frozenset(("aten.from_file.default", "aten.from_file.out"))  # what reads files
 
 
@@ -43,7 +55,8 @@ class Aten(Op):
     type's name), {"device": "own"} where it runs, {"float": "inf"} a number that JSON lacks, and
     {"eval": a, "train": b} an argument that differs in the two modes. `getitem` picks one of several results.
 
-    size: of what it writes; () where it is read off the inputs, and 0 for the width of an operator of `MAPWISE`.
+    size: of what it writes, batch included; () where it is read off the inputs, 0 along an axis that is as long as the
+    inputs' and along which the operator does the same at each place.
     """
 
     kind: ClassVar[str] = "aten"
@@ -60,27 +73,29 @@ class Aten(Op):
         return self.operator.split(".")[1] if "." in self.operator else self.operator
 
     def carries(self, inputs: tuple[Shape, ...]) -> bool:
-        """Whether it writes the width that it reads, channel by channel."""
-        if not inputs or not all(inputs):
+        """Whether it writes a width that it reads, channel by channel."""
+        if self.stem not in CARRYING or not any(inputs):
             return False
-        if self.stem in MAPWISE:
-            return len(inputs) == 1 and 0 in self.size
-        return self.stem in POINTWISE and not self.size
+        if not self.size:
+            return self.stem in POINTWISE and all(inputs)
+        return 0 in self.size and all(len(shape) in (0, len(self.size) - 1) for shape in inputs)
 
     def fixes(self, rank: int) -> tuple[int, ...]:
         """Axes of an input of `rank` axes whose length can't change."""
-        if self.stem in POINTWISE and not self.size:
+        if not self.size and self.stem in POINTWISE:
             return ()
-        return tuple(range(1 if self.stem in MAPWISE and 0 in self.size else 0, rank))
+        sizes = self.size[1:] if self.stem in CARRYING and len(self.size) == rank + 1 else (1,) * rank
+        return tuple(axis for axis, size in enumerate(sizes) if size)
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
-        """What was recorded, with the width of the input where it carries that."""
+        """What was recorded, with the widths of the inputs where it carries those."""
         check_operator(self.operator, self.args, self.kwargs, len(inputs))
         if not self.carries(inputs):
             return regular(self.size)
-        if self.stem in MAPWISE:
-            return (inputs[0][0], *self.size[2:])
-        return broadcast(self.operator, inputs)
+        if not self.size:
+            return broadcast(self.operator, inputs)
+        given = [shape for shape in inputs if shape]
+        return tuple(size or max(shape[axis] for shape in given) for axis, size in enumerate(self.size[1:]))
 
 
 @dataclass(frozen=True)

@@ -235,11 +235,13 @@ def _stack(node: Node, read: list[Axes], ties: Ties) -> Axes:
 
 
 def _tie_inputs(graph: ArchGraph, node: Node, read: list[Axes], ties: Ties) -> Axes:
-    shapes = graph.input_shapes(node.name)
+    given = [*zip(read, graph.input_shapes(node.name), strict=True)]
     found: list[Layout | None] = []
     for axis, size in enumerate(graph.shape(node.name)):
         whole: list[Layout | None] = []
-        for layouts, shape in zip(read, shapes, strict=True):
+        for layouts, shape in given:
+            if not shape:  # the same for each example and along each width
+                continue
             if shape[axis] == size:
                 whole.append(layouts[axis])
             else:

@@ -17,7 +17,7 @@ from morphs.graph.layers import PaddingMode as PaddingMode
 from morphs.graph.layers import Resized as Resized
 from morphs.graph.shapes import Pair, Shape, adaptive, axis_of, check_activation, pooled
 from morphs.graph.spatial import Conv, ConvTranspose, Pool
-from morphs.graph.tokens import Attention, Embedding, GroupNorm, LayerNorm, RMSNorm, Unembedding
+from morphs.graph.tokens import Attention, Embedding, GroupNorm, LayerNorm, Projection, RMSNorm, Unembedding
 from morphs.graph.traits import Axis, Param, Role, Trait
 
 
@@ -333,6 +333,6 @@ def per_channel(op: Op, shape: Shape, per_channel: bool, start: float = 0.0) -> 
 OPS: tuple[type[Op], ...] = (
     Input, Output, Conv2d, Linear, BatchNorm, Activation, PActivation, Scale, Lerp, MaxPool2d, AvgPool2d,
     AdaptiveAvgPool2d, AdaptiveMaxPool2d, Flatten, Dropout, Add, Multiply, Concat, Conv, ConvTranspose, Pool,
-    Embedding, Unembedding, LayerNorm, RMSNorm, GroupNorm, Attention, Parameter, Reshape, Permute, Slice, Select, Mean,
-    Aten, Held, Outputs, DropPath, FrozenBatchNorm,
+    Embedding, Unembedding, Projection, LayerNorm, RMSNorm, GroupNorm, Attention, Parameter, Reshape, Permute, Slice,
+    Select, Mean, Aten, Held, Outputs, DropPath, FrozenBatchNorm,
 )  # fmt: skip

@@ -83,6 +83,36 @@ class Unembedding(Op):
 
 
 @dataclass(frozen=True)
+class Projection(Op):
+    """A linear layer whose weight is (inputs, features), as that of GPT-2."""
+
+    kind: ClassVar[str] = "projection"
+    trait: ClassVar[Trait] = Trait.ABSORB
+    role: ClassVar[Role] = Role.LAYER
+    axis: ClassVar[int] = -1
+    features: int
+    bias: bool = True
+
+    def shape(self, inputs: tuple[Shape, ...]) -> Shape:
+        """(…, F) -> (…, features)."""
+        positive(self.kind, self.features)
+        return (*inputs[0][:-1], self.features)
+
+    def params(self, inputs: tuple[Shape, ...]) -> dict[str, Param]:
+        """weight (F, features) and bias (features,)."""
+        weight = Param((inputs[0][-1], self.features), (Axis.IN, Axis.OUT), start=None, deviation=DEVIATION)
+        return {"weight": weight, **({"bias": Param((self.features,), (Axis.OUT,))} if self.bias else {})}
+
+    def macs(self, inputs: tuple[Shape, ...]) -> int:
+        """features · F for each vector."""
+        return self.features * prod(inputs[0])
+
+    def resized(self, inputs: tuple[Shape, ...], after: Resized) -> Op:
+        """With other features."""
+        return replace(self, features=after.writes[-1])
+
+
+@dataclass(frozen=True)
 class LayerNorm(Op):
     """Layer norm over the last axis, torch's attributes."""
 

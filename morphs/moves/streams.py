@@ -60,7 +60,7 @@ def _contents(move: Move, graph: ArchGraph, number: int) -> dict[str, str]:
             found[name] = wanted
     for name in group.even:
         source = graph[name].inputs[0]
-        if found[source] != wanted:
+        if found[source] != (MEAN if graph[name].op.centred else ZERO):
             fact = f'the norm "{name}" reads "{source}", to which nothing can be added that its statistics ignore'
             raise move.refuse(fact, f"use how=replicate and a multiple of {group.width}")
     return found
@@ -76,6 +76,8 @@ def _content(graph: ArchGraph, node: Node, read: list[str], wanted: str) -> str:
         return read[0] if len(set(read)) == 1 else ANY
     if op.role is Role.PRODUCT:
         return ZERO if ZERO in read else ANY
+    if op.trait is Trait.OPAQUE:  # 0 may become anything
+        return ANY
     through = op.phi is None or ACTIVATIONS[op.phi].zero_at_zero
     return ZERO if set(read) == {ZERO} and through and not op.is_end else ANY
 

@@ -58,7 +58,10 @@ class WidenAll(Move):
             else:
                 steps.append(step)
         if not steps:
-            raise reasons[0] if reasons else self.refuse("no width is free", "choose another move")
+            if not reasons:
+                raise self.refuse("no width is free", "choose another move")
+            fact, _, remedy = str(reasons[0]).removeprefix(f"{Widen.name}: ").partition("; ")
+            raise self.refuse(f"no width can grow, for {fact}", remedy)
         return tuple(steps)
 
     def fill(self, parent: Network, graph: ArchGraph, context: Context) -> Made:

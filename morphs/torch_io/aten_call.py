@@ -17,6 +17,7 @@ class AtenCall(nn.Module):
         super().__init__()
         self.operator, self.arguments, self.keywords = operator, json.loads(args), json.loads(kwargs)
         self.function = find_operator(operator)
+        self.register_buffer("own", torch.empty(0), persistent=False)  # of the network's type, where it runs
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "function": None}
@@ -25,18 +26,17 @@ class AtenCall(nn.Module):
         super().__setstate__(state)
         self.function = find_operator(self.operator)
 
-    def forward(self, *tensors: Any, batch: int = 0, like: Tensor | None = None) -> Any:
-        """What the operator returns. batch: B; like: a tensor of the network's floating type, where it runs."""
+    def forward(self, *tensors: Any, batch: int = 0) -> Any:
+        """What the operator returns. batch: B."""
         if self.function is None:  # an item of several results
             return tensors[0][self.arguments[1]]
-        like = next((t for t in tensors if isinstance(t, Tensor) and t.is_floating_point()), like)
-        given = [self._fill(value, tensors, batch, like) for value in self.arguments]
-        named = {key: self._fill(value, tensors, batch, like) for key, value in self.keywords.items()}
+        given = [self._fill(value, tensors, batch) for value in self.arguments]
+        named = {key: self._fill(value, tensors, batch) for key, value in self.keywords.items()}
         return self.function(*given, **named)
 
-    def _fill(self, value: Any, tensors: Any, batch: int, like: Tensor | None) -> Any:
+    def _fill(self, value: Any, tensors: Any, batch: int) -> Any:
         if isinstance(value, list):
-            return [self._fill(item, tensors, batch, like) for item in value]
+            return [self._fill(item, tensors, batch) for item in value]
         if not isinstance(value, dict):
             return value
         if "tensor" in value:
@@ -44,15 +44,18 @@ class AtenCall(nn.Module):
         if "batch" in value:
             return value["batch"][0] * batch + value["batch"][1]
         if "dtype" in value:
-            own = like.dtype if like is not None else torch.get_default_dtype()
-            return own if value["dtype"] == "own" else getattr(torch, value["dtype"])
+            return self._own.dtype if value["dtype"] == "own" else getattr(torch, value["dtype"])
         if "device" in value:
-            return None if like is None else like.device
+            return self._own.device
         if "memory_format" in value:
             return getattr(torch, value["memory_format"])
         if "float" in value:
             return float(value["float"])
-        return self._fill(value["train" if self.training else "eval"], tensors, batch, like)
+        return self._fill(value["train" if self.training else "eval"], tensors, batch)
+
+    @property
+    def _own(self) -> Tensor:
+        return self.get_buffer("own")
 
     def extra_repr(self) -> str:
         """Operator and arguments."""

@@ -13,12 +13,17 @@ from morphs.graph.arch import ArchGraph
 from morphs.graph.codec import canonical_json
 from morphs.graph.node import Node, leading_to, natural_key
 from morphs.network import Key, Network
+from morphs.torch_io.apart import called
+from morphs.torch_io.batch_first import batch_first
 from morphs.torch_io.functional import Misplaced
+from morphs.torch_io.lazy import LEARNED
 from morphs.torch_io.names import legal_name, node_name
+from morphs.torch_io.patterns import with_norms
 from morphs.torch_io.program import Call, Frame, Made, Program, Value
 from morphs.torch_io.read_aten import read_aten
 from morphs.torch_io.read_calls import CALLS
 from morphs.torch_io.reading import Refused
+from morphs.torch_io.roles import with_roles
 from morphs.torch_io.units import OWN, UNIT, read_unit, with_units
 
 COUNT = "num_batches_tracked"
@@ -43,7 +48,8 @@ class Source:
 class _Reading:
     call: Call
     made: Made
-    path: str | None  # of the module that holds the op's parameters
+    path: str | None  # of the module that holds the op's parameters, or what their keys begin with
+    place: Any = None  # the same for two calls of one layer
 
 
 def read_network(program: Program, source: Source, inputs: Iterable[str]) -> Network:
@@ -91,11 +97,27 @@ class _Builder:
 
     def build(self) -> Network:
         """The network of everything that is returned."""
-        readings = self._live(self._settle([self._read(call) for call in with_units(self.program)]))
+        readings = self._readings()
         names = self._named(readings)
         for reading in readings:
             self._emit(reading, names.get(id(reading)))
         return self._finish()
+
+    def _readings(self) -> list[_Reading]:
+        """What each call comes to; parameters that operators read as well are no nodes of their own."""
+        calls, bare = with_norms(with_units(self.program)), set[str]()
+        while True:
+
+            def liftable(value: Value) -> bool:
+                trained = self.source.kinds.get(value.key) == "parameter"
+                floats = value.dtype is not None and value.dtype.is_floating_point
+                return trained and floats and bool(value.size) and value.key not in bare  # noqa: B023
+
+            made, self.outputs = batch_first(calls, self.program.outputs, liftable)
+            readings, torn = self._settle(self._live(_tied([self._read(call) for call in made])))
+            if not torn:
+                return self._live(readings)
+            bare |= torn
 
     def _read(self, call: Call, known: bool = True) -> _Reading:
         try:
@@ -123,37 +145,42 @@ class _Builder:
             if params and set(params) != {COUNT}:
                 raise Refused("it lacks its tensors")
             return _Reading(call, made, None)
-        paths = {value.key.rpartition(".")[0] for value in made.tensors.values()}
-        path = next(iter(paths))
-        prelu = set(made.tensors) == {"a"} and made.tensors["a"].key == f"{path}.weight"
-        fits = prelu or all(value.key == f"{path}.{name}" for name, value in made.tensors.items())
-        if len(paths) != 1 or not path or not fits:
+        keys = {name: value.key for name, value in made.tensors.items()}
+        path = next(iter(keys.values())).rpartition(".")[0]
+        prelu = set(keys) == {"a"} and keys["a"] == f"{path}.weight"
+        held = bool(path) and (prelu or all(key == f"{path}.{name}" for name, key in keys.items()))
+        if not held and (called(made.ops[0], shapes) is None or set(params) != set(keys)):
             raise Refused("its tensors are not those of one layer")
         for name, param in params.items():
-            tensor = self.source.tensors.get(f"{path}.weight" if prelu else f"{path}.{name}")
+            key = f"{path}.weight" if prelu else keys.get(name, f"{path}.{name}")
+            tensor = self.source.tensors.get(key)
             if tensor is None or not (
                 tuple(tensor.shape) == param.shape or (param.shape == () and tensor.numel() == 1)
             ):
                 raise Refused(f"its {name} has another shape")
-        return _Reading(call, made, path)
+        if held:
+            return _Reading(call, made, path, path)
+        return _Reading(call, made, _start([*keys.values()]), tuple(keys.values()))
 
-    def _settle(self, readings: list[_Reading]) -> list[_Reading]:
-        """Read as operators the calls whose parameters something else uses as well, in another way."""
+    def _settle(self, readings: list[_Reading]) -> tuple[list[_Reading], set[str]]:
+        """Read as operators the calls whose parameters something else uses as well, in another way; and the parameters
+        that can't be nodes of their own for that reason."""
         while True:
             users: dict[str, set[Any]] = {}
             for reading in readings:
-                identity: Any = (reading.path, reading.made.ops[0]) if reading.path is not None else None
                 inside = {id(value) for value in reading.made.tensors.values()}
                 for value in (*reading.made.tensors.values(), *reading.made.reads):
                     if value.key:
-                        users.setdefault(value.key, set()).add(identity if id(value) in inside else None)
+                        identity = _identity(reading, value) if id(value) in inside else None
+                        users.setdefault(value.key, set()).add(identity)
             torn = {key for key, found in users.items() if len(found) > 1}
             again = [
                 number for number, reading in enumerate(readings)
                 if reading.path is not None and any(v.key in torn for v in reading.made.tensors.values())
             ]  # fmt: skip
-            if not again:
-                return readings
+            lifted = [readings[number] for number in again if readings[number].call.target == LEARNED]
+            if lifted or not again:
+                return readings, {reading.call.args["held"].key for reading in lifted}
             for number in again:
                 if readings[number].call.target == UNIT:
                     call = readings[number].call
@@ -163,7 +190,7 @@ class _Builder:
 
     def _live(self, readings: list[_Reading]) -> list[_Reading]:
         """Without calls that their readers took in, such as the padding of a convolution."""
-        wanted, kept = {id(value) for value in self.program.outputs}, list[_Reading]()
+        wanted, kept = {id(value) for value in self.outputs}, list[_Reading]()
         for reading in reversed(readings):
             if id(reading.call.out) in wanted:
                 kept.append(reading)
@@ -229,7 +256,8 @@ class _Builder:
                 name = self._claim(f"{node_name(scope)}.{legal_name(stem)}" if scope else legal_name(stem))
             owner = name
             if number == 0 and reading.path is not None:
-                owner = self.owners.setdefault((reading.path, op), name)
+                borrowed = op.kind == "unembedding"
+                owner = self.owners.setdefault(reading.place if borrowed else (reading.place, op), name)
                 if owner == name:
                     self._hold(name, op, made, reading.path)
             self._add(name, op, reads, owner)
@@ -261,7 +289,7 @@ class _Builder:
         self.nodes[name] = Node(name, op, reads, owner)
 
     def _finish(self) -> Network:
-        outputs = [self._node(value) for value in self.program.outputs]
+        outputs = [self._node(value) for value in self.outputs]
         if not outputs:
             raise UnsupportedModule("from_torch: the module returns no tensor; let it return one")
         form = self.program.form
@@ -289,7 +317,7 @@ class _Builder:
         return {name: replace(node, owner=first[node.owner]) for name, node in nodes.items()}
 
     def _network(self, nodes: dict[str, Node]) -> Network:
-        graph = ArchGraph(nodes.values())
+        graph = with_roles(ArchGraph(nodes.values()))
         weights: dict[Key, torch.Tensor] = {}
         for (owner, name), param in graph.params.items():
             key = self.tensors[owner, name]
@@ -298,6 +326,41 @@ class _Builder:
         places = {key: number for number, key in enumerate(self.source.order)}
         ordered = sorted(weights, key=lambda key: places.get(self.tensors[key], len(places)))
         return Network(graph, weights, {key: self.tensors[key] for key in ordered})
+
+
+def _start(keys: list[str]) -> str:
+    """What all keys begin with; the first of them where that is nothing."""
+    least, most = min(keys), max(keys)
+    same = next(
+        (place for place, letter in enumerate(least) if letter != most[place : place + 1]), len(least)
+    )
+    return least[:same].rstrip("._") or keys[0]
+
+
+def _tied(readings: list[_Reading]) -> list[_Reading]:
+    """With linear layers by the weight of an embedding before them as what they are."""
+    tables = {
+        reading.made.tensors["weight"].key: (reading.place, reading.made.ops[0])
+        for reading in readings
+        if reading.made.ops and reading.made.ops[0].kind == "embedding"
+    }
+    found: list[_Reading] = []
+    for reading in readings:
+        op = reading.made.ops[0] if reading.made.ops else None
+        if isinstance(op, ops.Linear) and not op.bias and reading.made.tensors["weight"].key in tables:
+            made = replace(reading.made, ops=(ops.Unembedding(op.features), *reading.made.ops[1:]))
+            place = tables[reading.made.tensors["weight"].key]
+            reading = replace(reading, made=made, place=place)
+        found.append(reading)
+    return found
+
+
+def _identity(reading: _Reading, value: Value) -> Any:
+    """The layer that has `value` for its parameter."""
+    op = reading.made.ops[0]
+    if op.kind == "unembedding":
+        return reading.place
+    return None if reading.path is None else (reading.place, op)
 
 
 def _lengths(value: Value) -> str:

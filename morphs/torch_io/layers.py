@@ -96,16 +96,18 @@ class Attention(nn.Module):
         )  # fmt: skip
 
 
-class Learned(nn.Module):
-    """A learned tensor, the same for each example of a batch."""
+class Projection(nn.Module):
+    """x @ weight + bias, the weight being (inputs, features)."""
 
-    def __init__(self, size: tuple[int, ...]) -> None:
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(size))
+        self.weight = nn.Parameter(torch.zeros(in_features, out_features))
+        self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
 
-    def forward(self, like: Tensor) -> Tensor:
-        """(N, *size), N as many as `like` has."""
-        return self.weight.expand(like.shape[0], *self.weight.shape)
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, …, features) of x (N, …, F)."""
+        y = torch.matmul(x, self.weight)
+        return y if self.bias is None else y + self.bias
 
 
 class Sum(nn.Module):
@@ -300,6 +302,8 @@ def _token_layer(op: Op, inputs: tuple[Shape, ...]) -> Layer | None:
             return nn.Embedding, named
         case ops.Unembedding():
             return nn.Linear, {"in_features": inputs[0][-1], "out_features": op.count, "bias": False}
+        case ops.Projection():
+            return Projection, {"in_features": inputs[0][-1], "out_features": op.features, "bias": op.bias}
         case ops.LayerNorm():
             named = {"elementwise_affine": op.affine, "bias": op.bias}
             return nn.LayerNorm, {"normalized_shape": inputs[0][-1], "eps": op.eps, **named}
@@ -312,8 +316,6 @@ def _token_layer(op: Op, inputs: tuple[Shape, ...]) -> Layer | None:
             return nn.GroupNorm, {**named, "eps": op.eps, "affine": op.affine}
         case ops.Attention():
             return Attention, {"causal": op.causal, "scale": op.scale, "dropout": op.dropout}
-        case ops.Parameter():
-            return Learned, {"size": op.size}
         case _:
             return None
 

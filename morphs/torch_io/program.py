@@ -40,6 +40,11 @@ class Value:
     stride: tuple[Any, ...] = ()
 
     @property
+    def sizes(self) -> Shape:
+        """The whole of its size; () of a list of tensors."""
+        return () if self.size is None else self.size
+
+    @property
     def shape(self) -> Shape:
         """Without the batch axis; () where that isn't the first axis, or the only one that depends on the batch."""
         size = self.size or ()

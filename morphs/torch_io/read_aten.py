@@ -6,7 +6,7 @@ from typing import Any, cast
 import torch
 
 from morphs.errors import ShapeError
-from morphs.graph.aten import MAPWISE, POINTWISE, Aten, broadcast
+from morphs.graph.aten import ACROSS, CARRYING, MAPWISE, ON_LAST, POINTWISE, Aten, broadcast
 from morphs.graph.codec import canonical_json
 from morphs.graph.shapes import Shape
 from morphs.torch_io.aten_call import find_operator
@@ -62,17 +62,45 @@ def _recorded(call: Call) -> Shape:
 def _read_off(call: Call, reads: list[Value]) -> Shape | None:
     """The size to record where the operator carries widths; None where it doesn't."""
     shapes = tuple(value.shape for value in reads)
-    if not shapes or not all(shapes) or not call.out.shape or any(v.key for v in reads):
+    out = call.out.shape
+    if not out or call.name not in CARRYING or not any(shapes):
         return None
-    if call.name in POINTWISE:
+    if call.name in POINTWISE and all(shapes):
         try:
-            return () if broadcast(call.name, shapes) == call.out.shape else None
+            return () if broadcast(call.name, shapes) == out else None
         except ShapeError:
             return None
-    mapwise = call.name in MAPWISE
-    if mapwise and len(shapes) == 1 and len(shapes[0]) == len(call.out.shape) == 3:
-        return (-1, 0, *call.out.shape[1:]) if shapes[0][0] == call.out.shape[0] else None
-    return None
+    if any(shape and len(shape) != len(out) for shape in shapes):
+        return None
+    fixed = _fixed(call, reads)
+    whole = [max((shape[axis] for shape in shapes if shape), default=0) for axis in range(len(out))]
+    size = tuple(n if axis in fixed or n != whole[axis] else 0 for axis, n in enumerate(out))
+    return (-1, *size) if 0 in size else None
+
+
+def _fixed(call: Call, reads: list[Value]) -> set[int]:
+    """The axes, the batch not counted, along which it does not do the same at each place."""
+    rank, args = len(call.out.shape), call.args
+    if call.name in MAPWISE:
+        return set(range(1, rank)) if len(reads) == 1 else set(range(rank))
+    if call.name == "pad":
+        return {rank - 1 - place // 2 for place, amount in enumerate(args["pad"]) if amount}
+    if call.name in ON_LAST:
+        return (
+            set(range(rank - ON_LAST[call.name], rank)) if all(v.shape for v in reads) else set(range(rank))
+        )
+    if call.name in ACROSS:
+        dims = args[ACROSS[call.name]]
+        places = {dim % (rank + 1) - 1 for dim in ([dims] if isinstance(dims, int) else dims)}
+        alone = len(reads) == 1 and places and -1 not in places
+        return places if alone else set(range(rank))
+    free = [value.size or () for value in reads if not value.shape]  # the same for each example
+    if any(
+        min(size, default=1) < 0 or len(size) > rank + 1 or size[: len(size) - rank] not in ((), (1,))
+        for size in free
+    ):
+        return set(range(rank))
+    return {rank - 1 - back for size in free for back, n in enumerate(size[::-1][:rank]) if n != 1}
 
 
 def _default(argument: Any, value: Any) -> bool:

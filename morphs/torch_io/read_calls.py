@@ -5,32 +5,17 @@ raises Refused: the call is then kept as an `aten` op. Who knows another operato
 """
 
 from collections.abc import Callable, Mapping
-from math import prod
 from typing import Any
 
 from morphs.graph import ops
 from morphs.graph.activations import ACTIVATIONS
 from morphs.graph.ops import Pair
+from morphs.torch_io.arguments import data, held
 from morphs.torch_io.program import Call, Made, Modes, Value
+from morphs.torch_io.read_axes import AXES
+from morphs.torch_io.read_spatial import SPATIAL
+from morphs.torch_io.read_tokens import TOKENS
 from morphs.torch_io.reading import Refused, only, pair
-
-
-def data(value: Any, *ranks: int) -> Value:
-    """A floating tensor with the batch axis first, and one of these numbers of further axes (any by default)."""
-    if not isinstance(value, Value) or value.dtype is None or not value.dtype.is_floating_point:
-        raise Refused(f"it takes {value!r:.40}; give a floating tensor")
-    if not value.shape or value.key or (ranks and len(value.shape) not in ranks):
-        raise Refused(f"it reads a tensor of size {value.size}, which no op of the vocabulary does")
-    return value
-
-
-def held(**given: Any) -> dict[str, Value]:
-    """Parameters and buffers of a module, without those that are None."""
-    for name, value in given.items():
-        if value is not None and not (isinstance(value, Value) and value.key):
-            raise Refused(f"its {name} is computed; keep it as a parameter")
-    return {name: value for name, value in given.items() if value is not None}
-
 
 # -- elementwise ---------------------------------------------------------------------------------------
 
@@ -161,13 +146,6 @@ def _padding(padding: Any, kernel: Pair, dilation: Pair) -> Pair:
     return (top, left)
 
 
-def linear(call: Call) -> Made:
-    """Matrix product of vectors."""
-    tensors = held(weight=call.args["weight"], bias=call.args["bias"])
-    features, *_ = tensors["weight"].size or (0,)
-    return Made((ops.Linear(features, "bias" in tensors),), (data(call.args["input"], 1),), tensors)
-
-
 def batch_norm(call: Call) -> Made:
     """Batch norm, or one whose statistics are frozen."""
     a = call.args
@@ -177,7 +155,7 @@ def batch_norm(call: Call) -> Made:
     if ("weight" in tensors) != ("bias" in tensors):
         raise Refused("it has one of weight and bias")
     tracked, affine = "running_mean" in tensors, "weight" in tensors
-    source = data(a["input"], 1, 3)
+    source = data(a["input"], 1, 2, 3, 4)
     if a["training"] is False and tracked:
         return Made((ops.FrozenBatchNorm(float(a["eps"]), affine),), (source,), tensors)
     only("training", a["training"], Modes(False, True) if tracked else True)
@@ -227,56 +205,28 @@ def first_of_several(call: Call) -> Made:
     return Made((ops.AdaptiveMaxPool2d(pair(source.args["output_size"])),), (data(source.args["self"], 3),))
 
 
-def mean(call: Call) -> Made:
-    """Mean over H and W, as global average pooling."""
-    source, axes = data(call.args["self"], 3), call.args.get("dim")
-    only("dtype", call.args["dtype"], None)
-    if not axes or {axis % 4 for axis in axes} != {2, 3}:
-        raise Refused("it takes the mean over other axes than those of a map")
-    pooled = ops.AdaptiveAvgPool2d((1, 1))
-    return Made((pooled,) if call.args["keepdim"] else (pooled, ops.Flatten()), (source,), stem="mean")
-
-
-# -- shapes --------------------------------------------------------------------------------------------
-
-
-def reshape(call: Call) -> Made:
-    """A view that keeps the shape, or flattens all but the batch."""
-    source = data(call.args["self"])
-    if call.out.shape == source.shape:
-        return Made((), (source,))
-    if call.out.shape != (prod(source.shape),):
-        raise Refused("it reshapes otherwise than to vectors")
-    return Made((ops.Flatten(),), (source,))
-
-
-def cat(call: Call) -> Made:
-    """Tensors one after the other along C."""
-    read = tuple(data(value) for value in call.args["tensors"])
-    if call.args["dim"] % len(read[0].size or ()) != 1 or len({value.dtype for value in read}) != 1:
-        raise Refused("it joins tensors along another axis than the channels")
-    return Made((ops.Concat(),), read)
-
-
 def same(call: Call) -> Made:
     """The same numbers."""
     source = next(iter(call.args.values()))
     if not isinstance(source, Value) or (source.size, source.dtype) != (call.out.size, call.out.dtype):
         raise Refused("it changes type or shape")
-    if source.stride != call.out.stride:
-        raise Refused("it changes the layout in memory, on which a view may depend")
     return Made((), (source,))
+
+
+def pad(call: Call) -> Made:
+    """No padding at all."""
+    if any(call.args["pad"]):
+        raise Refused("it pads")
+    return Made((), (data(call.args["self"]),))
 
 
 CALLS: Mapping[str, Callable[[Call], Made]] = {
     **{fn: activation(fn) for fn in ("relu", "relu6", "silu", "hardswish", "mish", "tanh", "sigmoid")},
     "leaky_relu": leaky_relu, "elu": elu, "gelu": gelu, "softplus": softplus, "hardtanh": hardtanh, "prelu": prelu,
     "dropout": dropout, "drop_path": drop_path, "add": add, "mul": multiply, "multiply": multiply,
-    "conv2d": conv2d, "linear": linear, "batch_norm": batch_norm,
+    "conv2d": conv2d, "batch_norm": batch_norm,
     "max_pool2d": max_pool2d, "avg_pool2d": avg_pool2d, "adaptive_avg_pool2d": adaptive_avg_pool2d,
-    "getitem": first_of_several, "mean": mean,
-    "view": reshape, "reshape": reshape, "flatten": reshape, "squeeze": reshape, "unflatten": reshape,
-    "cat": cat, "concat": cat, "concatenate": cat,
+    "getitem": first_of_several, "pad": pad,
     "clone": same, "contiguous": same, "to": same, "_to_copy": same, "alias": same, "lift_fresh_copy": same,
-    "expand": same, "expand_as": same, "type_as": same,
+    "expand": same, "expand_as": same, "type_as": same, **TOKENS, **AXES, **SPATIAL,
 }  # fmt: skip

@@ -16,6 +16,7 @@ from morphs.graph import ops
 from morphs.graph.arch import ArchGraph
 from morphs.graph.node import Key, Node
 from morphs.torch_io import source_text as text
+from morphs.torch_io.apart import Function, held_apart
 from morphs.torch_io.layers import Layer, layer, method
 from morphs.torch_io.names import module_path
 from morphs.torch_io.source_text import attribute, broken, commented, literal
@@ -62,7 +63,6 @@ def model_source(graph: ArchGraph, keys: Mapping[Key, str], more: More | None = 
         text.LOAD.format(text.CONSTANTS if constants else ""),
         more.functions,
         text.PUT if puts else "",
-        text.LIKE if any("like(" in line for line in code) else "",
         text.READER,
         more.last,
     ]
@@ -105,55 +105,66 @@ def _of_torch(cls: type[nn.Module]) -> bool:
 
 def layer_paths(graph: ArchGraph, keys: Mapping[Key, str]) -> dict[str, str]:
     """Where the layer of each owner is held, in the order of the tensors; layers without any follow in the graph's."""
-    found: dict[str, str] = {}
-    taken: dict[str, str] = {}
-    places: dict[str, tuple[int, int]] = {}
-    for (owner, _), key in keys.items():
-        held = isinstance(graph[owner].op, ops.Held)
-        found[owner] = key if held else key.rpartition(".")[0]
-        taken[found[owner]] = owner
-        places.setdefault(owner, (len(places), 0))
+    return {owner: path for path, (owner, name) in _places(graph, keys).items() if not name}
+
+
+def _places(graph: ArchGraph, keys: Mapping[Key, str]) -> dict[str, Key]:
+    """What is under each path: the layer of an owner, then without a name, or a tensor that no layer holds."""
+    found: dict[str, Key] = {}
+    ranks: dict[str, tuple[int, int]] = {}
+    for (owner, name), key in keys.items():
+        node = graph[owner]
+        apart = isinstance(node.op, ops.Held) or held_apart(graph, keys, node) is not None
+        path = key if apart else key.rpartition(".")[0]
+        found[path] = owner, name if apart else ""
+        ranks.setdefault(path, (len(ranks), 0))
+    paths = {owner: path for path, (owner, _) in found.items()}
     last = -1
     for number, owner in enumerate(dict.fromkeys(node.owner for node in graph)):
-        last = places.setdefault(owner, (last, number))[0]
-        if owner not in found and _made(graph, graph[owner]) is not None:
+        if owner not in paths and _made(graph, graph[owner]) is not None:
             path = module_path(owner)
-            while taken.setdefault(path, owner) != owner:
+            while path in found:
                 path += "_"
-            found[owner] = path
-    return dict(sorted(found.items(), key=lambda pair: places[pair[0]]))
+            found[path], ranks[path] = (owner, ""), (last, number)
+        last = ranks[paths[owner]][0] if owner in paths else last
+    return dict(sorted(found.items(), key=lambda pair: ranks[pair[0]]))
 
 
 def _parts(graph: ArchGraph, keys: Mapping[Key, str]) -> list[str]:
     """One line for each layer and each tensor; what holds others before those."""
-    paths = layer_paths(graph, keys)
-    owners = {path: owner for owner, path in paths.items()}
+    places = _places(graph, keys)
     lines: list[str] = []
     done: set[str] = set()
-    for path in owners:
+    for path in places:
         parts = path.split(".")
         for prefix in (".".join(parts[:size]) for size in range(1, len(parts) + 1)):
-            if prefix in owners and prefix not in done:
+            if prefix in places and prefix not in done:
                 done.add(prefix)
-                lines += _part(graph, keys, graph[owners[prefix]], prefix)
+                owner, name = places[prefix]
+                node = graph[owner]
+                lines += _tensor(graph, node, name, prefix) if name else _part(graph, keys, node, prefix)
     return lines
 
 
-def _part(graph: ArchGraph, keys: Mapping[Key, str], node: Node, path: str) -> list[str]:
-    plain = text.is_plain(path)
+def _tensor(graph: ArchGraph, node: Node, name: str, path: str) -> list[str]:
+    dtype, source = "", "parameter"
     if isinstance(node.op, ops.Held):
-        dtype = "torch.float32" if node.op.dtype == "float" else f"torch.{node.op.dtype}"
-        empty = f"torch.empty({list(node.op.size)}, dtype={dtype})"
-        if node.op.source == "parameter":
-            held = f"nn.Parameter({empty})"
-            return [f"self.{path} = {held}" if plain else f'put(self, "{path}", {held})']
-        return [f'put(self, "{path}", {empty}{"" if node.op.source == "buffer" else ", keep=False"})']
+        dtype = ", dtype=torch.float32" if node.op.dtype == "float" else f", dtype=torch.{node.op.dtype}"
+        source = node.op.source
+    empty = f"torch.empty({list(graph.params[node.name, name].shape)}{dtype})"
+    if source == "parameter":
+        held = f"nn.Parameter({empty})"
+        return [f"self.{path} = {held}" if text.is_plain(path) else f'put(self, "{path}", {held})']
+    return [f'put(self, "{path}", {empty}{"" if source == "buffer" else ", keep=False"})']
+
+
+def _part(graph: ArchGraph, keys: Mapping[Key, str], node: Node, path: str) -> list[str]:
     made = _made(graph, node)
     assert made is not None
     if node.op.kind == "p_activation" and keys.get((node.name, "a"), "").endswith(".weight"):
         made = nn.PReLU, {"num_parameters": made[1].get("channels", 1)}
     head, arguments = _call(made)
-    if plain:
+    if text.is_plain(path):
         return broken(f"self.{path} = {head}(", arguments)
     whole = f"{head}({', '.join(arguments)})"
     return broken("put(", ["self", f'"{path}"', whole])
@@ -229,7 +240,7 @@ class _Forward:
         self.paths = layer_paths(graph, keys)
         variables = variable_names(graph)
         self.names = {
-            node.name: attribute(self.paths[node.owner]) if _held(node) else variables[node.name]
+            node.name: attribute(keys[node.owner, "value"]) if _held(node) else variables[node.name]
             for node in graph
         }
         self.first = variables[graph.inputs[0].name]
@@ -275,16 +286,24 @@ class _Forward:
             case ops.Concat():
                 axis = node.op.axis if node.op.axis < 0 else node.op.axis + 1
                 return "torch.cat", [f"[{', '.join(read)}]", f"dim={axis}"]
-            case ops.Unembedding() if self.graph[node.owner].op.kind != node.op.kind:
-                return "nn.functional.linear", [read[0], attribute(self.keys[node.owner, "weight"])]
             case ops.Aten():
                 return operator_code(node.op, read, self.first)
             case _:
+                function = held_apart(self.graph, self.keys, node)
+                if function is not None:
+                    return self._call(node, function, read)
                 called = method(node.op)
                 if called is not None:
                     return f"{read[0]}.{called[0]}", [literal(value) for value in called[1]]
-                # a learned tensor is of as many examples as the first input has
-                return attribute(self.paths[node.owner]), read or [self.first]
+                return attribute(self.paths[node.owner]), read
+
+    def _call(self, node: Node, function: Function, read: list[str]) -> tuple[str, list[str]]:
+        """A function on tensors that no layer of torch holds."""
+        held = [attribute(self.keys[node.owner, name]) for name in function.tensors]
+        if isinstance(node.op, ops.Parameter):  # of as many examples as the first input has
+            return f"{held[0]}.{function.name}", [f"{self.first}.size(0)", *map(str, node.op.size)]
+        named = [f"{key}={literal(value)}" for key, value in function.named]
+        return f"nn.functional.{function.name}", [*read, *map(literal, function.given), *held, *named]
 
 
 def _axis(size: int) -> str:
@@ -321,7 +340,7 @@ def operator_code(op: ops.Aten, read: Sequence[str], first: str) -> tuple[str, l
     args, kwargs = json.loads(op.args), json.loads(op.kwargs)
     if op.operator == "getitem":
         return f"{read[0]}[{args[1]}]", None
-    own = f"like({', '.join([*read, first])})"
+    own = f"next(self.parameters(), {first})"
     given = [_argument(value, read, own) for value in args]
     named = [f"{key}={_argument(value, read, own)}" for key, value in kwargs.items()]
     return f"torch.ops.{op.operator}", [*given, *named]

@@ -85,12 +85,6 @@ def put(root: nn.Module, path: str, part: nn.Module | Tensor, keep: bool = True)
         root.register_buffer(name, part, persistent=keep)
 '''
 
-LIKE = '''
-def like(*tensors: Tensor) -> Tensor:
-    """The first tensor of a floating type: its type and device are the network's."""
-    return next((tensor for tensor in tensors if tensor.is_floating_point()), tensors[0])
-'''
-
 
 def literal(value: Any) -> str:
     """A Python literal, with strings in double quotes where that needs no escape."""

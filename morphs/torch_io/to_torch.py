@@ -13,6 +13,8 @@ from morphs.errors import WeightsError
 from morphs.graph import ops
 from morphs.graph.arch import ArchGraph
 from morphs.graph.node import Key, Node
+from morphs.torch_io.apart import held_apart
+from morphs.torch_io.aten_call import AtenCall
 from morphs.torch_io.keys import Keys, reorder, state_keys
 from morphs.torch_io.layers import Join, Layer, Method, Product, Sum, build_layer, layer, method
 from morphs.torch_io.names import module_path as module_path  # for those who look for it here
@@ -59,6 +61,10 @@ def to_torch(graph: ArchGraph, weights: Mapping[Key, Tensor], keys: Keys) -> nn.
         state[path] = copy.reshape(-1) if isinstance(held, nn.PReLU) else copy
     kept = {path: state[path] for path in module.state_dict()}
     module.load_state_dict(kept, strict=True, assign=True)
+    own = next((tensor.dtype for tensor in weights.values() if tensor.is_floating_point()), None)
+    for part in module.modules():
+        if isinstance(part, AtenCall):
+            part.own = torch.empty(0, dtype=own)
     module.meta[NAMES] = made.names()
     if keys:
         reorder(module, made.keys.values())
@@ -110,12 +116,8 @@ class _Maker:
                 return self._call(node, (Product, {}), read)
             case ops.Concat():
                 return self._call(node, (Join, {"axis": op.axis if op.axis < 0 else op.axis + 1}), read)
-            case ops.Parameter():  # of as many examples as the first input has
-                return self._call(node, self._layer(node), [self.values[self.graph.inputs[0].name]])
-            case ops.Unembedding() if self.graph[node.owner].op.kind != op.kind:
-                return self._borrowing(node, read[0])
             case _:
-                return self._call(node, self._layer(node), read)
+                return self._function(node, read) or self._call(node, self._layer(node), read)
 
     def _layer(self, node: Node) -> Layer:
         made, called = layer(node.op, self.graph.input_shapes(node.name)), method(node.op)
@@ -125,15 +127,34 @@ class _Maker:
             return Method, {"name": called[0], "arguments": called[1]}
         raise NotImplementedError(f"to_torch: {node.op.kind} has no module")
 
-    def _borrowing(self, node: Node, read: FxNode) -> FxNode:
-        """A linear layer by the weight of an embedding."""
-        key, owner = self.keys[node.owner, "weight"], self.graph[node.owner]
+    def _function(self, node: Node, read: list[FxNode]) -> FxNode | None:
+        """The call of a function on tensors that no layer of torch holds; None where one does."""
+        function = held_apart(self.graph, self.keys, node)
+        if function is None:
+            return None
+        held = [self._parameter(node, name) for name in function.tensors]
+        if isinstance(node.op, ops.Parameter):  # of as many examples as the first input has
+            return self.trace.call_method(function.name, (*held, self._batch(), *node.op.size))
+        args = (*read, *function.given, *held)
+        return self.trace.call_function(getattr(nn.functional, function.name), args, dict(function.named))
+
+    def _parameter(self, node: Node, name: str) -> FxNode:
+        key, owner = self.keys[node.owner, name], self.graph[node.owner]
         path = key.rpartition(".")[0]
-        if path not in self.modules:
-            with torch.device("meta"):
-                self.modules[path] = build_layer(self._layer(owner))
-        self.modules[key] = self.modules[path].weight
-        return self.trace.call_function(nn.functional.linear, (read, self.trace.get_attr(key)))
+        if held_apart(self.graph, self.keys, owner) is None:
+            if path not in self.modules:
+                with torch.device("meta"):
+                    self.modules[path] = build_layer(self._layer(owner))
+            self.modules[key] = getattr(self.modules[path], name)
+        elif key not in self.modules:
+            shape = self.graph.params[node.owner, name].shape
+            self.modules[key] = nn.Parameter(torch.empty(shape, device="meta"))
+        return self.trace.get_attr(key)
+
+    def _batch(self) -> FxNode:
+        """How many examples there are."""
+        self.size = self.size or self.trace.call_method("size", (self.values[self.graph.inputs[0].name], 0))
+        return self.size
 
     def _tensor(self, node: Node, op: ops.Held) -> FxNode:
         key = self.keys[node.owner, "value"]
@@ -172,14 +193,7 @@ class _Maker:
         """What an operator must be told besides its tensors."""
         if not isinstance(node.op, ops.Aten):
             return {}
-        text, extras = node.op.args + node.op.kwargs, dict[str, Any]()
-        first = self.graph.inputs[0]
-        if '"batch"' in text:
-            self.size = self.size or self.trace.call_method("size", (self.values[first.name], 0))
-            extras["batch"] = self.size
-        if '"own"' in text:
-            extras["like"] = self.values[first.name]
-        return extras
+        return {"batch": self._batch()} if '"batch"' in node.op.args + node.op.kwargs else {}
 
 
 def _formed(form: Any, read: list[FxNode]) -> Any:

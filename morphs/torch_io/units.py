@@ -45,6 +45,7 @@ UNITS: Mapping[str, Callable[[Any], Op]] = {
     "Scale": lambda module: ops.Scale(module.weight.dim() == 1, module.axis),
     "Lerp": lambda module: ops.Lerp(module.a.dim() == 1, module.axis),
     "RegisteredActivation": lambda module: ops.Activation(module.activation_name),
+    "Projection": lambda module: ops.Projection(module.weight.shape[1], module.bias is not None),
     "Sum": lambda module: ops.Add(),
     "Product": lambda module: ops.Multiply(),
     "Join": lambda module: ops.Concat(module.axis if module.axis < 0 else module.axis - 1),

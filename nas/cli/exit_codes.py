@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import Any
 
 from typer.core import TyperGroup
@@ -31,7 +32,7 @@ class OneLine(TyperGroup):
         named |= {"standalone_mode": False, "obj": given}
         try:
             if given and given[0] in self.commands and not {"-h", "--help"} & set(given):
-                _check_folder()
+                _check_surroundings()
                 check_address_space()
             code = super().main(given or ["--help"], *more, **named)
             sys.stdout.flush()
@@ -69,14 +70,18 @@ def stoppable() -> Generator[None]:
         signal.signal(signal.SIGINT, former)
 
 
-def _check_folder() -> None:
-    """Raise UserError if the current folder was deleted: libraries that look for it would abort the process."""
+def _check_surroundings() -> None:
+    """Raise UserError where libraries would fail, or abort the process, for reasons outside of what they are given."""
     try:
         os.getcwd()
     except OSError as error:
         raise UserError(
             f"the current folder can't be used ({error.strerror}); change to another one"
         ) from None
+    try:
+        datetime.now().astimezone()  # as Optuna does for every trial
+    except (ValueError, OverflowError):
+        raise UserError(f"TZ={os.environ.get('TZ')} is not a time zone; set another one") from None
 
 
 def _leave_output() -> None:

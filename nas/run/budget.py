@@ -1,12 +1,16 @@
-"""Measures how long a training step takes on this machine, with the real network and data, in about a second."""
+"""Measures how long a training step takes on this machine, and refuses budgets that are too small for a search."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from morphs import ArchGraph, init
 from nas.base import machine
+from nas.base.errors import UserError
 from nas.data import SearchData
+from nas.run.plan import Plan, seed_job
+from nas.run.speed import closing_seconds
 from nas.train import TrainConfig, train
 
 
@@ -25,3 +29,23 @@ def seconds_per_step(
         start = time.perf_counter()
         train(module, data, steps=steps, config=config, seed=0, device=device)
         return (time.perf_counter() - start) / steps
+
+
+def check_budget(plan: Plan, seconds: Callable[[int], float], spent: float) -> None:
+    """Raise UserError when what is left of the budget is too small for the seed network's training and one generation.
+
+    spent: seconds so far: of imports, and of reading the data.
+    """
+    config = plan.config
+    if config.budget is None:
+        return
+    each = seed_job(plan).steps * seconds(config.threads)
+    rounds = 1 + (0 if config.generations == 0 else plan.rounds)
+    share = 1 - config.final_share if config.grow_share is None else config.grow_share
+    have = min(config.budget * share, config.budget - closing_seconds(spent)) - spent
+    need = each * rounds
+    if need > have:
+        raise UserError(
+            f"search: a budget of {config.budget:.0f} s leaves {max(0.0, have):.0f} s for the search; the seed network "
+            f"and one generation take about {need:.0f} s: raise --budget, or lower --epochs or --children"
+        )

@@ -217,8 +217,10 @@ class Engine:
             self._sweeper.sweep()
 
     def _submit(self, number: int, job: Job, reached: Reached | None) -> None:
-        budget, lengths = self.plan.config.budget, self.replay.lengths if self.replay else ()
-        left = None if budget is None or self.replay is not None else budget - self._wall()
+        config, lengths = self.plan.config, self.replay.lengths if self.replay else ()
+        # A search of restarts ends with the steps that it planned, as it did when there was no other schedule.
+        clocked = config.schedule == "lineage" and self.replay is None
+        left = config.budget - self._wall() if clocked and config.budget is not None else None
         timing = Timing(left, self._startup, lengths)
         self.executor.submit(number, next_part(self.plan, self.ledger.view(), job, reached, timing))
 

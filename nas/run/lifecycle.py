@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from itertools import count
 from pathlib import Path
@@ -32,14 +32,14 @@ from nas.registry.configure import check_names, with_setting_tables
 from nas.registry.defaults import REGISTRY
 from nas.registry.named_code import for_workers, named_again, named_by, user_code
 from nas.registry.registry import Registry
-from nas.run.budget import seconds_per_step
+from nas.run.budget import check_budget, seconds_per_step
 from nas.run.description import describe
 from nas.run.engine import Engine, outcome_of
 from nas.run.events import Callback, Outcome
 from nas.run.latency import latencies, priced
 from nas.run.memory import fitted
 from nas.run.pacing import paced
-from nas.run.plan import Plan, make_plan, seed_job
+from nas.run.plan import Plan, make_plan
 from nas.run.replay import REPLAY, Replay, replay_from, replay_of
 from nas.run.speed import closing_seconds
 from nas.run.start import Starting, graph_of, is_store, keep_data, keep_start, start_of
@@ -125,7 +125,7 @@ def search(
     config = paced(plan.config, cost(plan.space.seed).macs, plan.images, cores(), seconds, gone)
     plan = make_plan(config, data, registry, graph_of(given))
     description = describe(config, data, command, user_code(config, registry, plan.moves))
-    _check_budget(plan, seconds, time.monotonic() - began)
+    check_budget(plan, seconds, time.monotonic() - began)
     known = hashes_of(data.train, data.val)
     del data  # workers have their own copy; free the memory
     return _begin(plan, run, description, callback, executor, began, registry, known, given=given)
@@ -372,23 +372,3 @@ def changes_since(before: Described, now: Mapping[str, Any], versions: Mapping[s
 def _seconds_per_step(plan: Plan, data: SearchData, threads: int) -> float:
     config = plan.config
     return seconds_per_step(plan.space.seed, data, config.train, config.device, threads)
-
-
-def _check_budget(plan: Plan, seconds: Callable[[int], float], spent: float) -> None:
-    """Raise UserError when what is left of the budget is too small for the seed network's training and one generation.
-
-    spent: seconds so far: of imports, and of reading the data.
-    """
-    config = plan.config
-    if config.budget is None:
-        return
-    each = seed_job(plan).steps * seconds(config.threads)
-    rounds = 1 + (0 if config.generations == 0 else plan.rounds)
-    share = 1 - config.final_share if config.grow_share is None else config.grow_share
-    have = min(config.budget * share, config.budget - closing_seconds(spent)) - spent
-    need = each * rounds
-    if need > have:
-        raise UserError(
-            f"search: a budget of {config.budget:.0f} s leaves {max(0.0, have):.0f} s for the search; the seed network "
-            f"and one generation take about {need:.0f} s: raise --budget, or lower --epochs or --children"
-        )

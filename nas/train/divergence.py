@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from nas.base.errors import TrainingFailed
 
-TAIL = 1000  # losses at most that the final loss is the mean of: a pause stores them
-
 
 class LossWatch:
     """Collects the loss of each step on its device and checks the values every `every` steps.
@@ -65,13 +63,13 @@ class LossWatch:
 
     @property
     def final(self) -> float:
-        """Mean loss over the last tenth of the steps taken, and at most TAIL, as far as known."""
+        """Mean loss over the last tenth of the steps taken, as far as known."""
         tail = [*self._before, *self.seen][-_tail(self._taken) :]
         return math.fsum(tail) / len(tail)
 
 
 def _tail(steps: int) -> int:
-    return min(TAIL, max(1, steps // 10))
+    return max(1, steps // 10)
 
 
 def non_finite(module: nn.Module) -> frozenset[str]:

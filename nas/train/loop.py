@@ -43,7 +43,7 @@ class Paused:
 
 @dataclass(frozen=True)
 class TrainReport:
-    """The result of a run. loss: mean over the last tenth of its steps (at most 1000); seconds: wall time; precision:
+    """The result of a run. loss: mean over the last tenth of its steps; seconds: wall time; precision:
     "bf16" or "fp32"; paused: the state in which it ended; ended: whether no step is left; lengths: how its length was
     changed, from the beginning; averaged: the module with the average weights, if asked for.
     """

@@ -19,7 +19,7 @@ ENVIRONMENTS: Mapping[str, tuple[dict[str, str | None], ...]] = {
         {"LANG": GONE, "LC_ALL": GONE, "LC_CTYPE": GONE}, {"LC_ALL": "C", "PYTHONUTF8": "0"},
     ),
     "time zone": (
-        {"TZ": "Asia/Kathmandu"}, {"TZ": "UTC+25"}, {"TZ": "::/etc/passwd"}, {"TZ": ""},
+        {"TZ": "Asia/Kathmandu"}, {"TZ": "UTC+23:59"}, {"TZ": "::/etc/passwd"}, {"TZ": ""},
         {"TZ": "America/St_Johns", "SOURCE_DATE_EPOCH": "0"},
     ),
     "threads": (

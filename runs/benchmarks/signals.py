@@ -45,7 +45,7 @@ PER_SEARCH = 20
 PAUSE = 1.5  # seconds between two signals, at most
 TOLD = re.compile(r"\s\d+/\d+\s\s(\d+\.\d+)\s\s.*?\s\s(?:val |failed: )")
 SIZE = ["--children", "2", "--generations", "6", "--final-share", "0.3", "--workers", "2", "--threads", "1"]
-LEAVE = 15.0  # seconds in which all that a dead driver had started has to be gone
+LEAVE = 120.0  # seconds in which all that a dead driver had started has to be gone; it may import first
 
 
 @dataclass

@@ -124,13 +124,13 @@ def digest_of(run: Path) -> str | None:
 
 def search(place: Path, around: Surrounding, base: str) -> dict[str, object]:
     """Search in this surrounding; what came of it."""
-    there = place / "there"
+    there = (place / "there").resolve()
     shutil.rmtree(there, ignore_errors=True)
     there.mkdir()
     here = folder_of(around.folder, there)
     before = set(there.rglob("*"))
     apart = around.folder == "root"  # the run is named by its whole path
-    run = (there if apart else here) / around.run
+    run = (there if apart else here).resolve() / around.run
     named = str(run) if apart else around.run
     words = ["search", "digits", *SIZE, "--workers", str(around.workers), f"--run={named}"]
     code, said = started(around, here, [*words, *["--quiet"] * around.quiet])

@@ -32,7 +32,7 @@ MOVES = (
     "squeeze_excite(node=r, channels=2)", "merge_groups(node=e, groups=2)", "reparameterise(node=n, how=norm)",
     "narrow(node=d, to=2)", "remove_layer(node=d, instead=r)", "widen(node=c, to=7, how=gradient)",
     "split_groups(node=d, groups=2)", "retire(node=p, becomes=activation)",
-    "compact(node=l, channels=6, keep=0.5, rows=8)",
+    "compact(node=l, channels=6, keep=0.5, rows=8)", "widen_all(factor=1.5)", "widen_all(factor=2, how=zero)",
 )  # fmt: skip
 
 

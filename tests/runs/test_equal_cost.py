@@ -19,8 +19,9 @@ WIDE = {"x1.5": (0.70, 0.71, 0.72, 0.73, 0.74), "x2": (0.81, 0.80, 0.79, 0.78, 0
 
 def line(arm: str, seed: int, test: float, variant: str = "", **changes: Any) -> dict[str, Any]:
     return {
-        "data": "cifar10", "budget": "large", "arm": arm, "variant": variant, "seed": seed, "images": 20_000,
-        "epochs": 72, "val_accuracy": test + 0.01, "val_loss": 1.0, "test_accuracy": test, "test_loss": 1.0,
+        "data": "cifar10", "budget": "large", "arm": arm, "variant": variant, "seed": seed, "images": 12_000,
+        "shrink": 2, "epochs": 72,
+        "val_accuracy": test + 0.01, "val_loss": 1.0, "test_accuracy": test, "test_loss": 1.0,
         "budget_cost": 1000, "cost": 990, "by_purpose": {"train": 990}, "seconds": 9.0, "params": 7, "macs": 3,
         "curve": [[100, 1.0, 0.5], [990, 9.0, test + 0.01]], **changes,
     }  # fmt: skip

@@ -37,6 +37,7 @@ CASES = (
     case("benchmarks/overhead.py", "--data-root", DATA, marks=NEEDS),
     case("benchmarks/policy_regret.py", "--table", f"{DATA}/nasbench201", marks=NEEDS),
     case("benchmarks/train_speed.py", "--data-root", DATA, marks=NEEDS),
+    case("benchmarks/budget.py", marks=(LONG,)),
     case("benchmarks/worker_memory.py", marks=(LONG,)),
     case("benchmarks/zoo.py", marks=(LONG,)),
     case("papers/compnet.py", "--data-root", DATA, marks=NEEDS),

@@ -163,7 +163,7 @@ def test_autocast_in_a_forward_is_refused_by_name():
         with torch.autocast("cpu", dtype=torch.bfloat16):
             return m.conv(x)
 
-    assert "autocast" in refusal(Calls(forward, conv=nn.Conv2d(3, 3, 1)))
+    assert "autocast" in refusal(Calls(forward))
 
 
 def test_what_the_trace_does_not_show_is_found_by_running_both():

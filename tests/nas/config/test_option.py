@@ -114,7 +114,7 @@ def test_what_was_typed_becomes_settings() -> None:
         "sampler_settings": {"pool": 4}, "train": {"lr": 0.2, "precision": "bf16"},
     }  # fmt: skip
     config = make_config("digits", {**found, "move_sampler": "predictor"})
-    assert (config.budget, config.policy_settings) == (120.0, {"rungs": 3, "margin": 0.0})
+    assert (config.budget, config.policy_settings) == (120.0, {"rungs": 3, "parent": None, "margin": 0.0})
     assert config.sampler_settings == {"pool": 4, "startup": 5, "noise": 0.1}
     assert (config.train.lr, config.train.precision) == (0.2, "bf16")
 
@@ -133,8 +133,8 @@ OLD: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("change", "settings"),
     [
-        ({}, {"rungs": 1, "margin": 0.0}),
-        ({"rungs": 2}, {"rungs": 2, "margin": 0.0}),
+        ({}, {"rungs": 1, "parent": None, "margin": 0.0}),
+        ({"rungs": 2}, {"rungs": 2, "parent": None, "margin": 0.0}),
         (
             {"policy": "pareto", "objective": "macs"},
             {"objective": "macs", "latency_from": None, "candidates": 8},

@@ -168,7 +168,7 @@ def test_outcomes_of_single_images_that_no_search_writes(run: Path, text: str) -
     stored = json.dumps(seal("result", record.key, {**record.result.to_dict(), "sample": text}))
     edit(run, "UPDATE trial_user_attributes SET value_json = ? WHERE key = 'result' AND trial_id = 1", stored)
     used(run)
-    assert any(fault.what == "ledger" for fault in check(run).faults)
+    assert any(fault.what == "ledger" for fault in check(run).findings)
 
 
 def test_absurd_documents_in_files(run: Path) -> None:

@@ -72,7 +72,11 @@ def test_without_the_parent_the_children_are_of_different_kinds(seed: int) -> No
     policy = replace(climb(moves=1), parent=False)
     children = competitors(policy, 1, seed)
     assert [child.slot for child in children] == [1, 2, 3, 4]
-    assert {child.moves[0].name for child in children} == {move.name for move, _ in SPACE.moves}
+    assert {child.moves[0].name for child in children} == {
+        "widen",
+        "deepen",
+        "grow_kernel",
+    }  # no shortcut fits yet
     ended = [trial(f"1.{child.slot}", 0.1 * child.slot) for child in children]
     assert policy.incumbent(view(*ROOT.trials, *ended)).key == "1.4"
 

@@ -12,6 +12,7 @@ from engine_support import TINY, Given, Inline, Recorder, decisions, failing, ti
 from nas.base.errors import DataError, LedgerDamaged, NasError, RunError, UserError
 from nas.inspect.fsck import check
 from nas.ledger import Ledger, Store, read, read_config
+from nas.ledger.types import State
 from nas.run.events import Silent
 from nas.run.lifecycle import default_run_folder, replay, resume, search
 
@@ -337,14 +338,18 @@ def test_without_a_final_share_the_best_network_is_tested_as_it_is(tmp_path: Pat
 
 
 def test_a_budget_decides_a_prefix_in_whole_generations(tmp_path: Path) -> None:
-    short = search(tiny(generations=None, budget=4, epochs=0.3), tmp_path / "short", Silent(), "", Inline)
+    free = tiny(generations=None, budget=4, epochs=0.3, policy_settings={"parent": True})
+    short = search(free, tmp_path / "short", Silent(), "", Inline)
     assert short.stopped == "budget"
     reached = max(record.job.generation for record in short.view.trials if record.job.kind != "final")
     assert short.view.final is not None
     limits = read_config(short.run).config["config"]["limits"]  # what was picked for the budget
     wanted = tiny(generations=reached + 1, epochs=0.3, final_share=0, limits=limits)
     whole = search(wanted, tmp_path / "whole", Silent(), "", Inline)
-    assert decisions(whole.view)[: len(decisions(short.view))] == decisions(short.view)
+    # On a busy machine the budget may end within a generation, whose last trials then fail; what follows differs.
+    missed = [record.job.generation for record in short.view.trials if record.state is State.FAILED]
+    made = [each for each in decisions(short.view) if each["generation"] < min(missed, default=reached + 1)]
+    assert decisions(whole.view)[: len(made)] == made
     assert len(short.view.generation(reached)) == (3 if reached else 1)
 
 

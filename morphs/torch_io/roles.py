@@ -1,0 +1,94 @@
+"""What no call of a trace shows: which of an axis's parts counts heads, which axis of a parameter is its width, and how
+many numbers an input of whole numbers knows."""
+
+from dataclasses import replace
+from math import prod
+
+from morphs.graph import ops
+from morphs.graph.arch import ArchGraph
+from morphs.graph.layouts import main_axes, matched
+from morphs.graph.node import Node
+
+
+def with_roles(graph: ArchGraph) -> ArchGraph:
+    """`graph` with what its ops can be told by what reads them."""
+    counted: dict[str, Node] = {}
+    for node in graph:
+        if node.op.trait is ops.Trait.HEADS:
+            for source in node.inputs[:3]:
+                _count(graph, source, 0, counted)
+        elif isinstance(node.op, ops.Aten) and node.op.stem == "matmul" and len(graph.shape(node.name)) > 2:
+            for source in node.inputs:
+                _count(graph, source, len(graph.shape(node.name)) - 3, counted)
+    graph = graph.update(*counted.values()) if counted else graph
+    main, changed = main_axes(graph), list[Node]()
+    for node in graph:
+        if isinstance(node.op, ops.Parameter) and len(node.op.size) > 1:
+            axis = _width(graph, node, main)
+            if axis is not None:
+                changed.append(replace(node, op=replace(node.op, axis=axis - len(node.op.size))))
+        elif isinstance(node.op, ops.Input) and node.op.tokens is None:
+            readers = [graph[name].op for name, _ in graph.consumers(node.name)]
+            counts = [op.count for op in readers if isinstance(op, ops.Embedding)]
+            if counts:
+                changed.append(replace(node, op=replace(node.op, tokens=min(counts))))
+    return graph.update(*changed) if changed else graph
+
+
+def _count(graph: ArchGraph, name: str, axis: int, found: dict[str, Node]) -> None:
+    """Let the reshapes that make `axis` of what `name` writes, out of one axis, know that it counts."""
+    node = graph[name]
+    op, rank = node.op, len(graph.shape(name))
+    match op.trait:
+        case ops.Trait.PERMUTE:
+            _count(graph, node.inputs[0], op.permutation[axis], found)
+        case ops.Trait.DROP:
+            before = len(graph.input_shapes(name)[0])
+            gone = {place % before for place in op.fixes(before)}
+            _count(graph, node.inputs[0], [a for a in range(before) if a not in gone][axis], found)
+        case ops.Trait.INVARIANT | ops.Trait.SLICE | ops.Trait.TIE:
+            for source, shape in zip(node.inputs, graph.input_shapes(name), strict=True):
+                if len(shape) == rank and shape[axis] == graph.shape(name)[axis]:
+                    _count(graph, source, axis, found)
+        case ops.Trait.RESHAPE:
+            before, after = graph.input_shapes(name)[0], graph.shape(name)
+            for old, new in matched(before, after):
+                if axis not in new:
+                    continue
+                long = [place for place in new if after[place] > 1]
+                if len(long) > 1 and isinstance(op, ops.Reshape) and op.width is None:
+                    found[name] = replace(node, op=replace(op, width=axis))
+                whole = [place for place in old if before[place] > 1]
+                if len(whole) == 1 and prod(after[a] for a in new) > 1:
+                    _count(graph, node.inputs[0], whole[0], found)
+        case ops.Trait.OPAQUE if op.carries(graph.input_shapes(name)) and axis not in op.fixes(rank):
+            for source, shape in zip(node.inputs, graph.input_shapes(name), strict=True):
+                if len(shape) == rank and shape[axis] == graph.shape(name)[axis]:
+                    _count(graph, source, axis, found)
+        case _:
+            return
+
+
+def _width(graph: ArchGraph, node: Node, main: dict[str, int]) -> int | None:
+    """The axis of a parameter that becomes the width of what it is put together with."""
+    name, axes = node.name, [*range(len(graph.shape(node.name)))]
+    while True:
+        readers = graph.consumers(name)
+        if len(readers) != 1:
+            return None
+        reader = graph[readers[0][0]]
+        if reader.op.trait in (ops.Trait.TIE, ops.Trait.STACK):
+            partner = next((source for source in reader.inputs if source != name), None)
+            if partner is None:
+                return None
+            wanted = main[partner] if len(graph.shape(partner)) == len(axes) else None
+            return next((a for place, a in enumerate(axes) if place == wanted and a >= 0), None)
+        if reader.op.trait is not ops.Trait.RESHAPE:
+            return None
+        before, after = graph.shape(name), graph.shape(reader.name)
+        moved = [-1] * len(after)
+        for old, new in matched(before, after):
+            long = [a for a in old if before[a] > 1], [a for a in new if after[a] > 1]
+            if len(long[0]) == len(long[1]) == 1:
+                moved[long[1][0]] = axes[long[0][0]]
+        name, axes = reader.name, moved

@@ -1,0 +1,136 @@
+"""Token networks as torch.export shows them: read as ops, the batch first, whatever order the module has."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from copied_modules import Calls, copied, normal
+from torch import nn
+
+import morphs
+
+
+def kinds(net: morphs.Network) -> set[str]:
+    return {node.op.kind for node in net.graph}
+
+
+def returns(net: morphs.Network, x: torch.Tensor) -> None:
+    """The copy's copy is the same graph."""
+    assert morphs.from_torch(net.to_torch(), x).graph == net.graph
+
+
+def windows(m, x):
+    """Attention in windows of two, the windows part of the batch, by a fused projection."""
+    b, t, c = x.shape
+    y = m.norm(x).view(b, t // 2, 2, c).reshape(-1, 2, c)
+    q, k, v = m.qkv(y).reshape(-1, 2, 3, 2, c // 2).permute(2, 0, 3, 1, 4).unbind(0)
+    y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(-1, 2, c)
+    return x + m.out(y).view(b, t, c)
+
+
+def heads(m, x):
+    """Attention spelled out, the parts by split, heads before tokens."""
+    b, t, c = x.shape
+    q, k, v = (part.view(b, t, 2, c // 2).transpose(1, 2) for part in m.qkv(m.norm(x)).split(c, 2))
+    scores = (q @ k.transpose(-2, -1)) * 0.5 + m.mask
+    y = scores.softmax(-1) @ v
+    return x + m.out(y.transpose(1, 2).contiguous().view(b, t, c))
+
+
+def module(forward) -> nn.Module:
+    made = Calls(forward, norm=nn.LayerNorm(8), qkv=nn.Linear(8, 24), out=nn.Linear(8, 8))
+    made.register_buffer("mask", torch.zeros(1, 1, 4, 4))
+    return made
+
+
+@pytest.mark.parametrize("forward", [windows, heads])
+def test_attention_is_read_with_the_batch_first(forward):
+    x = normal(2, 4, 8)
+    net = copied(module(forward), x)
+    linear = {node.name for node in net.graph if node.op.kind == "linear"}
+    assert {"qkv", "out"} <= linear
+    if forward is heads:  # a copy of windows folded into the batch is read with other reshapes
+        returns(net, x)
+
+
+def test_heads_of_spelled_out_attention_widen():
+    net = copied(module(heads), normal(2, 4, 8))
+    split = next(node.name for node in net.graph if node.op.kind == "reshape" and node.op.width == 1)
+    for how in ("zero", "replicate"):
+        child = morphs.apply(net, morphs.Widen(node=split, to=3, how=how))
+        assert max(child.drift.eval, child.drift.train) <= 1e-10
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_an_encoder_of_torch_is_read_whole(batch_first):
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0, norm_first=True)
+    if batch_first:
+        made, x = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), normal(2, 5, 8)
+    else:
+        made = Calls(lambda m, x: m.layer(x.transpose(0, 1).contiguous().transpose(0, 1)), layer=layer)
+        x = normal(2, 5, 8)
+    net = copied(made, x)
+    assert "aten" not in kinds(net)
+    assert "attention" in kinds(net)
+    returns(net, x)
+
+
+def test_class_token_and_positions_are_parameters():
+    def forward(m, x):
+        y = torch.cat([m.cls.expand(x.size(0), -1, -1), m.patches(x).flatten(2).transpose(1, 2)], 1) + m.pos
+        return m.out((y * m.gamma)[:, 0])
+
+    made = Calls(forward, patches=nn.Conv2d(3, 8, 2, 2), out=nn.Linear(8, 3))
+    made.cls, made.pos = nn.Parameter(torch.randn(1, 1, 8)), nn.Parameter(torch.randn(1, 5, 8))
+    made.gamma = nn.Parameter(torch.rand(8))
+    x = normal(2, 3, 4, 4)
+    net = copied(made, x)
+    assert kinds(net).isdisjoint({"aten", "tensor"})
+    child = morphs.apply(net, morphs.Widen(node="patches", to=12))
+    assert child.drift.eval <= 1e-10
+    assert {"cls", "pos", "gamma"} <= dict(net.to_torch().named_parameters()).keys()
+    returns(net, x)
+
+
+def test_a_tied_decoder_is_read_and_stays_tied():
+    class Decoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words, self.places = nn.Embedding(11, 8), nn.Embedding(6, 8)
+            self.norm, self.out = nn.LayerNorm(8), nn.Linear(8, 11, bias=False)
+            self.out.weight = self.words.weight
+
+        def forward(self, ids):
+            return self.out(self.norm(self.words(ids) + self.places(torch.arange(ids.shape[1]))))
+
+    ids = torch.randint(0, 11, (2, 6))
+    made = Decoder().double()
+    net = morphs.from_torch(made, ids)
+    assert torch.equal(net.to_torch().eval()(ids), made.eval()(ids))
+    assert {"embedding", "unembedding", "add"} <= kinds(net)
+    assert len([*net.to_torch().parameters()]) == len([*made.parameters()])
+    assert net.graph.inputs[0].op.vocabulary == 11
+    returns(net, ids)
+
+
+def test_a_spelled_out_rms_norm_is_one():
+    def forward(m, x):
+        return m.out(x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * m.gain)
+
+    made = Calls(forward, out=nn.Linear(8, 3))
+    made.gain = nn.Parameter(torch.rand(8))
+    net = copied(made, normal(2, 5, 8))
+    assert "rms_norm" in kinds(net)
+    assert "aten" not in kinds(net)
+    returns(net, normal(2, 5, 8))
+
+
+def test_streams_under_norms_that_need_different_channels_are_not_widened_with_zeros():
+    net = morphs.init(
+        morphs.parse_graph(
+            "x = input(size=[3, 5]); e = linear(x, features=4); n = layer_norm(e); a = linear(n, features=4)\n"
+            "s = add(e, a); r = rms_norm(s); f = linear(r, features=2); y = output(f)"
+        )
+    )
+    with pytest.raises(morphs.errors.IllegalMove, match="r"):
+        morphs.apply(net, "widen(node=e, to=6, how=zero)")
+    assert morphs.apply(net, "widen(node=e, to=8, how=replicate)").drift.eval <= 1e-5
