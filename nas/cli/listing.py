@@ -13,14 +13,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from morphs import ArchGraph, Move, Preserves, cost, parse_graph
+from morphs import Move, Preserves, cost, parse_graph
 from nas.base.errors import UserError
 from nas.base.text import count
 from nas.cli.tables import listed
 from nas.config.option import Option, options
 from nas.config.recipe import RECIPES, read_recipe
 from nas.registry.registry import Registry, SpaceEntry
-from search_spaces import Shape
+from search_spaces import Shape, Space
 
 # Input shape and classes of the spaces' default data sets, so that listing needs no data.
 SHAPES: MappingProxyType[str, tuple[Shape, int]] = MappingProxyType(
@@ -73,7 +73,7 @@ def field_text(kind: type[Move]) -> Iterator[str]:
 
 def example_of(kind: type[Move], registry: Registry) -> Move | None:
     """A move of this kind at a site of some space's seed network, or else of another network."""
-    known = [entry(*_inputs(entry)) for entry in registry.spaces.values()]
+    known = [space for entry in registry.spaces.values() if (space := _listed(entry)) is not None]
     for space in known:
         for allowed, menu in space.moves:
             if allowed is kind:
@@ -89,14 +89,16 @@ def example_of(kind: type[Move], registry: Registry) -> Move | None:
 
 
 def _inputs(entry: SpaceEntry) -> tuple[Shape, int]:
-    """Input shape and classes of a space's default data set; those of digits if they aren't known without the data."""
-    return SHAPES.get(str(entry.defaults.get("data")), SHAPES["digits"])
+    """Input shape and classes of a space's default data set, or of its example where that has no known shape."""
+    return SHAPES.get(str(entry.defaults.get("data")), (entry.example, 10))
 
 
-def seeds(registry: Registry) -> Iterator[tuple[str, ArchGraph]]:
-    """Every space's name and its seed network for its default data set."""
-    for name, entry in registry.spaces.items():
-        yield name, entry(*_inputs(entry)).seed
+def _listed(entry: SpaceEntry) -> Space | None:
+    """The space for the inputs of `_inputs`; None if a user's space refuses them."""
+    try:
+        return entry(*_inputs(entry))
+    except Exception:  # a user's code may raise anything; a search says it
+        return None
 
 
 def policies(registry: Registry) -> RenderableType:
@@ -121,11 +123,12 @@ def spaces(registry: Registry) -> RenderableType:
     for name in ("seed's params", "MACs"):
         table.add_column(name, no_wrap=True, justify="right")
     table.add_column("what it is", overflow="fold")
-    for name, graph in seeds(registry):
-        spent, entry = cost(graph), registry.spaces[name]
+    for name, entry in registry.spaces.items():
+        made = _listed(entry)
+        spent = None if made is None else cost(made.seed)
+        sizes = ("–", "–") if spent is None else (count(spent.params), count(spent.macs))
         about = (inspect.getdoc(entry.function) or "").split("\n")[0]
-        data = str(entry.defaults.get("data", "–"))
-        table.add_row(name, data, count(spent.params), count(spent.macs), about)
+        table.add_row(name, str(entry.defaults.get("data", "–")), *sizes, about)
     return Group(table, Text(), recipes(RECIPES, registry))
 
 

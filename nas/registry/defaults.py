@@ -10,7 +10,7 @@ from morphs import MOVES
 from nas.execute.make_executor import make_executor
 from nas.policies.builtin import OBJECTIVES, POLICIES, SAMPLERS
 from nas.registry.registry import Registry, SpaceEntry
-from search_spaces import SPACES
+from search_spaces import SPACES, Shape
 
 # The default settings of each space. A recipe or the command line overrides them. Tuned on validation splits.
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
@@ -70,6 +70,8 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 
+EXAMPLES: Mapping[str, Shape] = {"conv1d": (1, 128)}
+
 # A trained model stands where others end their schedule: at the rate that suits a fresh network its first steps would
 # undo what it has learned: a small network on digits, at 95.6 % on validation, after 60 more steps at 0.05 had 94.4 %,
 # at 0.01 96.3 % (means of three seeds). The warm-up lets momentum settle; the limit on gradients is for the first
@@ -83,7 +85,12 @@ TRAINED: Mapping[str, Any] = {
 
 REGISTRY = Registry(
     moves=MOVES,
-    spaces=MappingProxyType({name: SpaceEntry(space, DEFAULTS[name]) for name, space in SPACES.items()}),
+    spaces=MappingProxyType(
+        {
+            name: SpaceEntry(space, DEFAULTS[name], *([EXAMPLES[name]] if name in EXAMPLES else []))
+            for name, space in SPACES.items()
+        }
+    ),
     policies=POLICIES,
     samplers=SAMPLERS,
     executors=MappingProxyType({"local": make_executor, "ray": make_executor}),

@@ -22,11 +22,12 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 @dataclass(frozen=True)
 class SpaceEntry:
     """A search space. defaults: default settings of its runs, as in a recipe; without a data set among them, a run must
-    name one.
+    name one. example: the shape of inputs for which it is listed if it has no data set.
     """
 
     function: SpaceFunction
     defaults: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+    example: Shape = (1, 8, 8)
 
     def __call__(self, input_shape: Shape, classes: int) -> Space:
         """The space for inputs of that shape and that number of classes."""

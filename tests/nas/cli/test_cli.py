@@ -69,7 +69,8 @@ def test_spaces_shows_sizes_and_recipes(home: Path) -> None:
     done = call("spaces")
     assert done.exit_code == 0
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
-    assert any(line.startswith("mlp mnist 7,850 7,840 Softmax regression") for line in lines)
+    assert any(line.startswith("mlp mnist 7,850 7,840 ") for line in lines)
+    assert any(line.startswith("conv1d – ") and "– –" not in line for line in lines)
     assert "mine mlp mnist A try." in lines
     assert any(line.startswith("broken – – can't be read") for line in lines)
 
