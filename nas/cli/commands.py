@@ -18,6 +18,7 @@ import typer
 from nas.base.errors import Refused, UserError
 from nas.base.printing import say, warn_of_bug
 from nas.base.streams import prepare_streams
+from nas.base.text import printable
 from nas.cli import generated_options, options
 from nas.cli.exit_codes import OneLine, stoppable
 
@@ -238,16 +239,34 @@ def report(run: options.Run) -> None:
 
 
 @app.command()
-def runs(folder: options.Folder = Path("runs")) -> None:
+def runs(folder: options.Folder = Path("runs"), sort: options.Sort = options.Order.DATE) -> None:
     """List runs, newest first."""
     from nas.cli import tables
     from nas.inspect.status import run_folders, statuses
 
     found = statuses(run_folders(folder))
     if found:
-        tables.show(tables.runs(found))
+        tables.show(tables.runs(tables.ordered(found, sort)))
     else:
         say(f"no runs in {folder}; start one with: nas search digits")
+
+
+@app.command()
+def rm(runs: options.RunNames, yes: options.Yes = False) -> None:
+    """Remove runs: their folders, with all that the searches have found.
+
+    Other files that lie in such a folder stay, and so does the folder.
+    """
+    from nas.inspect.removal import remove
+    from nas.inspect.status import find_run
+
+    found = list(dict.fromkeys(find_run(name) for name in runs))
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UserError("rm: there is nobody to ask; add --yes")
+        typer.confirm(printable(f"remove {', '.join(map(str, found))}?"), abort=True)
+    for run in found:
+        say(remove(run))
 
 
 @app.command()

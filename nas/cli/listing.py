@@ -18,7 +18,7 @@ from nas.base.errors import UserError
 from nas.base.text import count
 from nas.cli.tables import listed
 from nas.config.option import Option, options
-from nas.config.recipe import RECIPES, read_recipe
+from nas.config.recipe import read_recipe, recipes
 from nas.registry.registry import Registry, SpaceEntry
 from search_spaces import Shape, Space
 
@@ -129,16 +129,13 @@ def spaces(registry: Registry) -> RenderableType:
         sizes = ("–", "–") if spent is None else (count(spent.params), count(spent.macs))
         about = (inspect.getdoc(entry.function) or "").split("\n")[0]
         table.add_row(name, str(entry.defaults.get("data", "–")), *sizes, about)
-    return Group(table, Text(), recipes(RECIPES, registry))
+    return Group(table, Text(), _recipes(registry))
 
 
-def recipes(folder: Path, registry: Registry) -> RenderableType:
-    """The recipes in `folder`, each with its first comment line."""
-    found = sorted(path for path in folder.glob("*.toml") if path.is_file()) if folder.is_dir() else []
-    if not found:
-        return Text(f"no recipes in {folder}")
+def _recipes(registry: Registry) -> RenderableType:
+    """The recipes, each with its first comment line."""
     table = listed(("recipe", "space", "data"), folded="what it is")
-    for path in found:
+    for path in recipes().values():
         table.add_row(*(Text(cell) for cell in _recipe_row(path, registry)))
     return table
 

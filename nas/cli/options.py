@@ -1,5 +1,6 @@
 """The arguments and options that are not settings of a search, with their help texts."""
 
+from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +9,18 @@ import typer
 
 from nas.base.printing import say
 from nas.config.option import OUTPUT, SEARCH
+
+
+class Order(StrEnum):
+    """The orders in which runs are listed, the first or best at the top."""
+
+    DATE = "date"
+    TEST = "test"
+    VAL = "val"
+    PARAMS = "params"
+    TIME = "time"
+    DISK = "disk"
+
 
 What = Annotated[
     str | None,
@@ -58,6 +71,14 @@ Remake = Annotated[
         metavar="N",
         help="With --repair: also restore this trial's checkpoint, which --keep removed. Repeatable.",
     ),
+]
+RunNames = Annotated[
+    list[str],
+    typer.Argument(metavar="RUN...", help="Folders of runs, or their names in ./runs.", show_default=False),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask first.")]
+Sort = Annotated[
+    Order, typer.Option("--sort", help="By when it began, test or validation score, size, or time taken.")
 ]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder that holds the runs.")]
 To = Annotated[Path, typer.Option("--to", metavar="DIR", help="A new or empty folder.", show_default=False)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from rich.text import Text
 from nas.base.printing import console, say
 from nas.base.text import clip, count, nas_command, plural, size, span
 from nas.inspect.rows import overhead_text, status_rows
-from nas.ledger.scores import called, labelled, value_text
+from nas.ledger.scores import called, labelled, merit, value_text
 from nas.ledger.scores import name_of as name_of_score
 
 if TYPE_CHECKING:
@@ -106,6 +107,23 @@ def children(found: Iterable[Child]) -> RenderableType:
         drifts = (f"{child.drift.eval:.1e}", f"{child.drift.train:.1e}")
         table.add_row(Text(str(child.move)), count(child.network.graph.totals.weights), *drifts)
     return table
+
+
+def ordered(found: Iterable[RunStatus], order: str) -> list[RunStatus]:
+    """Runs in an order of `nas.cli.options.Order`: the best score first, or the most; unknown ones last."""
+
+    def key(run: RunStatus) -> float:
+        known = {
+            "test": _merit(run.score, run.test_score), "val": _merit(run.score, run.best_score),
+            "params": run.best_params, "time": run.seconds, "disk": run.disk_bytes,
+        }[order]  # fmt: skip
+        return -math.inf if known is None else known
+
+    return list(found) if order == "date" else sorted(found, key=key, reverse=True)
+
+
+def _merit(which: str, value: float | None) -> float | None:
+    return None if value is None else merit(which, value)
 
 
 def runs(found: list[RunStatus]) -> RenderableType:

@@ -11,23 +11,28 @@ from typing import Any
 from nas.base.errors import UserError
 from nas.ledger.files import TOO_DEEP, check_depth
 
-RECIPES = Path("runs/recipes")
+RECIPES = Path("runs/recipes")  # yours
+OURS = Path(__file__).parents[1] / "recipes"
 MAX_BYTES = 2**20
 
 
 def find_recipe(name: str, spaces: Iterable[str]) -> Path:
-    """The file of a recipe, given as a path or as a name in RECIPES. Raises UserError. spaces: names to suggest."""
-    path = Path(name)
+    """The file of a recipe, given as a path or by its name. Raises UserError. spaces: names to suggest."""
+    path, named = Path(name), recipes()
     if path.suffix == ".toml" or path.is_file():
         return path
-    if (RECIPES / f"{name}.toml").is_file():
-        return RECIPES / f"{name}.toml"
-    known = [*spaces, *(sorted(p.stem for p in RECIPES.glob("*.toml")) if RECIPES.is_dir() else [])]
+    if name in named:
+        return named[name]
+    known = [*spaces, *named]
     near = difflib.get_close_matches(name, known, 1)
     hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}"
-    if not RECIPES.is_dir():
-        hint += f" (there is no folder {RECIPES} here: give a recipe as a path)"
     raise UserError(f'search: "{name}" is neither a search space nor a recipe; {hint}')
+
+
+def recipes() -> dict[str, Path]:
+    """The recipes that have a name: those in RECIPES, and ours of other names."""
+    found = [path for folder in (OURS, RECIPES) for path in folder.glob("*.toml") if path.is_file()]
+    return {path.stem: path for path in sorted(found, key=lambda path: (path.stem, path.parent == RECIPES))}
 
 
 def load_recipe(path: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ WRITTEN = (  # written in place: a second name of one of these, a hard link, may
     "lock", "ledger.db", "ledger.db-journal", "ledger.db-wal", "ledger.db-shm", "workers.log",
 )  # fmt: skip
 FOLDERS = ("checkpoints",)
+REPORT = "report.html"
 _FLAGS = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 _KINDS = (
     (stat.S_ISLNK, "a symbolic link"),

@@ -31,7 +31,7 @@ def make_config(
 def configure(
     space_or_recipe: str, overrides: Mapping[str, Any], registry: Registry = REGISTRY, trained: bool = False
 ) -> tuple[RunConfig, Registry]:
-    """The configuration for a space or a recipe (a TOML file, or its name in runs/recipes), and `registry` with the
+    """The configuration for a space or a recipe (a TOML file, or a name: see `recipes`), and `registry` with the
     code that it names as package.module:name.
 
     overrides: fields of RunConfig, or settings of the policy or the move sampler; tables are merged key by key.

@@ -17,13 +17,13 @@ from nas.base.text import cost_text, count, percent, printable, span
 from nas.inspect.status import RunStatus, run_status
 from nas.ledger import LedgerView, read, read_config
 from nas.ledger.files import atomic_write
+from nas.ledger.run_files import REPORT
 from nas.ledger.scores import called, change_text, value_text
 from nas.ledger.types import Kind
 from nas.report.charts import figures
 from nas.report.tables import clock, drift_rows, move_rows, trial_rows
 from nas.report.tree import tree_svg
 
-REPORT = "report.html"
 MAX_DRAWN = 2_000  # nodes; more would take minutes to lay out and be unreadable
 
 

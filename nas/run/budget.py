@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from torch import nn
+
 from morphs import ArchGraph, init
 from nas.base import machine
 from nas.base.errors import UserError
@@ -13,6 +15,8 @@ from nas.run.plan import Plan, seed_job
 from nas.run.speed import closing_seconds
 from nas.train import TrainConfig, train
 
+STEPS, MOST_SECONDS = 5, 2.0  # of a measurement
+
 
 def seconds_per_step(
     graph: ArchGraph,
@@ -20,15 +24,23 @@ def seconds_per_step(
     config: TrainConfig,
     device: str = "cpu",
     threads: int = 1,
-    steps: int = 5,
+    steps: int | None = None,
 ) -> float:
-    """Mean wall seconds of a training step of `graph` with `threads` threads. Used only to check a budget."""
+    """Mean wall seconds of a training step of `graph` with `threads` threads, over `steps` steps.
+
+    steps: None means five, or fewer that take two seconds in all, and at least one.
+    """
     with machine.threads(threads):
         module = init(graph).to_torch()
-        train(module, data, steps=1, config=config, seed=0, device=device)
-        start = time.perf_counter()
-        train(module, data, steps=steps, config=config, seed=0, device=device)
-        return (time.perf_counter() - start) / steps
+        first = _timed(module, data, 1, config, device)
+        steps = steps or max(1, min(STEPS, int(MOST_SECONDS / first)))
+        return _timed(module, data, steps, config, device) / steps
+
+
+def _timed(module: nn.Module, data: SearchData, steps: int, config: TrainConfig, device: str) -> float:
+    start = time.perf_counter()
+    train(module, data, steps=steps, config=config, seed=0, device=device)
+    return time.perf_counter() - start
 
 
 def check_budget(plan: Plan, seconds: Callable[[int], float], spent: float) -> None:

@@ -62,7 +62,7 @@ def test_moves_shows_each_with_an_example() -> None:
 
 
 def test_spaces_shows_sizes_and_recipes(home: Path) -> None:
-    assert "no recipes in runs/recipes" in call("spaces").stdout
+    assert "cifar_nash nash cifar10" in " ".join(call("spaces").stdout.split())
     (home / "runs/recipes").mkdir(parents=True)
     (home / "runs/recipes/mine.toml").write_text('# A try.\nspace = "mlp"\n')
     (home / "runs/recipes/broken.toml").write_text("space = ")
@@ -73,6 +73,24 @@ def test_spaces_shows_sizes_and_recipes(home: Path) -> None:
     assert any(line.startswith("conv1d – ") and "– –" not in line for line in lines)
     assert "mine mlp mnist A try." in lines
     assert any(line.startswith("broken – – can't be read") for line in lines)
+
+
+def test_runs_are_sorted_and_removed(home: Path) -> None:
+    make_run(home / "runs/one", final=True)
+    make_run(home / "runs/two")
+    ran = {
+        order: call("runs", "--sort", order) for order in ("date", "test", "val", "params", "time", "disk")
+    }
+    assert all(done.exit_code == 0 for done in ran.values())
+    by_test = ran["test"].stdout
+    assert by_test.index("one") < by_test.index("two")  # which has no test score yet
+    refused = call("rm", "one")  # nobody can be asked
+    assert refused.exit_code == 2
+    assert (home / "runs/one").exists()
+    assert call("rm", "one", "nowhere", "--yes").exit_code == 2
+    assert (home / "runs/one").exists()
+    assert call("rm", "one", "runs/two", "--yes").exit_code == 0
+    assert list((home / "runs").iterdir()) == []
 
 
 def test_runs_and_status(home: Path) -> None:
