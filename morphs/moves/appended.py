@@ -24,10 +24,6 @@ def appended(graph: ArchGraph, name: str, count: int) -> dict[Key, Origin]:
     for node in graph:
         if node.name == name or all(source not in maps for source in node.inputs):
             continue
-        read = [
-            maps.get(source, np.arange(shape[0]))
-            for source, shape in zip(node.inputs, graph.input_shapes(node.name), strict=True)
-        ]
         trait, params = node.op.trait, node.op.params(graph.input_shapes(node.name))
         if trait is Trait.SINK:
             raise ValueError("it reaches the output")
@@ -43,6 +39,10 @@ def appended(graph: ArchGraph, name: str, count: int) -> dict[Key, Origin]:
             raise ValueError(f'node "{node.name}", which reads it, works across channels')
         if any(param.axes[:1] == (Axis.IN,) for param in params.values()):
             raise ValueError(f'the convolution "{node.name}", which reads it, is transposed')
+        shapes = zip(node.inputs, graph.input_shapes(node.name), strict=True)
+        read = [
+            maps.get(source, np.arange(shape[0])) for source, shape in shapes if shape
+        ]  # not of single numbers
         axis = Axis.IN if trait is Trait.ABSORB else Axis.OUT
         for parameter, param in params.items():
             if axis in param.axes:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from strategies import lively
+from torch import nn
 
 import morphs
 from morphs.errors import IllegalMove
@@ -133,3 +134,30 @@ def test_skips_do_not_repeat(how, project):
     move = f"add_skip(source=r, target=e, how={how}, project={project})"
     with pytest.raises(IllegalMove, match=r'"r".*"e"'):
         morphs.apply(morphs.apply(net, move).network, move)
+
+
+class _Scaled(nn.Module):
+    """Multiplies a map by one learned number, which has no channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c1, self.c2, self.c3 = (nn.Conv2d(3, 3, 3, padding=1) for _ in range(3))
+        self.scale = nn.Parameter(torch.tensor(2.0))
+        self.fc = nn.Linear(3, 5)
+
+    def forward(self, x):
+        a = torch.relu(self.c1(x))
+        b = torch.relu(self.c2(a)) * self.scale
+        return self.fc(torch.relu(self.c3(b)).mean((2, 3)))
+
+
+def test_beside_what_has_no_channels():
+    net = morphs.from_torch(_Scaled().eval(), torch.randn(2, 3, 8, 8))
+    found = list(morphs.AddSkip.candidates(net.graph, {"how": ("concat",)}))
+    assert found
+    for move in found:  # applied, or refused in words
+        try:
+            child = morphs.apply(net, move)
+        except IllegalMove:
+            continue
+        assert child.drift.eval < 1e-5
