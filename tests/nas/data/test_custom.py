@@ -142,7 +142,7 @@ NONSENSE = {
     "return (X, Y, Y), (X, Y)": "train is a tuple of 3",
     "return 5, (X, Y)": "train is a int",
     "return (X, Y), (X[:5], Y)": "labels have shape [60] for 5 images",
-    "return (X[0, 0], Y), (X, Y)": "images have shape [6, 5]",
+    "return (X[0, 0], Y), (X, Y)": "labels have shape [60] for 6",
     "return (X[:0], Y[:0]), (X, Y)": "images have shape [0, 3, 6, 5]",
     "return (X[None], Y), (X, Y)": "images have shape [1, 60, 3, 6, 5]",
     "return (X.astype(float), Y), (X, Y)": "floats in [0, 1]",

@@ -78,7 +78,7 @@ def test_a_failure_leaves_nothing_behind(
 def test_card_and_network_must_fit(tmp_path: Path) -> None:
     net = network("residual")
     for changes, fact in (
-        ({"classes": ("a", "b")}, r"\[3\] .* 2 classes"),
+        ({"classes": ("a", "b")}, r"\[3\] .* 2 names"),
         ({"mean": (0.5,)}, "2 channels"),
         ({"std": (0.5, 0.0)}, "positive std"),
     ):
@@ -125,7 +125,7 @@ def test_the_card_says_where_scores_come_from() -> None:
         ),
         lineage=(
             Ancestor("0.0", "seed", params=1234, value=0.4),
-            Ancestor("1.2", "child", "widen(node=c1, to=8, how=replicate); deepen(node=c2)", 2345, 0.5),
+            Ancestor("1.2", "child", "widen(node=c1, to=8, how=replicate); deepen(node=c2)", 2345, value=0.5),
         ),
         command="nas search digits --seed 3",
         versions={"torch": "9.9", "python": "3.99"},

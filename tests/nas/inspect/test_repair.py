@@ -87,10 +87,10 @@ def test_where_other_bits_would_come_out_it_refuses(finished: Any, copy_of: Copy
         (run / "config.json").write_text(json.dumps(document, sort_keys=True, separators=(",", ":")))
     else:
         from nas.base import machine
-        from nas.run import lifecycle as engine_run
+        from nas.run import description
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(engine_run, "machine", lambda: {**machine.machine(), "processor": "another"})
+            patch.setattr(description, "machine", lambda: {**machine.machine(), "processor": "another"})
             lose(run, "1.1")
             done = fsck(run, "--repair")
         assert (done.exit_code, done.stderr.count("\n")) == (1, 1)

@@ -87,10 +87,10 @@ def test_only_what_is_finished_and_would_come_to_the_same_is_replayed(
     with pytest.raises(RunError, match="nas resume"):
         replay(finished.run, finished.run, Silent(), "", executor=Inline)
     from nas.base import machine
-    from nas.run import lifecycle as engine_run
+    from nas.run import description
 
     other = {**machine.machine(), "processor": "another"}
-    monkeypatch.setattr(engine_run, "machine", lambda: other)
+    monkeypatch.setattr(description, "machine", lambda: other)
     with pytest.raises(RunError, match=r"is another; .*--force"):
         replay(finished.run, tmp_path / "a", Silent(), "", executor=Inline)
     assert not (tmp_path / "a").exists()
