@@ -65,9 +65,14 @@ def drift(
 
 def _measured(parent: Network, child: Network, probes: tuple[Tensor, ...], dtype: torch.dtype) -> Drift:
     """The drift of `child`, which computes in `dtype`, from `parent` in float64."""
-    before = _run(parent, probes, torch.float64)  # one network after the other, so that one copy is held at a time
+    before = _run(
+        parent, probes, torch.float64
+    )  # one network after the other, so that one copy is held at a time
     after = _run(child, probes, dtype)
-    modes = [max(_relative(parent, *pair) for pair in zip(*both, strict=True)) for both in zip(before, after, strict=True)]
+    modes = [
+        max(_relative(parent, *pair) for pair in zip(*both, strict=True))
+        for both in zip(before, after, strict=True)
+    ]
     return Drift(*modes)
 
 

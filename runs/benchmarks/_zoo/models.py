@@ -85,7 +85,7 @@ def build(name: str) -> tuple[nn.Module, Any]:
 def _pixels(module: Any) -> int:
     """The size of images for a model of timm: a small one where it takes any."""
     own = module.default_cfg["input_size"][-1]
-    if own <= MEDIUM or module.default_cfg.get("fixed_input_size"):
+    if own <= 160 or module.default_cfg.get("fixed_input_size"):
         return own
     try:
         with torch.no_grad():
