@@ -23,7 +23,7 @@ from types import MappingProxyType
 
 from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.layouts import Axes, Layout, Piece, Ties, layouts_of, main_axes
-from morphs.graph.ops import Resized, Shape
+from morphs.graph.ops import Op, Resized, Shape
 
 Part = tuple[str, int]  # uncut channels of a producer, from where on
 
@@ -281,7 +281,10 @@ def resized(graph: ArchGraph, group: int, to: int) -> ArchGraph:
     changed: list[Node] = []
     readers = (reader for writer in times for reader, _ in graph.consumers(writer))
     for name in dict.fromkeys((*times, *readers)):
-        node, shapes = graph[name], graph.input_shapes(name)
+        node = graph[name]
+        if type(node.op).resized is Op.resized:  # it holds no sizes
+            continue
+        shapes = graph.input_shapes(name)
         reads = tuple(map(grown, node.inputs, shapes))
         column = _Column(widths, after, node)
         op = node.op.resized(shapes, Resized(reads, grown(name, graph.shape(name)), column))
