@@ -15,6 +15,7 @@ from morphs.graph.shapes import Shape
 from morphs.move import Preserves
 from morphs.network import Network
 from morphs.torch_io import layers
+from morphs.torch_io.to_torch import to_torch
 
 BOUND64 = 1e-10  # of networks that are float64
 BOUND32 = 1e-5  # of networks with coarser weights
@@ -64,11 +65,14 @@ def drift(
 
 def _measured(parent: Network, child: Network, probes: tuple[Tensor, ...], dtype: torch.dtype) -> Drift:
     """The drift of `child`, which computes in `dtype`, from `parent` in float64."""
-    modes: list[float] = []
-    for training in (False, True):
-        before = _run(parent, probes, training, torch.float64)
-        after = _run(child, probes, training, dtype)
-        modes.append(max(_relative(parent, *pair) for pair in zip(before, after, strict=True)))
+    before = _run(
+        parent, probes, torch.float64
+    )  # one network after the other, so that one copy is held at a time
+    after = _run(child, probes, dtype)
+    modes = [
+        max(_relative(parent, *pair) for pair in zip(*both, strict=True))
+        for both in zip(before, after, strict=True)
+    ]
     return Drift(*modes)
 
 
@@ -102,18 +106,28 @@ def allowance(
     return Drift(max(BOUND32, 10 * own.eval), max(BOUND32, 10 * own.train))
 
 
-def _run(network: Network, probes: tuple[Tensor, ...], training: bool, dtype: torch.dtype) -> list[Tensor]:
-    """The floating tensors that `network` returns in `dtype`, dropout off, as float64 [N, ...]."""
-    module = network.to(dtype).to_torch().train(training)
-    for part in module.modules():
-        if isinstance(part, (nn.Dropout, layers.DropPath)):
-            part.eval()
-    try:
-        with torch.inference_mode():
-            returned = tree_leaves(module(*(in_type(p, dtype) for p in probes)))
-    except ValueError as error:  # torch's batch norm, of a single value
-        raise WeightsError(f"drift: the probe is too small ({error}); give more examples") from None
-    return [leaf.double() for leaf in returned if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+def _run(network: Network, probes: tuple[Tensor, ...], dtype: torch.dtype) -> list[list[Tensor]]:
+    """The floating tensors that `network` returns in `dtype`, as float64 [N, ...]: in eval and in train mode with
+    dropout off."""
+    weights = {key: t.to(dtype) if t.is_floating_point() else t for key, t in network.weights.items()}
+    module = to_torch(network.graph, weights, network.keys, shared=True)
+    inputs = [in_type(probe, dtype) for probe in probes]
+    returned: list[list[Any]] = []
+    for training in (False, True):  # eval mode first: train mode updates the running statistics of the copy
+        module.train(training)
+        for part in module.modules():
+            if isinstance(part, (nn.Dropout, layers.DropPath)):
+                part.eval()
+        try:
+            with torch.inference_mode():
+                returned.append(tree_leaves(module(*inputs)))
+        except ValueError as error:  # torch's batch norm, of a single value
+            raise WeightsError(f"drift: the probe is too small ({error}); give more examples") from None
+    module.to("meta")  # a traced module refers to itself: free its weights now, not when Python collects it
+    return [
+        [leaf.double() for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+        for leaves in returned
+    ]
 
 
 def _probes(graph: ArchGraph, probe: Tensor | tuple[Tensor, ...] | None, seed: int) -> tuple[Tensor, ...]:

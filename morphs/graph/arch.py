@@ -126,6 +126,10 @@ class ArchGraph:
             self._known[work] = work(self)
         return self._known[work]
 
+    def seed(self, work: "Callable[[ArchGraph], T]", found: T) -> None:
+        """Keep what is known to be `work(self)`, for `once`."""
+        self._known.setdefault(work, found)
+
     def topological(self) -> Iterator[Node]:
         """All nodes, each after those it reads; unlike the canonical order this costs nothing to find."""
         places = self._state.places

@@ -12,9 +12,7 @@ from morphs.errors import ShapeError
 from morphs.graph.check import NAME
 from morphs.graph.node import Node
 from morphs.graph.ops import Trait
-from morphs.graph.state import Facts, State, alike, deep, facts_of, sharing
-
-Readers = Mapping[str, tuple[tuple[str, int], ...]]  # (node, slot) of every reader of a node
+from morphs.graph.state import Facts, Readers, State, alike, facts_of, sharing
 
 
 def edited(before: State, readers: Readers, changed: Iterable[Node], removed: Iterable[str]) -> State | None:
@@ -33,7 +31,7 @@ def edited(before: State, readers: Readers, changed: Iterable[Node], removed: It
     found = _propagate(before, nodes, edit, places, readers) if places is not None else None
     if places is None or found is None:
         return None
-    facts, depth, fresh = found
+    facts, fresh = found
     totals = before.totals
     for name in fresh:
         if name in before.nodes:
@@ -41,12 +39,14 @@ def edited(before: State, readers: Readers, changed: Iterable[Node], removed: It
         totals = totals.plus(nodes[name], facts[name])
     for name in gone & before.nodes.keys():
         totals = totals.plus(before.nodes[name], facts.pop(name), -1)
-        del depth[name], places[name]
+        del places[name]
     shared = sharing(nodes) if _shares(before, edit, gone) else before.shared
     for owner, users in shared.items():
         if not all(alike(facts[user], facts[owner]) for user in users):
             return None
-    return State(nodes, facts, places, depth, shared, totals, _widest(before, facts, fresh | gone))
+    known = before.__dict__.get("depth")  # where it was worked out
+    earlier = None if known is None else (known, readers, tuple(edit))
+    return State(nodes, facts, places, shared, totals, _widest(before, facts, fresh | gone), earlier)
 
 
 def _widest(before: State, facts: Mapping[str, Facts], touched: frozenset[str]) -> int:
@@ -127,33 +127,25 @@ def _places(before: State, edit: Mapping[str, Node], gone: frozenset[str]) -> di
 def _propagate(
     before: State, nodes: Mapping[str, Node], edit: Mapping[str, Node], places: Mapping[str, float],
     readers: Readers,
-) -> tuple[dict[str, Facts], dict[str, int], frozenset[str]] | None:  # fmt: skip
-    """Facts and depths of all nodes, and for which nodes the facts were computed again: the changed ones and those
-    downstream of them, as far as shapes change. None where shapes don't fit.
+) -> tuple[dict[str, Facts], frozenset[str]] | None:  # fmt: skip
+    """Facts of all nodes, and for which of them they were computed again: the changed ones and those downstream of
+    them, as far as shapes change. None where shapes don't fit.
     """
-    facts, depth = dict(before.facts), dict(before.depth)
+    facts = dict(before.facts)
     queue = [(places[name], name) for name in edit]
     heapify(queue)
-    queued, fresh = set(edit), set(edit)
+    fresh = set(edit)
     while queue:
         name = heappop(queue)[1]
         node = nodes[name]
-        if name in fresh:
-            try:
-                facts[name] = facts_of(node.op, tuple([facts[source].shape for source in node.inputs]))
-            except ShapeError:
-                return None
-        depth[name] = deep(node, depth)
-        if name not in before.nodes:
-            continue
-        reshaped = facts[name].shape != before.facts[name].shape
-        if not reshaped and depth[name] == before.depth[name]:
+        try:
+            facts[name] = facts_of(node.op, tuple([facts[source].shape for source in node.inputs]))
+        except ShapeError:
+            return None
+        if name not in before.nodes or facts[name].shape == before.facts[name].shape:
             continue
         for reader, _ in readers.get(name, ()):
-            if reader in nodes:
-                if reshaped:
-                    fresh.add(reader)
-                if reader not in queued:
-                    queued.add(reader)
-                    heappush(queue, (places[reader], reader))
-    return facts, depth, frozenset(fresh)
+            if reader in nodes and reader not in fresh:
+                fresh.add(reader)
+                heappush(queue, (places[reader], reader))
+    return facts, frozenset(fresh)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from heapq import heapify, heappop, heappush
 from math import prod
 from types import MappingProxyType
 
@@ -12,6 +13,7 @@ from morphs.errors import ShapeError
 from morphs.graph.node import Node
 from morphs.graph.ops import Op, Param, Role, Shape, Trait
 
+Readers = Mapping[str, tuple[tuple[str, int], ...]]  # (node, slot) of every reader of a node
 OWN_WIDTH = (Trait.SOURCE, Trait.ABSORB, Trait.STACK)  # of an op that writes a width of its own
 SCALARS = (Trait.OPAQUE, Trait.SINK)  # of an op that may read what has no axis besides the batch
 
@@ -74,24 +76,34 @@ class Totals:
 class State:
     """A well-formed graph's nodes with their facts. Never written to once a graph holds it.
 
-    places: a number for each node, larger than those of the nodes it reads. depth: most layers with weights on a
-    path that ends there. shared: the users of each owner that has several. width: of the widest layer.
+    places: a number for each node, larger than those of the nodes it reads. shared: the users of each owner that has
+    several. width: of the widest layer. earlier: of the state that this is an edit of, where they are known, the
+    depths and the readers; and the nodes that were changed since.
     """
 
     nodes: dict[str, Node]
     facts: dict[str, Facts]
     places: dict[str, float]
-    depth: dict[str, int]
     shared: dict[str, tuple[str, ...]]
     totals: Totals
     width: int
+    earlier: tuple[Mapping[str, int], Readers, tuple[str, ...]] | None = None
+
+    @cached_property
+    def depth(self) -> Mapping[str, int]:
+        """Most layers with weights on a path that ends at each node; worked out when a limit asks for it."""
+        if self.earlier is not None:
+            return _depths_after(self, *self.earlier)
+        depth: dict[str, int] = {}
+        for name in sorted(self.nodes, key=self.places.__getitem__):
+            depth[name] = _deep(self.nodes[name], depth)
+        return depth
 
 
 def state_of(ordered: Iterable[Node]) -> State:
     """The state of checked nodes in topological order. Raises ShapeError naming the node."""
     nodes = {node.name: node for node in ordered}
     facts: dict[str, Facts] = {}
-    depth: dict[str, int] = {}
     totals = Totals()
     for node in nodes.values():
         try:
@@ -99,7 +111,6 @@ def state_of(ordered: Iterable[Node]) -> State:
         except ShapeError as error:
             raise ShapeError(f'node "{node.name}": {error}') from None
         totals = totals.plus(node, facts[node.name])
-        depth[node.name] = deep(node, depth)
     shared = sharing(nodes)
     for owner, users in shared.items():
         for user in users:
@@ -108,13 +119,33 @@ def state_of(ordered: Iterable[Node]) -> State:
                     f'node "{user}": it needs other parameter shapes than its owner "{owner}"; make them equal'
                 )
     places = {name: float(place) for place, name in enumerate(nodes)}
-    return State(nodes, facts, places, depth, shared, totals, max(known.width for known in facts.values()))
+    return State(nodes, facts, places, shared, totals, max(known.width for known in facts.values()))
 
 
-def deep(node: Node, depth: Mapping[str, int]) -> int:
+def _deep(node: Node, depth: Mapping[str, int]) -> int:
     """Most layers with weights on a path that ends at `node`."""
     below = max([depth[source] for source in node.inputs]) if node.inputs else 0
     return below + (node.op.role is Role.LAYER)
+
+
+def _depths_after(
+    state: State, before: Mapping[str, int], readers: Readers, changed: tuple[str, ...]
+) -> dict[str, int]:
+    """The depths in `state`: those of `before`, but for changed nodes and what is deeper or less deep downstream."""
+    depth = {name: before[name] for name in state.nodes if name in before}
+    queue = [(state.places[name], name) for name in changed]
+    heapify(queue)
+    queued = set(changed)
+    while queue:
+        name = heappop(queue)[1]
+        depth[name] = _deep(state.nodes[name], depth)
+        if name not in before or depth[name] == before[name]:  # what reads a new node is changed itself
+            continue
+        for reader, _ in readers.get(name, ()):
+            if reader in state.nodes and reader not in queued:
+                queued.add(reader)
+                heappush(queue, (state.places[reader], reader))
+    return depth
 
 
 def sharing(nodes: Mapping[str, Node]) -> dict[str, tuple[str, ...]]:

@@ -23,7 +23,7 @@ from types import MappingProxyType
 
 from morphs.graph.arch import ArchGraph, Node
 from morphs.graph.layouts import Axes, Layout, Piece, Ties, layouts_of, main_axes
-from morphs.graph.ops import Resized, Shape
+from morphs.graph.ops import Op, Resized, Shape
 
 Part = tuple[str, int]  # uncut channels of a producer, from where on
 
@@ -75,13 +75,22 @@ class Widths:
         )
 
     @cached_property
+    def times(self) -> Mapping[int, Mapping[str, tuple[int, ...]]]:
+        """For each group, the nodes that write it, whole or as a part of what they write, and along each axis of that
+        the columns for one of the group's channels."""
+        found: dict[int, dict[str, list[int]]] = {number: {} for number in range(len(self.groups))}
+        for name, axes in self.axes.items():
+            for place, spans in enumerate(axes):
+                for span in spans or ():
+                    found[span.group].setdefault(name, [0] * len(axes))[place] += span.times
+        return MappingProxyType(
+            {number: {name: tuple(times) for name, times in names.items()} for number, names in found.items()}
+        )
+
+    @cached_property
     def writers(self) -> Mapping[int, tuple[str, ...]]:
         """For each group, the nodes that write it, whole or as a part of what they write."""
-        found: dict[int, list[str]] = {number: [] for number in range(len(self.groups))}
-        for name, axes in self.axes.items():
-            for number in {span.group for spans in axes for span in spans or ()}:
-                found[number].append(name)
-        return MappingProxyType({number: tuple(names) for number, names in found.items()})
+        return MappingProxyType({number: tuple(names) for number, names in self.times.items()})
 
     def group_of(self, name: str) -> int | None:
         """The group that makes up the whole output of `name`, channel by channel; None where there are several."""
@@ -97,14 +106,16 @@ class Widths:
                 whole.setdefault(number, name)
         return whole
 
+    def with_width(self, group: int, width: int) -> "Widths":
+        """The same with another width of group number `group`; the rest is not worked out again."""
+        groups = [*self.groups[:group], replace(self.groups[group], width=width), *self.groups[group + 1 :]]
+        after = replace(self, groups=tuple(groups))
+        after.__dict__.update(spans=self.spans, times=self.times)
+        return after
+
     def columns(self, spans: Spans) -> int:
         """How many columns there are."""
         return sum(self.groups[span.group].width * span.times for span in spans)
-
-    def shape(self, name: str, shape: Shape) -> Shape:
-        """`shape` of the output of `name`, with its widths as they are here."""
-        along = zip(shape, self.axes[name], strict=True)
-        return tuple(size if spans is None else self.columns(spans) for size, spans in along)
 
 
 def channel_groups(graph: ArchGraph) -> Widths:
@@ -260,20 +271,28 @@ def _group(
 def resized(graph: ArchGraph, group: int, to: int) -> ArchGraph:
     """`graph` with the width of channel group number `group` set to `to`; weights are not looked at."""
     widths = channel_groups(graph)
-    groups = list(widths.groups)
-    groups[group] = replace(groups[group], width=to)
-    after = replace(widths, groups=tuple(groups))
-    writers = widths.writers[group]
-    near = dict.fromkeys((*writers, *(reader for name in writers for reader, _ in graph.consumers(name))))
+    after = widths.with_width(group, to)
+    times, more = widths.times[group], to - widths.groups[group].width
+
+    def grown(name: str, shape: Shape) -> Shape:
+        own = times.get(name)
+        return shape if own is None else tuple(n + more * t for n, t in zip(shape, own, strict=True))
+
     changed: list[Node] = []
-    for node in map(graph.__getitem__, near):
-        shapes = graph.input_shapes(node.name)
-        reads = tuple(after.shape(name, shape) for name, shape in zip(node.inputs, shapes, strict=True))
+    readers = (reader for writer in times for reader, _ in graph.consumers(writer))
+    for name in dict.fromkeys((*times, *readers)):
+        node = graph[name]
+        if type(node.op).resized is Op.resized:  # it holds no sizes
+            continue
+        shapes = graph.input_shapes(name)
+        reads = tuple(map(grown, node.inputs, shapes))
         column = _Column(widths, after, node)
-        op = node.op.resized(shapes, Resized(reads, after.shape(node.name, graph.shape(node.name)), column))
+        op = node.op.resized(shapes, Resized(reads, grown(name, graph.shape(name)), column))
         if op is not node.op:
             changed.append(replace(node, op=op))
-    return graph.update(*changed)
+    child = graph.update(*changed)
+    child.seed(_channel_groups, after)
+    return child
 
 
 @dataclass(frozen=True)

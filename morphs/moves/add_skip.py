@@ -49,17 +49,22 @@ class AddSkip(Move):
         """Options: reach (most weight layers to skip), how, project."""
         reach = chosen(options, "reach", (4,))[0]
         ways = tuple(product(chosen(options, "how", ("add",)), chosen(options, "project", (False,))))
-        layers = frozenset(node.name for node in graph if node.op.layer is not None)
+        bit = {node.name: 1 << place for place, node in enumerate(graph)}
+        layers = sum(bit[node.name] for node in graph if node.op.layer is not None)
         sources = [node.name for node in graph if node.op.role in SOURCES]
-        before: dict[str, frozenset[str]] = {}  # of each node, itself included
+        before: dict[
+            str, int
+        ] = {}  # the set of each node's ancestors, itself included, as the bits of a number
         for target in graph:
-            before[target.name] = frozenset((target.name,)).union(*(before[i] for i in target.inputs))
+            before[target.name] = bit[target.name]
+            for name in target.inputs:
+                before[target.name] |= before[name]
             if target.op.role not in TARGETS:
                 continue
             for source in sources:
-                if source in before[target.name]:
-                    skipped = (before[target.name] - before[source]) & layers
-                    if 1 <= len(skipped) <= reach:
+                if before[target.name] & bit[source]:
+                    skipped = before[target.name] & ~before[source] & layers
+                    if 1 <= skipped.bit_count() <= reach:
                         for how, project in ways:
                             yield cls(source, target.name, how, bool(project))
 

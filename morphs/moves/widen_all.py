@@ -38,12 +38,10 @@ class WidenAll(Move):
 
     def reshape(self, graph: ArchGraph) -> ArchGraph:
         """The child's graph."""
-        for step in self._steps(graph):
-            graph = step.reshape(graph)
-        return graph
+        return self._steps(graph)[1]
 
-    def _steps(self, graph: ArchGraph) -> tuple[Widen, ...]:
-        """The widenings, one for each group. IllegalMove when there is none."""
+    def _steps(self, graph: ArchGraph) -> tuple[tuple[Widen, ...], ArchGraph]:
+        """The widenings, one for each group, and the graph after them. IllegalMove when there is none."""
         if self.factor <= 1:
             raise self.refuse(f"a factor of {self.factor} does not widen", "give a factor above 1")
         widths = channel_groups(graph)
@@ -62,12 +60,12 @@ class WidenAll(Move):
                 raise self.refuse("no width is free", "choose another move")
             fact, _, remedy = str(reasons[0]).removeprefix(f"{Widen.name}: ").partition("; ")
             raise self.refuse(f"no width can grow, for {fact}", remedy)
-        return tuple(steps)
+        return tuple(steps), graph
 
     def fill(self, parent: Network, graph: ArchGraph, context: Context) -> Made:
         """What the widenings make, one after the other."""
         network, origins = parent, dict[Key, Origin]()
-        for step in self._steps(parent.graph):
+        for step in self._steps(parent.graph)[0]:
             wide = step.reshape(network.graph)
             made = step.fill(network, wide, context)
             network = network.derived(wide, {key: tensor for key, (tensor, _) in made.items()})

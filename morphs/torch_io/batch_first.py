@@ -42,6 +42,7 @@ class _Steps:
             self._regrouped,
             self._along,
             self._on_last,
+            self._normed,
             self._pointwise,
             self._embedded,
             self._masked,
@@ -164,6 +165,27 @@ class _Steps:
         renamed = dict(zip(view.atoms, new.atoms, strict=True))
         after = View(new.atoms, tuple(tuple(renamed.get(atom, atom) for atom in axis) for axis in view.axes))
         return self.values.put(call, made, after)
+
+    def _normed(self, call: Call) -> bool:
+        """A batch norm of tokens, their axis folded into that of the batch: of a map with its channels first."""
+        source = call.args.get("input")
+        if call.name != "batch_norm" or not self.values.irregular(source) or len(source.size or ()) != 2:
+            return False
+        main = self.values.main(source, call.scope)
+        if main is None:
+            return False
+        base, view = main
+        if view.axes != ((BATCH, *view.atoms[:-1]), view.atoms[-1:]):
+            return False
+        *places, width = base.shape
+        last, scope = len(places) + 1, call.scope[:-1]
+        order = {"self": base, "dims": [0, last, *range(1, last)]}
+        turned = self.values.emit("aten.permute.default", order, (-1, width, *places), scope)
+        made = self.values.applied(call, {**call.args, "input": turned}, [-1, width, *places])
+        back = {"self": made, "dims": [0, *range(2, last + 1), 1]}
+        made = self.values.emit("aten.permute.default", back, (-1, *places, width), scope)
+        new = whole(made.shape)
+        return self.values.put(call, made, View(new.atoms, ((BATCH, *new.atoms[:-1]), new.atoms[-1:])))
 
     def _pointwise(self, call: Call) -> bool:
         if call.name not in SINGLE:

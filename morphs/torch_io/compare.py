@@ -1,6 +1,6 @@
 """A copy held against its module, in both modes, to the bit: a trace can't see what a module does behind it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -41,10 +41,11 @@ def compare(module: nn.Module, copy: nn.Module, examples: Examples, training: bo
         expected = run_with(module, buffers, examples)
         got = copy.train(training)(*examples.mapped(torch.clone).tensors())
     state = dict(copy.named_buffers())
-    differences = [
-        *_differences(_tensors(expected), _tensors(got)),
-        *_differences(*zip(*((buffers[n], state[n]) for n in buffers if n in state), strict=True))
-    ] if any(n in state for n in buffers) else _differences(_tensors(expected), _tensors(got))  # fmt: skip
+    statistics = [
+        (buffers[name], state[name], _deviation(name, buffers)) for name in buffers if name in state
+    ]
+    outputs = [(*pair, 0.0) for pair in zip(_tensors(expected), _tensors(got), strict=False)]
+    differences = _differences(outputs + statistics)
     for fact in differences:
         if fact is NOT_FINITE:
             raise UnsupportedModule(
@@ -67,13 +68,20 @@ def _plain(returned: Any) -> Any:
     return returned
 
 
-def _differences(expected: Any, got: Any) -> list[str]:
-    """What differs, in words: nothing for equal bits, nor for a difference that rounding explains."""
+def _deviation(name: str, buffers: Mapping[str, Tensor]) -> float:
+    """The least standard deviation beside a running mean, which counts in units of it: a mean may cancel to nothing."""
+    variance = buffers.get(name.removesuffix("mean") + "var") if name.endswith("running_mean") else None
+    return 0.0 if variance is None else float(variance.min().clamp(min=0).sqrt())
+
+
+def _differences(compared: Iterable[tuple[Tensor, Tensor, float]]) -> list[str]:
+    """What differs, in words: nothing for equal bits, nor for a difference that rounding explains in numbers of at
+    least the given size."""
     found: list[str] = []
-    for one, other in zip(expected, got, strict=False):
+    for one, other, least in compared:
         if one.shape != other.shape or one.dtype != other.dtype:
             found.append(f"{tuple(one.shape)} of {one.dtype} against {tuple(other.shape)} of {other.dtype}")
-        elif not torch.equal(one, other) and not _rounding(one, other):
+        elif not torch.equal(one, other) and not _rounding(one, other, least):
             if not bool(torch.isfinite(one).all()):
                 found.append(NOT_FINITE)
             else:
@@ -82,10 +90,11 @@ def _differences(expected: Any, got: Any) -> list[str]:
     return found
 
 
-def _rounding(one: Tensor, other: Tensor) -> bool:
+def _rounding(one: Tensor, other: Tensor, least: float) -> bool:
     """Whether the difference may come of another order of summing: memory of another layout is read otherwise."""
     if not one.is_floating_point():
         return False
     spread = float((one - one.mean()).abs().max()) if one.numel() > 1 else float(one.abs().max())
     error = float((one - other).abs().max())
-    return error <= ROUNDING * torch.finfo(one.dtype).eps * max(spread, float(one.abs().max()) / ROUNDING)
+    size = max(spread, float(one.abs().max()) / ROUNDING, least)
+    return error <= ROUNDING * torch.finfo(one.dtype).eps * size

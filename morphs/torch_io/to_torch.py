@@ -41,12 +41,13 @@ def _restored(made: tuple[Any, tuple[Any, ...]], order: list[str]) -> nn.Module:
     return module
 
 
-def to_torch(graph: ArchGraph, weights: Mapping[Key, Tensor], keys: Keys) -> nn.Module:
+def to_torch(graph: ArchGraph, weights: Mapping[Key, Tensor], keys: Keys, shared: bool = False) -> nn.Module:
     """A torch.fx.GraphModule (an ordinary nn.Module) that computes `graph`, on copies of `weights`.
 
-    keys: where tensors are in the module's state, and in which order. It reads one positional tensor for each Input
-    node, in canonical order. torch.compile and torch.export accept it. All its parameters require gradients: a
-    Network doesn't know which were frozen, so set requires_grad=False again on those.
+    keys: where tensors are in the module's state, and in which order. shared: use the parameters as they are, for a
+    module that is run without training and then dropped; buffers are copied all the same. It reads one positional
+    tensor for each Input node, in canonical order. torch.compile and torch.export accept it. All its parameters
+    require gradients: a Network doesn't know which were frozen, so set requires_grad=False again on those.
     """
     made = _Maker(graph, state_keys(graph, keys))
     module = Copy(made.modules, made.trace, class_name="MorphedNetwork")
@@ -55,7 +56,8 @@ def to_torch(graph: ArchGraph, weights: Mapping[Key, Tensor], keys: Keys) -> nn.
         path = made.keys[key]
         owner, _, name = path.rpartition(".")
         held = module.get_submodule(owner)
-        copy = tensor.clone(memory_format=torch.contiguous_format)
+        lent = shared and graph.params[key].trainable and not tensor.is_inference()
+        copy = tensor.contiguous() if lent else tensor.clone(memory_format=torch.contiguous_format)
         if graph[key[0]].op.kind == "tensor" and not graph.params[key].trainable:
             held.register_buffer(name, copy, persistent=_persists(graph[key[0]]))
         state[path] = copy.reshape(-1) if isinstance(held, nn.PReLU) else copy

@@ -3,6 +3,7 @@
 Parts, each a function that returns figures (`--part` chooses some):
 
 copies     moves that only copy against a plain memory copy: see _morph_copies.py. Target: at most 2 times.
+large      a ResNet-50, densenet201 and VGG-16: import, listing, a measured move, its memory. See _morph_large.py.
 sites      listing every site of a ResNet-50, limits checked: thousands in at most a second of processor time.
 factoring  the exact factoring of a 3×3 convolution with C channels in and out and 4·C between, into 3×3∘3×3 and
            3×3∘1×1, against a floor of flops at the rate of float64 matrix products measured in the same run,
@@ -25,19 +26,18 @@ For 3×3∘1×1 F2 is fixed; then positions decouple too: m = C₊, with C₋·K
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from itertools import product
-from pathlib import Path
 from statistics import median
 
 import torch
 from _common import Figure, figure, finish
+from _memory import peak_above
 from _morph_copies import copies, sites
+from _morph_large import large
 
 import morphs
 from morphs.graph.arch import ArchGraph, Node
@@ -120,12 +120,7 @@ def peak(channels: int, then: int) -> None:
     small = _network(8)
     morphs.apply(small, _move(8, then), measure=False)  # libraries set themselves up
     net, move = _network(channels), _move(channels, then)
-    with suppress(OSError):  # else the peak so far counts as this move's: too much rather than too little
-        Path("/proc/self/clear_refs").write_text("5")
-    before = _status("VmRSS")
-    morphs.apply(net, move, measure=False)
-    after = max(_status("VmHWM"), _status("VmRSS"))
-    print(after - before)
+    print(peak_above(lambda: morphs.apply(net, move, measure=False)))
 
 
 def _network(channels: int) -> morphs.Network:
@@ -138,17 +133,8 @@ def _move(channels: int, then: int) -> morphs.Deepen:
     return morphs.Deepen("c", "netmorph", 4 * channels, (3, 3), (then, then))
 
 
-def _status(name: str) -> int:
-    """Bytes of one line of /proc/self/status; where there is none, the peak as the system counts it."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name + ":"))
-
-
 PARTS: dict[str, Callable[[bool], list[Figure]]] = {
-    "copies": copies, "sites": sites, "factoring": factoring, "memory": memory,
+    "copies": copies, "large": large, "sites": sites, "factoring": factoring, "memory": memory,
 }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Which models come in, and what of them can be morphed: torchvision, timm, transformers, and modules as users write.
 
-Each model runs in a process of its own; its record is kept in out/zoo.jsonl, so that the script goes on where it
-stopped. timm and transformers are optional. Weights are random: nothing is downloaded.
+Each model runs in a process of its own; its record is kept in zoo.jsonl beside this file, so that the script goes on
+where it stopped. timm and transformers are optional. Weights are random: nothing is downloaded.
 
     python runs/benchmarks/zoo.py --quick            a few models of each set
     python runs/benchmarks/zoo.py --set torchvision  one set
@@ -12,18 +12,22 @@ stopped. timm and transformers are optional. Weights are random: nothing is down
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
+import math
+import multiprocessing
+import resource
+import signal
+from pathlib import Path
 from typing import Any
 
-from _common import OUT, figure, finish, guarded
+from _common import figure, finish, guarded
 from _state import append, read
+from _zoo.measure import measure
 from _zoo.models import names
 
-RECORDS = OUT / "zoo.jsonl"
+RECORDS = Path(__file__).with_suffix(".jsonl")
 Record = dict[str, Any]
 TARGET = 0.95  # of the parameters
+PATIENCE = 20  # times its processor time that a model may take on a busy machine
 COLUMNS = (
     "set", "models", "torch exports (? not known)", "imported",
     "difference ≤ 1e-12, eval and train", "parameters that move, median",
@@ -38,14 +42,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--set", dest="only")
     parser.add_argument("--table", action="store_true")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
-    parser.add_argument("--timeout", type=float, default=900, help="seconds for one model")
+    parser.add_argument("--timeout", type=float, default=300, help="processor seconds for one model")
     given = parser.parse_args()
-    if given.one:
-        from _zoo.measure import measure
-
-        print(json.dumps(measure(given.one)))
-        return
     done: dict[str, Record] = {} if given.quick else {r["model"]: r for r in read(RECORDS)}
     if given.table:
         print("\n".join(_table(done)))
@@ -61,15 +59,37 @@ def main() -> None:
 
 
 def _apart(name: str, timeout: float) -> Record:
+    """The record of a model, made in a process of its own; where it can, one that has torch loaded already."""
     failed = {"model": name, "exports": None, "imports": False}
-    command = [sys.executable, __file__, "--one", name]
+    methods = multiprocessing.get_all_start_methods()
+    context: Any = multiprocessing.get_context("fork" if "fork" in methods else "spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send, args=(name, sender, timeout))
+    process.start()
+    sender.close()
     try:
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
-        return json.loads(ran.stdout.splitlines()[-1])
-    except subprocess.TimeoutExpired:
-        return {**failed, "error": f"took more than {timeout:g} s"}
-    except (IndexError, ValueError):
-        return {**failed, "error": ran.stderr.strip()[-300:]}
+        if receiver.poll(PATIENCE * timeout):
+            return receiver.recv()
+        return {**failed, "error": f"did not end in {PATIENCE * timeout:g} s"}
+    except EOFError:
+        process.join()
+        late = process.exitcode == -signal.SIGXCPU
+        return {
+            **failed,
+            "error": f"took more than {timeout:g} s" if late else f"ended with {process.exitcode}",
+        }
+    finally:
+        process.kill()
+        process.join()
+
+
+def _send(name: str, sender: Any, timeout: float) -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(timeout), resource.RLIM_INFINITY))
+    try:
+        sender.send(measure(name))
+    except Exception as error:
+        text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        sender.send({"model": name, "exports": None, "imports": False, "error": text})
 
 
 def _line(r: Record) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import warnings
 from collections.abc import Iterator
@@ -12,8 +13,22 @@ from torch import nn
 
 from _zoo.written import Written
 
-FAMILIES = 60
-SMALL = 64  # pixels, where the model takes them
+SMALL, MEDIUM = 64, 128  # pixels, where the model takes them
+TIMM = (  # small ones of many families
+    "test_resnet", "test_vit", "test_convnext", "test_efficientnet", "test_byobnet", "test_mambaout", "test_nfnet",
+    "test_coatnet", "test_maxvit", "test_efficientnet_ln", "test_vit_relpos", "deit_tiny_patch16_224",
+    "mobilenetv3_small_050", "ghostnet_050", "lcnet_035", "regnetx_002", "resnet18", "resnetv2_18", "repvgg_a0",
+    "efficientvit_m0", "efficientvit_b0", "levit_128", "mobilevit_xxs", "mobilevitv2_050", "pit_ti_224",
+    "starnet_s050", "fasternet_t0", "convnext_atto", "inception_next_atto", "edgenext_xx_small", "repvit_m0_9",
+    "repghostnet_050", "swiftformer_xs", "shvit_s1", "efficientformer_l1", "efficientformerv2_s0", "fastvit_t8",
+    "pvt_v2_b0", "xcit_nano_12_p8_224", "cait_xxs24_224", "coat_tiny", "convit_tiny", "tiny_vit_5m_224",
+    "poolformer_s12", "gmlp_ti16_224", "gmixer_12_224", "mixer_s32_224", "resmlp_12_224",
+    "swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256",
+    "crossvit_tiny_240", "visformer_tiny", "tnt_s_patch16_224", "eva02_tiny_patch14_224",
+    "rexnet_100", "dla34", "dpn48b", "hgnetv2_b0", "hrnet_w18_small", "res2net50_14w_8s", "resnest14d", "selecsls42",
+    "skresnet18", "vovnet39a", "xception41", "densenet121", "mvitv2_tiny", "hardcorenas_a", "mixnet_s", "tinynet_e",
+    "cs3darknet_focus_s", "legacy_seresnet18", "convmixer_768_32", "focalnet_tiny_srf", "davit_tiny", "gcvit_xxtiny",
+)  # fmt: skip
 CONFIGURED: dict[str, dict[str, Any]] = {  # small sizes of each Hugging Face family
     "bert": {}, "distilbert": {}, "roberta": {}, "electra": {}, "albert": {}, "gpt2": {}, "gpt_neox": {}, "opt": {},
     "llama": {}, "mistral": {}, "qwen2": {}, "vit": {}, "deit": {}, "resnet": {},
@@ -33,10 +48,8 @@ def names(only: str | None, quick: bool) -> Iterator[str]:
     if only in (None, "timm") and importlib.util.find_spec("timm"):
         import timm
 
-        families: dict[str, str] = {}
-        for model in timm.list_models():
-            families.setdefault(timm.models._registry._model_to_module[model], model)  # pyright: ignore
-        found["timm"] = [families[name] for name in sorted(families)][:FAMILIES]
+        known = frozenset(timm.list_models())
+        found["timm"] = [model for model in TIMM if model in known]
     if importlib.util.find_spec("transformers"):
         found["transformers"] = [*CONFIGURED]
     for group, models in found.items():
@@ -56,7 +69,7 @@ def build(name: str) -> tuple[nn.Module, Any]:
         import timm
 
         module = timm.create_model(model, pretrained=False)
-        size = module.default_cfg["input_size"][-1]
+        size = _pixels(module)
     else:
         import torchvision
 
@@ -67,6 +80,19 @@ def build(name: str) -> tuple[nn.Module, Any]:
         fixed = model.startswith(("vit", "swin", "maxvit"))
         size = 224 if fixed else 128 if model.startswith("inception") else SMALL
     return module, torch.randn(2, 3, size, size)
+
+
+def _pixels(module: Any) -> int:
+    """The size of images for a model of timm: a small one where it takes any."""
+    own = module.default_cfg["input_size"][-1]
+    if own <= 160 or module.default_cfg.get("fixed_input_size"):
+        return own
+    try:
+        with torch.no_grad():
+            copy.deepcopy(module).to("meta").eval()(torch.empty(2, 3, MEDIUM, MEDIUM, device="meta"))
+    except Exception:  # whatever a forward raises
+        return own
+    return MEDIUM
 
 
 def _configured(model: str) -> tuple[nn.Module, Any]:

@@ -54,6 +54,20 @@ def test_children_of_moves_are_as_if_made_from_scratch(move, graph, data):
 
 
 @given(graph=graphs(most=2), data=st.data())
+def test_depths_are_those_of_a_graph_made_anew_whenever_they_are_asked_for(graph, data):
+    for _ in range(4):
+        moves = [site for move in (morphs.Deepen, morphs.Widen, morphs.AddSkip) for site in move.sites(graph)]
+        if not moves:
+            return
+        if data.draw(st.booleans()):
+            assert graph.depth > 0
+        graph = data.draw(st.sampled_from(moves)).reshape(graph)
+        if data.draw(st.booleans()):
+            anew = ArchGraph(graph)
+            assert {n.name: graph._state.depth[n.name] for n in graph} == dict(anew._state.depth)
+
+
+@given(graph=graphs(most=2), data=st.data())
 def test_any_edit_is_judged_alike_the_short_and_the_long_way(graph, data):
     for _ in range(4):
         nodes = list(graph)

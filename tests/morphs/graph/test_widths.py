@@ -3,9 +3,10 @@
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import graphs, lively
+from strategies import graphs, lively, networks
 
 import morphs
+from morphs.graph.arch import ArchGraph
 from morphs.graph.widths import channel_groups, resized
 
 
@@ -157,11 +158,26 @@ def test_a_module_applied_to_its_own_output_ties_input_and_output():
     assert free(text) == {"a s": 4}
 
 
+@given(net=networks())
+def test_groups_after_a_change_of_width_are_those_of_a_graph_made_anew(net):
+    widths = channel_groups(net.graph)
+    for number in widths.free():
+        group = widths.groups[number]
+        wider = resized(net.graph, number, group.width + group.blocks)
+        anew = ArchGraph(wider)
+        assert channel_groups(wider) == channel_groups(anew)
+        assert (channel_groups(wider).spans, channel_groups(wider).writers) == (
+            channel_groups(anew).spans,
+            channel_groups(anew).writers,
+        )
+
+
 @given(graph=graphs(), data=st.data())
 def test_whatever_is_resized_is_well_formed_and_runs(graph, data):
     widths = channel_groups(graph)
     for node in graph:
-        assert widths.shape(node.name, graph.shape(node.name)) == graph.shape(node.name)
+        columns = [None if spans is None else widths.columns(spans) for spans in widths.axes[node.name]]
+        assert all(n in (None, size) for n, size in zip(columns, graph.shape(node.name), strict=True))
     for number, name in widths.free().items():
         group = widths.groups[number]
         wider = resized(graph, number, group.width + group.blocks)

@@ -159,13 +159,33 @@ def test_every_a_that_a_site_inserts_can_learn(data):
 
 
 def gradient(net: morphs.Network, name: str) -> torch.Tensor:
-    """Of the a of a P-activation, for random data and a random linear loss."""
+    """Of the a of a P-activation, for random data and a random linear loss.
+
+    Each example has a mean of its own: behind a maximum over many places a learns from maps that are negative
+    everywhere, which independent pixels almost never make.
+    """
     draws = torch.Generator().manual_seed(0)
     inputs = random_inputs(net.graph, 64, draws, net.dtype)
+    means = torch.randn(64, generator=draws, dtype=net.dtype)
     module = net.to_torch().train()
-    out = module(*(3 * x if x.is_floating_point() else x for x in inputs))
+    out = module(
+        *(3 * (x + means.view(-1, *[1] * (x.dim() - 1))) if x.is_floating_point() else x for x in inputs)
+    )
     (out * torch.randn(out.shape, generator=draws, dtype=net.dtype)).sum().backward()
     return module.get_submodule(name).a.grad
+
+
+def test_an_a_before_a_maximum_over_many_places_can_learn():
+    text = """
+        x = input(size=[2, 5, 4]); c = conv2d(x, channels=1, kernel=1); p = p_activation(c, fn=relu)
+        m = adaptive_max_pool2d(p, size=[2, 1]); f = flatten(m); l = linear(f, features=3); out = output(l)"""
+    learned = 0
+    for seed in range(5):
+        parent = lively(morphs.parse_graph(text), seed)
+        child = morphs.apply(parent, "deepen(node=p, kernel=[3, 3])", seed=seed).network
+        (act,) = {node.name for node in child.graph if node.op.kind == "p_activation"} - {"p"}
+        learned += bool(gradient(child, act).any())
+    assert learned >= 3
 
 
 def test_a_projection_of_what_is_never_negative_has_no_dead_unit():

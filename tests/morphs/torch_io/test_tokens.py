@@ -60,6 +60,48 @@ def test_heads_of_spelled_out_attention_widen():
         assert max(child.drift.eval, child.drift.train) <= 1e-10
 
 
+def folded(m, x):
+    """A batch norm of all tokens of the batch, as LeViT has it."""
+    y = m.a(x)
+    y = m.norm(y.flatten(0, 1)).reshape_as(y)
+    return m.b(y.relu()).mean(1)
+
+
+def gridded(m, x):
+    """The same of tokens along two axes."""
+    y = m.a(x.view(-1, 2, 3, 6))
+    return m.b(m.norm(y.reshape(-1, 8)).view(-1, 6, 8)).mean(1)
+
+
+@pytest.mark.parametrize("forward", [folded, gridded])
+def test_a_batch_norm_of_tokens_folded_into_the_batch_is_one(forward):
+    x = normal(4, 6, 6)
+    net = copied(Calls(forward, a=nn.Linear(6, 8), norm=nn.BatchNorm1d(8), b=nn.Linear(8, 3)), x)
+    assert "aten" not in kinds(net)
+    returns(net, x)
+    drift = morphs.apply(net, "widen(node=a, to=12)").drift
+    assert max(drift.eval, drift.train) < 1e-10
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_running_mean_that_cancels_to_rounding_is_no_difference(dtype):
+    """Behind another norm the mean of a linear layer without bias is zero but for rounding, here in another order."""
+    module = nn.Sequential(
+        Calls(
+            lambda m, x: m.norm(m.a(x).flatten(0, 1)).view(-1, 6, 8),
+            a=nn.Linear(6, 8),
+            norm=nn.BatchNorm1d(8),
+        ),
+        Calls(
+            lambda m, x: m.norm(m.a(x).flatten(0, 1)).view(-1, 6, 8),
+            a=nn.Linear(8, 8, bias=False),
+            norm=nn.BatchNorm1d(8),
+        ),
+    ).to(dtype)
+    net = morphs.from_torch(module, normal(4, 6, 6).to(dtype))
+    assert [node.op.kind for node in net.graph].count("batch_norm") == 2
+
+
 @pytest.mark.parametrize("batch_first", [True, False])
 def test_an_encoder_of_torch_is_read_whole(batch_first):
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0, norm_first=True)
