@@ -17,6 +17,7 @@ from torch.nn.functional import avg_pool2d, one_hot
 from nas.data.batches import eval_batches
 from nas.data.task import Task
 from nas.data.types import ImageSplit, SearchData, StreamSplit
+from nas.ledger.scores import LINEAR, SIMPLE
 
 EXAMPLES, STREAMED = 5000, 1000  # that a model is fitted to; fewer where each is read from a file
 FEATURES = 1024  # images with more pixels are made smaller by whole factors
@@ -28,7 +29,6 @@ TASKS = (
     "multi-label",
     "regression",
 )  # not one's own, whose targets may mean anything
-SIMPLE, LINEAR = "simple", "linear"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Linear:
 
 
 def baseline_scores(data: SearchData, splits: Mapping[str, ImageSplit]) -> dict[str, float]:
-    """The task's own score of each baseline on each split, as "SPLIT_BASELINE": `simple`, the majority class, the
+    """The task's own score of each baseline on each split, as "BASELINE_SPLIT": `simple`, the majority class, the
     commonest labels or the mean, and `linear`, logistic or ridge regression, fitted to the training split. {} for a
     task of one's own, whose targets may mean anything.
     """
@@ -61,7 +61,7 @@ def baseline_scores(data: SearchData, splits: Mapping[str, ImageSplit]) -> dict[
         for model, predict in models.items():
             value = float(task.scores[0].measure(predict(inputs), truth))
             if isfinite(value):
-                found[f"{name}_{model}"] = value
+                found[f"{model}_{name}"] = value
     return found
 
 

@@ -44,8 +44,8 @@ def test_logistic_regression_is_that_of_scikit_learn() -> None:
     x, y, held, truth = arrays(data)
     found = baseline_scores(data, {"val": data.val})
     expected = LogisticRegression(max_iter=5000).fit(x, y).score(held, truth)
-    assert found["val_linear"] == pytest.approx(expected)
-    assert found["val_simple"] == pytest.approx((truth == np.bincount(y).argmax()).mean())
+    assert found["linear_val"] == pytest.approx(expected)
+    assert found["simple_val"] == pytest.approx((truth == np.bincount(y).argmax()).mean())
 
 
 def test_ridge_regression_is_that_of_scikit_learn() -> None:
@@ -53,8 +53,8 @@ def test_ridge_regression_is_that_of_scikit_learn() -> None:
     x, y, held, truth = arrays(data)
     found = baseline_scores(data, {"val": data.val})
     expected = root_mean_squared_error(truth, Ridge(1.0).fit(x, y).predict(held))
-    assert found["val_linear"] == pytest.approx(expected, rel=1e-4)
-    assert found["val_simple"] == pytest.approx(
+    assert found["linear_val"] == pytest.approx(expected, rel=1e-4)
+    assert found["simple_val"] == pytest.approx(
         root_mean_squared_error(truth, np.full_like(truth, y.mean())), rel=1e-5
     )
 
@@ -65,7 +65,7 @@ def test_other_tasks_have_baselines_that_learn(task: str) -> None:
     flags = np.eye(3)[y].astype("float32")
     flags[:, 2] = 1 - flags[:, 2]
     found = baseline_scores(data := table(x, flags if task == "multi-label" else y, task), {"val": data.val})
-    assert found["val_linear"] > 0.9 > found["val_simple"] > 0.3
+    assert found["linear_val"] > 0.9 > found["simple_val"] > 0.3
 
 
 def test_a_task_of_ones_own_has_none() -> None:
@@ -75,7 +75,7 @@ def test_a_task_of_ones_own_has_none() -> None:
 
 def test_images_are_pixels_and_large_ones_are_made_smaller() -> None:
     data = load_search_data("digits", None, 0, 0.1)
-    assert baseline_scores(data, {"val": data.val})["val_linear"] > 0.92
+    assert baseline_scores(data, {"val": data.val})["linear_val"] > 0.92
     side = 64
     assert side * side > FEATURES
     draw = torch.Generator().manual_seed(0)
@@ -85,7 +85,7 @@ def test_images_are_pixels_and_large_ones_are_made_smaller() -> None:
     split = Split.of_pixels(pixels, labels)
     task = task_of(None, labels, ("a", "b"))
     found = SearchData("images", split, split, ("a", "b"), (0.5,), (0.3,), NONE, "", task=task)
-    assert baseline_scores(found, {"val": split})["val_linear"] == 1
+    assert baseline_scores(found, {"val": split})["linear_val"] == 1
 
 
 def test_the_least_of_a_convex_function_is_found() -> None:
