@@ -22,7 +22,7 @@ from nas.config.training import TrainConfig
 
 CODE = r"[\w.]+:\w+"  # package.module:name
 TASKS = ("classification", "balanced", "multi-label", "regression")
-FITTED = ("augment", "batch_size", "epochs", "most_epochs", "val_fraction", "warmup_steps")
+FITTED = ("augment", "batch_size", "epochs", "limits", "most_epochs", "val_fraction", "warmup_steps")
 RAY = ("address", "gpus_per_child", "storage")
 MODEL = "model"  # the space of a search that starts from a model, if no other is named
 Seconds = BeforeValidator(seconds_of)

@@ -34,7 +34,7 @@ def remarks(view: LedgerView, config: Settings) -> tuple[str, ...]:
     result = _final(view)
     if result is None:
         return ()
-    found = [_beaten(result), _ungrown(view, result, config), _unused(view, config)]
+    found = [_beaten(result), _ungrown(view, result, config), _limited(view, config), _unused(view, config)]
     return tuple(text for text in found if text is not None)
 
 
@@ -81,6 +81,14 @@ def _ungrown(view: LedgerView, result: Result, config: Settings) -> str | None:
         f"nothing grew: none of {plural(tried, 'child')} was better than its parent; try a longer --budget, "
         "--children 8, or another space (nas spaces)"
     )
+
+
+def _limited(view: LedgerView, config: Settings) -> str | None:
+    """That the search ended at its limits."""
+    if view.notes.stopped != "exhausted" or not config.limits:
+        return None
+    texts = ", ".join(f"{name} {value}" for name, value in config.limits.items())
+    return f"no move was left within the limits ({texts}): --limit {next(iter(config.limits))}=N allows more"
 
 
 def _unused(view: LedgerView, config: Settings) -> str | None:

@@ -28,6 +28,7 @@ class Settings:
     keep: str = "all"
     device: str = "cpu"
     most_epochs: Annotated[float, Field(gt=0)] | None = None
+    limits: Json = field(default_factory=lambda: NO_JSON)
     start: Digest | None = None  # of the network that the search began with, if it was given
 
 

@@ -40,7 +40,7 @@ from nas.run.events import Callback, Outcome
 from nas.run.latency import latencies, priced
 from nas.run.length import with_length
 from nas.run.memory import fitted
-from nas.run.pacing import pace_told, paced
+from nas.run.pacing import limits_told, pace_told, paced
 from nas.run.plan import Plan, make_plan
 from nas.run.replay import REPLAY, Replay, replay_from, replay_of
 from nas.run.speed import closing_seconds
@@ -132,6 +132,7 @@ def search(
     for said in (
         *told(before, config, plan.images),
         *pace_told(config, plan.images, cost(plan.space.seed).macs, measured),
+        *limits_told(config, plan.space.limits),
     ):
         callback.on_notice(said)
     plan = make_plan(config, data, registry, graph_of(given))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import ceil, inf, log, sqrt
 from typing import Any
 
+from morphs import Limits
 from nas.base.text import plural
 from nas.config.run_config import RunConfig
 from nas.run.suited import LEAST_STEPS, warmed
@@ -115,7 +116,7 @@ def paced(
         "children": children,
         "threads": threads,
         "epochs": chosen.stretch * batch / images,
-        "grow_share": 1 - config.final_share if few else _bound(config.budget, spent),
+        "grow_share": _bound(config.budget, spent, 1 - config.final_share if few else 1.5 * GROW_SHARE),
     }
     update = {name: value for name, value in wanted.items() if name not in given}
     if chosen.growth > 1 and "macs" not in config.limits:
@@ -149,7 +150,21 @@ def pace_told(config: RunConfig, images: int, seed_macs: int, seconds: float | N
     return said
 
 
-def _bound(budget: float | None, spent: float) -> float:
+def limits_told(config: RunConfig, own: Limits) -> Sequence[str]:
+    """The limits that nobody gave, in a sentence: those of the space (`own`) and of the budget."""
+    found = {
+        name: value for name, value in vars(own).items() if value is not None and name not in config.limits
+    }
+    if "limits" in config.fitted:
+        found |= config.limits
+    if not found:
+        return ()
+    texts = ", ".join(f"{name} {value:,}" for name, value in found.items())
+    return (
+        f"limits: {texts}, which the space and the budget bring; --limit {next(iter(found))}=N sets another",
+    )
+
+
+def _bound(budget: float | None, spent: float, share: float) -> float:
     """A bound, in shares of the budget, for what a slow machine makes of the plan for the seconds that are left."""
-    share = min(1.0, 1.5 * GROW_SHARE)
     return share if budget is None else min(1.0, (spent + share * max(0.0, budget - spent)) / budget)

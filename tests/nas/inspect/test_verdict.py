@@ -78,6 +78,14 @@ def test_a_budget_that_was_not_used_has_its_reason(ungrown: Outcome) -> None:
     assert remarks(LedgerView(ungrown.view.trials[:-1]), Settings(budget=1e6)) == ()
 
 
+def test_limits_that_ended_the_search_are_named(ungrown: Outcome) -> None:
+    view = scored(ungrown.view, {"test_accuracy": 0.99}, grown=True)
+    ended = LedgerView(view.trials, replace(view.notes, stopped="exhausted"))
+    settings = Settings(limits={"macs": 400_000})
+    assert "--limit macs=N" in " ".join(remarks(ended, settings))
+    assert remarks(view, settings) == ()
+
+
 def test_old_runs_without_baselines_have_none(ungrown: Outcome) -> None:
     final = ungrown.view.trials[-1]
     assert final.result is not None

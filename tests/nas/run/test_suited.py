@@ -10,6 +10,7 @@ from engine_support import Inline, tiny
 from picture_support import classes
 
 import nas
+from morphs import Limits
 from nas.config.run_config import FITTED, RunConfig
 from nas.data import SearchData, ValueSplit, load_search_data
 from nas.data.augment import NONE
@@ -19,7 +20,7 @@ from nas.registry.configure import make_config
 from nas.run.events import Silent
 from nas.run.length import LENGTHS, LONGEST, measured, with_length
 from nas.run.lifecycle import replay, search
-from nas.run.pacing import LEAST_STRETCH, MOST_CHILDREN, pace_of_few, paced
+from nas.run.pacing import LEAST_STRETCH, MOST_CHILDREN, limits_told, pace_of_few, paced
 from nas.run.suited import suited_batches, suited_data, warmed
 from search_spaces.mlp import mlp
 
@@ -116,6 +117,14 @@ def test_only_a_budget_or_a_cost_bounds_the_training() -> None:
     assert with_length(free(cost=1e9), graph, data, None).most_epochs == LONGEST
     for config in (free(), free(cost=1e9, fitted=()), free(cost=1e9, schedule="restarts")):
         assert with_length(config, graph, data, None).most_epochs is None
+
+
+def test_limits_that_nobody_gave_are_named_with_their_option() -> None:
+    own = Limits(width=64)
+    assert "--limit width=N" in " ".join(limits_told(tiny(), own))
+    assert "macs 5" in " ".join(limits_told(free(limits={"macs": 5}), Limits()))
+    assert limits_told(tiny(limits={"macs": 5}), Limits()) == ()
+    assert limits_told(tiny(limits={"width": 5}), own) == ()
 
 
 @pytest.fixture(scope="module")
