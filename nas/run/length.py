@@ -16,15 +16,16 @@ from nas.base.seeds import derive
 from nas.config.run_config import RunConfig
 from nas.data import SearchData, Split, StreamSplit, ValueSplit
 from nas.data.splits import hold_out
-from nas.run.suited import SMALL
+from nas.run.suited import SMALL, VALIDATED
 from nas.train import train
 from nas.train.evaluate import evaluate
 
 LONGEST = 300.0  # epochs; classes are hardly confused more often after more
 LENGTHS = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0)  # epochs that are tried
-SPLITS = 3  # on each of which all lengths are tried: what is held out is often a few dozen examples
+SPLITS = 3  # on each of which all lengths are tried, where a few dozen examples are held out
 HELD = 0.2
-SHARE = 0.1  # of the budget for trying
+SHARE = 0.15  # of the budget for trying
+BEYOND = 4  # times the best length tried, where the time for trying ended before a longer one was worse
 
 
 def with_length(config: RunConfig, graph: ArchGraph, data: SearchData, left: float | None) -> RunConfig:
@@ -55,7 +56,7 @@ def measured(
     clock: Callable[[], float] = time.monotonic,
 ) -> float:
     """The number of epochs after which the loss of `graph` on held-out examples is least, in the mean of a few splits
-    of the training and validation examples. Twice as many as were tried if the seconds end before the loss rises.
+    of the training and validation examples. BEYOND times as many as were best if the seconds end before the loss rises.
     """
     end, losses = clock() + seconds, dict[float, float]()
     parts = tuple(_splits(config, data))
@@ -64,7 +65,7 @@ def measured(
             found: list[float] = []
             for part in parts:
                 if clock() > end and losses:
-                    return 2 * min(losses, key=losses.__getitem__)
+                    return BEYOND * min(losses, key=losses.__getitem__)
                 found.append(_loss(config, graph, part, epochs))
             losses[epochs] = fmean(found)
             best = min(losses, key=losses.__getitem__)
@@ -74,9 +75,9 @@ def measured(
 
 
 def _splits(config: RunConfig, data: SearchData) -> Iterator[SearchData]:
-    """The run's own split, and others of the same examples if they are in memory."""
+    """The run's own split, and others of the same examples if these are few and in memory."""
     yield data
-    if isinstance(data.train, StreamSplit) or isinstance(data.val, StreamSplit):
+    if len(data.val) > VALIDATED or isinstance(data.train, StreamSplit) or isinstance(data.val, StreamSplit):
         return
     whole = _joined(data.train, data.val)
     for number in range(1, SPLITS):

@@ -18,7 +18,7 @@ from nas.data.task import task_of
 from nas.ledger import read_config
 from nas.registry.configure import make_config
 from nas.run.events import Silent
-from nas.run.length import LENGTHS, LONGEST, measured, with_length
+from nas.run.length import BEYOND, LENGTHS, LONGEST, measured, with_length
 from nas.run.lifecycle import replay, search
 from nas.run.pacing import LEAST_STRETCH, MOST_CHILDREN, limits_told, pace_of_few, paced
 from nas.run.suited import suited_batches, suited_data, warmed
@@ -108,7 +108,7 @@ def test_values_are_fitted_as_long_as_others_get_better() -> None:
     assert clear > noisy
     assert noisy <= LENGTHS[2]
     ticks = iter(range(10))
-    assert measured(config, graph, values(100, 0.0), 2.5, lambda: float(next(ticks))) == 2 * LENGTHS[0]
+    assert measured(config, graph, values(100, 0.0), 2.5, lambda: float(next(ticks))) == BEYOND * LENGTHS[0]
 
 
 def test_only_a_budget_or_a_cost_bounds_the_training() -> None:
