@@ -89,7 +89,7 @@ class RunConfig(BaseModel):
             description="Random changes of training images: none, flips=true or flips=false (mirror left to right), "
             "shifts=N (by up to N pixels); flip, crop=N or flip,crop=N turns off what it doesn't name. cifar10, "
             "cifar100 and fashion-mnist are mirrored and all public sets are shifted unless this says otherwise; your "
-            "own images are neither.",
+            "own images are shifted a little if they are few.",
         )
     )
     check_data: Annotated[Literal["auto", "all", "none"], Shown()] = Field(
