@@ -20,7 +20,7 @@ from nas.data.types import ImageSplit, SearchData, StreamSplit
 from nas.ledger.scores import LINEAR, SIMPLE
 
 EXAMPLES, STREAMED = 5000, 1000  # that a model is fitted to; fewer where each is read from a file
-FEATURES = 1024  # images with more pixels are made smaller by whole factors
+FEATURES = 400  # images with more pixels are made smaller by whole factors
 RIDGE = 1.0  # times half the squares of the weights, beside the sum of the losses: as scikit-learn's default
 STEPS, MEMORY = 100, 10  # of L-BFGS
 TASKS = (

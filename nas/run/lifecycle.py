@@ -104,6 +104,7 @@ def search(
     Raises UserError for wrong input, before anything is written, and NasError when the search has no outcome.
     """
     began = time.monotonic() if began is None else began
+    startup = time.monotonic() - began
     check_new(run)
     registry = named_by(config, registry)
     config = check_names(config, registry)
@@ -123,7 +124,6 @@ def search(
     if smaller is not None:
         callback.on_notice(smaller)
     before, left = plan.config, config.budget and config.budget - (time.monotonic() - began)
-    startup = time.monotonic() - began
     plan = replace(plan, config=with_length(before, plan.space.seed, data, left))
     seconds = cache(partial(_seconds_per_step, plan, data))
     gone = time.monotonic() - began + closing_seconds(startup)  # and what will be gone
@@ -137,10 +137,10 @@ def search(
         callback.on_notice(said)
     plan = make_plan(config, data, registry, graph_of(given))
     description = describe(config, data, command, user_code(config, registry, plan.moves))
-    check_budget(plan, seconds, time.monotonic() - began)
+    check_budget(plan, seconds, time.monotonic() - began, startup)
     known = hashes_of(data.train, data.val)
     del data  # workers have their own copy; free the memory
-    return _begin(plan, run, description, callback, executor, began, registry, known, given=given)
+    return _begin(plan, run, description, callback, executor, began, registry, known, None, given, startup)
 
 
 def _suited(config: RunConfig, registry: Registry, callback: Callback) -> tuple[RunConfig, SearchData]:
@@ -203,6 +203,7 @@ def _begin(
     known: Known,
     again: Replay | None = None,
     given: Network | None = None,
+    startup: float = 0.0,
 ) -> Outcome:
     """Create the run and search. Nothing is written before all checks that may refuse it have passed.
 
@@ -217,7 +218,7 @@ def _begin(
         plan = priced(plan, ledger, table)
         callback.on_data(tuple(description["data"]["notes"]))
         workers = _factory(executor, work, registry)(run, work, description["data"]["digest"])
-        return Engine(plan, run, ledger, callback, workers, began, again).go(resumed=False)
+        return Engine(plan, run, ledger, callback, workers, began, again, startup).go(resumed=False)
 
 
 def resume(
@@ -235,6 +236,7 @@ def resume(
     from those at the run's start, unless `force` is set, which is noted in the ledger. began: as for `search`.
     """
     began = time.monotonic() if began is None else began
+    startup = time.monotonic() - began
     with Ledger.open(run, force=True) as ledger:  # edits of the run's files are checked with the rest, below
         stored = ledger.config
         config = stored_config(run, stored.config, registry=registry)
@@ -258,7 +260,7 @@ def resume(
         plan = priced(plan, ledger, ledger.notes.latency or latencies(plan, decisions))
         work = for_workers(config, registry, plan.moves)
         workers = _factory(executor, work, registry)(run, work, now["data"]["digest"])
-        return Engine(plan, run, ledger, callback, workers, began, decisions).go(resumed=True)
+        return Engine(plan, run, ledger, callback, workers, began, decisions, startup).go(resumed=True)
 
 
 def _check_whole(ledger: Ledger, view: LedgerView) -> None:
