@@ -16,7 +16,7 @@ from rich.text import Text
 
 from nas.base.printing import console, say
 from nas.base.text import clip, count, nas_command, plural, size, span
-from nas.inspect.rows import overhead_text, status_rows
+from nas.inspect.rows import overhead_text, status_rows, verdict_rows
 from nas.ledger.scores import called, labelled, merit, value_text
 from nas.ledger.scores import name_of as name_of_score
 
@@ -162,6 +162,10 @@ def _as_given(outcome: Outcome) -> list[tuple[str, str]]:
 
 def summary(outcome: Outcome, report: Path | None) -> RenderableType:
     """The results of a finished run."""
+    from nas.inspect.verdict import beside, remarks
+    from nas.ledger import read_config
+
+    described = read_config(outcome.run).described
     result = outcome.best.result
     score = result.main if result else "accuracy"
     why = {
@@ -174,6 +178,7 @@ def summary(outcome: Outcome, report: Path | None) -> RenderableType:
         (f"validation {called(score)}", value_text(score, result.value if result else None)),
         *_as_given(outcome),
         (f"test {called(score)}", value_text(score, result.tested if result else None)),
+        *verdict_rows(beside(outcome.view), remarks(outcome.view, described.config)),
         ("parameters", count(result.params if result else None)),
         ("wall time", span(outcome.seconds)),
         ("engine overhead", overhead_text(outcome.overhead)),

@@ -22,6 +22,7 @@ from nas.config.training import TrainConfig
 
 CODE = r"[\w.]+:\w+"  # package.module:name
 TASKS = ("classification", "balanced", "multi-label", "regression")
+FITTED = ("augment", "batch_size", "epochs", "limits", "most_epochs", "val_fraction", "warmup_steps")
 RAY = ("address", "gpus_per_child", "storage")
 MODEL = "model"  # the space of a search that starts from a model, if no other is named
 Seconds = BeforeValidator(seconds_of)
@@ -88,7 +89,7 @@ class RunConfig(BaseModel):
             description="Random changes of training images: none, flips=true or flips=false (mirror left to right), "
             "shifts=N (by up to N pixels); flip, crop=N or flip,crop=N turns off what it doesn't name. cifar10, "
             "cifar100 and fashion-mnist are mirrored and all public sets are shifted unless this says otherwise; your "
-            "own images are neither.",
+            "own images are shifted a little if they are few.",
         )
     )
     check_data: Annotated[Literal["auto", "all", "none"], Shown()] = Field(
@@ -128,6 +129,14 @@ class RunConfig(BaseModel):
         1.0,
         gt=0,
         description="Training of each competitor, in epochs of the parent.",
+    )
+    most_epochs: Annotated[
+        float | None, Shown(metavar="X", unset="no limit; with a budget, what suits the data")
+    ] = Field(
+        None,
+        gt=0,
+        description="Longest training of the best network and the networks that it grew from, in epochs: a longer "
+        "one would fit few examples too closely.",
     )
     equal: Annotated[Literal["cost", "images"], Shown()] = Field(
         "cost",
@@ -252,6 +261,10 @@ class RunConfig(BaseModel):
     )
     recipe: str | None = Field(
         None, description="The recipe that the run was started with: set by the command, not by a recipe."
+    )
+    fitted: tuple[str, ...] = Field(
+        (),
+        description="Settings that nobody gave, and that the data decide: set by the command, not by a recipe.",
     )
 
     start: str | None = Field(

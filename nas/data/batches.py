@@ -21,6 +21,8 @@ from nas.data.types import ImageSplit, Split, StreamSplit, ValueSplit
 
 Batch = tuple[Tensor, Tensor]
 
+HELD_BYTES = 10**8  # of pixels that a training keeps once it has read them
+
 
 def train_batches(
     split: ImageSplit,
@@ -192,17 +194,32 @@ def _normalised(
 
 
 class _BatchReader(Dataset[Tensor | DataError]):
-    """Reads whole batches, in the worker processes if there are any; an error is returned as a value."""
+    """Reads whole batches, in the worker processes if there are any; an error is returned as a value. Without worker
+    processes, images that take at most HELD_BYTES are read once.
+    """
 
     def __init__(self, split: StreamSplit) -> None:
         self._split = split
+        c, h, w = split.shape
+        held = not split.workers and len(split) * c * h * w <= HELD_BYTES
+        self._pixels = torch.empty((len(split), h, w, c), dtype=torch.uint8) if held else None
+        self._known = torch.zeros(len(split), dtype=torch.bool)
 
     def __getitems__(self, positions: list[int]) -> tuple[Tensor, Tensor | DataError]:
         where = torch.tensor(positions)
         try:
-            return where, self._split.read(positions)
+            return where, self._read(where)
         except DataError as error:
             return where, error
+
+    def _read(self, where: Tensor) -> Tensor:
+        if self._pixels is None:
+            return self._split.read(cast(list[int], where.tolist()))
+        new = where[~self._known[where]].unique()
+        if len(new):
+            self._pixels[new] = self._split.read(cast(list[int], new.tolist()))
+            self._known[new] = True
+        return self._pixels[where]
 
     def __len__(self) -> int:
         return len(self._split)

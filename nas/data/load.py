@@ -115,6 +115,7 @@ def load_search_data(
         ),
         table=opened.table,
         former=digest((train, seen), (val, seen_val), classes, "former_fingerprint"), task=made,
+        held_out=given_val is None or opened.table is not None,
     )  # fmt: skip
 
 

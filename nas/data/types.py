@@ -210,6 +210,7 @@ class SearchData:
     reading:   how a picture becomes an input: as the files were read, or for other data the plainest way.
     table:     how a row of a CSV file becomes an input.
     notes:     what the data are and what is done to them, a line each.
+    held_out:  whether the validation examples were held out of the training examples.
     """
 
     name: str
@@ -225,6 +226,7 @@ class SearchData:
     former: str = ""
     table: tuple[Column, ...] | None = None
     task: Task = field(default_factory=lambda: classification(()))
+    held_out: bool = True
 
     @property
     def outputs(self) -> int:

@@ -21,6 +21,7 @@ from nas.base.machine import threads
 from nas.base.moves import known_moves
 from nas.base.seeds import derive
 from nas.data import ImageSplit, SearchData, train_batches
+from nas.data.baseline import baseline_scores
 from nas.execute.executor import Done
 from nas.ledger import Job, Reached, Result
 from nas.ledger.sample import sample_of
@@ -291,11 +292,13 @@ def _start(job: Job, site: TaskContext, data: SearchData) -> _Begun:
 
 
 def _test_scores(module: nn.Module, job: Job, site: TaskContext, data: SearchData) -> dict[str, float]:
-    """The final network's scores on the test split; empty for any other job."""
+    """The final network's scores on the test split, and those of the baselines; empty for any other job."""
     if not job.final:
         return {}
-    scores = evaluate(module, site.load_test(), data, device=site.device)
-    return {**_named("test", scores), "test_loss": scores.loss}
+    test = site.load_test()
+    scores = evaluate(module, test, data, device=site.device)
+    simple = baseline_scores(data, {"val": data.val, "test": test})
+    return {**_named("test", scores), "test_loss": scores.loss, **simple}
 
 
 def _named(split: str, scores: Scores) -> dict[str, float]:

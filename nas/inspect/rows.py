@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nas.base.text import cost_text, count, percent, plural, size, span
@@ -38,6 +39,7 @@ def status_rows(found: RunStatus) -> list[tuple[str, str]]:
             (f"test {called(found.score)}", value_text(found.score, found.test_score)),
             ("parameters", count(found.best_params)),
         ]
+    rows += verdict_rows(found.beside, found.remarks)
     if found.front is not None:
         rows += front_rows(found.front)
     if found.seconds is not None:
@@ -52,6 +54,12 @@ def status_rows(found: RunStatus) -> list[tuple[str, str]]:
     rows += [("command", found.command)] if found.command else []
     rows += [("next", found.next)]
     return rows
+
+
+def verdict_rows(beside: str | None, remarks: Sequence[str]) -> list[tuple[str, str]]:
+    """What a finished search is compared with, and what there is to say about it."""
+    rows = [("beside", beside)] if beside is not None else []
+    return rows + [("note" if number == 0 else "", text) for number, text in enumerate(remarks)]
 
 
 def _state(found: RunStatus) -> str:

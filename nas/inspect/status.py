@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from nas.base.errors import RunError, UserError
 from nas.base.text import clip, nas_command
 from nas.inspect.current_driver import Driver, driver_of, holder_of_lock, lease_of
+from nas.inspect.verdict import beside, remarks
 from nas.ledger import LedgerView, read, read_config
 from nas.ledger.described import Described
 from nas.ledger.run_files import is_folder
@@ -43,7 +44,7 @@ class RunStatus:
     in which nothing was trained or evaluated. next: the command to continue with. front: of a search for accuracy and a
     cost. keep: which checkpoints are kept (--keep). checkpoints, checkpoint_bytes: those that exist. removed: the
     number removed to save disk space. score: the criterion of the task's own score, "accuracy" or "min rmse";
-    best_score, test_score: its values.
+    best_score, test_score: its values. beside, remarks: see `nas.inspect.verdict`.
     """
 
     run: str
@@ -80,6 +81,8 @@ class RunStatus:
     test_score: float | None = None
     front: Front | None = None
     until: str | None = None
+    beside: str | None = None
+    remarks: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """Return one JSON object with its keys in the order of the fields."""
@@ -255,4 +258,6 @@ def _status(run: Path, described: Described, view: LedgerView, driver: Driver | 
         test_score=None if result is None else result.tested,
         front=front_of_run(view, config),
         until=None if driver is None else driver.until,
+        beside=beside(view),
+        remarks=remarks(view, config),
     )

@@ -27,6 +27,8 @@ class Settings:
     objective: str | None = None  # of runs of older versions; later it is a setting of the policy
     keep: str = "all"
     device: str = "cpu"
+    most_epochs: Annotated[float, Field(gt=0)] | None = None
+    limits: Json = field(default_factory=lambda: NO_JSON)
     start: Digest | None = None  # of the network that the search began with, if it was given
 
 

@@ -10,7 +10,7 @@ from nas.base.errors import UserError
 from nas.base.machine import cores
 from nas.config.option import Option, options
 from nas.config.recipe import find_recipe, load_recipe
-from nas.config.run_config import MODEL, RunConfig, validated
+from nas.config.run_config import FITTED, MODEL, RunConfig, validated
 from nas.config.settings import Settings
 from nas.config.validation import checked, unknown
 from nas.policies.front import LATENCY
@@ -56,6 +56,9 @@ def configure(
         fits = ("generations",) if restarts else ("generations", "epochs", "final_share")
         layers[0] = {key: value for key, value in layers[0].items() if key not in fits}
     values = _joined(layers) | {"space": space}
+    asked = _joined(layers[1:])
+    given = {*asked, *asked.get("train", {})}
+    values["fitted"] = tuple(name for name in FITTED if name not in given)
     if recipe:
         values["recipe"] = space_or_recipe
     config = check_config(values, registry)

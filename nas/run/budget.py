@@ -43,10 +43,12 @@ def _timed(module: nn.Module, data: SearchData, steps: int, config: TrainConfig,
     return time.perf_counter() - start
 
 
-def check_budget(plan: Plan, seconds: Callable[[int], float], spent: float) -> None:
+def check_budget(
+    plan: Plan, seconds: Callable[[int], float], spent: float, startup: float | None = None
+) -> None:
     """Raise UserError when what is left of the budget is too small for the seed network's training and one generation.
 
-    spent: seconds so far: of imports, and of reading the data.
+    spent: seconds so far: of imports, and of reading the data. startup: of imports alone; None: all of them.
     """
     config = plan.config
     if config.budget is None:
@@ -54,7 +56,10 @@ def check_budget(plan: Plan, seconds: Callable[[int], float], spent: float) -> N
     each = seed_job(plan).steps * seconds(config.threads)
     rounds = 1 + (0 if config.generations == 0 else plan.rounds)
     share = 1 - config.final_share if config.grow_share is None else config.grow_share
-    have = min(config.budget * share, config.budget - closing_seconds(spent)) - spent
+    have = (
+        min(config.budget * share, config.budget - closing_seconds(spent if startup is None else startup))
+        - spent
+    )
     need = each * rounds
     if need > have:
         raise UserError(

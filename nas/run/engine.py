@@ -43,8 +43,9 @@ OVER = (
 class Engine:
     """Drives one run from the current state of its ledger to its end.
 
-    began: when this process began to work on the run, by the monotonic clock. replay: the decisions of another run of
-    the same configuration that depended on time; with it, this run decides the same.
+    began: when this process began to work on the run, by the monotonic clock. startup: see `closing_seconds`.
+    replay: the decisions of another run of the same configuration that depended on time; with it, this run decides
+    the same.
     """
 
     plan: Plan
@@ -54,8 +55,8 @@ class Engine:
     executor: Executor
     began: float
     replay: Replay | None = None
+    startup: float = 0.0
     _before: float = field(init=False)
-    _startup: float = field(init=False)  # seconds from the start of the program to here
     _noted: float = field(init=False, default=0.0)
     _open: int | None = field(init=False, default=None)  # the generation that was started last
     _held: deque[int] = field(init=False, default_factory=deque[int])  # trials to begin when a worker is free
@@ -63,7 +64,6 @@ class Engine:
 
     def __post_init__(self) -> None:
         self._before = self.ledger.notes.wall
-        self._startup = time.monotonic() - self.began
         # A replay decides later than trials end: a trial discarded here may still be a parent in the replayed run.
         best = self.plan.config.keep_best if self.replay is None else None
         self._sweeper = Retention(
@@ -221,7 +221,7 @@ class Engine:
         # A search of restarts ends with the steps that it planned, as it did when there was no other schedule.
         clocked = config.schedule == "lineage" and self.replay is None
         left = config.budget - self._wall() if clocked and config.budget is not None else None
-        timing = Timing(left, self._startup, lengths)
+        timing = Timing(left, self.startup, lengths)
         self.executor.submit(number, next_part(self.plan, self.ledger.view(), job, reached, timing))
 
     def _begin_held(self, running: dict[int, Job]) -> None:
@@ -230,7 +230,7 @@ class Engine:
             return
         config, job = self.plan.config, running[self._held[0]]
         if self.replay is None and config.budget is not None and job.generation > 0:
-            left = config.budget * (1 - config.final_share) - self._wall() - closing_seconds(self._startup)
+            left = config.budget * (1 - config.final_share) - self._wall() - closing_seconds(self.startup)
             if left < seconds_of_next(self.ledger.view(), job.generation):
                 while self._held:
                     number = self._held.popleft()
@@ -280,7 +280,7 @@ class Engine:
         else:
             again = self.replay.final_steps if self.replay else asked[-1].job.steps if asked else None
             steps = (
-                final_steps(self.plan, view, stopped, self._wall(), self._startup) if again is None else again
+                final_steps(self.plan, view, stopped, self._wall(), self.startup) if again is None else again
             )
             job = final_job(self.plan, view, steps)
         running: dict[int, Job] = {}

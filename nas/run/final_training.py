@@ -11,6 +11,9 @@ from nas.run.charge import spent
 from nas.run.plan import Plan, lineage_steps
 from nas.run.speed import seconds_a_step, seconds_after
 
+AMPLE = (
+    2.0  # times the steps that fit at the speed of the search, whose trials are short and slow at their start
+)
 PART_SECONDS = 30.0  # least time between two checkpoints
 
 
@@ -26,16 +29,28 @@ def final_steps(plan: Plan, view: LedgerView, stopped: Stopped, wall: float, sta
     best = plan.policy.incumbent(view)
     assert best.result is not None
     whole = stopped == "budget" or config.schedule == "lineage"
+    most = _most_steps(plan, view)
     steps = round(config.final_share / (1 - config.final_share) * lineage_steps(plan, view))
     if config.cost is not None:
         left = config.cost - spent(view, config, plan.validation) - best.result.macs * plan.validation
         affordable = max(0, int(left / (3 * best.result.macs * config.train.batch_size)))
-        return affordable if whole else min(steps, affordable)
+        return min(most, affordable if whole else min(steps, affordable))
     if config.budget is None:
-        return steps
+        return min(most, steps)
     left = config.budget - wall - seconds_after(best, startup)
     affordable = max(0, int(0.95 * left / max(1e-9, seconds_a_step(view, best))))
-    return affordable if whole else min(steps, affordable)
+    if config.schedule == "lineage":  # whose length is fitted to the time left as it trains: see `Deadline`
+        return min(most, round(AMPLE * affordable))
+    return min(most, affordable if whole else min(steps, affordable))
+
+
+def _most_steps(plan: Plan, view: LedgerView) -> int:
+    """The most steps that `most_epochs` leaves for the final training; at least 1."""
+    config = plan.config
+    if config.most_epochs is None:
+        return 2**62
+    before = 0 if config.final == "restart" else lineage_steps(plan, view)
+    return max(1, round(config.most_epochs * plan.images / config.train.batch_size) - before)
 
 
 @dataclass(frozen=True)

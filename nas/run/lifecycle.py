@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from itertools import count
 from pathlib import Path
@@ -37,12 +38,14 @@ from nas.run.description import describe
 from nas.run.engine import Engine, outcome_of
 from nas.run.events import Callback, Outcome
 from nas.run.latency import latencies, priced
+from nas.run.length import with_length
 from nas.run.memory import fitted
-from nas.run.pacing import paced
+from nas.run.pacing import limits_told, pace_told, paced
 from nas.run.plan import Plan, make_plan
 from nas.run.replay import REPLAY, Replay, replay_from, replay_of
 from nas.run.speed import closing_seconds
 from nas.run.start import Starting, graph_of, is_store, keep_data, keep_start, start_of
+from nas.run.suited import suited_batches, suited_data, told
 from search_spaces.auto import choice
 
 RUNS = Path("runs")
@@ -101,10 +104,11 @@ def search(
     Raises UserError for wrong input, before anything is written, and NasError when the search has no outcome.
     """
     began = time.monotonic() if began is None else began
+    startup = time.monotonic() - began
     check_new(run)
     registry = named_by(config, registry)
     config = check_names(config, registry)
-    data = load_data(for_workers(config, registry, ()), check=config.check_data)
+    config, data = _suited(config, registry, callback)
     if config.address is None and config.threads > cores():
         callback.on_notice(
             f"--threads {config.threads} is more than the {plural(cores(), 'core')} of this machine, which trains "
@@ -119,16 +123,36 @@ def search(
     plan, smaller = fitted(make_plan(config, data, registry, graph_of(given)))
     if smaller is not None:
         callback.on_notice(smaller)
+    before, left = plan.config, config.budget and config.budget - (time.monotonic() - began)
+    plan = replace(plan, config=with_length(before, plan.space.seed, data, left))
     seconds = cache(partial(_seconds_per_step, plan, data))
-    spent = time.monotonic() - began
-    gone = spent + closing_seconds(spent)  # and what will be gone
+    gone = time.monotonic() - began + closing_seconds(startup)  # and what will be gone
     config = paced(plan.config, cost(plan.space.seed).macs, plan.images, cores(), seconds, gone)
+    measured = seconds(config.threads) if config.budget is not None else None
+    for said in (
+        *told(before, config, plan.images),
+        *pace_told(config, plan.images, cost(plan.space.seed).macs, measured),
+        *limits_told(config, plan.space.limits),
+    ):
+        callback.on_notice(said)
     plan = make_plan(config, data, registry, graph_of(given))
     description = describe(config, data, command, user_code(config, registry, plan.moves))
-    check_budget(plan, seconds, time.monotonic() - began)
+    check_budget(plan, seconds, time.monotonic() - began, startup)
     known = hashes_of(data.train, data.val)
     del data  # workers have their own copy; free the memory
-    return _begin(plan, run, description, callback, executor, began, registry, known, given=given)
+    return _begin(plan, run, description, callback, executor, began, registry, known, None, given, startup)
+
+
+def _suited(config: RunConfig, registry: Registry, callback: Callback) -> tuple[RunConfig, SearchData]:
+    """The data of a new run, and its configuration with the settings that suit them."""
+    data = load_data(for_workers(config, registry, ()), check=config.check_data)
+    suited = suited_data(config, data)
+    if suited != config:
+        data = load_data(for_workers(suited, registry, ()))
+    final = suited_batches(suited, len(data.train))
+    for said in told(config, final, len(data.train)):
+        callback.on_notice(said)
+    return final, data
 
 
 def replay(
@@ -179,6 +203,7 @@ def _begin(
     known: Known,
     again: Replay | None = None,
     given: Network | None = None,
+    startup: float = 0.0,
 ) -> Outcome:
     """Create the run and search. Nothing is written before all checks that may refuse it have passed.
 
@@ -193,7 +218,7 @@ def _begin(
         plan = priced(plan, ledger, table)
         callback.on_data(tuple(description["data"]["notes"]))
         workers = _factory(executor, work, registry)(run, work, description["data"]["digest"])
-        return Engine(plan, run, ledger, callback, workers, began, again).go(resumed=False)
+        return Engine(plan, run, ledger, callback, workers, began, again, startup).go(resumed=False)
 
 
 def resume(
@@ -211,6 +236,7 @@ def resume(
     from those at the run's start, unless `force` is set, which is noted in the ledger. began: as for `search`.
     """
     began = time.monotonic() if began is None else began
+    startup = time.monotonic() - began
     with Ledger.open(run, force=True) as ledger:  # edits of the run's files are checked with the rest, below
         stored = ledger.config
         config = stored_config(run, stored.config, registry=registry)
@@ -234,7 +260,7 @@ def resume(
         plan = priced(plan, ledger, ledger.notes.latency or latencies(plan, decisions))
         work = for_workers(config, registry, plan.moves)
         workers = _factory(executor, work, registry)(run, work, now["data"]["digest"])
-        return Engine(plan, run, ledger, callback, workers, began, decisions).go(resumed=True)
+        return Engine(plan, run, ledger, callback, workers, began, decisions, startup).go(resumed=True)
 
 
 def _check_whole(ledger: Ledger, view: LedgerView) -> None:

@@ -58,7 +58,10 @@ def make_plan(
     limits = Limits(**{**own, **config.limits})
     broken = limits.violation(space.seed)
     if broken is not None:
-        raise UserError(f'search: the seed network of space "{config.space}": {broken}; raise that limit')
+        name = broken.partition(" ")[0]
+        raise UserError(
+            f'search: the seed network of space "{config.space}": {broken}; raise that limit: --limit {name}=N'
+        )
     moves = moves_of(space, registry)
     policy = make_policy(
         config, space, limits, registry.policies, registry.samplers, registry.objectives, moves

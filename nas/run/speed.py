@@ -18,8 +18,8 @@ def seconds_a_step(view: LedgerView, of: TrialRecord) -> float:
 
 
 def closing_seconds(startup: float) -> float:
-    """Seconds to keep for what follows the final training. startup: those from the start of the program to the first
-    trial, most of them imports: they show how busy the machine is.
+    """Seconds to keep for what follows the final training. startup: those of imports, which show how busy the machine
+    is; reading and checking much data does not.
     """
     return max(CLOSING, startup / 2)
 

@@ -31,6 +31,7 @@ CASES = (
     case("benchmarks/first_result.py", marks=(LONG,)),
     case("benchmarks/large_run.py", marks=(LONG,)),
     case("benchmarks/morph_speed.py", marks=(LONG,)),
+    case("benchmarks/own_data.py", marks=(LONG,)),
     case("benchmarks/parallel.py", "--executor", "local", marks=(LONG,)),
     case("benchmarks/signals.py", marks=(LONG,)),
     case("benchmarks/surroundings.py", marks=(LONG,)),

@@ -1,0 +1,107 @@
+"""What a finished search is worth: beside the simplest methods and the network that it began with, in words."""
+
+from __future__ import annotations
+
+from nas.base.text import plural, span
+from nas.ledger import LedgerView, Result
+from nas.ledger.described import Settings
+from nas.ledger.scores import LINEAR, SIMPLE, is_fraction, merit, value_text
+from nas.ledger.types import Kind
+
+USED = 0.9  # of a budget; less needs a reason
+
+
+def beside(view: LedgerView) -> str | None:
+    """The scores of the baselines and of the seed network, which the final network is compared with."""
+    result = _final(view)
+    if result is None:
+        return None
+    names = {SIMPLE: _commonest(result.main), LINEAR: "a linear model"}
+    tested = [
+        f"{name} {value_text(result.main, result.scores[key])}"
+        for model, name in names.items()
+        if (key := f"{model}_test") in result.scores
+    ]
+    said = [f"{', '.join(tested)} on the test"] if tested else []
+    seed = _seed(view)
+    if seed is not None:
+        said.append(f"the seed network {value_text(result.main, seed.value)} on validation, trained briefly")
+    return "; ".join(said) or None
+
+
+def remarks(view: LedgerView, config: Settings) -> tuple[str, ...]:
+    """What the user should know before trusting or repeating a finished search, with what to try, a sentence each."""
+    result = _final(view)
+    if result is None:
+        return ()
+    found = [_beaten(result), _ungrown(view, result, config), _limited(view, config), _unused(view, config)]
+    return tuple(text for text in found if text is not None)
+
+
+def _final(view: LedgerView) -> Result | None:
+    return view.final.result if view.final is not None else None
+
+
+def _seed(view: LedgerView) -> Result | None:
+    found = (record.result for record in view.complete if record.job.kind is Kind.SEED)
+    return next(found, None)
+
+
+def _commonest(score: str) -> str:
+    return "the commonest answer" if is_fraction(score) else "the mean"
+
+
+def _beaten(result: Result) -> str | None:
+    """That a baseline is at least as good on the test split."""
+    mine = result.tested
+    values = {name: result.scores.get(f"{name}_test") for name in (LINEAR, SIMPLE)}
+    for name, value in values.items():
+        if mine is None or value is None or merit(result.main, value) < merit(result.main, mine):
+            continue
+        called = "a linear model" if name == LINEAR else _commonest(result.main)
+        how = "as good as" if value == mine else "better than"
+        texts = [value_text(result.main, each) for each in (value, mine)]
+        return (
+            f"{called} is {how} the network on the test ({texts[0]} against {texts[1]}): use that, or try more "
+            "examples, a longer --budget, another --lr, or --augment for images"
+        )
+    return None
+
+
+def _ungrown(view: LedgerView, result: Result, config: Settings) -> str | None:
+    """That the network is the one that the search began with."""
+    seed = _seed(view)
+    if seed is None or seed.fingerprint != result.fingerprint:
+        return None
+    tried = sum(bool(record.job.moves) for record in view.complete)
+    if not tried:
+        why = "the training is too short for growth" if config.generations == 0 else "no child was trained"
+        return f"nothing grew, {why}: try a longer --budget, more examples, or --generations 3"
+    return (
+        f"nothing grew: none of {plural(tried, 'child')} was better than its parent; try a longer --budget, "
+        "--children 8, or another space (nas spaces)"
+    )
+
+
+def _limited(view: LedgerView, config: Settings) -> str | None:
+    """That the search ended at its limits."""
+    if view.notes.stopped != "exhausted" or not config.limits:
+        return None
+    texts = ", ".join(f"{name} {value}" for name, value in config.limits.items())
+    return f"no move was left within the limits ({texts}): --limit {next(iter(config.limits))}=N allows more"
+
+
+def _unused(view: LedgerView, config: Settings) -> str | None:
+    """Why a budget was not used."""
+    wall, budget = view.notes.wall, config.budget
+    if budget is None or not wall or wall >= USED * budget:
+        return None
+    fact = f"the search took {span(wall)} of its {span(budget)}"
+    if config.most_epochs is not None:
+        return (
+            f"{fact}: more than {config.most_epochs:g} epochs would fit so few examples too closely; --most-epochs "
+            "sets another bound"
+        )
+    if view.notes.stopped != "budget":
+        return f"{fact}: its generations were done; --generations N asks for more"
+    return fact

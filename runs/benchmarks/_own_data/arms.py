@@ -1,0 +1,163 @@
+"""The ways to get a network from one's own data within some minutes, each scored on the same test examples."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nas.base.errors import UserError
+from nas.data import ImageSplit, SearchData, eval_batches, load_search_data, load_test_split, train_batches
+from nas.data.augment import NONE
+from nas.data.baseline import baseline_scores
+from nas.ledger.scores import LINEAR, SIMPLE, merit
+from nas.train.evaluate import evaluate
+
+BATCH, RATE = 32, 1e-3
+LOOKS = 20  # at the validation loss, for the best weights
+
+
+@dataclass(frozen=True)
+class Task:
+    """One arm on one data set. spec: for --data. seconds: the budget; None: next to nothing, to see that it runs."""
+
+    spec: str
+    seed: int
+    seconds: float | None
+    folder: Path
+    threads: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """score: on the test split, of `main`. facts: more, for the record."""
+
+    score: float
+    main: str
+    tested: int
+    facts: Mapping[str, Any]
+
+
+def _data(task: Task) -> tuple[SearchData, ImageSplit]:
+    return load_search_data(task.spec, None, task.seed), load_test_split(task.spec, None, task.seed)
+
+
+def search(task: Task) -> Found:
+    """`nas search auto` with a budget, and nothing else said."""
+    shutil.rmtree(task.folder, ignore_errors=True)
+    ends = (
+        ["--cost", "2e7", "--most-epochs", "20"]
+        if task.seconds is None
+        else ["--budget", f"{task.seconds:g}s"]
+    )
+    nas = [sys.executable, "-m", "nas"]
+    given = ["--data", task.spec, "--seed", str(task.seed), "--run", str(task.folder), "--quiet"]
+    done = subprocess.run(
+        [*nas, "search", "auto", *given, *ends], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise UserError((done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1])
+    told = subprocess.run(
+        [*nas, "status", str(task.folder), "--json"], capture_output=True, text=True, check=True
+    )
+    status = json.loads(told.stdout)
+    shutil.rmtree(task.folder, ignore_errors=True)
+    kept = ("best_score", "best_params", "generation", "complete", "remarks")
+    facts = {"used": status["seconds"], **{name: status[name] for name in kept}}
+    return Found(status["test_score"], status["score"], len(_data(task)[1]), facts)
+
+
+def fixed(task: Task) -> Found:
+    """A small network of fixed size, trained by Adam for the same time; the weights with the least validation loss."""
+    data, test = _data(task)
+    torch.manual_seed(task.seed)
+    module = network(data.input_shape, data.outputs)
+    best, least, steps = deepcopy(module.state_dict()), float("inf"), 0
+    optimizer = torch.optim.Adam(module.parameters(), lr=RATE, weight_decay=1e-4)
+    began = time.monotonic()
+    seconds = 1.0 if task.seconds is None else task.seconds
+    batches = train_batches(
+        data.train,
+        min(BATCH, len(data.train)),
+        torch.Generator().manual_seed(task.seed),
+        data.mean,
+        data.std,
+        NONE,
+    )
+    for look in range(1, LOOKS + 1):
+        module.train()
+        while time.monotonic() - began < seconds * look / LOOKS:
+            x, y = next(batches)
+            optimizer.zero_grad()
+            data.task.mean_loss(module(x), y).backward()
+            optimizer.step()
+            steps += 1
+        loss = evaluate(module, data.val, data).loss
+        if loss < least:
+            best, least = deepcopy(module.state_dict()), loss
+    module.load_state_dict(best)
+    value = evaluate(module, test, data).values[data.task.scores[0].name]
+    return Found(value, data.task.main, len(test), {"steps": steps, "used": time.monotonic() - began})
+
+
+def network(shape: tuple[int, ...], outputs: int) -> nn.Module:
+    """Two hidden layers of 64 for vectors; two convolutions of 32 and 64 channels and a layer of 64 for images."""
+    if len(shape) == 1:
+        layers = [nn.Linear(shape[0], 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, outputs)]
+        return nn.Sequential(*layers)
+    c, h, w = shape
+    return nn.Sequential(
+        nn.Conv2d(c, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(64 * (h // 4) * (w // 4), 64), nn.ReLU(), nn.Linear(64, outputs),
+    )  # fmt: skip
+
+
+def _baseline(name: str) -> Callable[[Task], Found]:
+    def run(task: Task) -> Found:
+        data, test = _data(task)
+        return Found(baseline_scores(data, {"test": test})[f"{name}_test"], data.task.main, len(test), {})
+
+    return run
+
+
+def forest(task: Task) -> Found:
+    """scikit-learn's random forest as it comes, on the pixels or numbers."""
+    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+
+    data, test = _data(task)
+    x, held = _rows(data, data.train), _rows(data, test)
+    if data.task.targets == "values":
+        values = RandomForestRegressor(random_state=task.seed).fit(x, data.train.labels[:, 0]).predict(held)
+        score = float((torch.as_tensor(values) - test.labels[:, 0]).square().mean().sqrt())
+    else:
+        score = (
+            RandomForestClassifier(random_state=task.seed).fit(x, data.train.labels).score(held, test.labels)
+        )
+    return Found(float(score), data.task.main, len(test), {})
+
+
+def _rows(data: SearchData, split: ImageSplit) -> Tensor:
+    return torch.cat([x.flatten(1) for x, _ in eval_batches(split, 500, data.mean, data.std)])
+
+
+SEARCH, FIXED, BASELINES = "search", "fixed", (SIMPLE, LINEAR)
+ARMS: Mapping[str, Callable[[Task], Found]] = MappingProxyType(
+    {SEARCH: search, FIXED: fixed, SIMPLE: _baseline(SIMPLE), LINEAR: _baseline(LINEAR), "forest": forest}
+)
+
+
+def gain(main: str, one: float, other: float) -> float:
+    """By how much `one` is better than `other`."""
+    return merit(main, one) - merit(main, other)

@@ -1,0 +1,104 @@
+"""Small data sets as files, as somebody would have them: folders of PNG, tables of CSV, arrays of NPZ."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from sklearn import datasets
+
+from nas.data import Split, load_search_data, load_test_split
+
+TESTED = 2000  # test images of a published set
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """make: writes the files into an empty folder, given the root of the published sets; returns the text for --data.
+
+    what: for a table. published: whether it needs that root.
+    """
+
+    name: str
+    what: str
+    make: Callable[[Path, Path | None], str]
+    published: bool = False
+
+
+def _digits(folder: Path, root: Path | None) -> str:
+    found: Any = datasets.load_digits()
+    for number, (image, label) in enumerate(zip(found.images, found.target, strict=True)):
+        (folder / str(label)).mkdir(exist_ok=True)
+        Image.fromarray((image * 15.9375).astype(np.uint8)).save(folder / str(label) / f"{number:04}.png")
+    return f"imagefolder:{folder}"
+
+
+def _table(load: Callable[[], tuple[Any, Any]]) -> Callable[[Path, Path | None], str]:
+    def make(folder: Path, root: Path | None) -> str:
+        x, y = load()
+        file = folder / "table.csv"
+        with file.open("w", newline="") as text:
+            rows = csv.writer(text)
+            rows.writerow([*(f"x{number}" for number in range(x.shape[1])), "y"])
+            rows.writerows(
+                [*map(repr, map(float, row)), label] for row, label in zip(x, y.tolist(), strict=True)
+            )
+        return f"csv:{file}?target=y"
+
+    return make
+
+
+def _some(name: str, count: int) -> Callable[[Path, Path | None], str]:
+    def make(folder: Path, root: Path | None) -> str:
+        rest, test = load_search_data(name, root, 0).train, load_test_split(name, root, 0)
+        assert isinstance(rest, Split)
+        assert isinstance(test, Split)
+        chosen = torch.randperm(len(rest), generator=torch.Generator().manual_seed(0))[:count]
+        parts = {"train": rest.subset(chosen), "test": test.subset(torch.arange(TESTED))}
+        arrays = {f"x_{role}": part.pixels.numpy() for role, part in parts.items()}
+        np.savez(
+            folder / "images.npz",
+            **arrays,
+            **{f"y_{role}": part.labels.numpy() for role, part in parts.items()},
+        )
+        return f"npz:{folder / 'images.npz'}"
+
+    return make
+
+
+def _friedman() -> tuple[Any, Any]:
+    return datasets.make_friedman1(1000, noise=1.0, random_state=0)
+
+
+def _loaded(name: str) -> Callable[[], tuple[Any, Any]]:
+    return lambda: getattr(datasets, f"load_{name}")(return_X_y=True)
+
+
+_ALL: Sequence[DataSet] = (
+    DataSet("digits", "1,797 digits of 8 × 8 as PNG folders, 10 classes", _digits),
+    DataSet("wine", "178 rows of 13 numbers, 3 classes", _table(_loaded("wine"))),
+    DataSet("breast-cancer", "569 rows of 30 numbers, 2 classes", _table(_loaded("breast_cancer"))),
+    DataSet("diabetes", "442 rows of 10 numbers, a value", _table(_loaded("diabetes"))),
+    DataSet("friedman", "1,000 rows of 10 numbers, a value: Friedman's first function, made up", _table(_friedman)),
+    DataSet("fashion-300", "300 articles of clothing, 10 classes", _some("fashion-mnist", 300), True),
+    DataSet("fashion-3000", "3,000 of them", _some("fashion-mnist", 3000), True),
+    DataSet("fashion-30000", "30,000 of them", _some("fashion-mnist", 30_000), True),
+    DataSet("cifar-1000", "1,000 photographs, 10 classes", _some("cifar10", 1000), True),
+)  # fmt: skip
+SETS: Mapping[str, DataSet] = MappingProxyType({each.name: each for each in _ALL})
+
+
+def spec_of(data: DataSet, folder: Path, root: Path | None) -> str:
+    """What --data takes; the files are made once."""
+    place, note = folder / data.name, folder / f"{data.name}.txt"
+    if not note.exists():
+        place.mkdir(parents=True, exist_ok=True)
+        note.write_text(data.make(place, root))
+    return note.read_text()
