@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from nas.base.moves import known_moves
 from nas.base.seeds import derive
 from nas.data import ImageSplit, SearchData, train_batches
 from nas.execute.executor import Done
+from nas.execute.mistakes import mistakes
 from nas.ledger import Job, Reached, Result
 from nas.ledger.sample import sample_of
 from nas.train import Paused, TrainConfig, TrainReport, train
@@ -126,7 +127,7 @@ def _perform(job: Job, site: TaskContext, data: SearchData, progress: OnStep) ->
         return _reached(report, begun.network, module, site, clock, before, begin)
     judged = report.averaged if report is not None and report.averaged is not None else module
     scores = evaluate(judged, data.val, data, device=site.device)
-    tested = _test_scores(judged, job, site, data)
+    tested, missed = _test(judged, job, site, data)
     end = clock.lap("evaluate")
     trained = _networks(job, begun.network, module, report)
     digest = site.store.put(trained.judged)
@@ -155,6 +156,7 @@ def _perform(job: Job, site: TaskContext, data: SearchData, progress: OnStep) ->
         else None,
         lengths=report.lengths if report else (),
         main=data.task.main,
+        mistakes=missed,
     )
 
 
@@ -290,12 +292,15 @@ def _start(job: Job, site: TaskContext, data: SearchData) -> _Begun:
     return _Begun(network, momentum, worst)
 
 
-def _test_scores(module: nn.Module, job: Job, site: TaskContext, data: SearchData) -> dict[str, float]:
-    """The final network's scores on the test split; empty for any other job."""
+def _test(
+    module: nn.Module, job: Job, site: TaskContext, data: SearchData
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """The final network's scores and mistakes on the test split; both are empty for any other job."""
     if not job.final:
-        return {}
-    scores = evaluate(module, site.load_test(), data, device=site.device)
-    return {**_named("test", scores), "test_loss": scores.loss}
+        return {}, {}
+    split = site.load_test()
+    scores = evaluate(module, split, data, device=site.device)
+    return {**_named("test", scores), "test_loss": scores.loss}, mistakes(scores, split, data)
 
 
 def _named(split: str, scores: Scores) -> dict[str, float]:

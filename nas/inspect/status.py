@@ -18,6 +18,7 @@ from nas.inspect.current_driver import Driver, driver_of, holder_of_lock, lease_
 from nas.ledger import LedgerView, read, read_config
 from nas.ledger.described import Described
 from nas.ledger.run_files import is_folder
+from nas.ledger.scores import chosen
 from nas.ledger.shared import is_run
 from nas.ledger.types import State
 from nas.ledger.wall_time import overhead
@@ -43,7 +44,8 @@ class RunStatus:
     in which nothing was trained or evaluated. next: the command to continue with. front: of a search for accuracy and a
     cost. keep: which checkpoints are kept (--keep). checkpoints, checkpoint_bytes: those that exist. removed: the
     number removed to save disk space. score: the criterion of the task's own score, "accuracy" or "min rmse";
-    best_score, test_score: its values.
+    best_score, test_score: its values. select: the criterion by which the search selects; best_value: the validation
+    score of that name.
     """
 
     run: str
@@ -80,6 +82,8 @@ class RunStatus:
     test_score: float | None = None
     front: Front | None = None
     until: str | None = None
+    select: str = "accuracy"
+    best_value: float | None = None
 
     def to_json(self) -> str:
         """Return one JSON object with its keys in the order of the fields."""
@@ -210,6 +214,9 @@ def _status(run: Path, described: Described, view: LedgerView, driver: Driver | 
     stored = _checkpoints(run)
     kept = {name: size for name, size in stored.items() if not name.startswith(".")}
     missing = len(view.missing(kept))
+    which, value = (
+        ("accuracy", None) if result is None else chosen(result.scores, view.notes.select, result.main)
+    )
     policy = config.policy or ""
     resume = nas_command("resume", run, *(("--policy", policy) if ":" in policy else ()))
     following = {
@@ -255,4 +262,6 @@ def _status(run: Path, described: Described, view: LedgerView, driver: Driver | 
         test_score=None if result is None else result.tested,
         front=front_of_run(view, config),
         until=None if driver is None else driver.until,
+        select=which,
+        best_value=value,
     )

@@ -25,6 +25,7 @@ from nas.base.errors import RunError
 from nas.ledger import sqlite
 from nas.ledger.config_file import ConfigFile, write_config
 from nas.ledger.create import FORMAT, LEDGER, leased, make
+from nas.ledger.curves import Points
 from nas.ledger.described import Described, described_from
 from nas.ledger.driver_lock import Lock
 from nas.ledger.entries import Entry
@@ -223,6 +224,11 @@ class Ledger:
         self._upgrade()
         self._study.write(number, REACHED, seal(REACHED, record.key, [pause.to_dict() for pause in kept]))
         self._reached[number] = kept
+
+    def curve(self, points: Mapping[int, Points]) -> None:
+        """Add points (step, training loss) to the learning curves of trials, by their number."""
+        self._lock.check()
+        self._study.curve(points)
 
     def reached(self, number: int) -> Reached | None:
         """Return the last pause of a running trial whose checkpoints are intact; None if there is none."""

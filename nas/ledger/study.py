@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from nas.base.errors import NasError, RunError
 from nas.base.machine import uncollected
 from nas.ledger import shared, sqlite
+from nas.ledger.curves import Points, add_points, curves_of
 from nas.ledger.entries import Entry, entries_of
 from nas.ledger.shared import Place, Shared
 from nas.ledger.types import Job, Kind
@@ -105,6 +106,19 @@ class Study:
         """Write an attribute of a running trial, in one transaction."""
         with guarded(self.place):
             self._storage.set_trial_user_attr(self._id(number), name, value)
+
+    def curve(self, points: Mapping[int, Points]) -> None:
+        """Add points to the curves of trials, by their number, in one transaction."""
+        with guarded(self.place):
+            ids = {number: self._id(number) for number in points}
+            with self._storage.engine.begin() as connection:
+                for number, new in points.items():
+                    add_points(connection, ids[number], new)
+
+    def curves(self) -> Mapping[int, tuple[tuple[int, float], ...]]:
+        """Return the curves of all trials, by their number."""
+        with guarded(self.place), self._storage.engine.connect() as connection:
+            return curves_of(connection, self._study)
 
     def complete(self, number: int, value: float) -> None:
         """End a running trial with its objective value, in one transaction."""
