@@ -71,6 +71,8 @@ def standing_of(view: LedgerView, state: str) -> RunStatus:
         running=sum(trial.running for trial in view.trials), best_trial=None, best_moves=None,
         best_val_accuracy=None, best_val_loss=None, best_params=None,
         test_accuracy=view.final.result.scores.get("test_accuracy") if view.final and view.final.result else None,
+        test_score=view.final.result.tested if view.final and view.final.result else None,
+        best_value=view.best.result.value if view.best and view.best.result else None,
         seconds=view.notes.wall, overhead=0.021, disk_bytes=1, keep="all", checkpoints=len(view.complete),
         checkpoint_bytes=1, removed=0, digest=view.digest,
         driver="process 12 on <host>", command=FACTS["command"], problem=None, next="nas resume runs/digits-digits-001",

@@ -33,8 +33,7 @@ def status_rows(found: RunStatus) -> list[tuple[str, str]]:
         what = f" ({found.best_moves})" if found.best_moves else ""
         rows += [
             ("best trial", f"{found.best_trial}{what}"),
-            (f"validation {called(found.score)}", value_text(found.score, found.best_score)),
-            ("validation loss", "–" if found.best_val_loss is None else f"{found.best_val_loss:.4f}"),
+            *validation_rows(found),
             (f"test {called(found.score)}", value_text(found.score, found.test_score)),
             ("parameters", count(found.best_params)),
         ]
@@ -52,6 +51,20 @@ def status_rows(found: RunStatus) -> list[tuple[str, str]]:
     rows += [("command", found.command)] if found.command else []
     rows += [("next", found.next)]
     return rows
+
+
+def validation_rows(found: RunStatus) -> list[tuple[str, str]]:
+    """The best trial's validation scores: the one that selects, which is named, the task's own, and the loss."""
+    loss = "–" if found.best_val_loss is None else f"{found.best_val_loss:.4f}"
+    values = {
+        found.select: value_text(found.select, found.best_value),
+        found.score: value_text(found.score, found.best_score),
+        "loss": loss,
+    }
+    return [
+        (f"validation {called(which)}", f"{value} (selects)" if which == found.select else value)
+        for which, value in values.items()
+    ]
 
 
 def _state(found: RunStatus) -> str:

@@ -91,7 +91,7 @@ def curve_chart(rows: Sequence[TrialRow], curves: Mapping[str, Points]) -> Figur
     """Plot the training loss of every trial against its step in the schedule."""
     known = [row for row in rows if row.key in curves]
     groups = (
-        ("other trials", [r for r in known if not r.lineage and r.state != "running"], "muted", 1.2, 0.55),
+        ("other trials", [r for r in known if not r.lineage and r.state != "running"], "muted", 1.2, 0.9),
         ("ancestors of the best", [r for r in known if r.lineage and not r.best], "accent", 2.2, 1.0),
         ("best network", [r for r in known if r.best], "gold", 2.6, 1.0),
         ("running", [r for r in known if r.state == "running"], "good", 2.2, 1.0),

@@ -21,6 +21,7 @@ COMMANDS = (
     "status",
     "fsck",
     "report",
+    "watch",
     "runs",
     "export",
     "morph",
