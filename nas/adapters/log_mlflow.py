@@ -11,6 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault(
+    "MLFLOW_DISABLE_TELEMETRY", "true"
+)  # read when it is imported: nothing goes to a network unasked
+
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 

@@ -79,7 +79,7 @@ def test_a_click_sorts_a_table(tmp_path: Path) -> None:
     page = written(tmp_path, example_view())
     click = """<script>
       const table = [...document.querySelectorAll("table.sortable")].at(-1);
-      const head = [...table.tHead.rows[0].cells].find(cell => cell.textContent === "validation");
+      const head = [...table.tHead.rows[0].cells].find(cell => cell.textContent === "validation accuracy");
       const shown = () => [...table.tBodies[0].rows].map(row => row.cells[head.cellIndex].textContent).join("|");
       head.click(); document.documentElement.dataset.down = shown();
       head.click(); document.documentElement.dataset.up = shown();
