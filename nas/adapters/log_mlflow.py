@@ -8,15 +8,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault(
-    "MLFLOW_DISABLE_TELEMETRY", "true"
-)  # read when it is imported: nothing goes to a network unasked
-
-from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
 
 from nas.adapters.log_facts import Best, measured, parameters
 from nas.adapters.loggers import LOG
@@ -24,6 +18,11 @@ from nas.config.run_config import RunConfig
 from nas.ledger import LedgerView, TrialRecord
 from nas.run.events import Outcome
 
+os.environ.setdefault(
+    "MLFLOW_DISABLE_TELEMETRY", "true"
+)  # read when it is imported: nothing goes out unasked
+mlflow: Any = import_module("mlflow")
+entities: Any = import_module("mlflow.entities")
 EXPERIMENT = "nas"  # unless MLFLOW_EXPERIMENT_NAME names another
 LONGEST = 500  # characters of a parameter
 
@@ -37,7 +36,7 @@ class MlflowLogger:
         if not where:
             (run / LOG).mkdir(exist_ok=True)
             where = f"sqlite:///{(run / LOG / 'mlflow.db').absolute().as_posix()}"
-        self._client = MlflowClient(tracking_uri=where)
+        self._client: Any = mlflow.MlflowClient(tracking_uri=where)
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
         found = self._client.get_experiment_by_name(name)
         place = (run / LOG / "mlflow").absolute().as_uri()
@@ -83,7 +82,6 @@ class MlflowLogger:
 
     def _log(self, run: str, facts: Mapping[str, Any], values: Mapping[str, float], step: int = 0) -> None:
         now = int(1000 * time.time())
-        metrics = [Metric(name, value, now, step) for name, value in values.items()]
-        params = [Param(name, str(value)[:LONGEST]) for name, value in facts.items()]
-        tags: list[RunTag] = []
-        self._client.log_batch(run, metrics=metrics, params=params, tags=tags)
+        metrics = [entities.Metric(name, value, now, step) for name, value in values.items()]
+        params = [entities.Param(name, str(value)[:LONGEST]) for name, value in facts.items()]
+        self._client.log_batch(run, metrics=metrics, params=params)

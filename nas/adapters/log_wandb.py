@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
-
-import wandb
 
 from nas.adapters.log_facts import Best, measured, parameters
 from nas.adapters.loggers import LOG
@@ -18,6 +17,7 @@ from nas.config.run_config import RunConfig
 from nas.ledger import Job, LedgerView, TrialRecord
 from nas.run.events import Outcome
 
+wandb: Any = import_module("wandb")
 COLUMNS = ("trial", "generation", "kind", "parent", "moves", "steps", "state")
 NUMBERS = ("val_loss", "params", "macs", "seconds")
 

@@ -90,13 +90,17 @@ def _points(
 def curve_chart(rows: Sequence[TrialRow], curves: Mapping[str, Points]) -> Figure:
     """Plot the training loss of every trial against its step in the schedule."""
     known = [row for row in rows if row.key in curves]
-    groups = (
+    groups: tuple[tuple[str, list[TrialRow], str, float, float], ...] = (
         ("other trials", [r for r in known if not r.lineage and r.state != "running"], "muted", 1.2, 0.9),
         ("ancestors of the best", [r for r in known if r.lineage and not r.best], "accent", 2.2, 1.0),
         ("best network", [r for r in known if r.best], "gold", 2.6, 1.0),
         ("running", [r for r in known if r.state == "running"], "good", 2.2, 1.0),
     )
-    data = [_lines(name, members, curves, *look) for name, members, *look in groups if members]
+    data = [
+        _lines(name, members, curves, color, width, opacity)
+        for name, members, color, width, opacity in groups
+        if members
+    ]
     layout = {"xaxis": {"title": "step of the schedule"}, "yaxis": {"title": "training loss"}}
     return {"data": data, "layout": layout}
 

@@ -38,7 +38,9 @@ class Companion:
         self._server: subprocess.Popen[bytes] | None = None
 
     def on_run_start(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
-        """Start the server and say where it is."""
+        """Start the server and say where it is, unless the run is finished already."""
+        if view.final is not None:
+            return
         port = _free_port()
         paths = json.dumps([str(entry) for entry in sys.path])
         self._server = subprocess.Popen(

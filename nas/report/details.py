@@ -20,7 +20,7 @@ from nas.report.tables import TrialRow
 from nas.report.templates import fill
 
 MAX_DRAWN = 2_000  # nodes of one network; more would take minutes to lay out and be unreadable
-ALL_DRAWN = 20_000  # nodes of all the networks that one page holds
+ALL_DRAWN = 8_000  # nodes of all the networks that one page holds
 WIDTH, HEIGHT = 560, 130  # of a curve, in pixels
 
 

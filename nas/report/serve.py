@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from nas.base.errors import NasError, UserError
@@ -180,12 +180,15 @@ class Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server_version, sys_version = "nas", ""
-    server: Server
     timeout = 30.0
+
+    @property
+    def _site(self) -> Server:
+        return cast(Server, self.server)
 
     def do_GET(self) -> None:
         """Answer with a page, or with part of one."""
-        if self.headers.get("Host") not in (f"{HOST}:{self.server.port}", f"localhost:{self.server.port}"):
+        if self.headers.get("Host") not in (f"{HOST}:{self._site.port}", f"localhost:{self._site.port}"):
             return self._send(
                 HTTPStatus.MISDIRECTED_REQUEST, "text/plain", "this is the page of another address\n"
             )
@@ -203,7 +206,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def _answer(self, path: str, query: dict[str, list[str]]) -> tuple[str, str]:
-        live = self.server.live
+        live = self._site.live
         if path == "/":
             made = live.snapshot()
             return "text/html", made.page.whole(made.version, made.wait)

@@ -104,6 +104,8 @@ WRONG = {
     "search": "missing argument 'SPACE|RECIPE'; see nas search --help",
     "search digts": "did you mean digits?",
     "search digits extra": "see nas search --help",
+    "search digits --log excel": "choose one of csv, tensorboard, mlflow, wandb",
+    "watch nothing": "list the runs with: nas runs",
     "search digits --frob": "see nas search --help",
     "search digits --seed": "see nas search --help",
     "search digits --seed x": "'--seed'",
