@@ -6,6 +6,7 @@ with all that is around it. The final training has the steps that the plan gives
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,7 +14,9 @@ from nas.config.run_config import RunConfig
 from nas.ledger import TrialRecord
 
 PASSES = 3  # forward passes that a training step costs
-CLOSING = 0.5  # seconds for what follows the last evaluation
+CLOSING = 1.0  # seconds for what follows the last evaluation
+SPEED = 0.75  # with twice the multiply-adds a step takes about 2 ** SPEED times as long, since part of it is fixed
+MOST_GROWTH = 1.5  # of a generation, in multiply-adds
 STEADY = 0.05  # share of a training after which its own speed is known
 
 
@@ -21,19 +24,23 @@ STEADY = 0.05  # share of a training after which its own speed is known
 class Work:
     """What is known of a search in progress.
 
-    started, ended: when this session began to train and when each of its trials ended, by one clock. generation: the
-    present one. undone: trials of it that are left, one in training by its share that is left. size: trials in a
-    generation. told: the records of the session's trials. incumbent: the best so far.
+    size: trials in a generation. generation: the present one. undone: trials of it that are left, one in training by
+    its share that is left. since: wall seconds since it began; before: those of a trial of the last one, all that lies
+    between them included; None in the first one of this session. told: the records of this session's trials. incumbent:
+    the best so far. first, last: multiply-adds of the seed network, and of the network that the last generation's
+    trials started from, if known.
     """
 
     config: RunConfig
-    started: float
-    ended: Sequence[float]
+    size: int
     generation: int
     undone: float
-    size: int
+    since: float
+    before: float | None
     told: Sequence[TrialRecord]
     incumbent: TrialRecord | None
+    first: int | None = None
+    last: int | None = None
 
 
 def search_and_final(work: Work) -> float | None:
@@ -44,50 +51,71 @@ def search_and_final(work: Work) -> float | None:
         return None
     after = 2 * best.result.seconds.get("evaluate", 0.0) + CLOSING
     if config.generations is not None:
-        trials = work.undone + max(0, config.generations - work.generation) * work.size
+        later = [growth(work) ** ahead for ahead in range(1, config.generations - work.generation + 1)]
+        search = each * (work.undone + work.size * sum(rate**SPEED for rate in later))
+        ahead = work.undone * trial_cost(work) + work.size * trial_cost(work) * sum(later)
     elif config.cost is not None:
         share = 1 - config.final_share if config.grow_share is None else config.grow_share
-        trials = max(0.0, config.cost * share - spent(work)) / max(1.0, trial_cost(work))
+        ahead = max(0.0, config.cost * share - spent(work))
+        search, later = each * ahead / max(1.0, trial_cost(work)), []
     else:
         return None
-    return trials * each + final_steps(work, trials) * seconds_of_step(best) + after
+    return search + final_cost(work, ahead, later) * seconds_of_cost(best, config) + after
 
 
 def seconds_of_trial(work: Work) -> float | None:
-    """Wall seconds from the end of a trial to the end of the next, over about the last two generations: so it holds how
-    many are trained at once, and what lies between them. None before the first has ended.
+    """Wall seconds of a trial, divided by the number that are trained at once; None before the first has ended.
+
+    It is measured on this generation once the work of one trial is done; before that it is the last one's, longer if
+    the network has grown.
     """
-    ended = len(work.ended)
-    if not ended:
-        return None
-    if ended == 1:  # the seed network, which was trained alone
-        return (work.ended[0] - work.started) / min(work.config.workers, work.size)
-    recent = min(ended - 1, 2 * work.size)
-    return (work.ended[-1] - work.ended[-recent - 1]) / recent
+    done = (work.size if work.generation else 1) - work.undone
+    if work.generation and done >= 1:
+        return work.since / done
+    if work.before is not None:
+        best = None if work.incumbent is None else work.incumbent.result
+        grown = 1.0 if best is None or not work.last else best.macs / work.last
+        return work.before * max(1.0, grown) ** SPEED
+    return work.since / min(work.config.workers, work.size) if done >= 1 else None
 
 
-def final_steps(work: Work, trials: float) -> float:
-    """The steps of the final training, as `nas.run.final_training` will decide them, once `trials` more have ended."""
-    config, best = work.config, work.incumbent
-    assert best is not None
-    assert best.result is not None
+def growth(work: Work) -> float:
+    """How much a generation multiplies the cost of the network, and so of the next one's trials."""
+    best = None if work.incumbent is None else work.incumbent.result
+    if best is None or not work.first or not work.generation:
+        return 1.0
+    return min(MOST_GROWTH, max(1.0, (best.macs / work.first) ** (1 / work.generation)))
+
+
+def final_cost(work: Work, ahead: float, later: Sequence[float]) -> float:
+    """Multiply-adds of the final training, as `nas.run.final_training` will decide its steps. ahead: those of the
+    search that are left. later: the cost of a trial of each generation to come, in trials of this one.
+    """
+    config = work.config
     if not config.final_share:
         return 0.0
-    generations = work.generation if config.generations is None else config.generations
-    steps = config.final_share / (1 - config.final_share) * (generations + 1) * best.steps
-    if config.cost is None:
-        return steps
-    left = config.cost - spent(work) - trials * trial_cost(work)
-    affordable = max(0.0, left) / (PASSES * best.result.macs * config.train.batch_size)
-    return (
-        affordable if config.schedule == "lineage" or config.generations is None else min(steps, affordable)
-    )
+    left = math.inf if config.cost is None else max(0.0, config.cost - spent(work) - ahead)
+    if config.cost is not None and (config.schedule == "lineage" or config.generations is None):
+        return left
+    costs = {
+        record.job.generation: _cost(record, config) for record in work.told if record.result is not None
+    }
+    now = trial_cost(work)
+    before = max(0, work.generation + 1 - len(costs)) * now  # of earlier sessions, and of this generation
+    lineage = sum(costs.values()) + before + now * sum(later)
+    return min(left, config.final_share / (1 - config.final_share) * lineage)
 
 
 def seconds_of_step(best: TrialRecord) -> float:
     """Seconds of a training step of the best network."""
     assert best.result is not None
     return best.result.seconds.get("train", 0.0) / max(1, best.steps)
+
+
+def seconds_of_cost(best: TrialRecord, config: RunConfig) -> float:
+    """Seconds of a multiply-add of the best network's training."""
+    assert best.result is not None
+    return seconds_of_step(best) / max(1, PASSES * config.train.batch_size * best.result.macs)
 
 
 def final_left(best: TrialRecord | None, steps: int, done: int, since: float) -> float | None:

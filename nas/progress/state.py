@@ -54,9 +54,12 @@ class RunProgress:
     opened: float = 0.0  # on the clock
     spent: float = 0.0  # wall seconds of earlier sessions
     generation: int = -1
-    trains: float | None = None  # when this session's first trials were started, on the clock
-    ends: list[float] = field(default_factory=list[float])  # when its trials ended
-    records: list[TrialRecord] = field(default_factory=list[TrialRecord])  # of those
+    began: float = 0.0  # when the generation was started, on the clock
+    before: float | None = None  # wall seconds of a trial of the generation before it
+    open_generation: bool = False  # whether it has not ended yet
+    first: int | None = None  # multiply-adds of the seed network
+    last: int | None = None  # and of the network that the last generation's trials started from
+    records: list[TrialRecord] = field(default_factory=list[TrialRecord])  # of the session's trials
     largest: int = 0  # competitors of a generation, at most, after the first has ended
     told_left: tuple[float, float] | None = None  # when the time left was told last, and what was told
     incumbent: TrialRecord | None = None  # of the last generation that ended
@@ -72,15 +75,18 @@ class RunProgress:
             self.run, self.config, self.resumed = run, config, resumed
             self.spent = view.notes.wall
             self.best = self.incumbent = view.incumbent
+            seed = next((r.result for r in view.complete if r.job.kind is Kind.SEED), None)
+            self.first = None if seed is None else seed.macs
 
     def start(self, generation: int, jobs: Sequence[Job]) -> None:
         """A generation starts, or more of it. Running jobs of earlier generations stay listed."""
         with self.lock:
             if generation != self.generation:
+                self._close_generation()
                 self.competitors = {key: c for key, c in self.competitors.items() if c.record is None}
+                self.began, self.open_generation = self.clock(), True
             self.generation = generation
             self.competitors |= {job.key: Competitor(job, self.clock()) for job in jobs}
-            self.trains = self.clock() if self.trains is None else self.trains
 
     def step(self, key: str, step: int, loss: float, steps: int | None = None) -> None:
         """A competitor has trained further."""
@@ -93,7 +99,6 @@ class RunProgress:
         """A trial ended."""
         with self.lock:
             key = record.job.key
-            self.ends.append(self.clock())
             self.records.append(record)
             self.competitors.setdefault(key, Competitor(record.job, self.clock())).record = record
             if record.job.final and record.result is not None:
@@ -102,9 +107,23 @@ class RunProgress:
     def end(self, best: TrialRecord) -> None:
         """A generation ended."""
         with self.lock:
+            self._close_generation()
+            if self.first is None and best.result is not None:
+                self.first = best.result.macs
             self.best = self.incumbent = best
             searched = [c for c in self.competitors.values() if c.job.generation == self.generation > 0]
             self.largest = max(self.largest, len(searched))
+
+    def _close_generation(self) -> None:
+        """Note how long its trials took, once."""
+        ended = sum(
+            c.record is not None for c in self.competitors.values() if c.job.generation == self.generation
+        )
+        if ended and self.open_generation:
+            at_once = 1 if self.generation or self.config is None else min(self.config.workers, self.planned)
+            self.before = (self.clock() - self.began) / ended / at_once
+            self.last = None if self.best is None or self.best.result is None else self.best.result.macs
+            self.open_generation = False
 
     @property
     def final(self) -> bool:
@@ -120,6 +139,12 @@ class RunProgress:
     def part(self) -> float:
         """How much of the current generation is done, 0 to 1."""
         return sum(c.share for c in self.competitors.values()) / max(1, len(self.competitors))
+
+    @property
+    def planned(self) -> int:
+        """Trials in a generation, as the configuration has them."""
+        config = self.config
+        return 1 if config is None else config.children + (config.policy_settings.get("parent") is not False)
 
     @property
     def select(self) -> Criterion | None:
@@ -162,13 +187,13 @@ class RunProgress:
     def _work(self, config: RunConfig) -> Work:
         present = [c for c in self.competitors.values() if c.job.generation == self.generation]
         undone = sum(1 - c.share for c in self.competitors.values())
-        planned = config.children + (config.policy_settings.get("parent") is not False)
-        size = max(1, self.largest or planned)
+        size = max(1, self.largest or self.planned)
         if self.generation > 0:
             undone += max(0, size - len(present))  # trials that start one by one
+        now = self.clock()
         return Work(
-            config, self.opened if self.trains is None else self.trains, self.ends, self.generation, undone, size,
-            self.records, self.best or next((r for r in reversed(self.records) if r.result is not None), None),
+            config, size, self.generation, undone, now - self.began, self.before, self.records,
+            self.best or next((r for r in reversed(self.records) if r.result is not None), None), self.first, self.last,
         )  # fmt: skip
 
     def share(self) -> float:

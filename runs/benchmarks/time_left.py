@@ -22,6 +22,7 @@ from _common import OUT, figure, finish
 import nas
 from nas.progress.state import RunProgress
 from nas.progress.views import PlainView
+from nas.run.events import Outcome
 
 KINDS: Mapping[str, Mapping[str, Any]] = {
     "generations": {"generations": 5, "epochs": 6},
@@ -41,11 +42,16 @@ class Noting(PlainView):
         self.progress = RunProgress()
         super().__init__(None, self.progress)
         self.noted: list[tuple[float, float | None]] = []
+        self.ended = 0.0
 
     def on_step(self, key: str, step: int, steps: int, loss: float) -> None:
         """Note what a screen would show now."""
         super().on_step(key, step, steps, loss)
         self.noted.append((time.monotonic(), self.progress.left()))
+
+    def on_run_end(self, outcome: Outcome) -> None:
+        """The end that was to be told."""
+        self.ended = time.monotonic()
 
 
 def main() -> None:
@@ -77,7 +83,7 @@ def measured(run: Path, settings: Mapping[str, Any]) -> tuple[float, float, floa
     shutil.rmtree(run, ignore_errors=True)
     view, begun = Noting(), time.monotonic()
     nas.search("digits", run=run, quiet=True, callbacks=[view], workers=1, **settings)
-    end = time.monotonic()
+    end = view.ended
     late = [(at, left) for at, left in view.noted if at - begun > (end - begun) / 3]
     known = [(end - at, left) for at, left in late if left is not None]
     errors = [abs(left - truth) / truth for truth, left in known]
