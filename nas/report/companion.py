@@ -1,4 +1,4 @@
-"""`--watch`: the live page of a run that this process drives, served by a process of its own at low priority.
+"""`--watch`: the live page of a run that this process drives, served by a process of its own at a lower priority.
 
 The server ends when the driver does, however that ends: the driver holds a pipe to its standard input. It stays a
 moment so that an open page gets the end of the search.
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from nas.report.serve import Live
 
 HOST = "127.0.0.1"
-ENDING = 6.0  # seconds that the server stays after the driver's end, for pages that are open
+NICENESS = 5  # beside busy workers it still starts in seconds; at the lowest priority that took minutes
+ENDING, LONGEST = 6.0, 20.0  # seconds that the server stays after the driver's end, for pages that are open
 OPEN = 60.0  # seconds since its last question after which a page counts as closed
 _MAIN = "import json, sys; sys.path = json.loads(sys.argv[3]); from nas.report.companion import main; main()"
 
@@ -69,7 +70,7 @@ def _until_driver_ends(live: Live) -> threading.Event:
     def wait() -> None:
         with suppress(OSError):
             sys.stdin.buffer.read()
-        end = time.monotonic() + max(ENDING, 1.5 * live.wait)
+        end = time.monotonic() + min(LONGEST, max(ENDING, 1.5 * live.wait))
         while time.monotonic() < end and time.monotonic() - live.asked < OPEN and not live.told_over:
             time.sleep(0.2)
         time.sleep(0.5)  # the last answer is on its way
@@ -82,7 +83,7 @@ def _until_driver_ends(live: Live) -> threading.Event:
 def main() -> None:
     """Serve the run and the port that the command line names."""
     if hasattr(os, "nice"):
-        os.nice(19)
+        os.nice(NICENESS)
     from nas.report.serve import Server, serve  # the driver does without these imports
 
     server = Server([Path(sys.argv[1])], int(sys.argv[2]))

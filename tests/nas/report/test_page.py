@@ -154,6 +154,6 @@ def test_no_run_gives_one_line(tmp_path: Path) -> None:
 def test_a_graph_too_large_to_draw_is_said_to_be_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """A ledger may hold a graph of a hundred thousand nodes, whose drawing would take minutes."""
     view = example_view()
-    monkeypatch.setattr("nas.report.page.MAX_DRAWN", 2)
+    monkeypatch.setattr("nas.report.details.MAX_DRAWN", 2)
     page = render(view, FACTS, standing_of(view, "finished"))
     assert "nodes, too many to draw" in page
