@@ -187,7 +187,7 @@ class RunProgress:
     def _work(self, config: RunConfig) -> Work:
         present = [c for c in self.competitors.values() if c.job.generation == self.generation]
         undone = sum(1 - c.share for c in self.competitors.values())
-        size = max(1, self.largest or self.planned)
+        size = max(1, self.largest or self.planned, len(present))
         if self.generation > 0:
             undone += max(0, size - len(present))  # trials that start one by one
         now = self.clock()
