@@ -31,8 +31,13 @@ STYLE = """
 .mg path{fill:none;stroke:#8a92a5;stroke-width:1.5}.mg .mg-tip{fill:#8a92a5;stroke:none}
 .mg .mg-skip{stroke:#c2477f}.mg .mg-conv{fill:#3f7fd6}.mg .mg-linear{fill:#7a5bd0}.mg .mg-norm{fill:#5da33c}
 .mg .mg-act{fill:#e58a2b}.mg .mg-join{fill:#c2477f}
+.mg .mg-new rect:first-of-type{fill:#d9f2e3;stroke:#2e9160}
+.mg .mg-changed rect:first-of-type{fill:#fdf0d0;stroke:#c98a00}
 @media (prefers-color-scheme:dark){
-.mg rect{fill:#20242e;stroke:#454c5c}.mg text{fill:#e6e9f0}.mg .mg-name,.mg .mg-shape{fill:#98a1b3}}
+.mg rect{fill:#20242e;stroke:#454c5c}
+.mg .mg-new rect:first-of-type{fill:#1d3f30;stroke:#4cc38a}
+.mg .mg-changed rect:first-of-type{fill:#473a17;stroke:#f2b632}
+.mg text{fill:#e6e9f0}.mg .mg-name,.mg .mg-shape{fill:#98a1b3}}
 """
 
 
@@ -61,8 +66,11 @@ class Layout:
         )
 
 
-def graph_to_svg(graph: ArchGraph) -> str:
+def graph_to_svg(graph: ArchGraph, before: ArchGraph | None = None, style: bool = True) -> str:
     """A drawing, inputs on top, as one SVG element, light or dark as the reader prefers.
+
+    before: a graph that it grew from; the layers that are new or changed since are marked, in colour and in words.
+    style: whether the element brings its STYLE along; a page with many drawings needs that once.
 
     Each row shows a node's name, its op with the attributes that matter, and its output shape; all
     attributes are in the row's tooltip.
@@ -86,16 +94,33 @@ def graph_to_svg(graph: ArchGraph) -> str:
         for block in layout.blocks
         for source in layout.sources(block)
     )
+    marks = {} if before is None else changes(before, graph)
     boxes = "".join(
-        _row(graph, node, lefts[layout.column[block]], layout.top[block] + ROW_H * row)
+        _row(
+            graph,
+            node,
+            marks.get(node.name, ""),
+            lefts[layout.column[block]],
+            layout.top[block] + ROW_H * row,
+        )
         for block, nodes in layout.blocks.items()
         for row, node in enumerate(nodes)
     )
     size = f'width="{right:.0f}" height="{height:.0f}" viewBox="0 0 {right:.0f} {height:.0f}"'
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="mg" {size} role="img" aria-label="network of '
-        f'{len(graph)} nodes"><style>{STYLE}</style>{boxes}{edges}</svg>'
+        f'{len(graph)} nodes">{f"<style>{STYLE}</style>" if style else ""}{boxes}{edges}</svg>'
     )
+
+
+def changes(before: ArchGraph, after: ArchGraph) -> dict[str, str]:
+    """What happened to the nodes of `after` since `before`, by their name: "new", or "changed" in op or shape."""
+    known = {node.name: (node.op, before.shape(node.name)) for node in before}
+    return {
+        node.name: "changed" if node.name in known else "new"
+        for node in after
+        if known.get(node.name) != (node.op, after.shape(node.name))
+    }
 
 
 # -- layout ------------------------------------------------------------------------------------------
@@ -195,11 +220,12 @@ def _skip(layout: Layout, lefts: list[float], source: str, block: str, channel: 
     )
 
 
-def _row(graph: ArchGraph, node: Node, x: float, y: float) -> str:
+def _row(graph: ArchGraph, node: Node, mark: str, x: float, y: float) -> str:
     shape = "×".join(map(str, graph.shape(node.name)))
     text, bar = y + ROW_H / 2 + 4, f"mg-bar mg-{FAMILY.get(node.op.kind, 'other')}"
+    group = f'<g class="mg-{mark}">' if mark else "<g>"
     return (
-        f"<g><title>{escape(node_to_text(node))}  →  {shape}</title>"
+        f"{group}<title>{f'{mark}: ' if mark else ''}{escape(node_to_text(node))}  →  {shape}</title>"
         f'<rect x="{x:.0f}" y="{y:.0f}" width="{BOX_W}" height="{ROW_H}"/>'
         f'<rect class="{bar}" x="{x:.0f}" y="{y:.0f}" width="5" height="{ROW_H}"/>'
         f'<text class="mg-name" x="{x + 12:.0f}" y="{text:.0f}">{escape(_cut(node.name, 9))}</text>'

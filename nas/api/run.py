@@ -112,6 +112,8 @@ class Run:
         force: bool = False,
         quiet: bool = False,
         callbacks: Sequence[object] = (),
+        watch: bool = False,
+        log: Sequence[str] = (),
         registry: Registry | None = None,
         **place: Any,
     ) -> Run:
@@ -120,8 +122,10 @@ class Run:
         data, task, space, policy, objective, moves: must be given again if they are "package.module:name": that is
         code, which is never run because a run's file names it. force: continue although versions, machine or data have
         changed. place: how the run is carried out, which decides no results: workers, executor, data_root, address,
-        gpus_per_child, storage. Otherwise as for `nas.search`. Raises RunError if the run can't be continued.
+        gpus_per_child, storage. Otherwise, watch and log too, as for `nas.search`. Raises RunError if the run can't be
+        continued.
         """
+        from nas.adapters.loggers import loggers
         from nas.api import watched_run
         from nas.api.interrupts import interrupts
         from nas.api.options import place_of
@@ -132,7 +136,16 @@ class Run:
         known = with_plugins() if registry is None else registry
         with interrupts() as pressed:
             session = watched_run.Session(
-                pressed, quiet, tuple(callbacks), "", None, known, force, again, settings
+                pressed,
+                quiet,
+                (*callbacks, *loggers(log)),
+                "",
+                None,
+                known,
+                force,
+                again,
+                settings,
+                watch=watch,
             )
             watched_run.resume(self.folder, session)
         return self

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
+from nas.adapters.loggers import loggers
 from nas.api import watched_run
 from nas.api.interrupts import interrupts
 from nas.api.models import Given, starting
@@ -35,6 +36,8 @@ def search(
     run: str | Path | None = None,
     quiet: bool = False,
     callbacks: Sequence[object] = (),
+    watch: bool = False,
+    log: Sequence[str] = (),
     registry: Registry | None = None,
     **options: Any,
 ) -> Run:
@@ -51,7 +54,8 @@ def search(
     folder, so that it can be resumed from anywhere. Without a test split, a quarter of the training images is held out
     as one, the same in all runs.
     budget: wall time in seconds or as text like "20m". run: a new folder; None means the first free
-    runs/SPACE-DATA-NNN. quiet: print nothing. callbacks: objects with any of the methods of `nas.Callback`. registry:
+    runs/SPACE-DATA-NNN. quiet: print nothing. callbacks: objects with any of the methods of `nas.Callback`. watch:
+    serve the live page meanwhile. log: other tools to log to, as `--log` takes them. registry:
     resolves names; None means `nas.REGISTRY` with the installed plugins. options: any other field of `nas.RunConfig`,
     or a setting of the policy, such as workers=2, device="cuda", rungs=2, limits={"params": 2e6}, train={"lr": 0.1}.
 
@@ -62,7 +66,7 @@ def search(
     Raises UserError for wrong input, before anything is written; NasError if the search has no outcome; and whatever a
     callback raises, after which the run can be resumed.
     """
-    watching = _each(callbacks)
+    watching = (*_each(callbacks), *loggers(log))
     with interrupts() as pressed:
         kept = _kept(data, options.get("task"))
         given = {"budget": budget, "generations": generations, "seed": seed, **options}
@@ -75,7 +79,9 @@ def search(
         config, known = configuration(what, {**given, "data": spec}, registry, start is not None)
         folder = default_run_folder(config) if run is None else Path(os.path.expanduser(run))
         named = {**given, "data": spec, "start": None if start is None else _name_of(start)}
-        session = Session(pressed, quiet, watching, called("search", what, named), registry=known)
+        session = Session(
+            pressed, quiet, watching, called("search", what, named), registry=known, watch=watch
+        )
         held = config if kept is None else with_kept(config, folder, kept)
         watched_run.search(
             held, folder, session, kept, None if start is None else starting(_folder_of(start))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas.api.interrupts import Interrupts
 from nas.base.errors import NasError, UserError
@@ -27,6 +27,9 @@ from nas.registry.registry import Registry
 from nas.run import lifecycle
 from nas.run.events import Callback, Callbacks, Outcome
 
+if TYPE_CHECKING:
+    from nas.report.companion import Companion
+
 
 @dataclass(frozen=True)
 class NamedAgain:
@@ -45,7 +48,8 @@ class Session:
     """How a run is driven: by which command, with which callbacks and registry.
 
     interrupts: counts Ctrl-C. command: the call, for the record. processes: the worker processes, if they exist
-    already. registry: resolves the names in the configuration. again, place, began: see `lifecycle.resume`.
+    already. registry: resolves the names in the configuration. again, place, began: see `lifecycle.resume`. watch:
+    whether the live page is served meanwhile.
     """
 
     interrupts: Interrupts = field(default_factory=Interrupts)
@@ -58,6 +62,7 @@ class Session:
     again: NamedAgain = field(default_factory=NamedAgain)
     place: Mapping[str, Any] = field(default_factory=dict[str, Any])
     began: float | None = None
+    watch: bool = False
 
 
 def search(
@@ -106,8 +111,9 @@ def _watched(run: Path, session: Session, drive: Callable[..., Outcome]) -> Outc
     """
     open_standard_descriptors()
     try:
-        with watching(session.quiet) as view:
-            callback: Callback = Callbacks((view, *session.callbacks))
+        with watching(session.quiet) as view, ExitStack() as stack:
+            page = [stack.enter_context(closing(_companion(view)))] if session.watch else []
+            callback: Callback = Callbacks((view, *page, *session.callbacks))
             return drive(callback=callback, executor=partial(make_executor, processes=session.processes))
     except SystemExit as error:  # it would end the process, perhaps as if all had gone well
         fact = f"code that the search ran called sys.exit ({where_raised(error)})"
@@ -118,6 +124,13 @@ def _watched(run: Path, session: Session, drive: Callable[..., Outcome]) -> Outc
         if not is_run(run):
             raise KeyboardInterrupt from None
         return None
+
+
+def _companion(view: Callback) -> Companion:
+    """The live page of a run, in a process of its own."""
+    from nas.report.companion import Companion  # takes long to import
+
+    return Companion(view)
 
 
 @contextmanager

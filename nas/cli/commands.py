@@ -78,6 +78,8 @@ def search(
     what: options.What = None,
     model: options.From = None,
     run: options.NewRun = None,
+    watch: options.Watch = False,
+    log: options.Log = None,
     quiet: options.Quiet = False,
     **given: Any,
 ) -> None:
@@ -94,6 +96,7 @@ def search(
 
         command = shlex.join(["nas", *context.obj])
         session = run_commands.Session(quiet=quiet, command=command, processes=processes, began=STARTED)
+        session = run_commands.observed(session, watch, log)
         raise typer.Exit(run_commands.search(what, overrides, run, session, model))
 
 
@@ -105,6 +108,8 @@ AGAIN = tuple(option.name for option in generated_options.named_again())
 def resume(
     run: options.Run,
     force: options.Force = False,
+    watch: options.Watch = False,
+    log: options.Log = None,
     quiet: options.Quiet = False,
     **given: Any,
 ) -> None:
@@ -118,6 +123,7 @@ def resume(
         from nas.cli import run_commands
 
         session = replace(run_commands.continuing(quiet, force, again, place, processes), began=STARTED)
+        session = run_commands.observed(session, watch, log)
         raise typer.Exit(run_commands.resume(run, session))
 
 
@@ -227,15 +233,34 @@ def fsck(
 
 
 @app.command()
-def report(run: options.Run) -> None:
-    """Rewrite RUN/report.html, one file that any browser opens."""
+def report(runs: options.Runs) -> None:
+    """Rewrite RUN/report.html, one file that any browser opens. With more runs it compares the first with them."""
     from nas.inspect.status import find_run
 
-    folder = find_run(run)
+    folder, *others = map(find_run, runs)
     from nas.report import write_report
+    from nas.report.compare import compared
 
     with stoppable():
-        say(str(write_report(folder)))
+        say(str(write_report(folder, [compared(other) for other in others])))
+
+
+@app.command()
+def watch(runs: options.Runs, port: options.Port = 8765) -> None:
+    """Serve the report of a run on this machine, in a browser, growing while the search runs. Ctrl-C ends it.
+
+    Nothing is written, and nobody else's machine can reach it: it listens on 127.0.0.1 alone.
+    """
+    from nas.inspect.status import find_run
+
+    folders = [find_run(run) for run in runs]
+    from nas.report.serve import Server, serve
+
+    with stoppable():
+        server = Server(folders, port)
+        server.live.snapshot()  # so that a run that can't be read is an error of the command
+        say(f"{server.url} shows {', '.join(map(str, folders))}; Ctrl-C ends it")
+        serve(server)
 
 
 @app.command()

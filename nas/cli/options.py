@@ -49,6 +49,36 @@ NewRun = Annotated[
         help="The run's new folder. (Default: runs/SPACE-DATA-NNN; for a replay RUN-replay-N.)",
     ),
 ]
+Watch = Annotated[
+    bool,
+    typer.Option(
+        "--watch",
+        rich_help_panel=OUTPUT,
+        help="Serve the report on this machine while the search runs, as nas watch does; the address is printed.",
+    ),
+]
+Log = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--log",
+        metavar="TOOL",
+        rich_help_panel=OUTPUT,
+        help="Log every trial and its steps for another tool too: csv, tensorboard, mlflow or wandb. Repeatable.",
+        show_default=False,
+    ),
+]
+Port = Annotated[
+    int,
+    typer.Option(min=0, max=65535, metavar="N", help="Port of the page on 127.0.0.1; 0: any that is free."),
+]
+Runs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RUN...",
+        help="A run's folder, or its name in ./runs; with more, they are compared with the first.",
+        show_default=False,
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", rich_help_panel=OUTPUT, help="Print errors only.")]
 Run = Annotated[
     str, typer.Argument(metavar="RUN", help="A run's folder, or its name in ./runs.", show_default=False)

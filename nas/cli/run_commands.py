@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from nas.adapters.loggers import loggers
 from nas.api import watched_run
 from nas.api.interrupts import interrupts
 from nas.api.models import starting
@@ -45,6 +46,11 @@ def continuing(
         quiet=quiet, command=command, processes=processes, registry=with_plugins(), force=force,
         again=NamedAgain(**again), place=place_of(place),
     )  # fmt: skip
+
+
+def observed(session: Session, watch: bool, log: Sequence[str] | None) -> Session:
+    """`session` with the live page and with loggers for other tools. Raises UserError for a tool that is not there."""
+    return replace(session, watch=watch, callbacks=(*session.callbacks, *loggers(log or ())))
 
 
 def search(

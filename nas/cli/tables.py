@@ -17,7 +17,7 @@ from rich.text import Text
 from nas.base.printing import console, say
 from nas.base.text import clip, count, nas_command, plural, size, span
 from nas.inspect.rows import overhead_text, status_rows, verdict_rows
-from nas.ledger.scores import called, labelled, merit, value_text
+from nas.ledger.scores import called, chosen, labelled, merit, value_text
 from nas.ledger.scores import name_of as name_of_score
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def runs(found: list[RunStatus]) -> RenderableType:
             Text(run.state, STATE_STYLES[run.state]),
             Text(f"{run.space} on {run.data}" if run.space else "–"),
             "–" if run.generation is None else f"{run.generation}{of}",
-            labelled(run.score, run.best_score),
+            labelled(run.select, run.best_value),
             value_text(run.score, run.test_score),
             count(run.best_params),
             "–" if run.seconds is None else span(run.seconds),
@@ -160,6 +160,20 @@ def _as_given(outcome: Outcome) -> list[tuple[str, str]]:
     return [] if result is None or value is None else [("as it was given", value_text(result.main, value))]
 
 
+def _validation(outcome: Outcome) -> list[tuple[str, str]]:
+    """The best trial's validation score that selects, named as such where it is not the task's own, and that."""
+    result = outcome.best.result
+    if result is None:
+        return [("validation accuracy", "–")]
+    which, value = chosen(result.scores, outcome.view.notes.select, result.main)
+    own = (f"validation {called(result.main)}", value_text(result.main, result.value))
+    return (
+        [own]
+        if which == result.main
+        else [(f"validation {called(which)}", f"{value_text(which, value)} (selects)"), own]
+    )
+
+
 def summary(outcome: Outcome, report: Path | None) -> RenderableType:
     """The results of a finished run."""
     from nas.inspect.verdict import beside, remarks
@@ -175,7 +189,7 @@ def summary(outcome: Outcome, report: Path | None) -> RenderableType:
     }
     rows = [
         ("finished", f"{why.get(outcome.stopped, outcome.stopped)}; best trial {outcome.best.key}"),
-        (f"validation {called(score)}", value_text(score, result.value if result else None)),
+        *_validation(outcome),
         *_as_given(outcome),
         (f"test {called(score)}", value_text(score, result.tested if result else None)),
         *verdict_rows(beside(outcome.view), remarks(outcome.view, described.config)),

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from nas.base.seeds import derive
 from nas.data import ImageSplit, SearchData, train_batches
 from nas.data.baseline import baseline_scores
 from nas.execute.executor import Done
+from nas.execute.mistakes import mistakes
 from nas.ledger import Job, Reached, Result
 from nas.ledger.sample import sample_of
 from nas.train import Paused, TrainConfig, TrainReport, train
@@ -127,7 +128,7 @@ def _perform(job: Job, site: TaskContext, data: SearchData, progress: OnStep) ->
         return _reached(report, begun.network, module, site, clock, before, begin)
     judged = report.averaged if report is not None and report.averaged is not None else module
     scores = evaluate(judged, data.val, data, device=site.device)
-    tested = _test_scores(judged, job, site, data)
+    tested, baselines, missed = _tested(judged, job, site, data)
     end = clock.lap("evaluate")
     trained = _networks(job, begun.network, module, report)
     digest = site.store.put(trained.judged)
@@ -156,6 +157,8 @@ def _perform(job: Job, site: TaskContext, data: SearchData, progress: OnStep) ->
         else None,
         lengths=report.lengths if report else (),
         main=data.task.main,
+        baselines=baselines,
+        mistakes=missed,
     )
 
 
@@ -291,14 +294,18 @@ def _start(job: Job, site: TaskContext, data: SearchData) -> _Begun:
     return _Begun(network, momentum, worst)
 
 
-def _test_scores(module: nn.Module, job: Job, site: TaskContext, data: SearchData) -> dict[str, float]:
-    """The final network's scores on the test split, and those of the baselines; empty for any other job."""
+def _tested(
+    module: nn.Module, job: Job, site: TaskContext, data: SearchData
+) -> tuple[dict[str, float], dict[str, float], dict[str, Any]]:
+    """The final network's scores on the test split, those of the baselines, and the network's mistakes; all are empty
+    for any other job.
+    """
     if not job.final:
-        return {}
+        return {}, {}, {}
     test = site.load_test()
     scores = evaluate(module, test, data, device=site.device)
     simple = baseline_scores(data, {"val": data.val, "test": test})
-    return {**_named("test", scores), "test_loss": scores.loss, **simple}
+    return {**_named("test", scores), "test_loss": scores.loss}, simple, mistakes(scores, test, data)
 
 
 def _named(split: str, scores: Scores) -> dict[str, float]:

@@ -34,8 +34,7 @@ def status_rows(found: RunStatus) -> list[tuple[str, str]]:
         what = f" ({found.best_moves})" if found.best_moves else ""
         rows += [
             ("best trial", f"{found.best_trial}{what}"),
-            (f"validation {called(found.score)}", value_text(found.score, found.best_score)),
-            ("validation loss", "–" if found.best_val_loss is None else f"{found.best_val_loss:.4f}"),
+            *validation_rows(found),
             (f"test {called(found.score)}", value_text(found.score, found.test_score)),
             ("parameters", count(found.best_params)),
         ]
@@ -60,6 +59,20 @@ def verdict_rows(beside: str | None, remarks: Sequence[str]) -> list[tuple[str, 
     """What a finished search is compared with, and what there is to say about it."""
     rows = [("beside", beside)] if beside is not None else []
     return rows + [("note" if number == 0 else "", text) for number, text in enumerate(remarks)]
+
+
+def validation_rows(found: RunStatus) -> list[tuple[str, str]]:
+    """The best trial's validation scores: the one that selects, which is named, the task's own, and the loss."""
+    loss = "–" if found.best_val_loss is None else f"{found.best_val_loss:.4f}"
+    values = {
+        found.select: value_text(found.select, found.best_value),
+        found.score: value_text(found.score, found.best_score),
+        "loss": loss,
+    }
+    return [
+        (f"validation {called(which)}", f"{value} (selects)" if which == found.select else value)
+        for which, value in values.items()
+    ]
 
 
 def _state(found: RunStatus) -> str:

@@ -19,6 +19,7 @@ from nas.inspect.verdict import beside, remarks
 from nas.ledger import LedgerView, read, read_config
 from nas.ledger.described import Described
 from nas.ledger.run_files import is_folder
+from nas.ledger.scores import chosen
 from nas.ledger.shared import is_run
 from nas.ledger.types import State
 from nas.ledger.wall_time import overhead
@@ -44,7 +45,8 @@ class RunStatus:
     in which nothing was trained or evaluated. next: the command to continue with. front: of a search for accuracy and a
     cost. keep: which checkpoints are kept (--keep). checkpoints, checkpoint_bytes: those that exist. removed: the
     number removed to save disk space. score: the criterion of the task's own score, "accuracy" or "min rmse";
-    best_score, test_score: its values. beside, remarks: see `nas.inspect.verdict`.
+    best_score, test_score: its values. select: the criterion by which the search selects; best_value: the validation
+    score of that name. beside, remarks: see `nas.inspect.verdict`.
     """
 
     run: str
@@ -83,6 +85,8 @@ class RunStatus:
     until: str | None = None
     beside: str | None = None
     remarks: tuple[str, ...] = ()
+    select: str = "accuracy"
+    best_value: float | None = None
 
     def to_json(self) -> str:
         """Return one JSON object with its keys in the order of the fields."""
@@ -213,6 +217,9 @@ def _status(run: Path, described: Described, view: LedgerView, driver: Driver | 
     stored = _checkpoints(run)
     kept = {name: size for name, size in stored.items() if not name.startswith(".")}
     missing = len(view.missing(kept))
+    which, value = (
+        ("accuracy", None) if result is None else chosen(result.scores, view.notes.select, result.main)
+    )
     policy = config.policy or ""
     resume = nas_command("resume", run, *(("--policy", policy) if ":" in policy else ()))
     following = {
@@ -260,4 +267,6 @@ def _status(run: Path, described: Described, view: LedgerView, driver: Driver | 
         until=None if driver is None else driver.until,
         beside=beside(view),
         remarks=remarks(view, config),
+        select=which,
+        best_value=value,
     )

@@ -18,9 +18,9 @@ def beside(view: LedgerView) -> str | None:
         return None
     names = {SIMPLE: _commonest(result.main), LINEAR: "a linear model"}
     tested = [
-        f"{name} {value_text(result.main, result.scores[key])}"
+        f"{name} {value_text(result.main, result.baselines[key])}"
         for model, name in names.items()
-        if (key := f"{model}_test") in result.scores
+        if (key := f"{model}_test") in result.baselines
     ]
     said = [f"{', '.join(tested)} on the test"] if tested else []
     seed = _seed(view)
@@ -54,7 +54,7 @@ def _commonest(score: str) -> str:
 def _beaten(result: Result) -> str | None:
     """That a baseline is at least as good on the test split."""
     mine = result.tested
-    values = {name: result.scores.get(f"{name}_test") for name in (LINEAR, SIMPLE)}
+    values = {name: result.baselines.get(f"{name}_test") for name in (LINEAR, SIMPLE)}
     for name, value in values.items():
         if mine is None or value is None or merit(result.main, value) < merit(result.main, mine):
             continue

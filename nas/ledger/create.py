@@ -10,7 +10,7 @@ from nas.base.errors import RunError
 from nas.ledger.config_file import ConfigFile
 from nas.ledger.files import fsync_file, fsync_folder
 from nas.ledger.leftovers import temporary_name
-from nas.ledger.scores import is_lower_better
+from nas.ledger.scores import called, is_lower_better
 from nas.ledger.shared import FILE as DATABASE
 from nas.ledger.shared import Place, Shared, new_place, point
 from nas.ledger.study import build
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 FORMAT = 2  # 1: a job kept its training plan, the order of completions and the memo in one mapping
 LEDGER = "ledger"  # the study's attribute for the format and the digest of the configuration
 IDENTITY = "run"  # the study's attribute for the run's name, which config.json has too
+OBJECTIVE = (
+    "objective"  # the study's attribute for the criterion whose values the trials have; without it, their own
+)
 ORIGINAL = "config"  # the study's attribute for the configuration with which the run was created
 
 
@@ -38,15 +41,20 @@ def make(run: Path, config: ConfigFile, url: str | None) -> None:
         ORIGINAL: config.config,
         IDENTITY: config.run,
     }
-    scores = (config.described.task or {}).get("scores", [])  # the first is the objective value
-    lower = bool(scores) and is_lower_better(str(scores[0]))
+    scores = (config.described.task or {}).get("scores", [])
+    select = config.config.get("config", {}).get("select") if scores else None
+    objective = str(select or scores[0]) if scores else None  # what the search selects by
+    lower = objective is not None and is_lower_better(objective)
+    named = None if objective is None else f"validation {called(objective)}"
+    if objective is not None:
+        attributes[OBJECTIVE] = objective
     if url is not None:
         place = new_place(run, url)
-        build(place, attributes, lower)
+        build(place, attributes, lower, named)
         return point(run, place)
     temporary = temporary_name(run / DATABASE)
     try:
-        build(temporary, attributes, lower)
+        build(temporary, attributes, lower, named)
         fsync_file(temporary)
         temporary.rename(run / DATABASE)
         fsync_folder(run)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -24,7 +23,8 @@ from typing import TYPE_CHECKING, Any, Self
 from nas.base.errors import RunError
 from nas.ledger import sqlite
 from nas.ledger.config_file import ConfigFile, write_config
-from nas.ledger.create import FORMAT, LEDGER, leased, make
+from nas.ledger.create import FORMAT, LEDGER, OBJECTIVE, leased, make
+from nas.ledger.curves import Points
 from nas.ledger.described import Described, described_from
 from nas.ledger.driver_lock import Lock
 from nas.ledger.entries import Entry
@@ -44,11 +44,12 @@ from nas.ledger.records import (
     stored_result,
 )
 from nas.ledger.run_files import check_run
+from nas.ledger.scores import chosen
 from nas.ledger.shared import Shared, is_run, place_of
 from nas.ledger.store import Store
 from nas.ledger.study import Study, guarded
-from nas.ledger.types import Job, Reached, Result, State, TrialRecord
-from nas.ledger.view import LedgerView, score, view_of
+from nas.ledger.types import Job, Reached, Result, TrialRecord
+from nas.ledger.view import LedgerView, view_of
 
 if TYPE_CHECKING:
     from nas.ledger.lease import Lease
@@ -224,6 +225,11 @@ class Ledger:
         self._study.write(number, REACHED, seal(REACHED, record.key, [pause.to_dict() for pause in kept]))
         self._reached[number] = kept
 
+    def curve(self, points: Mapping[int, Points]) -> None:
+        """Add points (step, training loss) to the learning curves of trials, by their number."""
+        self._lock.check()
+        self._study.curve(points)
+
     def reached(self, number: int) -> Reached | None:
         """Return the last pause of a running trial whose checkpoints are intact; None if there is none."""
         for pause in self._reached.get(number, ()):
@@ -283,8 +289,8 @@ class Ledger:
         return record
 
     def _finish(self, record: TrialRecord, result: Result) -> None:
-        told = replace(record, state=State.COMPLETE, result=result)
-        self._study.complete(record.number, score(told))
+        objective = self._study.attributes.get(OBJECTIVE) or result.main
+        self._study.complete(record.number, chosen(result.scores, objective, result.main)[1])
         self._reread(record.number)
 
     def _reread(self, number: int) -> None:

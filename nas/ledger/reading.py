@@ -10,6 +10,7 @@ from typing import TypeVar
 from nas.base.errors import RunError
 from nas.ledger import sqlite
 from nas.ledger.config_file import ConfigFile
+from nas.ledger.curves import Points
 from nas.ledger.leftovers import temporary_folder
 from nas.ledger.opening import check_folder, check_study, edits_of, notes_of, open_study
 from nas.ledger.records import record_of, records_of, stored_reached
@@ -29,6 +30,16 @@ def read(run: Path) -> LedgerView:
     Raises RunError if `run` is not a run, LedgerDamaged if its record differs from what was written.
     """
     return _opened(run, lambda study, _: view_of(records_of(study.entries()), notes_of(study)))
+
+
+def read_with_curves(run: Path) -> tuple[LedgerView, Mapping[str, Points]]:
+    """As `read`, and the learning curve of each trial that has one, by its key: (step, training loss)."""
+
+    def both(study: Study, _: ConfigFile) -> tuple[LedgerView, Mapping[str, Points]]:
+        view, curves = view_of(records_of(study.entries()), notes_of(study)), study.curves()
+        return view, {r.key: curves[r.number] for r in view.trials if r.number in curves}
+
+    return _opened(run, both)
 
 
 def examine(run: Path) -> tuple[LedgerView, tuple[str, ...], Mapping[str, str]]:

@@ -20,7 +20,6 @@ from nas.ledger.types import (
     reached_from,
     result_from,
 )
-from nas.ledger.view import score
 
 JOB, RESULT, REASON, REACHED = "job", "result", "reason", "reached"
 _STATES = {"running": State.RUNNING, "complete": State.COMPLETE, "fail": State.FAILED}  # by Optuna's names
@@ -69,7 +68,7 @@ def record_of(entry: Entry) -> TrialRecord | None:
         return TrialRecord(job, state, None, None, number, entry.started, None)
     told = result if state is State.COMPLETE else None
     record = TrialRecord(job, state, told, reason, number, entry.started, entry.finished)
-    if state is State.COMPLETE and (result is None or score(record) != entry.value):
+    if state is State.COMPLETE and (result is None or entry.value not in result.scores.values()):
         raise ValueError(f"{place} is complete without the result that was recorded")
     return record
 

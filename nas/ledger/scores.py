@@ -16,7 +16,7 @@ from nas.base.text import percent
 Criterion = Annotated[
     str, StringConstraints(pattern=r"^(accuracy|loss|(max|min) [A-Za-z_][A-Za-z0-9_]{0,40})$")
 ]
-SIMPLE, LINEAR = "simple", "linear"  # baselines: the scores of a final trial have SIMPLE_test, LINEAR_test
+SIMPLE, LINEAR = "simple", "linear"  # the names of baselines
 FRACTIONS = frozenset({"accuracy", "balanced_accuracy", "exact_match", "f1"})  # are written in percent
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from nas.base.errors import NasError, RunError
 from nas.base.machine import uncollected
 from nas.ledger import shared, sqlite
+from nas.ledger.curves import Points, add_points, curves_of
 from nas.ledger.entries import Entry, entries_of
 from nas.ledger.shared import Place, Shared
 from nas.ledger.types import Job, Kind
@@ -31,12 +32,15 @@ if TYPE_CHECKING:
 
 NAME = "search"
 NO_MOVE, SEVERAL, OTHER = "none", "several", "other"
+METRIC_NAMES = "study:metric_names"  # Optuna's attribute of a study
 
 
-def build(place: Place, attributes: Mapping[str, Any], lower: bool = False) -> None:
+def build(
+    place: Place, attributes: Mapping[str, Any], lower: bool = False, objective: str | None = None
+) -> None:
     """Create an empty study at `place`; if that is a file, the caller makes it durable. Raises RunError.
 
-    lower: whether a lower objective value is better.
+    lower: whether a lower objective value is better. objective: its name, for the dashboard.
     """
     from optuna.study import StudyDirection
 
@@ -47,6 +51,8 @@ def build(place: Place, attributes: Mapping[str, Any], lower: bool = False) -> N
             study = storage.create_new_study([direction], _name(place))
         for name, value in attributes.items():
             storage.set_study_user_attr(study, name, value)
+        if objective is not None:
+            storage.set_study_system_attr(study, METRIC_NAMES, [objective])
         _dispose(storage)
 
 
@@ -105,6 +111,19 @@ class Study:
         """Write an attribute of a running trial, in one transaction."""
         with guarded(self.place):
             self._storage.set_trial_user_attr(self._id(number), name, value)
+
+    def curve(self, points: Mapping[int, Points]) -> None:
+        """Add points to the curves of trials, by their number, in one transaction."""
+        with guarded(self.place):
+            ids = {number: self._id(number) for number in points}
+            with self._storage.engine.begin() as connection:
+                for number, new in points.items():
+                    add_points(connection, ids[number], new)
+
+    def curves(self) -> Mapping[int, tuple[tuple[int, float], ...]]:
+        """Return the curves of all trials, by their number."""
+        with guarded(self.place), self._storage.engine.connect() as connection:
+            return curves_of(connection, self._study)
 
     def complete(self, number: int, value: float) -> None:
         """End a running trial with its objective value, in one transaction."""
@@ -241,10 +260,28 @@ def _parameters(job: Job, moves: tuple[str, ...]) -> tuple[dict[str, Any], dict[
         "kind": job.kind.value,
         "move": move if move in choices else OTHER,
         "generation": job.generation,
+        **_sizes(job),
     }
     distributions: dict[str, BaseDistribution] = {
         "kind": CategoricalDistribution([kind.value for kind in Kind]),
         "move": CategoricalDistribution(choices),
         "generation": IntDistribution(0, 2**53),
+        **{name: IntDistribution(1, 2**53, log=True) for name in _SIZES},
     }
-    return values, distributions
+    return values, {name: distributions[name] for name in values}
+
+
+_SIZES = ("parameters", "multiply-adds", "depth")
+
+
+def _sizes(job: Job) -> dict[str, int]:
+    """Size, cost and depth of a job's network; empty if its graph can't be read."""
+    import morphs
+    from morphs.errors import MorphError
+
+    try:
+        graph = morphs.graph_from_json(job.graph)
+        spent = morphs.cost(graph)
+        return dict(zip(_SIZES, (max(1, n) for n in (spent.params, spent.macs, graph.depth)), strict=True))
+    except MorphError:
+        return {}

@@ -230,7 +230,9 @@ class Result:
     digest of the weights after the last step, to continue from, where `weights` is an average over several steps.
     sample: the outcome on single validation images, as text (`nas.ledger.sample`); for comparisons of trials. lengths:
     how the time that was left changed the number of the job's steps on the way: the same job with these gives the same
-    bits.
+    bits. baselines: the task's own score of the simplest methods on the splits of a final trial, as SIMPLE_test and
+    LINEAR_test (`nas.data.baseline`). mistakes: what a final classifier gets wrong on the test split
+    (`nas.execute.mistakes`). The digest of a run contains neither.
     Raises ValueError for an invalid value.
     """
 
@@ -247,6 +249,8 @@ class Result:
     sample: str | None = None
     lengths: Lengths = ()
     main: Criterion = "accuracy"
+    baselines: Numbers = field(default_factory=lambda: NO_NUMBERS)
+    mistakes: Json = field(default_factory=lambda: NO_JSON)
 
     @model_validator(mode="after")
     def _has_score(self) -> Self:

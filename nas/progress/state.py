@@ -13,8 +13,11 @@ from morphs.errors import MorphError
 from morphs.textform import format_call
 from nas.config.run_config import RunConfig
 from nas.ledger import Job, LedgerView, TrialRecord
-from nas.ledger.scores import labelled
-from nas.ledger.types import Kind
+from nas.ledger.scores import chosen, labelled
+from nas.ledger.types import Criterion, Kind
+from nas.progress.remaining import Work, final_left, search_and_final
+
+TOO_LOW = 1.15  # how many times the time left that was told may be too low before it rises
 
 
 @dataclass
@@ -51,8 +54,14 @@ class RunProgress:
     opened: float = 0.0  # on the clock
     spent: float = 0.0  # wall seconds of earlier sessions
     generation: int = -1
-    first: float | None = None  # units of work that were done when this session began
-    trains: float | None = None  # when its first step was done, on the clock
+    began: float = 0.0  # when the generation was started, on the clock
+    before: float | None = None  # wall seconds of a trial of the generation before it
+    open_generation: bool = False  # whether it has not ended yet
+    first: int | None = None  # multiply-adds of the seed network
+    last: int | None = None  # and of the network that the last generation's trials started from
+    records: list[TrialRecord] = field(default_factory=list[TrialRecord])  # of the session's trials
+    largest: int = 0  # competitors of a generation, at most, after the first has ended
+    told_left: tuple[float, float] | None = None  # when the time left was told last, and what was told
     incumbent: TrialRecord | None = None  # of the last generation that ended
     best: TrialRecord | None = None  # the incumbent, or the final network once there is one
     competitors: dict[str, Competitor] = field(default_factory=dict[str, Competitor])
@@ -66,21 +75,22 @@ class RunProgress:
             self.run, self.config, self.resumed = run, config, resumed
             self.spent = view.notes.wall
             self.best = self.incumbent = view.incumbent
+            seed = next((r.result for r in view.complete if r.job.kind is Kind.SEED), None)
+            self.first = None if seed is None else seed.macs
 
     def start(self, generation: int, jobs: Sequence[Job]) -> None:
         """A generation starts, or more of it. Running jobs of earlier generations stay listed."""
         with self.lock:
             if generation != self.generation:
+                self._close_generation()
                 self.competitors = {key: c for key, c in self.competitors.items() if c.record is None}
+                self.began, self.open_generation = self.clock(), True
             self.generation = generation
             self.competitors |= {job.key: Competitor(job, self.clock()) for job in jobs}
-            if self.first is None:
-                self.first = self.work
 
     def step(self, key: str, step: int, loss: float, steps: int | None = None) -> None:
         """A competitor has trained further."""
         with self.lock:
-            self.trains = self.clock() if self.trains is None else self.trains
             if key in self.competitors:
                 self.competitors[key].step, self.competitors[key].loss = step, loss
                 self.competitors[key].length = steps
@@ -88,8 +98,8 @@ class RunProgress:
     def tell(self, record: TrialRecord) -> None:
         """A trial ended."""
         with self.lock:
-            self.trains = self.opened if self.trains is None else self.trains
             key = record.job.key
+            self.records.append(record)
             self.competitors.setdefault(key, Competitor(record.job, self.clock())).record = record
             if record.job.final and record.result is not None:
                 self.best = record
@@ -97,7 +107,23 @@ class RunProgress:
     def end(self, best: TrialRecord) -> None:
         """A generation ended."""
         with self.lock:
+            self._close_generation()
+            if self.first is None and best.result is not None:
+                self.first = best.result.macs
             self.best = self.incumbent = best
+            searched = [c for c in self.competitors.values() if c.job.generation == self.generation > 0]
+            self.largest = max(self.largest, len(searched))
+
+    def _close_generation(self) -> None:
+        """Note how long its trials took, once."""
+        ended = sum(
+            c.record is not None for c in self.competitors.values() if c.job.generation == self.generation
+        )
+        if ended and self.open_generation:
+            at_once = 1 if self.generation or self.config is None else min(self.config.workers, self.planned)
+            self.before = (self.clock() - self.began) / ended / at_once
+            self.last = None if self.best is None or self.best.result is None else self.best.result.macs
+            self.open_generation = False
 
     @property
     def final(self) -> bool:
@@ -115,57 +141,60 @@ class RunProgress:
         return sum(c.share for c in self.competitors.values()) / max(1, len(self.competitors))
 
     @property
-    def work(self) -> float:
-        """Units of work done: one per generation, including the seed's; those of the final training come last."""
-        if not self.final:
-            return self.generation + self.part
-        return self._search_work + self.part * self._final_work
+    def planned(self) -> int:
+        """Trials in a generation, as the configuration has them."""
+        config = self.config
+        return 1 if config is None else config.children + (config.policy_settings.get("parent") is not False)
 
     @property
-    def _search_work(self) -> float:
-        assert self.config is not None
-        return float((self.config.generations or self.generation) + 1)
-
-    @property
-    def _final_work(self) -> float:
-        """In units of a generation: the final training is `final_share` of the total."""
-        assert self.config is not None
-        return self._search_work * self.config.final_share / (1 - self.config.final_share)
+    def select(self) -> Criterion | None:
+        """The criterion by which the search selects; None before it is known."""
+        return None if self.config is None else self.config.select or None
 
     def elapsed(self) -> float:
         """Wall seconds of this session."""
         return self.clock() - self.opened
 
     def left(self) -> float | None:
-        """Seconds left, by the budget or estimated from the work done; the smaller if both are known."""
+        """Seconds left; None if unknown. It shrinks as time goes by, unless it turns out to have been far too low."""
         with self.lock:
-            if self.config is None:
-                return None
-            known: list[float] = []
-            if self.config.budget is not None:
-                known.append(max(0.0, self.config.budget - self.spent - self.elapsed()))
-            if self.final and (last := self._final_left()) is not None:
-                return min([*known, last])
-            if self.config.budget is not None and self.config.schedule == "lineage":
-                return known[0]  # a lineage uses all of its budget
-            done = self.work - (self.first or 0.0)
-            if (self.config.generations is not None or self.final) and done > 0.02:
-                total = self._search_work + self._final_work
-                pace = (self.clock() - (self.opened if self.trains is None else self.trains)) / done
-                known.append(pace * max(0.0, total - self.work))
-            return min(known) if known else None
+            found, now = self._left(), self.clock()
+            if found is not None and self.told_left is not None:
+                then, before = self.told_left
+                expected = max(0.0, before - (now - then))
+                found = expected if expected < found < TOO_LOW * expected else found
+            self.told_left = None if found is None else (now, found)
+            return found
 
-    def _final_left(self) -> float | None:
-        """Seconds left of the final training, by its own steps or, before the first of them, by the incumbent's."""
-        last = next(c for c in self.competitors.values() if c.job.final)
-        if last.record is not None:
-            return 0.0
-        if last.share > 0:
-            return (self.clock() - last.began) * (1 - last.share) / last.share
-        result = None if self.incumbent is None else self.incumbent.result
-        if result is None or self.incumbent is None or not self.incumbent.job.steps:
+    def _left(self) -> float | None:
+        """Seconds left, by the budget or estimated from the work (`nas.progress.remaining`); the smaller if both are
+        known.
+        """
+        if self.config is None:
             return None
-        return last.job.steps * result.seconds.get("train", 0.0) / self.incumbent.job.steps
+        budget = self.config.budget
+        known = [] if budget is None else [max(0.0, budget - self.spent - self.elapsed())]
+        final = next((c for c in self.competitors.values() if c.job.final), None)
+        if final is not None:
+            since = self.clock() - final.began
+            last = 0.0 if final.record else final_left(self.incumbent, final.steps, final.step, since)
+            return min([*known, last]) if last is not None else next(iter(known), None)
+        if known and self.config.schedule == "lineage":
+            return known[0]  # a lineage uses all of its budget
+        rest = search_and_final(self._work(self.config))
+        return min([*known, rest]) if rest is not None else next(iter(known), None)
+
+    def _work(self, config: RunConfig) -> Work:
+        present = [c for c in self.competitors.values() if c.job.generation == self.generation]
+        undone = sum(1 - c.share for c in self.competitors.values())
+        size = max(1, self.largest or self.planned, len(present))
+        if self.generation > 0:
+            undone += max(0, size - len(present))  # trials that start one by one
+        now = self.clock()
+        return Work(
+            config, size, self.generation, undone, now - self.began, self.before, self.records,
+            self.best or next((r for r in reversed(self.records) if r.result is not None), None), self.first, self.last,
+        )  # fmt: skip
 
     def share(self) -> float:
         """How much of the whole run is done, 0 to 1; 0 if unknown."""
@@ -174,11 +203,17 @@ class RunProgress:
             return 0.0 if left is None else min(1.0, used / max(1e-9, used + left))
 
 
-def value_of(record: TrialRecord | None) -> str:
-    """The validation score of a trial, as its lines show it; "–" if it has none."""
+def value_of(record: TrialRecord | None, select: Criterion | None = None, full: bool = False) -> str:
+    """The validation score of a trial that selects, as its lines show it; "–" if it has none.
+
+    select: its criterion; None: the task's own score. full: with the task's own score behind, if that is another.
+    """
     if record is None or record.result is None:
         return "–"
-    return labelled(record.result.main, record.result.value)
+    result = record.result
+    which, value = chosen(result.scores, select or result.main, result.main)
+    text = labelled(which, value)
+    return f"{text} ({labelled(result.main, result.value)})" if full and which != result.main else text
 
 
 def describe(job: Job) -> str:

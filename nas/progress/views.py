@@ -18,7 +18,8 @@ from nas.base.printing import say
 from nas.base.text import clip, count, one_line, plural, span
 from nas.config.run_config import RunConfig
 from nas.ledger import Job, LedgerView, TrialRecord
-from nas.ledger.scores import change_text, value_text
+from nas.ledger.scores import change_text, chosen, merit, name_of, value_text
+from nas.ledger.types import Criterion
 from nas.ledger.wall_time import seconds_of
 from nas.progress.state import Competitor, RunProgress, describe, value_of
 from nas.run.events import Outcome
@@ -40,31 +41,39 @@ def opening(run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> st
     return f"{config.space} on {config.data}: {began}{', '.join(end)}, seed {config.seed}, in {run}"
 
 
-def facts(record: TrialRecord) -> str:
-    """The outcome of a trial: scores and size, or why it failed."""
+def facts(record: TrialRecord, select: Criterion | None = None) -> str:
+    """The outcome of a trial: scores and size, or why it failed. select: the criterion by which the search selects."""
     if record.result is None:
         return f"failed: {one_line(record.reason or 'no reason is known')}"
     result = record.result
-    parts = [f"val {value_of(record)}"]
+    parts = [f"val {value_of(record, select, full=True)}"]
     if result.tested is not None:
         parts.append(f"test {value_text(result.main, result.tested)}")
     return "  ".join([*parts, f"{count(result.params)} params", span(seconds_of(result))])
 
 
-def gain(before: TrialRecord | None, after: TrialRecord) -> str:
-    """The change of the validation score in a generation, as (+0.42), percentage points of a fraction; empty if
-    unknown.
+def gain(before: TrialRecord | None, after: TrialRecord, select: Criterion | None = None) -> str:
+    """The change of the validation score that selects, as (+0.42), percentage points of a fraction; if it is for the
+    worse, with the reason. Empty if unknown.
     """
     if before is None or before.result is None or after.result is None:
         return ""
-    return f" ({change_text(after.result.main, after.result.value - before.result.value)})"
+    which, now = chosen(after.result.scores, select or after.result.main, after.result.main)
+    then = before.result.scores.get(f"val_{name_of(which)}", now)
+    fell = merit(which, now) < merit(which, then)
+    why = (
+        "; the best is that of the last generation, whose trials are compared with each other" if fell else ""
+    )
+    return f" ({change_text(which, now - then)}{why})"
 
 
-def verdict(generation: int, before: TrialRecord | None, best: TrialRecord) -> str:
-    """The last line about a generation."""
+def verdict(
+    generation: int, before: TrialRecord | None, best: TrialRecord, select: Criterion | None = None
+) -> str:
+    """The last line about a generation. select: the criterion by which the search selects."""
     return (
-        f"generation {generation}: best {best.job.key}, {describe(best.job)}: val {value_of(best)}"
-        f"{gain(before, best)}, {count(best.result.params if best.result else None)} params"
+        f"generation {generation}: best {best.job.key}, {describe(best.job)}: val {value_of(best, select)}"
+        f"{gain(before, best, select)}, {count(best.result.params if best.result else None)} params"
     )
 
 
@@ -123,12 +132,14 @@ class PlainView:
         """Print the outcome of a trial."""
         self._progress.tell(record)
         ended, total = self._progress.ended, len(self._progress.competitors)
-        self._say(f"  {ended}/{total}  {record.job.key}  {describe(record.job)}  {facts(record)}")
+        self._say(
+            f"  {ended}/{total}  {record.job.key}  {describe(record.job)}  {facts(record, self._progress.select)}"
+        )
 
     def on_generation_end(self, generation: int, best: TrialRecord) -> None:
         """Print the next incumbent."""
         if not best.job.final:
-            self._say(verdict(generation, self._progress.incumbent, best))
+            self._say(verdict(generation, self._progress.incumbent, best, self._progress.select))
         self._progress.end(best)
 
     def on_run_end(self, outcome: Outcome) -> None:
@@ -192,14 +203,14 @@ class BarsView:
         """Fill the bar, or print a failure."""
         self._progress.tell(record)
         if record.result is None:
-            line = f"  {record.job.key}  {describe(record.job)}  {facts(record)}"
+            line = f"  {record.job.key}  {describe(record.job)}  {facts(record, self._progress.select)}"
             self._screen.say(Text(line, "yellow"))
         self._screen.draw()
 
     def on_generation_end(self, generation: int, best: TrialRecord) -> None:
         """Print the next incumbent."""
         if not best.job.final:
-            self._screen.say(Text(verdict(generation, self._progress.incumbent, best)))
+            self._screen.say(Text(verdict(generation, self._progress.incumbent, best, self._progress.select)))
         self._progress.end(best)
 
     def on_run_end(self, outcome: Outcome) -> None:
@@ -274,13 +285,14 @@ def draw(progress: RunProgress, width: int) -> Group:
         table.add_row(
             Text(clip(f"  {competitor.job.key}  {describe(competitor.job)}", name), style),
             _bar(competitor.share),
-            Text(_row_end(competitor), style),
+            Text(_row_end(competitor, progress.select), style),
         )
     best = progress.best
     line = "none yet"
     if best is not None and best.result is not None:
         name_of_best = f"{best.job.key} {describe(best.job)}"
-        line = f"val {value_of(best)}, {plural(best.result.params, 'parameter')}, {name_of_best}"
+        value = value_of(best, progress.select, full=True)
+        line = f"val {value}, {plural(best.result.params, 'parameter')}, {name_of_best}"
     return Group(table, Text.assemble(("best so far  ", "bold"), line, no_wrap=True, overflow="ellipsis"))
 
 
@@ -288,10 +300,10 @@ def _bar(share: float) -> ProgressBar:
     return ProgressBar(total=1.0, completed=share)
 
 
-def _row_end(competitor: Competitor) -> str:
+def _row_end(competitor: Competitor, select: Criterion | None) -> str:
     if competitor.record is not None:
         result = competitor.record.result
-        return "failed" if result is None else f"val {value_of(competitor.record)}"
+        return "failed" if result is None else f"val {value_of(competitor.record, select)}"
     if competitor.loss is None:
         return "waiting"
     return f"step {competitor.step}/{competitor.steps}  loss {competitor.loss:.3f}"

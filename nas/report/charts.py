@@ -1,16 +1,19 @@
 """The report's plotly figures, as plain JSON values; colours are names that the page resolves."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
+from types import MappingProxyType
 from typing import Any
 
 from nas.base.text import count
+from nas.ledger.curves import Points
 from nas.ledger.scores import axis_title, called, is_fraction, scale_of, value_text
 from nas.ledger.types import Criterion
 from nas.policies.front import Front
 from nas.report.tables import UNCHANGED, MoveRow, TrialRow
 
 Figure = dict[str, Any]
+NO_CURVES: Mapping[str, Points] = MappingProxyType({})
 ZERO_DRIFT = 1e-18  # position of an exact zero on a logarithmic axis
 FLOAT32_BOUND = 1e-5  # the drift that a float32 network's exact move may show (see morphs.drift)
 
@@ -20,12 +23,14 @@ def figures(
     moves: Sequence[MoveRow],
     drifts: Sequence[TrialRow],
     front: Front | None = None,
+    curves: Mapping[str, Points] = NO_CURVES,
 ) -> dict[str, Figure]:
     """Return the charts by their element id in the page, without charts that have no point."""
     scored = [row for row in rows if row.value is not None]
     score = next((row.score for row in scored), "accuracy")
     unit, name = _unit(max((row.time or 0.0 for row in scored), default=0.0))
     charts = {
+        "curves": curve_chart(rows, curves),
         "time": score_chart(
             scored, lambda row: (row.time or 0.0) / unit, {"title": f"running time ({name})"}, True
         ),
@@ -77,7 +82,45 @@ def _points(
     return {
         "type": "scatter", "mode": "markers", "name": name, "x": [at(row) for row in rows],
         "y": [_height(row) for row in rows], "text": [_tip(row) for row in rows],
+        "customdata": [row.key for row in rows],
         "hovertemplate": "%{text}<extra></extra>", "marker": {"symbol": symbol, "color": color, "size": size},
+    }  # fmt: skip
+
+
+def curve_chart(rows: Sequence[TrialRow], curves: Mapping[str, Points]) -> Figure:
+    """Plot the training loss of every trial against its step in the schedule."""
+    known = [row for row in rows if row.key in curves]
+    groups: tuple[tuple[str, list[TrialRow], str, float, float], ...] = (
+        ("other trials", [r for r in known if not r.lineage and r.state != "running"], "muted", 1.2, 0.9),
+        ("ancestors of the best", [r for r in known if r.lineage and not r.best], "accent", 2.2, 1.0),
+        ("best network", [r for r in known if r.best], "gold", 2.6, 1.0),
+        ("running", [r for r in known if r.state == "running"], "good", 2.2, 1.0),
+    )
+    data = [
+        _lines(name, members, curves, color, width, opacity)
+        for name, members, color, width, opacity in groups
+        if members
+    ]
+    layout = {"xaxis": {"title": "step of the schedule"}, "yaxis": {"title": "training loss"}}
+    return {"data": data, "layout": layout}
+
+
+def _lines(
+    name: str,
+    rows: Sequence[TrialRow],
+    curves: Mapping[str, Points],
+    color: str,
+    width: float,
+    opacity: float,
+) -> Figure:
+    """Plot the curves of several trials as one trace, with gaps between them."""
+    points = [(row, *point) for row in rows for point in (*curves[row.key], (None, None))]
+    return {
+        "type": "scatter", "mode": "lines", "name": name, "line": {"color": color, "width": width},
+        "opacity": opacity, "x": [None if step is None else row.start + step for row, step, _ in points],
+        "y": [None if loss is None else float(f"{loss:.4g}") for *_, loss in points],
+        "customdata": [row.key for row, *_ in points],
+        "hovertemplate": "<b>%{customdata}</b> step %{x}, loss %{y}<extra></extra>",
     }  # fmt: skip
 
 
@@ -95,6 +138,7 @@ def front_chart(rows: Sequence[TrialRow], front: Front) -> Figure:
         "x": [scale * point.cost for point in front.points],
         "y": [scale_of(front.score) * point.value for point in front.points],
         "text": [f"<b>{point.trial}</b> {value_text(front.score, point.value)}" for point in front.points],
+        "customdata": [point.trial for point in front.points],
         "hovertemplate": "%{text}, %{x}<extra></extra>", "marker": {"color": "accent", "size": 9},
     }  # fmt: skip
     layout = {"xaxis": {"title": title, "type": "log"}, "yaxis": {"title": axis_title(front.score)}}
@@ -162,6 +206,7 @@ def _strip(rows: Sequence[TrialRow], mode: str, promise: str, height: int) -> Fi
         "x": [max(value, ZERO_DRIFT) for _, value in found],
         "y": [height + (number % 7 - 3) * 0.07 for number in range(len(found))],
         "text": [f"{row.key}: {value:.1e}<br>{escape('; '.join(row.steps))}" for row, value in found],
+        "customdata": [row.key for row, _ in found],
         "hovertemplate": "%{text}<extra></extra>",
         "marker": {"symbol": "circle" if mode == "eval" else "diamond-open", "size": 8, "opacity": 0.75,
                    "color": "accent" if promise == "exact" else "gold"},

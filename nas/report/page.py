@@ -2,70 +2,137 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from morphs import graph_from_json, graph_to_svg
-from morphs.errors import MorphError
-from nas.base.text import cost_text, count, percent, printable, span
+from morphs.graph.draw import STYLE
+from nas.base.text import cost_text, printable
 from nas.inspect.status import RunStatus, run_status
-from nas.ledger import LedgerView, read, read_config
+from nas.ledger import LedgerView, read_config, read_with_curves
+from nas.ledger.curves import Points
 from nas.ledger.files import atomic_write
 from nas.ledger.run_files import REPORT
-from nas.ledger.scores import called, change_text, value_text
 from nas.ledger.types import Kind
-from nas.report.charts import figures
-from nas.report.tables import clock, drift_rows, move_rows, trial_rows
+from nas.report.charts import NO_CURVES, Figure, figures
+from nas.report.compare import Compared, comparison_chart, of_view
+from nas.report.details import Drawn, details, drawn, packed
+from nas.report.mistakes import mistakes_of
+from nas.report.tables import TrialRow, clock, drift_rows, move_rows, trial_rows
+from nas.report.templates import fill
 from nas.report.tree import tree_svg
 
-MAX_DRAWN = 2_000  # nodes; more would take minutes to lay out and be unreadable
+
+@dataclass(frozen=True)
+class Page:
+    """What the page shows of a run at one moment. facts: the configuration given to `Ledger.create`. others: runs to
+    compare it with.
+    """
+
+    view: LedgerView
+    facts: Mapping[str, Any]
+    state: RunStatus
+    curves: Mapping[str, Points] = field(default_factory=lambda: NO_CURVES)
+    others: Sequence[Compared] = ()
+
+    @cached_property
+    def rows(self) -> tuple[TrialRow, ...]:
+        """The trials."""
+        return trial_rows(self.view)
+
+    @cached_property
+    def figures(self) -> dict[str, Figure]:
+        """The charts, by their place in the page."""
+        moves, drifts = move_rows(self.rows), drift_rows(self.rows)
+        found = figures(self.rows, moves, drifts, self.state.front, self.curves)
+        return {**found, "compare": comparison_chart(self._compared)} if self.others else found
+
+    @property
+    def _compared(self) -> tuple[Compared, ...]:
+        return (of_view(self.view, self.state), *self.others)
+
+    def main(self) -> str:
+        """Return the page's content, without charts. All text from the run is escaped."""
+        rows, state = self.rows, self.state
+        best = next((row for row in rows if row.best), None)
+        seconds = state.seconds
+        return fill(
+            "main.html.j2",
+            best=best,
+            seed=next((row for row in reversed(rows) if row.kind == Kind.SEED), None),
+            generations=len({row.generation for row in rows if row.kind in (Kind.PARENT, Kind.CHILD)}),
+            finished=self.view.final is not None,
+            state=state,
+            seconds=max(clock(self.view).values(), default=0.0) if seconds is None else seconds,
+            network=Drawn(Markup(), "") if self.view.best is None else drawn(self.view.best),
+            tree=Markup(printable(tree_svg(rows))),
+            rows=rows,
+            several=any(row.own != row.score for row in rows),
+            running=[(row, *self._reached(row)) for row in rows if row.state == "running"],
+            moves=move_rows(rows),
+            drifts=drift_rows(rows),
+            mistakes=mistakes_of(self.view),
+            comparison=self._compared if self.others else (),
+            figures=self.figures,
+            facts=fact_tables(self.facts),
+            cost_text=cost_text,
+        )
+
+    def _reached(self, row: TrialRow) -> tuple[int, float | None]:
+        """How far a running trial is: its last step in the ledger, and the loss there."""
+        return next(iter(reversed(self.curves.get(row.key, ()))), (0, None))
+
+    def trial(self, key: str) -> str:
+        """Return the details of one trial as HTML. Raises UserError if there is no such trial."""
+        return details(self.view, self.rows, key, self.curves)
+
+    def whole(self, version: str | None = None, wait: float = 0.0) -> str:
+        """Return the page as one file. version, wait: of a page that asks its server for news (`nas.report.serve`);
+        without them it stands alone.
+        """
+        live = version is not None
+        return fill(
+            "report.html.j2",
+            state=self.state,
+            main=Markup(self.main()),
+            figures=self.figures,
+            packed="" if live else packed(self.view, self.rows, self.curves),
+            drawing_style=Markup(STYLE),
+            plotly=Markup(get_plotlyjs()),
+            live=live,
+            version=version,
+            wait=wait,
+        )
 
 
-def write_report(run: Path) -> Path:
-    """Write RUN/report.html atomically and return its path. It takes no lock, so the run may be in progress.
+def page_of(run: Path, others: Sequence[Compared] = ()) -> Page:
+    """Read what the page shows of a run. It takes no lock, so the run may be in progress.
 
-    Raises RunError if `run` is not a run or can't be written to, LedgerDamaged if its record is damaged.
+    Raises RunError if `run` is not a run, LedgerDamaged if its record is damaged.
+    """
+    view, curves = read_with_curves(run)
+    return Page(view, read_config(run).config, run_status(run, view=view), curves, others)
+
+
+def write_report(run: Path, others: Sequence[Compared] = ()) -> Path:
+    """Write RUN/report.html atomically and return its path. others: runs to compare it with.
+
+    Raises as `page_of`, and RunError if `run` can't be written to.
     """
     path = run / REPORT
-    view = read(run)
-    page = render(view, read_config(run).config, run_status(run, view=view))
+    page = page_of(run, others).whole()
     atomic_write(path, page.encode("utf-8", "backslashreplace"))  # a file's name need not be UTF-8
     return path
 
 
 def render(view: LedgerView, facts: Mapping[str, Any], state: RunStatus) -> str:
-    """Return the page. facts: the configuration given to `Ledger.create`. All text from the run is escaped."""
-    rows = trial_rows(view)
-    moves, drifts = move_rows(rows), drift_rows(rows)
-    drawing, text = _drawing(view)
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            best=next((row for row in rows if row.best), None),
-            seed=next((row for row in reversed(rows) if row.kind == Kind.SEED), None),
-            generations=len({row.generation for row in rows if row.kind in (Kind.PARENT, Kind.CHILD)}),
-            finished=view.final is not None,
-            state=state,
-            seconds=max(clock(view).values(), default=0.0) if state.seconds is None else state.seconds,
-            drawing=drawing,
-            graph_text=text,
-            tree=Markup(printable(tree_svg(rows))),
-            rows=rows,
-            moves=moves,
-            drifts=drifts,
-            figures=figures(rows, moves, drifts, state.front),
-            facts=fact_tables(facts),
-            plotly=Markup(get_plotlyjs()),
-            cost_text=cost_text,
-        )
-    )
+    """Return the page of a run without learning curves."""
+    return Page(view, facts, state).whole()
 
 
 def fact_tables(facts: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
@@ -86,57 +153,3 @@ def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
         more = f" … {len(items) - 20} more" if len(items) > 20 else ""
         return [(name, ", ".join(items[:20]) + more)]
     return [(name, "–" if value is None or value == {} else str(value))]
-
-
-def _drawing(view: LedgerView) -> tuple[Markup, str]:
-    """Return the best network as a drawing and as short text; both are empty if there is none yet."""
-    best = view.best
-    if best is None:
-        return Markup(), ""
-    try:
-        graph = graph_from_json(best.job.graph)
-    except MorphError as error:
-        return Markup(), f"the graph of trial {best.key} can't be read: {error}"
-    if len(graph) > MAX_DRAWN:
-        return Markup(), f"the graph of trial {best.key} has {count(len(graph))} nodes, too many to draw"
-    return Markup(printable(graph_to_svg(graph))), graph.text()
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("nas.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True, finalize=_finished,
-    )  # fmt: skip
-    filters: dict[str, Callable[..., str]] = {
-        "percent": percent, "count": count, "span": _span, "drift": _drift, "ratio": _ratio,
-        "value": _value, "change": _change, "called": called,
-    }  # fmt: skip
-    environment.filters.update(filters)
-    return environment
-
-
-def _finished(value: Any) -> Any:
-    """Make a text of the page printable; markup is ours."""
-    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _span(seconds: float | None) -> str:
-    return "–" if seconds is None else span(seconds)
-
-
-def _drift(value: float | None) -> str:
-    return "–" if value is None else "0" if value == 0 else f"{value:.1e}"
-
-
-def _ratio(number: float, base: float) -> str:
-    """Format `number` / `base` with at least two digits."""
-    return f"{number / base:.1f}" if number < 20 * base else count(number / base)
-
-
-def _value(value: float | None, score: str) -> str:
-    return value_text(score, value)
-
-
-def _change(change: float | None, score: str) -> str:
-    return change_text(score, change)

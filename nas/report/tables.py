@@ -13,6 +13,7 @@ from morphs import Move, Preserves, parse
 from morphs.errors import MorphError
 from morphs.textform import format_call, split
 from nas.ledger import LedgerView, TrialRecord
+from nas.ledger.scores import chosen
 from nas.ledger.types import Criterion, Kind, State
 from nas.ledger.view import rank, worth
 from nas.ledger.wall_time import seconds_of
@@ -39,8 +40,14 @@ class TrialRow:
     lineage: bool  # it is the best trial or one of its ancestors
     best: bool
     time: float | None  # running time of the search when it ended
-    score: Criterion = "accuracy"
-    value: float | None = None  # the validation score
+    score: Criterion = "accuracy"  # the one that selects
+    value: float | None = None  # the validation score that selects
+    own: Criterion = "accuracy"  # the task's own score
+    own_value: float | None = None
+    loss: float | None = None  # on the validation split
+    train_loss: float | None = None  # the last
+    start: int = 0  # where its training begins in the schedule, in steps
+    planned: int = 0  # steps
     gain: float | None = None  # over the unchanged parent of its generation; positive is better
     gain_error: float | None = None  # its standard error, paired over the validation images; None: not known
     params: int | None = None
@@ -161,15 +168,21 @@ def _row(
     row = TrialRow(
         record.key, job.generation, job.slot, job.kind, job.parent, job.moves, tuple(map(short, texts)),
         record.state, record.reason or "", won, lineage, best, time, preserves=_declared(texts),
+        start=job.training.start, planned=record.steps,
         train_seconds=record.finished - record.started if record.finished and not result else 0.0,
     )  # fmt: skip
     if result is None:
         return row
     gain, gain_error = _gain(view, record)
+    which, value = chosen(result.scores, view.notes.select, result.main)
     return replace(
         row,
-        score=result.main,
-        value=result.value,
+        score=which,
+        value=value,
+        own=result.main,
+        own_value=result.value,
+        loss=result.scores.get("val_loss"),
+        train_loss=result.scores.get("train_loss"),
         gain=gain,
         gain_error=gain_error,
         params=result.params,
@@ -182,16 +195,16 @@ def _row(
 
 
 def _gain(view: LedgerView, record: TrialRecord) -> tuple[float | None, float | None]:
-    """Return by how much a child's validation score is better than that of its unchanged parent, trained further at
-    the same cost, and the standard error of that difference, known of accuracies.
+    """Return by how much a child's score that selects is better than that of its unchanged parent, trained further at
+    the same cost, and the standard error of that difference, known of accuracies and losses.
     """
     if record.job.kind is not Kind.CHILD or record.result is None:
         return None, None
     for rival in view.generation(record.job.generation):
         if rival.job.kind is Kind.PARENT and rival.job.parent == record.job.parent and rival.result:
-            main = record.result.main
-            found = advantage(record, rival, main) if main == "accuracy" else None
-            return worth(record, main) - worth(rival, main), None if found is None else found.error
+            select = chosen(record.result.scores, view.notes.select, record.result.main)[0]
+            found = advantage(record, rival, select) if select in ("accuracy", "loss") else None
+            return worth(record, select) - worth(rival, select), None if found is None else found.error
     return None, None
 
 

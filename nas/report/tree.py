@@ -38,7 +38,7 @@ def tree_svg(rows: Iterable[TrialRow]) -> str:
     pills = "".join(_pill(row, *at[row.key]) for row in listed)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="tree" width="{width:.0f}" height="{height:.0f}" '
-        f'viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="family tree of {len(at)} trials">'
+        f'viewBox="0 0 {width:.0f} {height:.0f}" role="group" aria-label="family tree of {len(at)} trials">'
         f"{heads}{edges}{pills}</svg>"
     )
 
@@ -87,7 +87,9 @@ def _pill(row: TrialRow, x: float, y: float) -> str:
     face = f"★ {face}" if row.best else face
     tip = "\n".join(filter(None, [f"{row.key} {row.kind}", *row.steps, row.reason]))
     return (
-        f'<g class="{_style(row)}"><title>{escape(tip)}</title><rect x="{x:.0f}" y="{y - PILL_H / 2:.0f}" '
+        f'<g class="{_style(row)}" role="button" tabindex="0" data-trial="{row.key}" '
+        f'aria-label="trial {row.key}, {row.kind}, {face}"><title>{escape(tip)}</title>'
+        f'<rect x="{x:.0f}" y="{y - PILL_H / 2:.0f}" '
         f'width="{PILL_W}" height="{PILL_H}" rx="11"/><text x="{x + PILL_W / 2:.0f}" y="{y + 4:.0f}" '
         f'text-anchor="middle">{face}</text></g>'
     )

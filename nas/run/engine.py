@@ -21,6 +21,7 @@ from nas.ledger.notes import Note
 from nas.ledger.types import State, Stopped
 from nas.ledger.wall_time import overhead, seconds_of
 from nas.run.charge import spent, trial_cost
+from nas.run.curves import Curves
 from nas.run.events import Callback, Outcome
 from nas.run.final_training import Timing, final_steps, next_part
 from nas.run.plan import Plan, as_seen, final_job, next_jobs, seed_job
@@ -61,9 +62,11 @@ class Engine:
     _open: int | None = field(init=False, default=None)  # the generation that was started last
     _held: deque[int] = field(init=False, default_factory=deque[int])  # trials to begin when a worker is free
     _sweeper: Retention = field(init=False)
+    _curves: Curves = field(init=False)
 
     def __post_init__(self) -> None:
         self._before = self.ledger.notes.wall
+        self._curves = Curves(self.ledger)
         # A replay decides later than trials end: a trial discarded here may still be a parent in the replayed run.
         best = self.plan.config.keep_best if self.replay is None else None
         self._sweeper = Retention(
@@ -248,6 +251,7 @@ class Engine:
                 if job is None:
                     continue
                 if isinstance(event, Progressed):
+                    self._curves.add(event.number, event.step, event.steps, event.loss)
                     self.callback.on_step(job.key, event.step, event.steps, event.loss)
                 elif isinstance(event.result, Reached):
                     self.ledger.advance(event.number, event.result)
@@ -257,10 +261,12 @@ class Engine:
                     self._tell(event, event.result, job)
                     del running[event.number]
                     self._begin_held(running)
+            self._curves.write()
             if self._wall() - self._noted > NOTE_WALL_SECONDS:
                 self._note_wall()
 
     def _tell(self, event: Done, result: Result | None, job: Job) -> None:
+        self._curves.write(now=True)
         if result is not None:
             self.ledger.tell(event.number, result)
         elif event.fault:  # the trial stays "running", so that a resume runs it again under its slot and seed

@@ -25,12 +25,15 @@ class Scores:
     """values: the task's scores, by name. loss: the mean of the task's loss, not smoothed.
 
     losses, hits: the loss of each example [N], and whether its class has the largest output; on the CPU, as measured.
+    said, sure: of a classification, the class with the largest output [N] and its probability [N].
     """
 
     values: Mapping[str, float]
     loss: float
     losses: Tensor = field(default_factory=lambda: torch.empty(0), repr=False, compare=False)
     hits: Tensor = field(default_factory=lambda: torch.empty(0), repr=False, compare=False)
+    said: Tensor = field(default_factory=lambda: torch.empty(0), repr=False, compare=False)
+    sure: Tensor = field(default_factory=lambda: torch.empty(0), repr=False, compare=False)
 
     @property
     def accuracy(self) -> float:
@@ -83,10 +86,14 @@ def evaluate(
         raise TrainingFailed(
             f"the loss on {len(split)} images of {data.name} is not finite; train with a lower learning rate"
         )
-    values = {score.name: float(score.measure(torch.cat(outs).cpu(), split.labels)) for score in task.scores}
+    whole = torch.cat(outs).cpu()
+    values = {score.name: float(score.measure(whole, split.labels)) for score in task.scores}
     for name, value in values.items():
         if not math.isfinite(value):
             raise TrainingFailed(
                 f"the score {name} on {len(split)} examples of {data.name} is {value}; choose another with --select"
             )
-    return Scores(values, loss, each, hits)
+    if task.targets != "classes":
+        return Scores(values, loss, each, hits)
+    sure, said = whole.softmax(dim=1).max(dim=1)
+    return Scores(values, loss, each, hits, said, sure)

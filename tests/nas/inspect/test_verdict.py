@@ -24,12 +24,14 @@ def ungrown(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 def scored(
     view: LedgerView, scores: Mapping[str, float], grown: bool = False, wall: float = 100.0
 ) -> LedgerView:
-    """`view` with other scores of the final network, which has another architecture if it is `grown`."""
+    """`view` with other scores of the final network and of baselines; it has another architecture if it is `grown`."""
     records = list(view.trials)
     assert records[-1].job.final
     result = records[-1].result
     assert result is not None
-    changed = replace(result, scores={**result.scores, **scores})
+    simple = {name: value for name, value in scores.items() if not name.startswith("test")}
+    own = {name: value for name, value in scores.items() if name.startswith("test")}
+    changed = replace(result, scores={**result.scores, **own}, baselines={**result.baselines, **simple})
     records[-1] = replace(records[-1], result=replace(changed, fingerprint="0" * 64) if grown else changed)
     return LedgerView(tuple(records), replace(view.notes, wall=wall))
 
@@ -40,7 +42,7 @@ def test_the_final_network_stands_beside_baselines_and_the_seed_network(ungrown:
     assert final.result is not None
     text = beside(ungrown.view)
     assert text is not None
-    for value in (final.result.scores["linear_test"], final.result.scores["simple_test"]):
+    for value in (final.result.baselines["linear_test"], final.result.baselines["simple_test"]):
         assert f"{100 * value:.2f}" in text
     assert ungrown.test is not None
     assert set(ungrown.test.values) == {"accuracy"}
@@ -89,12 +91,7 @@ def test_limits_that_ended_the_search_are_named(ungrown: Outcome) -> None:
 def test_old_runs_without_baselines_have_none(ungrown: Outcome) -> None:
     final = ungrown.view.trials[-1]
     assert final.result is not None
-    old = {
-        name: value
-        for name, value in final.result.scores.items()
-        if not name.startswith(("simple", "linear"))
-    }
-    record = replace(final, result=replace(final.result, scores=old))
+    record = replace(final, result=replace(final.result, baselines={}))
     view = LedgerView((*ungrown.view.trials[:-1], record), ungrown.view.notes)
     assert "linear" not in str(beside(view))
     assert not any("linear" in text for text in remarks(view, Settings()))

@@ -296,9 +296,30 @@ def test_optuna_opens_a_run(filled: Path) -> None:
     study = optuna.load_study(study_name="search", storage=f"sqlite:///{filled / 'ledger.db'}")
     assert study.best_value == 0.6
     assert study.direction.name == "MAXIMIZE"
-    assert study.best_trial.params == {"kind": "child", "move": "widen", "generation": 0}
+    assert study.best_trial.params == {
+        "kind": "child", "move": "widen", "generation": 0, "parameters": 51, "multiply-adds": 48, "depth": 1
+    }  # fmt: skip
     assert study.best_trial.user_attrs["memo.params"] == 51
     assert set(study.trials_dataframe()["params_move"]) == {"widen"}
+
+
+def test_the_objective_is_what_selects_and_is_named(
+    run: Path, job: Jobs, result: Results, network: Make
+) -> None:
+    """So Optuna's best trial is the one with the best value of the score that the search selects by."""
+    import optuna
+
+    facts = {"config": {"select": "loss"}, "task": {"scores": ["accuracy"]}}
+    with Ledger.create(run, facts) as ledger:
+        for slot, loss in enumerate((0.9, 0.3, 0.5)):
+            number = ledger.ask(job(0, slot))
+            weights = ledger.store.put(network(slot))
+            ledger.tell(number, result(weights, scores={"val_accuracy": 0.5, "val_loss": loss}))
+    study = optuna.load_study(study_name="search", storage=f"sqlite:///{run / 'ledger.db'}")
+    assert study.direction.name == "MINIMIZE"
+    assert study.metric_names == ["validation loss"]
+    assert (study.best_value, study.best_trial.number) == (0.3, 1)
+    assert len(read(run).complete) == 3
 
 
 def test_moves_that_a_study_does_not_know_have_a_place(run: Path, job: Jobs) -> None:
