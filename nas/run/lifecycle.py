@@ -108,51 +108,50 @@ def search(
     check_new(run)
     registry = named_by(config, registry)
     config = check_names(config, registry)
-    config, data = _suited(config, registry, callback)
+    config, data, said = _suited(config, registry)
     if config.address is None and config.threads > cores():
-        callback.on_notice(
+        said.append(
             f"--threads {config.threads} is more than the {plural(cores(), 'core')} of this machine, which trains "
             f"slower than --threads {cores()}"
         )
     if config.space == "auto":
-        callback.on_notice(
+        said.append(
             f"space: {choice(data.input_shape).__name__}, which suits inputs {list(data.input_shape)}"
         )
     given = None if start is None else start(data.input_shape)
     config = config.model_copy(update={"start": None if given is None else given.digest})
     plan, smaller = fitted(make_plan(config, data, registry, graph_of(given)))
     if smaller is not None:
-        callback.on_notice(smaller)
+        said.append(smaller)
     before, left = plan.config, config.budget and config.budget - (time.monotonic() - began)
     plan = replace(plan, config=with_length(before, plan.space.seed, data, left))
     seconds = cache(partial(_seconds_per_step, plan, data))
     gone = time.monotonic() - began + closing_seconds(startup)  # and what will be gone
     config = paced(plan.config, cost(plan.space.seed).macs, plan.images, cores(), seconds, gone)
     measured = seconds(config.threads) if config.budget is not None else None
-    for said in (
+    said += [
         *told(before, config, plan.images),
         *pace_told(config, plan.images, cost(plan.space.seed).macs, measured),
         *limits_told(config, plan.space.limits),
-    ):
-        callback.on_notice(said)
+    ]
     plan = make_plan(config, data, registry, graph_of(given))
     description = describe(config, data, command, user_code(config, registry, plan.moves))
     check_budget(plan, seconds, time.monotonic() - began, startup)
     known = hashes_of(data.train, data.val)
     del data  # workers have their own copy; free the memory
-    return _begin(plan, run, description, callback, executor, began, registry, known, None, given, startup)
+    return _begin(
+        plan, run, description, callback, executor, began, registry, known, None, given, startup, said
+    )
 
 
-def _suited(config: RunConfig, registry: Registry, callback: Callback) -> tuple[RunConfig, SearchData]:
-    """The data of a new run, and its configuration with the settings that suit them."""
+def _suited(config: RunConfig, registry: Registry) -> tuple[RunConfig, SearchData, list[str]]:
+    """A new run's configuration with the settings that suit its data, the data, and what to say of these settings."""
     data = load_data(for_workers(config, registry, ()), check=config.check_data)
     suited = suited_data(config, data)
     if suited != config:
         data = load_data(for_workers(suited, registry, ()))
     final = suited_batches(suited, len(data.train))
-    for said in told(config, final, len(data.train)):
-        callback.on_notice(said)
-    return final, data
+    return final, data, list(told(config, final, len(data.train)))
 
 
 def replay(
@@ -204,8 +203,9 @@ def _begin(
     again: Replay | None = None,
     given: Network | None = None,
     startup: float = 0.0,
+    said: Sequence[str] = (),
 ) -> Outcome:
-    """Create the run and search. Nothing is written before all checks that may refuse it have passed.
+    """Create the run and search. Nothing is written or said before all checks that may refuse it have passed.
 
     known: hashes of the data's files, and given: the network that the search starts from, which the run keeps.
     """
@@ -217,6 +217,8 @@ def _begin(
         keep_known(run, known)
         plan = priced(plan, ledger, table)
         callback.on_data(tuple(description["data"]["notes"]))
+        for notice in said:
+            callback.on_notice(notice)
         workers = _factory(executor, work, registry)(run, work, description["data"]["digest"])
         return Engine(plan, run, ledger, callback, workers, began, again, startup).go(resumed=False)
 
