@@ -125,7 +125,8 @@ def search(
         said.append(smaller)
     before, left = plan.config, config.budget and config.budget - (time.monotonic() - began)
     plan = replace(plan, config=with_length(before, plan.space.seed, data, left))
-    seconds = cache(partial(_seconds_per_step, plan, data))
+    measure = partial(seconds_per_step, plan.space.seed, data, plan.config.train, plan.config.device)
+    seconds = cache(measure)
     gone = time.monotonic() - began + closing_seconds(startup)  # and what will be gone
     config = paced(plan.config, cost(plan.space.seed).macs, plan.images, cores(), seconds, gone)
     measured = seconds(config.threads) if config.budget is not None else None
@@ -395,8 +396,3 @@ def changes_since(before: Described, now: Mapping[str, Any], versions: Mapping[s
         (f"source of {name}", code[name][:12], code_now[name][:12]) for name in code if name in code_now
     ]
     return [f"{name} was {old} and is {new}" for name, old, new in pairs if old != new]
-
-
-def _seconds_per_step(plan: Plan, data: SearchData, threads: int) -> float:
-    config = plan.config
-    return seconds_per_step(plan.space.seed, data, config.train, config.device, threads)
