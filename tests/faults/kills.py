@@ -42,7 +42,7 @@ from faults.figures import Figure
 from faults.kill_plans import SHORT, KillPlan
 from faults.processes import below, kill, members, outlive, title
 
-from nas.ledger import LedgerView, read
+from nas.ledger import LedgerView, read, read_config
 from nas.ledger.files import atomic_write
 from nas.ledger.view import decided
 from nas.progress.views import facts
@@ -326,7 +326,12 @@ def compare(plan: KillPlan, state: State, known: dict[str, Any]) -> None:
     now = {record.key: record for record in view.trials if record.state != "running"}
     gone = {key for key, value in known.items() if key not in now or decided(now[key]) != value}
     said = acknowledged(plan)
-    gone |= {key for key, text in said.items() if key not in now or _scores(facts(now[key])) != _scores(text)}
+    select = read_config(plan.torn).config["config"]["select"]  # as the lines of a search name it
+    gone |= {
+        key
+        for key, text in said.items()
+        if key not in now or _scores(facts(now[key], select)) != _scores(text)
+    }
     state.lost += len(gone)
     state.said += len(said.keys() - known.keys())
     if gone:

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import morphs  # noqa: F401 — the first trial would wait for it, seconds in which there is nothing to kill
 from nas.ledger import Job, Ledger, Result
 
 
