@@ -159,7 +159,10 @@ class Widen(Move):
         except NeedsData as error:
             raise NeedsData(f'{self.name}: node "{self.node}": {error}') from None
         except RuntimeError as error:  # of an operator without a second derivative
-            raise self.refuse(f"{str(error).splitlines()[0]}", "give how=zero") from None
+            fact = (
+                f'the gradient of node "{self.node}" can\'t be differentiated ({str(error).splitlines()[0]})'
+            )
+            raise self.refuse(fact, "give how=zero") from None
         if not rows:
             fact = f'on these batches the loss has no gradient for new channels of node "{self.node}"'
             raise self.refuse(fact, "give more examples, or how=zero")
