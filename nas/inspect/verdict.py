@@ -22,7 +22,7 @@ def beside(view: LedgerView) -> str | None:
         for model, name in names.items()
         if (key := f"{model}_test") in result.baselines
     ]
-    said = [f"{', '.join(tested)} on the test"] if tested else []
+    said = [f"{', '.join(tested)} on the test split"] if tested else []
     seed = _seed(view)
     if seed is not None:
         said.append(f"the seed network {value_text(result.main, seed.value)} on validation, trained briefly")
@@ -62,7 +62,7 @@ def _beaten(result: Result) -> str | None:
         how = "as good as" if value == mine else "better than"
         texts = [value_text(result.main, each) for each in (value, mine)]
         return (
-            f"{called} is {how} the network on the test ({texts[0]} against {texts[1]}): use that, or try more "
+            f"{called} is {how} the network on the test split ({texts[0]} against {texts[1]}): use that, or try more "
             "examples, a longer --budget, another --lr, or --augment for images"
         )
     return None
@@ -99,8 +99,8 @@ def _unused(view: LedgerView, config: Settings) -> str | None:
     fact = f"the search took {span(wall)} of its {span(budget)}"
     if config.most_epochs is not None:
         return (
-            f"{fact}: more than {config.most_epochs:g} epochs would fit so few examples too closely; --most-epochs "
-            "sets another bound"
+            f"{fact}: it trains {config.most_epochs:g} epochs at most, since more would fit few examples too closely; "
+            "--most-epochs sets another bound"
         )
     if view.notes.stopped != "budget":
         return f"{fact}: its generations were done; --generations N asks for more"

@@ -141,8 +141,9 @@ def search(
     known = hashes_of(data.train, data.val)
     del data  # workers have their own copy; free the memory
     return _begin(
-        plan, run, description, callback, executor, began, registry, known, None, given, startup, said
-    )
+        plan, run, description, callback, executor, began, registry, known,
+        given=given, startup=startup, said=said,
+    )  # fmt: skip
 
 
 def _suited(config: RunConfig, registry: Registry) -> tuple[RunConfig, SearchData, list[str]]:

@@ -206,13 +206,14 @@ def record_of(key: Key, outcome: Outcome, problem: Problem, given: Any) -> Recor
     """The line of a run, for which the test split is read if the arm has not done so."""
     test = outcome.test or _tested(outcome, problem)
     cost = None if outcome.graph is None else morphs.cost(outcome.graph)
+    graph = outcome.graph if key.arm == ENGINE else None  # which another arm trains afresh
     return {
         **vars(key), "images": _images(key.data, given), "shrink": given.shrink, "epochs": _epochs(key, given),
         "val_accuracy": outcome.val.accuracy, "val_loss": outcome.val.loss,
         "test_accuracy": test.accuracy, "test_loss": test.loss,
         "budget_cost": problem.budget, "cost": outcome.spent, "by_purpose": dict(outcome.cost),
         "seconds": round(outcome.seconds, 2), "params": cost and cost.params, "macs": cost and cost.macs,
-        "lr": problem.recipe.lr, "graph": outcome.graph and outcome.graph.text(),
+        "lr": problem.recipe.lr, "graph": graph and graph.text(),
         "curve": [(round(spent), round(seconds, 2), round(y, 4)) for spent, seconds, y in outcome.curve],
         "finished": time.strftime("%Y-%m-%d %H:%M"), "environment": environment(),
     }  # fmt: skip

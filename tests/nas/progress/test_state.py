@@ -69,6 +69,14 @@ def test_time_left_is_estimated_from_the_generations_done() -> None:
     assert progress.left() == pytest.approx(35, abs=1)  # as long as the first half of its steps took
 
 
+def train_seed(progress: RunProgress, clock: Hand) -> None:
+    """The seed network takes ten seconds."""
+    progress.start(0, [seed_job()])
+    clock.now += 10
+    progress.tell(told(seed_job()))
+    progress.end(told(seed_job()))
+
+
 def test_a_resumed_run_estimates_from_its_own_sitting() -> None:
     clock = Hand()
     progress = RunProgress(clock)
@@ -82,10 +90,7 @@ def test_a_resumed_run_estimates_from_its_own_sitting() -> None:
 def test_time_left_shrinks_until_it_is_far_too_low() -> None:
     clock = Hand()
     progress = opened(clock, generations=3, final_share=0)
-    progress.start(0, [seed_job()])
-    clock.now += 10
-    progress.tell(told(seed_job()))
-    progress.end(told(seed_job()))
+    train_seed(progress, clock)
     before = progress.left()
     assert before is not None
     progress.start(1, [job(1, slot) for slot in range(3)])
@@ -108,10 +113,7 @@ def test_time_left_shrinks_until_it_is_far_too_low() -> None:
 def test_trials_at_once_share_the_time() -> None:
     clock = Hand()
     progress = opened(clock, generations=2, final_share=0, workers=3)
-    progress.start(0, [seed_job()])
-    clock.now += 10
-    progress.tell(told(seed_job()))
-    progress.end(told(seed_job()))
+    train_seed(progress, clock)
     jobs = [job(1, slot) for slot in range(3)]
     progress.start(1, jobs)
     clock.now += 12
@@ -124,10 +126,7 @@ def test_a_network_that_grows_takes_longer() -> None:
     """Each generation doubles it, as far as is known: so trials take 1.5 ** 0.75 times as long each, at most."""
     clock = Hand()
     progress = opened(clock, generations=3, final_share=0)
-    progress.start(0, [seed_job()])
-    clock.now += 10
-    progress.tell(told(seed_job()))
-    progress.end(told(seed_job()))
+    train_seed(progress, clock)
     jobs = [job(1, slot) for slot in range(3)]
     progress.start(1, jobs)
     for each in jobs:
