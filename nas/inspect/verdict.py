@@ -97,6 +97,11 @@ def _unused(view: LedgerView, config: Settings) -> str | None:
     if budget is None or not wall or wall >= USED * budget:
         return None
     fact = f"the search took {span(wall)} of its {span(budget)}"
+    final = view.final
+    if final is not None and final.result is not None and final.result.lengths:
+        last = final.result.lengths[-1][1]
+        if last < final.job.steps:  # the clock ended the final training
+            return f"{fact}: the rest was kept for storing and reporting the result"
     if config.most_epochs is not None:
         return (
             f"{fact}: it trains {config.most_epochs:g} epochs at most, since more would fit few examples too closely; "

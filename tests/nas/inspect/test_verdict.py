@@ -77,6 +77,13 @@ def test_a_budget_that_was_not_used_has_its_reason(ungrown: Outcome) -> None:
     assert said(50.0) == ""
     assert "--most-epochs" in said(50.0, budget=100.0, most_epochs=300.0)
     assert "--generations" in said(50.0, budget=100.0)
+    view = scored(ungrown.view, {"test_accuracy": 0.99}, grown=True, wall=50.0)
+    final = view.trials[-1]
+    assert final.result is not None
+    shortened = replace(final, result=replace(final.result, lengths=((1, final.job.steps - 1),)))
+    by_clock = LedgerView((*view.trials[:-1], shortened), view.notes)
+    [text] = remarks(by_clock, Settings(budget=100.0, most_epochs=300.0))
+    assert "--most-epochs" not in text  # the clock ended it, not the examples
     assert remarks(LedgerView(ungrown.view.trials[:-1]), Settings(budget=1e6)) == ()
 
 
