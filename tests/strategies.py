@@ -236,7 +236,7 @@ def unknown(b: Builder, x: str) -> str:
         case "places":
             return operator(b, "roll.default", "[1],[2]", (-1, 0, h, 0), x)
         case "across":
-            return operator(b, "softmax.int", "1", (-1, c, h, w), x)
+            return operator(b, "softmax.int", "1", (-1, c, 0, 0), x)
         case _:
             held = b.add(Held((1, 1, 1, w), b.pick("parameter", "buffer")))
             return operator(b, "mul.Tensor", "", (-1, 0, 0, w), x, held)

@@ -326,7 +326,7 @@ def compare(plan: KillPlan, state: State, known: dict[str, Any]) -> None:
     now = {record.key: record for record in view.trials if record.state != "running"}
     gone = {key for key, value in known.items() if key not in now or decided(now[key]) != value}
     said = acknowledged(plan)
-    select = read_config(plan.torn).config["config"]["select"]  # as the lines of a search name it
+    select = selected(plan)
     gone |= {
         key
         for key, text in said.items()
@@ -336,6 +336,11 @@ def compare(plan: KillPlan, state: State, known: dict[str, Any]) -> None:
     state.said += len(said.keys() - known.keys())
     if gone:
         print(f"  LOST: {sorted(gone)}", flush=True)
+
+
+def selected(plan: KillPlan) -> str:
+    """The criterion by which the search selects, which the lines of a search name."""
+    return str(read_config(plan.torn).config["config"]["select"])
 
 
 def acknowledged(plan: KillPlan) -> dict[str, str]:

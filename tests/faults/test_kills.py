@@ -36,7 +36,7 @@ def test_what_standard_output_acknowledged_has_to_be_in_the_ledger(plan: KillPla
     subprocess.run([*kills.nas("search", "digits"), *SIZE, "--quiet", "--run", str(plan.torn)], check=True)
     known = kills.held(plan)
     record = kills.read(plan.torn).complete[1]
-    told = f"  1.0s  1/2  {record.key}  widen  {kills.facts(record)}\n"
+    told = f"  1.0s  1/2  {record.key}  widen  {kills.facts(record, kills.selected(plan))}\n"
     state = kills.State(SIZE)
     plan.log.write_text(told)
     kills.compare(plan, state, known)

@@ -162,11 +162,13 @@ def gradient(net: morphs.Network, name: str) -> torch.Tensor:
     """Of the a of a P-activation, for random data and a random linear loss.
 
     Each example has a mean of its own: behind a maximum over many places a learns from maps that are negative
-    everywhere, which independent pixels almost never make.
+    everywhere, which independent pixels almost never make. And one lies far out: behind a batch norm, whose outputs
+    are small for all examples that are alike, the a of a relu6 learns from what exceeds 6.
     """
     draws = torch.Generator().manual_seed(0)
     inputs = random_inputs(net.graph, 64, draws, net.dtype)
     means = torch.randn(64, generator=draws, dtype=net.dtype)
+    means[-1] = 100
     module = net.to_torch().train()
     out = module(
         *(3 * (x + means.view(-1, *[1] * (x.dim() - 1))) if x.is_floating_point() else x for x in inputs)
