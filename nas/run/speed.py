@@ -5,8 +5,7 @@ from __future__ import annotations
 from nas.ledger import LedgerView, TrialRecord
 from nas.ledger.wall_time import seconds_of
 
-# Seconds on an idle machine for storing the final network, comparing it with baselines (1 to 2 for images), reporting.
-CLOSING = 4.0
+CLOSING = 2.0  # seconds on an idle machine for evaluating, storing and reporting the final network
 
 
 def seconds_a_step(view: LedgerView, of: TrialRecord) -> float:
