@@ -21,7 +21,7 @@ def closing_seconds(startup: float) -> float:
     """Seconds to keep for what follows the final training. startup: those of imports, which show how busy the machine
     is; reading and checking much data does not.
     """
-    return max(CLOSING, startup / 2)
+    return max(CLOSING, startup)
 
 
 def seconds_after(of: TrialRecord, startup: float) -> float:
