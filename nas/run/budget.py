@@ -56,10 +56,8 @@ def check_budget(
     each = seed_job(plan).steps * seconds(config.threads)
     rounds = 1 + (0 if config.generations == 0 else plan.rounds)
     share = 1 - config.final_share if config.grow_share is None else config.grow_share
-    have = (
-        min(config.budget * share, config.budget - closing_seconds(spent if startup is None else startup))
-        - spent
-    )
+    closing = closing_seconds(spent if startup is None else startup, config.budget)
+    have = min(config.budget * share, config.budget - closing) - spent
     need = each * rounds
     if need > have:
         raise UserError(

@@ -233,7 +233,8 @@ class Engine:
             return
         config, job = self.plan.config, running[self._held[0]]
         if self.replay is None and config.budget is not None and job.generation > 0:
-            left = config.budget * (1 - config.final_share) - self._wall() - closing_seconds(self.startup)
+            closing = closing_seconds(self.startup, config.budget)
+            left = config.budget * (1 - config.final_share) - self._wall() - closing
             if left < seconds_of_next(self.ledger.view(), job.generation):
                 while self._held:
                     number = self._held.popleft()

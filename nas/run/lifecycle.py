@@ -127,7 +127,7 @@ def search(
     plan = replace(plan, config=with_length(before, plan.space.seed, data, left))
     measure = partial(seconds_per_step, plan.space.seed, data, plan.config.train, plan.config.device)
     seconds = cache(measure)
-    gone = time.monotonic() - began + closing_seconds(startup)  # and what will be gone
+    gone = time.monotonic() - began + closing_seconds(startup, config.budget)  # and what will be gone
     config = paced(plan.config, cost(plan.space.seed).macs, plan.images, cores(), seconds, gone)
     measured = seconds(config.threads) if config.budget is not None else None
     said += [

@@ -6,6 +6,7 @@ from nas.ledger import LedgerView, TrialRecord
 from nas.ledger.wall_time import seconds_of
 
 CLOSING = 2.0  # seconds on an idle machine for evaluating, storing and reporting the final network
+MOST_CLOSING = 0.25  # of the budget: imports from a cold disk take longer than that
 
 
 def seconds_a_step(view: LedgerView, of: TrialRecord) -> float:
@@ -17,19 +18,19 @@ def seconds_a_step(view: LedgerView, of: TrialRecord) -> float:
     return max(_rate(of), _rate(last))
 
 
-def closing_seconds(startup: float) -> float:
-    """Seconds to keep for what follows the final training. startup: those of imports, which show how busy the machine
-    is; reading and checking much data does not.
+def closing_seconds(startup: float, budget: float | None) -> float:
+    """Seconds of a budget to keep for what follows the final training. startup: those of imports, which take about the
+    same processor time, so that they show how busy the machine is; reading and checking much data does not.
     """
-    return max(CLOSING, startup)
+    return max(CLOSING, startup if budget is None else min(startup, MOST_CLOSING * budget))
 
 
-def seconds_after(of: TrialRecord, startup: float) -> float:
-    """Seconds to keep for what follows the last step of a final training of the trial's network. startup: see
+def seconds_after(of: TrialRecord, startup: float, budget: float | None) -> float:
+    """Seconds of a budget to keep for what follows the last step of a final training of the trial's network. startup: see
     `closing_seconds`.
     """
     assert of.result is not None
-    return 2 * of.result.seconds["evaluate"] + closing_seconds(startup)
+    return 2 * of.result.seconds["evaluate"] + closing_seconds(startup, budget)
 
 
 def seconds_of_next(view: LedgerView, generation: int) -> float:

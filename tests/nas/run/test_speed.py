@@ -29,8 +29,9 @@ def test_a_machine_that_became_busier_makes_steps_longer_and_a_faster_one_not_sh
 
 
 def test_a_slow_start_keeps_more_for_the_end() -> None:
-    assert closing_seconds(0.5) == CLOSING
-    assert closing_seconds(30.0) == 15.0
+    assert closing_seconds(0.5, 60.0) == CLOSING
+    assert closing_seconds(9.0, 60.0) == closing_seconds(9.0, None) == 9.0
+    assert closing_seconds(30.0, 60.0) == 15.0
 
 
 def test_a_budget_counts_what_the_program_took_before(tmp_path: Path) -> None:
