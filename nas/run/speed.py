@@ -26,8 +26,9 @@ def closing_seconds(startup: float, budget: float | None) -> float:
 
 
 def seconds_after(of: TrialRecord, startup: float, budget: float | None) -> float:
-    """Seconds of a budget to keep for what follows the last step of a final training of the trial's network. startup: see
-    `closing_seconds`.
+    """Seconds of a budget to keep for what follows the last step of a final training of the trial's network.
+
+    startup: see `closing_seconds`.
     """
     assert of.result is not None
     return 2 * of.result.seconds["evaluate"] + closing_seconds(startup, budget)
