@@ -7,12 +7,13 @@ import os
 import signal
 import sys
 from collections.abc import Collection, Generator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 from typing import Any
 
 from typer.core import TyperGroup
 
+from nas.api.interrupts import interrupts
 from nas.base.address_space import check_address_space
 from nas.base.errors import NasError, UserError
 from nas.base.printing import warn
@@ -61,13 +62,8 @@ def stoppable() -> Generator[None]:
     """Have Ctrl-C raise KeyboardInterrupt inside, so that unfinished files are removed; elsewhere it ends the command
     at once.
     """
-    former = signal.getsignal(signal.SIGINT)
-    if former is signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
+    with interrupts() if signal.getsignal(signal.SIGINT) is signal.SIG_DFL else nullcontext():
         yield
-    finally:
-        signal.signal(signal.SIGINT, former)
 
 
 def _check_surroundings() -> None:
