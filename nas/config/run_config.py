@@ -22,7 +22,10 @@ from nas.config.training import TrainConfig
 
 CODE = r"[\w.]+:\w+"  # package.module:name
 TASKS = ("classification", "balanced", "multi-label", "regression")
-FITTED = ("augment", "batch_size", "epochs", "limits", "most_epochs", "val_fraction", "warmup_steps")
+FITTED = (
+    "augment", "batch_size", "clip_norm", "epochs", "label_smoothing", "limits", "lr", "most_epochs", "moves_per_child",
+    "select", "val_fraction", "warmup_steps", "weight_decay",
+)  # fmt: skip
 RAY = ("address", "gpus_per_child", "storage")
 MODEL = "model"  # the space of a search that starts from a model, if no other is named
 Seconds = BeforeValidator(seconds_of)

@@ -64,10 +64,8 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     },
     "auto": {
         "generations": 4,
-        "moves_per_child": 2,
         "epochs": 10,
-        "train": {"lr": 0.05, "warmup_steps": 50, "clip_norm": 1.0},
-    },
+    },  # and the training of the space that it chooses: see `suited_training`
 }
 
 EXAMPLES: Mapping[str, Shape] = {"conv1d": (1, 128)}

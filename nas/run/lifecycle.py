@@ -45,7 +45,7 @@ from nas.run.plan import Plan, make_plan
 from nas.run.replay import REPLAY, Replay, replay_from, replay_of
 from nas.run.speed import closing_seconds
 from nas.run.start import Starting, graph_of, is_store, keep_data, keep_start, start_of
-from nas.run.suited import suited_batches, suited_data, told
+from nas.run.suited import suited_batches, suited_data, suited_training, told
 from search_spaces.auto import choice
 
 RUNS = Path("runs")
@@ -149,8 +149,8 @@ def search(
 def _suited(config: RunConfig, registry: Registry) -> tuple[RunConfig, SearchData, list[str]]:
     """A new run's configuration with the settings that suit its data, the data, and what to say of these settings."""
     data = load_data(for_workers(config, registry, ()), check=config.check_data)
-    suited = suited_data(config, data)
-    if suited != config:
+    suited = suited_data(suited_training(config, data, registry), data)
+    if (suited.val_fraction, suited.augment) != (config.val_fraction, config.augment):
         data = load_data(for_workers(suited, registry, ()))
     final = suited_batches(suited, len(data.train))
     return final, data, list(told(config, final, len(data.train)))

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil, log2
+from typing import Any
 
 from nas.base.text import percent, plural
 from nas.config.run_config import RunConfig
 from nas.data import SearchData, ValueSplit
 from nas.data.augment import NONE
+from nas.registry.registry import Registry
+from search_spaces.auto import choice
 
 SMALL = 10_000  # examples; below it their number decides
 VALIDATED = 100  # examples to judge by: with fewer, a score is off by 5 points and more
@@ -18,7 +21,28 @@ BATCHES = 12  # in an epoch
 LEAST_BATCH = 16  # batch norm needs some
 SHIFT = 14  # a shift is at most this part of a side, so that what is in an image stays in it
 WARM = 0.05  # of the training is warm-up
+OF_SPACE = ("moves_per_child", "select")  # what a space decides besides its training
+OF_VECTORS = (
+    0.01  # weight decay: networks without norms fit tables of hundreds of rows too closely without it
+)
 LEAST_STEPS = 40  # of a trial; after fewer it is judged by the noise of its first steps
+
+
+def suited_training(config: RunConfig, data: SearchData, registry: Registry) -> RunConfig:
+    """`config` with the training of the space that `auto` chooses for `data`, and with a weight decay that suits what
+    they are.
+    """
+    training: dict[str, Any] = {}
+    if config.space == "auto" and (entry := registry.spaces.get(choice(data.input_shape).__name__)):
+        free = {name: value for name, value in entry.defaults.items() if name in OF_SPACE}
+        config = config.model_copy(
+            update={name: value for name, value in free.items() if name in config.fitted}
+        )
+        training |= entry.defaults.get("train", {})
+    if len(data.input_shape) == 1:
+        training["weight_decay"] = OF_VECTORS
+    training = {name: value for name, value in training.items() if name in config.fitted}
+    return config.model_copy(update={"train": replace(config.train, **training)})
 
 
 def suited_data(config: RunConfig, data: SearchData) -> RunConfig:
