@@ -29,12 +29,14 @@ from morphs.graph.ops import (
     GroupNorm,
     Held,
     Input,
+    InstanceNorm,
     LayerNorm,
     Lerp,
     Linear,
     MaxPool2d,
     Mean,
     Multiply,
+    NormedLayer,
     Op,
     Output,
     PActivation,
@@ -242,7 +244,34 @@ def unknown(b: Builder, x: str) -> str:
             return operator(b, "mul.Tensor", "", (-1, 0, 0, w), x, held)
 
 
-BLOCKS = (chain, residual, dense, depthwise, grouped, squeeze, shared, pool, unknown)
+def normed(b: Builder, x: str) -> str:
+    """Convolutions that compute their weight, with an instance norm between."""
+    groups = b.pick(1, 1, 2)
+    for channels in (4, b.pick(2, 6)):
+        how = b.pick("norm", "standard")
+        gain, eps = how == "norm" or b.pick(True, True, False), 0.0 if how == "norm" else 1e-4
+        fields = {"padding": (1, 1), "bias": b.pick(True, False), "how": how, "gain": gain, "eps": eps}
+        wide = b.shapes[x][0] % groups == 0
+        x = b.add(NormedLayer(channels, (3, 3), groups=groups if wide else 1, **fields), x)
+        several = b.shapes[x][1] * b.shapes[x][2] > 1
+        x = b.add(InstanceNorm(affine=b.pick(True, False)), x) if several and b.pick(True, False) else x
+        x = b.act(x)
+    return x
+
+
+def pixels(b: Builder, x: str) -> str:
+    """Pixels made of channels, perhaps channels again."""
+    _, h, w = b.shapes[x]
+    x = b.conv(x, 4 * (channels := b.width()), same=True)
+    x = b.add(Permute((0, 3, 1, 4, 2)), b.add(Reshape((channels, 2, 2, h, w), 0), x))
+    x = b.act(b.add(Reshape((channels, 2 * h, 2 * w)), x))
+    if b.pick(True, False):
+        return x
+    x = b.add(Permute((0, 2, 4, 1, 3)), b.add(Reshape((channels, h, 2, w, 2)), x))
+    return b.add(Reshape((4 * channels, h, w)), x)
+
+
+BLOCKS = (chain, residual, dense, depthwise, grouped, squeeze, shared, pool, unknown, normed, pixels)
 
 
 def tail(b: Builder, x: str) -> str:

@@ -31,6 +31,20 @@ class Resized:
 
 
 @dataclass(frozen=True)
+class Rows:
+    """How an op computes its weight, row by row: from the parameter `weight` times `factor` over the row's length.
+
+    centred: the row's mean is subtracted first, and its length is √(variance + eps); else it is the norm. factor: the
+    parameter (channels, 1, …) that multiplies rows; None without one.
+    """
+
+    weight: str
+    factor: str | None
+    centred: bool
+    eps: float
+
+
+@dataclass(frozen=True)
 class Op:
     """The interface of every op, with the answers of one that has no parameters, keeps its shape and promises nothing.
 
@@ -93,6 +107,11 @@ class Op:
     @property
     def norm(self) -> BatchNorm | None:
         """Itself, where it is a norm whose statistics can be fixed."""
+        return None
+
+    @property
+    def rows(self) -> Rows | None:
+        """How it computes its weight from parameters; None where the weight is one."""
         return None
 
     @property

@@ -14,6 +14,7 @@ from morphs.graph.widths import channel_groups, resized
 from morphs.move import Context, Made, Move, Options, Origin, Preserves
 from morphs.moves.columns import ColumnMaps, following, free_group, in_blocks, spans
 from morphs.moves.editing import chosen
+from morphs.moves.rows import centred, with_lengths
 from morphs.network import Network
 from morphs.typed import Positive
 
@@ -71,7 +72,7 @@ class Narrow(Move):
         """Every tensor with an axis that follows the group, without the columns that are removed."""
         widths = channel_groups(parent.graph)
         number = self._group(parent.graph)
-        group = widths.groups[number]
+        parent, group = centred(parent, number), widths.groups[number]
         part, left = group.width // group.blocks, self.to // group.blocks
         score = (
             _norms(parent, number)
@@ -87,7 +88,7 @@ class Narrow(Move):
             if any(index is not None for index in maps):
                 origin = Origin((owner, name), maps)
                 made[owner, name] = (origin.gather(parent.weights[owner, name]).contiguous(), origin)
-        return made
+        return with_lengths(parent, made, where)
 
 
 def _norms(network: Network, number: int) -> Tensor:

@@ -19,6 +19,7 @@ from morphs.move import Context, Index, Made, Move, Options, Origin
 from morphs.moves.columns import NEW_UNIT, ColumnMaps, depthwise, following, free_group, in_blocks, spans
 from morphs.moves.editing import chosen
 from morphs.moves.fresh_units import with_fresh_units
+from morphs.moves.rows import centred, normed, with_lengths
 from morphs.moves.steepest import steepest_rows
 from morphs.moves.streams import rescaled, stream_weights, tied_readers
 from morphs.network import Network
@@ -93,6 +94,9 @@ class Widen(Move):
         if group.even and self.how != "zero" and (self.how != "replicate" or self.to % group.width):
             fact = f'node "{self.node}" is normalised across channels at node "{group.even[0]}"'
             raise self.refuse(fact, f"use how=zero, or how=replicate and a multiple of {group.width}")
+        computed = next((owner for owner, _ in normed(graph, number)), None)
+        if computed is not None and (self.how == "gradient" or (group.even and self.how == "zero")):
+            raise self.refuse(f'node "{computed}" computes its weight', "use how=replicate")
         tied = tied_readers(graph, number)
         if self.how == "paired" and tied:
             raise self.refuse(f'node "{self.node}" has tied weights', "use how=zero or replicate")
@@ -116,6 +120,7 @@ class Widen(Move):
         number, widths = self._group(parent.graph), channel_groups(parent.graph)
         group = widths.groups[number]
         source, shares, kept = self._units(group.width, group.blocks, context.generator)
+        parent = centred(parent, number)
         if self.how == "zero" and group.even:
             return stream_weights(self, parent, graph, number, kept, context)
         origin = ColumnMaps(parent.graph, widths, number, kept)
@@ -142,7 +147,7 @@ class Widen(Move):
             self._steepen(
                 parent.derived(graph, {key: tensor for key, (tensor, _) in made.items()}), made, context
             )
-        return made
+        return with_lengths(parent, made, copied if self.how == "replicate" else origin)
 
     def _with_halves(self, parent: Network, number: int, context: Context) -> Network:
         """`parent` with one unit of each new pair, its outgoing weights as they will be."""

@@ -314,6 +314,9 @@ def _token_layer(op: Op, inputs: tuple[Shape, ...]) -> Layer | None:
         case ops.GroupNorm():
             named = {"num_groups": op.parts, "num_channels": inputs[0][0]}
             return nn.GroupNorm, {**named, "eps": op.eps, "affine": op.affine}
+        case ops.InstanceNorm():
+            kind = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)[len(inputs[0]) - 2]
+            return kind, {"num_features": inputs[0][0], "eps": op.eps, "affine": op.affine}
         case ops.Attention():
             return Attention, {"causal": op.causal, "scale": op.scale, "dropout": op.dropout}
         case _:

@@ -16,7 +16,7 @@ from morphs.graph import ops
 from morphs.graph.arch import ArchGraph
 from morphs.graph.node import Key, Node
 from morphs.torch_io import source_text as text
-from morphs.torch_io.apart import Function, held_apart
+from morphs.torch_io.apart import Function, held_apart, row_weight_code
 from morphs.torch_io.layers import Layer, layer, method
 from morphs.torch_io.names import module_path
 from morphs.torch_io.source_text import attribute, broken, commented, literal
@@ -300,6 +300,9 @@ class _Forward:
     def _call(self, node: Node, function: Function, read: list[str]) -> tuple[str, list[str]]:
         """A function on tensors that no layer of torch holds."""
         held = [attribute(self.keys[node.owner, name]) for name in function.tensors]
+        if isinstance(node.op, ops.NormedLayer):
+            known = dict(zip(function.tensors, held, strict=True))
+            held = [row_weight_code(node.op, known), *([known["bias"]] if node.op.bias else [])]
         if isinstance(node.op, ops.Parameter):  # of as many examples as the first input has
             return f"{held[0]}.{function.name}", [f"{self.first}.size(0)", *map(str, node.op.size)]
         named = [f"{key}={literal(value)}" for key, value in function.named]

@@ -13,7 +13,7 @@ from morphs.errors import WeightsError
 from morphs.graph import ops
 from morphs.graph.arch import ArchGraph
 from morphs.graph.node import Key, Node
-from morphs.torch_io.apart import held_apart
+from morphs.torch_io.apart import held_apart, row_weight
 from morphs.torch_io.aten_call import AtenCall
 from morphs.torch_io.keys import Keys, reorder, state_keys
 from morphs.torch_io.layers import Join, Layer, Method, Product, Sum, build_layer, layer, method
@@ -135,6 +135,9 @@ class _Maker:
         if function is None:
             return None
         held = [self._parameter(node, name) for name in function.tensors]
+        if isinstance(node.op, ops.NormedLayer):
+            known = dict(zip(function.tensors, held, strict=True))
+            held = [row_weight(node.op, known, self.trace), *([known["bias"]] if node.op.bias else [])]
         if isinstance(node.op, ops.Parameter):  # of as many examples as the first input has
             return self.trace.call_method(function.name, (*held, self._batch(), *node.op.size))
         args = (*read, *function.given, *held)
