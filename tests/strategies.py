@@ -366,7 +366,19 @@ def spelled_out(b: Builder, q: str, k: str, v: str) -> str:
     mask = b.add(Held((1, 1, tokens, tokens), "buffer"))
     scores = operator(b, "add.Tensor", "", (-1, 0, tokens, tokens), scores, mask)
     chances = operator(b, "softmax.int", "-1", (-1, 0, 0, tokens), scores)
-    return operator(b, "matmul.default", "", (-1, 0, tokens, size), chances, v)
+    return operator(b, "matmul.default", "", (-1, 0, *b.pick((0, 0), (tokens, size))), chances, v)
+
+
+def product(b: Builder, x: str) -> str:
+    """Attention of one head by operators: the columns of its values are a width."""
+    tokens, width = b.shapes[x]
+    size = b.width()
+    q, k, v = (b.add(Linear(n, b.pick(True, False)), x) for n in (size, size, b.width()))
+    scores = operator(b, "matmul.default", "", (-1, 0, 0), q, b.add(Permute((1, 0)), k))
+    made = operator(
+        b, "matmul.default", "", (-1, 0, 0), operator(b, "softmax.int", "-1", (-1, 0, tokens), scores), v
+    )
+    return b.add(Add(), x, b.add(Linear(width), token_act(b, made)))
 
 
 def feed(b: Builder, x: str) -> str:
@@ -407,7 +419,7 @@ def token_graphs(draw) -> ArchGraph:
         if b.pick(True, False, False)
         else x
     )
-    for block in draw(st.lists(st.sampled_from((attend, feed, feed, mix)), min_size=1, max_size=3)):
+    for block in draw(st.lists(st.sampled_from((attend, feed, feed, mix, product)), min_size=1, max_size=3)):
         x = block(b, x)
     x = token_norm(b, x) if b.pick(True, True, False) else x
     if words and b.pick(True, False):

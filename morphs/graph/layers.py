@@ -110,6 +110,11 @@ class Op:
         return None
 
     @property
+    def multiplies(self) -> bool:
+        """Whether it is a product of the two matrices along the last axes of what it reads."""
+        return False
+
+    @property
     def rows(self) -> Rows | None:
         """How it computes its weight from parameters; None where the weight is one."""
         return None

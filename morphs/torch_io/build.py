@@ -18,7 +18,7 @@ from morphs.torch_io.batch_first import batch_first
 from morphs.torch_io.functional import Misplaced
 from morphs.torch_io.lazy import LEARNED
 from morphs.torch_io.names import legal_name, node_name
-from morphs.torch_io.patterns import with_norms
+from morphs.torch_io.patterns import spelled_out, with_norms
 from morphs.torch_io.program import Call, Frame, Made, Program, Value
 from morphs.torch_io.read_aten import read_aten
 from morphs.torch_io.read_calls import CALLS
@@ -106,7 +106,7 @@ class _Builder:
 
     def _readings(self) -> list[_Reading]:
         """What each call comes to; parameters that operators read as well are no nodes of their own."""
-        calls, bare = with_weights(with_norms(with_units(self.program))), set[str]()
+        calls, bare = with_weights(with_norms(spelled_out(with_units(self.program)))), set[str]()
         while True:
 
             def liftable(value: Value) -> bool:

@@ -25,6 +25,28 @@ def with_norms(calls: Iterable[Call]) -> list[Call]:
     return found
 
 
+def spelled_out(calls: Iterable[Call]) -> list[Call]:
+    """The calls, a sum with a product (`addcmul`) in two."""
+    found: list[Call] = []
+    for call in calls:
+        a = call.args
+        if (
+            call.name == "addcmul"
+            and a["value"] == 1
+            and call.out.size in (a["tensor1"].size, a["tensor2"].size)
+        ):
+            product = Value(call.out.size, call.out.dtype)
+            product.call = Call(
+                "aten.mul.Tensor", {"self": a["tensor1"], "other": a["tensor2"]}, product, call.scope, 2
+            )
+            args = {"self": a["self"], "other": product, "alpha": 1}
+            call.out.call = Call("aten.add.Tensor", args, call.out, call.scope, 2)
+            found += [product.call, call.out.call]
+        else:
+            found.append(call)
+    return found
+
+
 def _plain_norm(call: Call) -> Call | None:
     match call.name:
         case "mul":
