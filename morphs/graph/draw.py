@@ -21,7 +21,8 @@ FAMILY = {
     "conv2d": "conv", "linear": "linear", "batch_norm": "norm", "activation": "act", "p_activation": "act",
     "add": "join", "concat": "join", "multiply": "join", "input": "end", "output": "end", "conv": "conv",
     "conv_transpose": "conv", "normed_layer": "conv", "embedding": "linear", "unembedding": "linear",
-    "attention": "join", "layer_norm": "norm", "rms_norm": "norm", "group_norm": "norm", "instance_norm": "norm",
+    "recurrent": "linear", "attention": "join", "layer_norm": "norm", "rms_norm": "norm", "group_norm": "norm",
+    "instance_norm": "norm",
 }  # fmt: skip
 # Class names have a prefix: a <style> inside an inline SVG applies to the whole page around it.
 STYLE = """

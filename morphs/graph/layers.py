@@ -59,6 +59,7 @@ class Op:
     arity: ClassVar[tuple[int, int | None]] = (1, 1)  # least and most inputs
     # not annotated: some ops have a field of this name
     axis = 0  # of what it reads and writes, the one that its parameters follow
+    gates = 1  # of each unit of a recurrent layer
     groups = 1  # of channels, each of which reads its own share of the input's
     trait: ClassVar[Trait] = Trait.INVARIANT
     role: ClassVar[Role] = Role.OTHER
@@ -112,6 +113,11 @@ class Op:
     @property
     def multiplies(self) -> bool:
         """Whether it is a product of the two matrices along the last axes of what it reads."""
+        return False
+
+    @property
+    def recurs(self) -> bool:
+        """Whether it reads what it writes."""
         return False
 
     @property

@@ -383,4 +383,4 @@ def _tie_uses(graph: ArchGraph, node: Node, layouts: dict[str, Axes], ties: Ties
 def _along(node: Node, axis: Axis, layouts: dict[str, Axes]) -> Layout | None:
     if axis is Axis.NONE:
         return None
-    return layouts[node.name if axis is Axis.OUT else node.inputs[0]][node.op.axis]
+    return layouts[node.name if axis.own else node.inputs[0]][node.op.axis]

@@ -98,13 +98,15 @@ def _norms(network: Network, number: int) -> Tensor:
     incoming, outgoing, gamma = (torch.zeros(part, dtype=torch.float64) for _ in range(3))
     for (owner, name), param in graph.params.items():
         op = graph[owner].op
-        if name != "weight" or op.role not in (Role.LAYER, Role.NORM):
+        if (name != "weight" or op.role not in (Role.LAYER, Role.NORM)) and not (
+            op.recurs and len(param.axes) > 1
+        ):
             continue
         squares = network.weights[owner, name].double().square()
         for place, axis in enumerate(param.axes):
             if axis is Axis.NONE or (axis is Axis.IN and op.depthwise(graph.input_shapes(owner))):
                 continue
-            total = gamma if op.role is Role.NORM else incoming if axis is Axis.OUT else outgoing
+            total = gamma if op.role is Role.NORM else outgoing if axis.read else incoming
             column = squares.transpose(0, place).reshape(squares.shape[place], -1).sum(1)
             for group, width, times in spans(graph, widths, owner, axis):
                 if group == number:

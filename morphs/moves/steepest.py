@@ -90,7 +90,7 @@ class _Ascent:
         seen = tuple((x, targets[: len(x[0])].to("cpu"), len(x[0]) / total) for x, targets in given)
         module = child.to(dtype).to_torch().requires_grad_(False).train()
         for part in module.modules():
-            if isinstance(part, nn.Dropout):
+            if isinstance(part, (nn.Dropout, nn.RNNBase)):
                 part.eval()
         fixed: dict[Key, Tensor] = {}
         rows: dict[Key, Tensor] = {}

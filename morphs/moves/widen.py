@@ -97,6 +97,9 @@ class Widen(Move):
         computed = next((owner for owner, _ in normed(graph, number)), None)
         if computed is not None and (self.how == "gradient" or (group.even and self.how == "zero")):
             raise self.refuse(f'node "{computed}" computes its weight', "use how=replicate")
+        again = next((name for name in channel_groups(graph).writers[number] if graph[name].op.recurs), None)
+        if again is not None and group.even and self.how == "zero":
+            raise self.refuse(f'node "{again}" reads what it writes', "use how=replicate")
         tied = tied_readers(graph, number)
         if self.how == "paired" and tied:
             raise self.refuse(f'node "{self.node}" has tied weights', "use how=zero or replicate")
@@ -136,11 +139,11 @@ class Widen(Move):
                 continue
             tensor = Origin((owner, name), tuple(maps)).gather(base.weights[owner, name])
             if self.how in ("replicate", "paired"):
-                across = Axis.OUT if owner in folded else Axis.IN
+                across = Axis.OUT if owner in folded else Axis.AGAIN if Axis.AGAIN in axes else Axis.IN
                 _split(before, widths, owner, axes, number, shares, tensor, across)
                 maps = [origin(owner, axis) for axis in axes]
-            elif Axis.OUT in axes and all(owner != one.owner for one in tied):
-                place = axes.index(Axis.OUT)
+            elif (rows := {Axis.OUT, Axis.GATES} & {*axes}) and all(owner != one.owner for one in tied):
+                place = axes.index(rows.pop())
                 _renew(graph.params[owner, name], tensor, place, maps[place], context.generator)
             made[owner, name] = (tensor, Origin((owner, name), tuple(maps)))
         if self.how == "gradient":
@@ -221,9 +224,9 @@ def _renew(param: Param, tensor: Tensor, place: int, index: Index | None, genera
 
 def rows_first(graph: ArchGraph, number: int) -> bool:
     """Whether all weights of the channel group have rows for what they write and columns for what they read."""
-    places = {Axis.OUT: 0, Axis.IN: 1}
+    places = {Axis.OUT: 0, Axis.IN: 1}  # recurrent layers have others
     return all(
-        place == places.get(axis, place)
+        place == (place if axis is Axis.NONE else places.get(axis))
         for _, axes in following(graph, channel_groups(graph), number)
         for place, axis in enumerate(axes)
     )

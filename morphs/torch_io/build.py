@@ -23,6 +23,7 @@ from morphs.torch_io.program import Call, Frame, Made, Program, Value
 from morphs.torch_io.read_aten import read_aten
 from morphs.torch_io.read_calls import CALLS
 from morphs.torch_io.read_normed import home, with_weights
+from morphs.torch_io.read_recurrent import with_recurrent
 from morphs.torch_io.reading import Refused
 from morphs.torch_io.roles import with_roles
 from morphs.torch_io.units import OWN, UNIT, read_unit, with_units
@@ -106,7 +107,10 @@ class _Builder:
 
     def _readings(self) -> list[_Reading]:
         """What each call comes to; parameters that operators read as well are no nodes of their own."""
-        calls, bare = with_weights(with_norms(spelled_out(with_units(self.program)))), set[str]()
+        calls, bare = (
+            with_weights(with_norms(spelled_out(with_recurrent(with_units(self.program))))),
+            set[str](),
+        )
         while True:
 
             def liftable(value: Value) -> bool:

@@ -177,7 +177,8 @@ def _call(made: Layer) -> tuple[str, list[str]]:
     arguments: list[str] = []
     for key, value in given.items():
         short = _shortened(value)
-        default = signature.parameters[key].default
+        known = signature.parameters.get(key)  # recurrent layers name none
+        default = inspect.Parameter.empty if known is None else known.default
         if short == default and type(short) is type(default):
             continue
         if isinstance(short, tuple) and short and isinstance(cast(tuple[Any, ...], short)[0], type):
@@ -289,6 +290,8 @@ class _Forward:
             case ops.Aten():
                 return operator_code(node.op, read, self.first)
             case _:
+                if isinstance(node.op, ops.Recurrent):
+                    return f"{attribute(self.paths[node.owner])}({', '.join(read)})[0]", None
                 function = held_apart(self.graph, self.keys, node)
                 if function is not None:
                     return self._call(node, function, read)

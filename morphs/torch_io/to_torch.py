@@ -1,6 +1,7 @@
 """Network → nn.Module, and back after training."""
 
 import json
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -184,7 +185,10 @@ class _Maker:
         if isinstance(node.op, ops.Aten) and node.op.operator == "getitem":
             several, index = self.values[node.inputs[0]], json.loads(node.op.args)[1]
             self.items[f"{several.target} {index}"] = node.name
-        return self.trace.call_module(path, tuple(read), self._extras(node))
+        called = self.trace.call_module(path, tuple(read), self._extras(node))
+        if isinstance(node.op, ops.Recurrent):  # of a layer of torch, which returns its last state as well
+            return self.trace.call_function(operator.getitem, (called, 0))
+        return called
 
     def _path(self, node: Node) -> str:
         for name in self.graph.facts(node.owner).params:
