@@ -43,6 +43,7 @@ from morphs.graph.ops import (
     Parameter,
     Permute,
     Pool,
+    Recurrent,
     Reshape,
     RMSNorm,
     Scale,
@@ -400,6 +401,15 @@ def mix(b: Builder, x: str) -> str:
     return b.add(Add(), x, b.add(Permute((1, 0)), b.add(Linear(tokens), inner)))
 
 
+def recur(b: Builder, x: str) -> str:
+    """A recurrent layer, with a shortcut where its width allows one."""
+    width, layers = b.shapes[x][1], b.pick(1, 1, 2)
+    features = b.pick(width, b.width())
+    fields = {"layers": layers, "bias": b.pick(True, False), "dropout": 0.2 if layers > 1 else 0.0}
+    out = b.add(Recurrent(features, b.pick("lstm", "gru", "tanh", "relu"), **fields), x)
+    return b.add(Add(), x, out) if features == width and b.pick(True, False) else out
+
+
 @st.composite
 def token_graphs(draw) -> ArchGraph:
     """A transformer of one to three blocks on words or patches, its embedding tied or not."""
@@ -419,10 +429,12 @@ def token_graphs(draw) -> ArchGraph:
         if b.pick(True, False, False)
         else x
     )
-    for block in draw(st.lists(st.sampled_from((attend, feed, feed, mix, product)), min_size=1, max_size=3)):
+    for block in draw(
+        st.lists(st.sampled_from((attend, feed, feed, mix, product, recur)), min_size=1, max_size=3)
+    ):
         x = block(b, x)
     x = token_norm(b, x) if b.pick(True, True, False) else x
-    if words and b.pick(True, False):
+    if words and b.shapes[x][-1] == width and b.pick(True, False):
         x = b.add(Unembedding(7), x, owner=first)
     else:
         x = b.add(b.pick(Mean((0,)), Select(0)), x) if b.pick(True, False) else x

@@ -37,8 +37,9 @@ MAPWISE = frozenset((  # of one channel of a feature map (C, H, W), whatever its
     "_upsample_bicubic2d_aa", "_upsample_bilinear2d_aa", "zero_pad2d",
 ))  # fmt: skip
 ACROSS: Mapping[str, str] = MappingProxyType({  # of all places along the axes that an argument names
-    "cumsum": "dim", "flip": "dims", "index_select": "dim", "log_softmax": "dim", "logsumexp": "dim",
-    "roll": "dims", "slice": "dim", "softmax": "dim",
+    "amax": "dim", "amin": "dim", "cumsum": "dim", "flip": "dims", "index_select": "dim", "linalg_vector_norm": "dim",
+    "log_softmax": "dim", "logsumexp": "dim", "mean": "dim", "roll": "dims", "slice": "dim", "softmax": "dim",
+    "sum": "dim",
 })  # fmt: skip
 PRODUCTS = frozenset(
     ("bmm", "matmul")

@@ -90,8 +90,10 @@ class _Ascent:
         seen = tuple((x, targets[: len(x[0])].to("cpu"), len(x[0]) / total) for x, targets in given)
         module = child.to(dtype).to_torch().requires_grad_(False).train()
         for part in module.modules():
-            if isinstance(part, (nn.Dropout, nn.RNNBase)):
+            if isinstance(part, nn.Dropout):
                 part.eval()
+            elif isinstance(part, nn.RNNBase):  # whose gradient needs train mode
+                part.dropout = 0.0
         fixed: dict[Key, Tensor] = {}
         rows: dict[Key, Tensor] = {}
         columns: dict[Key, tuple[Tensor, Tensor]] = {}

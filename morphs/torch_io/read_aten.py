@@ -89,8 +89,8 @@ def _fixed(call: Call, reads: list[Value]) -> set[int]:
         whole = len(reads) == 2 and rank > 1 and all(len(value.shape) == rank for value in reads)
         return set() if whole else set(range(rank))
     if call.name in ACROSS:
-        dims = args[ACROSS[call.name]]
-        places = {dim % (rank + 1) - 1 for dim in ([dims] if isinstance(dims, int) else dims)}
+        dims = args.get(ACROSS[call.name])
+        places = {dim % (rank + 1) - 1 for dim in ([dims] if isinstance(dims, int) else dims or ())}
         alone = len(reads) == 1 and places and -1 not in places
         return places if alone else set(range(rank))
     free = [value.size or () for value in reads if not value.shape]  # the same for each example

@@ -94,3 +94,36 @@ def test_a_product_says_which_widths_it_carries(stem):
     child = morphs.apply(net, "widen(node=b, to=9)")
     assert child.network.graph.shape("m") == (5, 9)
     assert child.drift.eval <= 1e-12
+
+
+def across_channels(m, x):
+    """Attention between channels, each of length 1 over the tokens (XCiT)."""
+    b, t = x.shape[:2]
+    q, k, v = m.qkv(m.first(x)).reshape(b, t, 3, 2, -1).permute(2, 0, 3, 4, 1).unbind(0)
+    q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
+    y = ((q @ k.transpose(-2, -1)) * m.heat).softmax(-1) @ v
+    return m.out(y.permute(0, 3, 1, 2).reshape(b, t, -1))
+
+
+def test_lengths_over_tokens_carry_heads():
+    x = normal(2, 5, 3)
+    layers = {"first": nn.Linear(3, 4), "qkv": nn.Linear(4, 12), "out": nn.Linear(4, 2)}
+    module = Calls(across_channels, **layers)
+    module.heat = nn.Parameter(torch.ones(2, 1, 1))
+    widens(copied(module, x), x, "first", "qkv", "heat")
+
+
+def parts_of_a_bias(m, x):
+    """A bias joined from parts, one of them always zero (BEiT)."""
+    bias = torch.cat([m.q_bias, m.zero, m.v_bias])
+    return m.out(F.linear(m.first(x).relu(), m.qkv.weight, bias))
+
+
+def test_a_computed_bias_leaves_what_a_layer_reads_free():
+    x = normal(2, 5, 3)
+    module = Calls(
+        parts_of_a_bias, first=nn.Linear(3, 4), qkv=nn.Linear(4, 6, bias=False), out=nn.Linear(6, 2)
+    )
+    module.q_bias, module.v_bias = nn.Parameter(torch.randn(2)), nn.Parameter(torch.randn(2))
+    module.register_buffer("zero", torch.zeros(2), persistent=False)
+    widens(copied(module, x), x, "first")
