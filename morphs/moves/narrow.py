@@ -14,7 +14,7 @@ from morphs.graph.widths import channel_groups, resized
 from morphs.move import Context, Made, Move, Options, Origin, Preserves
 from morphs.moves.columns import ColumnMaps, following, free_group, in_blocks, spans
 from morphs.moves.editing import chosen
-from morphs.moves.rows import centred, with_lengths
+from morphs.moves.rows import centred, row_weight, with_lengths
 from morphs.network import Network
 from morphs.typed import Positive
 
@@ -97,12 +97,14 @@ def _norms(network: Network, number: int) -> Tensor:
     part = widths.groups[number].width // widths.groups[number].blocks
     incoming, outgoing, gamma = (torch.zeros(part, dtype=torch.float64) for _ in range(3))
     for (owner, name), param in graph.params.items():
-        op = graph[owner].op
-        if (name != "weight" or op.role not in (Role.LAYER, Role.NORM)) and not (
-            op.recurs and len(param.axes) > 1
-        ):
+        op, rows = graph[owner].op, graph[owner].op.rows
+        if rows is not None and name == rows.weight:
+            weight = row_weight(network, owner, rows)
+        elif (name == "weight" and op.role in (Role.LAYER, Role.NORM)) or (op.recurs and len(param.axes) > 1):
+            weight = network.weights[owner, name].double()
+        else:
             continue
-        squares = network.weights[owner, name].double().square()
+        squares = weight.square()
         for place, axis in enumerate(param.axes):
             if axis is Axis.NONE or (axis is Axis.IN and op.depthwise(graph.input_shapes(owner))):
                 continue

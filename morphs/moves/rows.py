@@ -64,6 +64,14 @@ def with_lengths(parent: Network, made: Made, source: ColumnMaps) -> Made:
     return found
 
 
+def row_weight(network: Network, owner: str, rows: Rows) -> Tensor:
+    """The weight that a layer computes but for a common factor, in float64."""
+    weight = network.weights[owner, rows.weight].double()
+    lengths = _lengths(weight, rows).reshape(-1, *(1 for _ in weight.shape[1:]))
+    weight = (weight - _means(weight) if rows.centred else weight) / lengths
+    return weight if rows.factor is None else weight * network.weights[owner, rows.factor].double()
+
+
 def _means(weight: Tensor) -> Tensor:
     return weight.double().flatten(1).mean(1).reshape(-1, *(1 for _ in weight.shape[1:]))
 
