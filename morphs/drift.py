@@ -116,7 +116,7 @@ def _run(network: Network, probes: tuple[Tensor, ...], dtype: torch.dtype) -> li
     for training in (False, True):  # eval mode first: train mode updates the running statistics of the copy
         module.train(training)
         for part in module.modules():
-            if isinstance(part, (nn.Dropout, layers.DropPath)):
+            if isinstance(part, (nn.Dropout, nn.RNNBase, layers.DropPath)):
                 part.eval()
         try:
             with torch.inference_mode():

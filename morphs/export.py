@@ -24,6 +24,7 @@ from morphs.examples import random_inputs
 from morphs.files import GRAPH_FILE, WEIGHTS_FILE, metadata
 from morphs.graph.activations import REGISTERED
 from morphs.network import Network
+from morphs.torch_io.export import recurrent_layers_allowed
 from morphs.torch_io.source import More, model_source
 
 STAGE = ".export-"  # begins the name of the hidden folder in which the files are written
@@ -173,7 +174,8 @@ def _write(
     names = ["model.py", WEIGHTS_FILE, GRAPH_FILE, "model.pt2"]
     batch = {0: torch.export.Dim.AUTO}
     try:
-        program = torch.export.export(module, given, dynamic_shapes=tuple(batch for _ in given))
+        with recurrent_layers_allowed():
+            program = torch.export.export(module, given, dynamic_shapes=tuple(batch for _ in given))
         torch.export.save(program, folder / "model.pt2")
         if onnx:
             _write_onnx(program, folder)

@@ -36,7 +36,7 @@ def difference(module: nn.Module, copy: nn.Module, *inputs: torch.Tensor, train:
     for each in (module, copy):
         each.train(train)
         for part in each.modules():
-            if isinstance(part, nn.Dropout):
+            if isinstance(part, (nn.Dropout, nn.RNNBase)):
                 part.eval()
         with torch.no_grad():
             outputs.append(each(*(x.clone() for x in inputs)))

@@ -29,18 +29,21 @@ from morphs.graph.ops import (
     GroupNorm,
     Held,
     Input,
+    InstanceNorm,
     LayerNorm,
     Lerp,
     Linear,
     MaxPool2d,
     Mean,
     Multiply,
+    NormedLayer,
     Op,
     Output,
     PActivation,
     Parameter,
     Permute,
     Pool,
+    Recurrent,
     Reshape,
     RMSNorm,
     Scale,
@@ -242,7 +245,34 @@ def unknown(b: Builder, x: str) -> str:
             return operator(b, "mul.Tensor", "", (-1, 0, 0, w), x, held)
 
 
-BLOCKS = (chain, residual, dense, depthwise, grouped, squeeze, shared, pool, unknown)
+def normed(b: Builder, x: str) -> str:
+    """Convolutions that compute their weight, with an instance norm between."""
+    groups = b.pick(1, 1, 2)
+    for channels in (4, b.pick(2, 6)):
+        how = b.pick("norm", "standard")
+        gain, eps = how == "norm" or b.pick(True, True, False), 0.0 if how == "norm" else 1e-4
+        fields = {"padding": (1, 1), "bias": b.pick(True, False), "how": how, "gain": gain, "eps": eps}
+        wide = b.shapes[x][0] % groups == 0
+        x = b.add(NormedLayer(channels, (3, 3), groups=groups if wide else 1, **fields), x)
+        several = b.shapes[x][1] * b.shapes[x][2] > 1
+        x = b.add(InstanceNorm(affine=b.pick(True, False)), x) if several and b.pick(True, False) else x
+        x = b.act(x)
+    return x
+
+
+def pixels(b: Builder, x: str) -> str:
+    """Pixels made of channels, perhaps channels again."""
+    _, h, w = b.shapes[x]
+    x = b.conv(x, 4 * (channels := b.width()), same=True)
+    x = b.add(Permute((0, 3, 1, 4, 2)), b.add(Reshape((channels, 2, 2, h, w), 0), x))
+    x = b.act(b.add(Reshape((channels, 2 * h, 2 * w)), x))
+    if b.pick(True, False):
+        return x
+    x = b.add(Permute((0, 2, 4, 1, 3)), b.add(Reshape((channels, h, 2, w, 2)), x))
+    return b.add(Reshape((4 * channels, h, w)), x)
+
+
+BLOCKS = (chain, residual, dense, depthwise, grouped, squeeze, shared, pool, unknown, normed, pixels)
 
 
 def tail(b: Builder, x: str) -> str:
@@ -337,7 +367,19 @@ def spelled_out(b: Builder, q: str, k: str, v: str) -> str:
     mask = b.add(Held((1, 1, tokens, tokens), "buffer"))
     scores = operator(b, "add.Tensor", "", (-1, 0, tokens, tokens), scores, mask)
     chances = operator(b, "softmax.int", "-1", (-1, 0, 0, tokens), scores)
-    return operator(b, "matmul.default", "", (-1, 0, tokens, size), chances, v)
+    return operator(b, "matmul.default", "", (-1, 0, *b.pick((0, 0), (tokens, size))), chances, v)
+
+
+def product(b: Builder, x: str) -> str:
+    """Attention of one head by operators: the columns of its values are a width."""
+    tokens, width = b.shapes[x]
+    size = b.width()
+    q, k, v = (b.add(Linear(n, b.pick(True, False)), x) for n in (size, size, b.width()))
+    scores = operator(b, "matmul.default", "", (-1, 0, 0), q, b.add(Permute((1, 0)), k))
+    made = operator(
+        b, "matmul.default", "", (-1, 0, 0), operator(b, "softmax.int", "-1", (-1, 0, tokens), scores), v
+    )
+    return b.add(Add(), x, b.add(Linear(width), token_act(b, made)))
 
 
 def feed(b: Builder, x: str) -> str:
@@ -359,6 +401,15 @@ def mix(b: Builder, x: str) -> str:
     return b.add(Add(), x, b.add(Permute((1, 0)), b.add(Linear(tokens), inner)))
 
 
+def recur(b: Builder, x: str) -> str:
+    """A recurrent layer, with a shortcut where its width allows one."""
+    width, layers = b.shapes[x][1], b.pick(1, 1, 2)
+    features = b.pick(width, b.width())
+    fields = {"layers": layers, "bias": b.pick(True, False), "dropout": 0.2 if layers > 1 else 0.0}
+    out = b.add(Recurrent(features, b.pick("lstm", "gru", "tanh", "relu"), **fields), x)
+    return b.add(Add(), x, out) if features == width and b.pick(True, False) else out
+
+
 @st.composite
 def token_graphs(draw) -> ArchGraph:
     """A transformer of one to three blocks on words or patches, its embedding tied or not."""
@@ -378,10 +429,12 @@ def token_graphs(draw) -> ArchGraph:
         if b.pick(True, False, False)
         else x
     )
-    for block in draw(st.lists(st.sampled_from((attend, feed, feed, mix)), min_size=1, max_size=3)):
+    for block in draw(
+        st.lists(st.sampled_from((attend, feed, feed, mix, product, recur)), min_size=1, max_size=3)
+    ):
         x = block(b, x)
     x = token_norm(b, x) if b.pick(True, True, False) else x
-    if words and b.pick(True, False):
+    if words and b.shapes[x][-1] == width and b.pick(True, False):
         x = b.add(Unembedding(7), x, owner=first)
     else:
         x = b.add(b.pick(Mean((0,)), Select(0)), x) if b.pick(True, False) else x

@@ -21,28 +21,30 @@ NAME = re.compile(r"getitem|[A-Za-z_]\w*\.[A-Za-z_]\w*\.\w+", re.ASCII)
 
 # What carries widths through.  Each output channel of these is the same function of the same channel of what they read:
 POINTWISE = frozenset((  # of one element of each tensor, broadcast as usual
-    "abs", "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh", "celu", "clamp", "clamp_max",
+    "_to_copy", "abs", "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh", "celu", "clamp", "clamp_max",
     "clamp_min", "clone", "contiguous", "cos", "cosh", "deg2rad", "detach", "div", "elu", "erf", "erfc", "exp",
     "exp2", "expm1", "fmod", "gelu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "log",
     "log10", "log1p", "log2", "log_sigmoid", "logit", "masked_fill", "maximum", "minimum", "mish", "mul", "nan_to_num",
     "neg", "pow", "reciprocal", "relu", "relu6", "remainder", "rsqrt", "rsub", "selu", "sigmoid", "sign", "silu", "sin",
     "sinc", "sinh", "softplus", "softshrink", "sqrt", "square", "sub", "tan", "tanh", "tanhshrink", "threshold",
-    "true_divide", "where", "xlogy",
+    "to", "true_divide", "where", "xlogy",
 ))  # fmt: skip
 MAPWISE = frozenset((  # of one channel of a feature map (C, H, W), whatever its size
     "adaptive_avg_pool2d", "adaptive_max_pool2d", "avg_pool2d", "max_pool2d", "reflection_pad2d", "replication_pad2d",
     "adaptive_avg_pool1d", "adaptive_avg_pool3d", "adaptive_max_pool1d", "adaptive_max_pool3d", "upsample_linear1d",
     "upsample_bicubic2d", "upsample_bilinear2d", "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d",
-    "upsample_trilinear3d", "_upsample_nearest_exact2d", "zero_pad2d",
+    "upsample_trilinear3d", "_upsample_nearest_exact2d",
+    "_upsample_bicubic2d_aa", "_upsample_bilinear2d_aa", "zero_pad2d",
 ))  # fmt: skip
 ACROSS: Mapping[str, str] = MappingProxyType({  # of all places along the axes that an argument names
-    "cumsum": "dim", "flip": "dims", "index_select": "dim", "log_softmax": "dim", "logsumexp": "dim",
-    "roll": "dims", "slice": "dim", "softmax": "dim",
+    "amax": "dim", "amin": "dim", "cumsum": "dim", "flip": "dims", "index_select": "dim", "linalg_vector_norm": "dim",
+    "log_softmax": "dim", "logsumexp": "dim", "mean": "dim", "roll": "dims", "slice": "dim", "softmax": "dim",
+    "sum": "dim",
 })  # fmt: skip
-ON_LAST: Mapping[str, int] = MappingProxyType(
-    {"matmul": 2}
-)  # of all places along so many axes, the last ones
-CARRYING = POINTWISE | MAPWISE | ACROSS.keys() | ON_LAST.keys() | {"pad"}
+PRODUCTS = frozenset(
+    ("bmm", "matmul")
+)  # of rows of the first and columns of the second, along the last two axes
+CARRYING = POINTWISE | MAPWISE | ACROSS.keys() | PRODUCTS | {"pad"}
 FORBIDDEN = frozenset(("aten.from_file.default", "aten.from_file.out"))  # what reads files
 
 
@@ -72,6 +74,11 @@ class Aten(Op):
         """The operator's name alone."""
         return self.operator.split(".")[1] if "." in self.operator else self.operator
 
+    @property
+    def multiplies(self) -> bool:
+        """Whether it is a product of matrices."""
+        return self.stem in PRODUCTS
+
     def carries(self, inputs: tuple[Shape, ...]) -> bool:
         """Whether it writes a width that it reads, channel by channel."""
         if self.stem not in CARRYING or not any(inputs):
@@ -94,8 +101,8 @@ class Aten(Op):
             return regular(self.size)
         if not self.size:
             return broadcast(self.operator, inputs)
-        given = [shape for shape in inputs if shape]
-        return tuple(size or max(shape[axis] for shape in given) for axis, size in enumerate(self.size[1:]))
+        known = common(self.stem, inputs, len(self.size) - 1)
+        return tuple(size or whole for size, whole in zip(self.size[1:], known, strict=True))
 
 
 @dataclass(frozen=True)
@@ -201,6 +208,15 @@ class FrozenBatchNorm(Op):
 def regular(size: Shape) -> Shape:
     """`size` without the batch axis; () where that isn't the first, or the only one to depend on the batch."""
     return size[1:] if size[:1] == (-1,) and min(size[1:], default=0) > 0 else ()
+
+
+def common(stem: str, inputs: tuple[Shape, ...], rank: int) -> Shape:
+    """The lengths of what the inputs have in common along `rank` axes; a product has its rows of the first, and its
+    columns of the second."""
+    sizes = [max((shape[axis] for shape in inputs if shape), default=0) for axis in range(rank)]
+    if stem in PRODUCTS and len(inputs) == 2 and all(len(shape) == rank > 1 for shape in inputs):
+        sizes[-2:] = inputs[0][-2], inputs[1][-1]
+    return tuple(sizes)
 
 
 def broadcast(kind: str, inputs: tuple[Shape, ...]) -> Shape:

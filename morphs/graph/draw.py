@@ -14,14 +14,15 @@ from morphs.graph.show import node_to_text, op_to_call
 BOX_W, ROW_H, GAP_Y, LANE, MARGIN = 264, 24, 22, 14, 12
 FOLLOWERS = (
     "batch_norm", "activation", "p_activation", "dropout", "scale", "flatten", "max_pool2d", "avg_pool2d",
-    "adaptive_avg_pool2d", "adaptive_max_pool2d", "layer_norm", "rms_norm", "group_norm", "pool", "reshape", "permute",
-    "mean", "select",
+    "adaptive_avg_pool2d", "adaptive_max_pool2d", "layer_norm", "rms_norm", "group_norm", "instance_norm", "pool",
+    "reshape", "permute", "mean", "select",
 )  # fmt: skip
 FAMILY = {
     "conv2d": "conv", "linear": "linear", "batch_norm": "norm", "activation": "act", "p_activation": "act",
     "add": "join", "concat": "join", "multiply": "join", "input": "end", "output": "end", "conv": "conv",
-    "conv_transpose": "conv", "embedding": "linear", "unembedding": "linear", "attention": "join", "layer_norm": "norm",
-    "rms_norm": "norm", "group_norm": "norm",
+    "conv_transpose": "conv", "normed_layer": "conv", "embedding": "linear", "unembedding": "linear",
+    "recurrent": "linear", "attention": "join", "layer_norm": "norm", "rms_norm": "norm", "group_norm": "norm",
+    "instance_norm": "norm",
 }  # fmt: skip
 # Class names have a prefix: a <style> inside an inline SVG applies to the whole page around it.
 STYLE = """

@@ -31,6 +31,20 @@ class Resized:
 
 
 @dataclass(frozen=True)
+class Rows:
+    """How an op computes its weight, row by row: from the parameter `weight` times `factor` over the row's length.
+
+    centred: the row's mean is subtracted first, and its length is √(variance + eps); else it is the norm. factor: the
+    parameter (channels, 1, …) that multiplies rows; None without one.
+    """
+
+    weight: str
+    factor: str | None
+    centred: bool
+    eps: float
+
+
+@dataclass(frozen=True)
 class Op:
     """The interface of every op, with the answers of one that has no parameters, keeps its shape and promises nothing.
 
@@ -45,6 +59,7 @@ class Op:
     arity: ClassVar[tuple[int, int | None]] = (1, 1)  # least and most inputs
     # not annotated: some ops have a field of this name
     axis = 0  # of what it reads and writes, the one that its parameters follow
+    gates = 1  # of each unit of a recurrent layer
     groups = 1  # of channels, each of which reads its own share of the input's
     trait: ClassVar[Trait] = Trait.INVARIANT
     role: ClassVar[Role] = Role.OTHER
@@ -93,6 +108,21 @@ class Op:
     @property
     def norm(self) -> BatchNorm | None:
         """Itself, where it is a norm whose statistics can be fixed."""
+        return None
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether it is a product of the two matrices along the last axes of what it reads."""
+        return False
+
+    @property
+    def recurs(self) -> bool:
+        """Whether it reads what it writes."""
+        return False
+
+    @property
+    def rows(self) -> Rows | None:
+        """How it computes its weight from parameters; None where the weight is one."""
         return None
 
     @property

@@ -40,13 +40,13 @@ Axes = tuple[Layout | None, ...]
 class Ties:
     """The pieces found to be equal, and what else is known of producers, while the graph is traversed.
 
-    pairs: pieces with the same units. fixed: why a producer can't change. blocks: what its width must be a multiple
+    pairs: pieces with the same units. fixed: why pieces can't change. blocks: what its width must be a multiple
     of. units: pieces whose channels come in units. even: norms across channels, what they read, in how many parts.
     """
 
     def __init__(self) -> None:
         self.pairs: list[tuple[Piece, Piece]] = []
-        self.fixed: dict[str, str] = {}
+        self.fixed: dict[Piece, str] = {}
         self.blocks: dict[str, int] = {}
         self.units: list[Piece] = []
         self.even: list[tuple[str, Layout, int]] = []
@@ -54,7 +54,7 @@ class Ties:
     def fix(self, layout: Layout | None, reason: str) -> None:
         """Whatever is in `layout` can't change."""
         for piece in layout or ():
-            self.fixed.setdefault(piece.producer, reason)
+            self.fixed.setdefault(piece, reason)
 
     def tie(self, a: Layout | None, b: Layout | None, where: str) -> Layout | None:
         """Tie two layouts column by column, cutting pieces where the other's end; the layout of both."""
@@ -119,6 +119,8 @@ def main_axes(graph: ArchGraph) -> dict[str, int]:
             case Trait.DROP:
                 gone = op.fixes(rank + 1) if len(graph.input_shapes(node.name)[0]) == rank + 1 else ()
                 found[node.name] = rank - 1 if before in gone else before - sum(a < before for a in gone)
+            case Trait.OPAQUE if op.multiplies and rank > 1 and found[node.inputs[-1]] == rank - 1:
+                found[node.name] = rank - 1
             case _:
                 own = op.trait in (Trait.ABSORB, Trait.HEADS) or graph.facts(node.name).params
                 found[node.name] = op.axis % rank if own and rank else max(min(before, rank - 1), 0)
@@ -141,7 +143,12 @@ def _write(graph: ArchGraph, node: Node, read: list[Axes], ties: Ties) -> Axes:
         return read[0]
     if op.trait is Trait.OPAQUE:
         if op.carries(graph.input_shapes(name)):
-            return _tie_inputs(graph, node, [_unfixed(node, axes, ties) for axes in read], ties)
+            free = [_unfixed(node, axes, ties) for axes in read]
+            return (
+                _product(node, free, ties)
+                if op.multiplies and len(free) == 2
+                else _tie_inputs(graph, node, free, ties)
+            )
         for layout in (layout for axes in read for layout in axes):
             ties.fix(layout, f'is fixed by the operator "{name}"')
         return tuple(None for _ in shape)
@@ -248,6 +255,15 @@ def _tie_inputs(graph: ArchGraph, node: Node, read: list[Axes], ties: Ties) -> A
                 ties.fix(layouts[axis], f'is broadcast over channels at node "{node.name}"')
         found.append(_all_tied(whole, node.name, ties))
     return tuple(found)
+
+
+def _product(node: Node, read: list[Axes], ties: Ties) -> Axes:
+    """Rows of the first and columns of the second; what it sums over is fixed."""
+    first, second = read
+    for layout in (first[-1], second[-2]):
+        ties.fix(layout, f'lies along an axis that node "{node.name}" works across')
+    outer = (_all_tied(pair, node.name, ties) for pair in zip(first[:-2], second[:-2], strict=True))
+    return (*outer, first[-2], second[-1])
 
 
 def _heads(graph: ArchGraph, node: Node, read: list[Axes], ties: Ties) -> Axes:
@@ -367,4 +383,4 @@ def _tie_uses(graph: ArchGraph, node: Node, layouts: dict[str, Axes], ties: Ties
 def _along(node: Node, axis: Axis, layouts: dict[str, Axes]) -> Layout | None:
     if axis is Axis.NONE:
         return None
-    return layouts[node.name if axis is Axis.OUT else node.inputs[0]][node.op.axis]
+    return layouts[node.name if axis.own else node.inputs[0]][node.op.axis]

@@ -15,9 +15,20 @@ from morphs.graph.layers import BatchNorm, Conv2d, Linear, Op
 from morphs.graph.layers import Layer as Layer  # for those who import the vocabulary
 from morphs.graph.layers import PaddingMode as PaddingMode
 from morphs.graph.layers import Resized as Resized
+from morphs.graph.normed import NormedLayer
+from morphs.graph.recurrent import Recurrent
 from morphs.graph.shapes import Pair, Shape, adaptive, axis_of, check_activation, pooled
 from morphs.graph.spatial import Conv, ConvTranspose, Pool
-from morphs.graph.tokens import Attention, Embedding, GroupNorm, LayerNorm, Projection, RMSNorm, Unembedding
+from morphs.graph.tokens import (
+    Attention,
+    Embedding,
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
+    Projection,
+    RMSNorm,
+    Unembedding,
+)
 from morphs.graph.traits import Axis, Param, Role, Trait
 
 
@@ -334,5 +345,5 @@ OPS: tuple[type[Op], ...] = (
     Input, Output, Conv2d, Linear, BatchNorm, Activation, PActivation, Scale, Lerp, MaxPool2d, AvgPool2d,
     AdaptiveAvgPool2d, AdaptiveMaxPool2d, Flatten, Dropout, Add, Multiply, Concat, Conv, ConvTranspose, Pool,
     Embedding, Unembedding, Projection, LayerNorm, RMSNorm, GroupNorm, Attention, Parameter, Reshape, Permute, Slice,
-    Select, Mean, Aten, Held, Outputs, DropPath, FrozenBatchNorm,
+    Select, Mean, Aten, Held, Outputs, DropPath, FrozenBatchNorm, InstanceNorm, NormedLayer, Recurrent,
 )  # fmt: skip

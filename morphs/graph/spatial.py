@@ -33,7 +33,7 @@ class Conv(Op):
     bias: bool = True
 
     def __post_init__(self) -> None:
-        _fill(self, stride=1, padding=0, dilation=1)
+        fill_sizes(self, stride=1, padding=0, dilation=1)
 
     def depthwise(self, inputs: tuple[Shape, ...]) -> bool:
         """Whether there are as many groups as input channels."""
@@ -91,7 +91,7 @@ class ConvTranspose(Op):
     bias: bool = True
 
     def __post_init__(self) -> None:
-        _fill(self, stride=1, padding=0, output_padding=0, dilation=1)
+        fill_sizes(self, stride=1, padding=0, output_padding=0, dilation=1)
 
     def fixes(self, rank: int) -> tuple[int, ...]:
         """Those it slides over; with groups the channels as well."""
@@ -145,7 +145,7 @@ class Pool(Op):
     ceil_mode: bool = False
 
     def __post_init__(self) -> None:
-        _fill(self, padding=0)
+        fill_sizes(self, padding=0)
 
     def fixes(self, rank: int) -> tuple[int, ...]:
         """Those it slides over."""
@@ -161,7 +161,8 @@ class Pool(Op):
         return (channels, *(window_count(n, k, s, p, 1, self.ceil_mode) for n, k, s, p in along))
 
 
-def _fill(op: Op, **usual: int) -> None:
+def fill_sizes(op: Op, **usual: int) -> None:
+    """Give fields that were left empty the usual number for each spatial axis."""
     for name, value in usual.items():
         if getattr(op, name) == ():
             object.__setattr__(op, name, (value,) * len(getattr(op, "kernel")))  # noqa: B009 (of several ops)

@@ -214,6 +214,33 @@ class GroupNorm(Op):
 
 
 @dataclass(frozen=True)
+class InstanceNorm(Op):
+    """Each channel of each example of a signal, map or volume by its own mean and variance, in both modes."""
+
+    kind: ClassVar[str] = "instance_norm"
+    eps: float = 1e-5
+    affine: bool = False
+
+    def shape(self, inputs: tuple[Shape, ...]) -> Shape:
+        """Kept."""
+        check_eps(self.kind, self.eps)
+        if not 2 <= len(inputs[0]) <= 4 or prod(inputs[0][1:]) < 2:
+            raise ShapeError(
+                f"instance_norm reads {inputs[0]}; give channels and 1 to 3 axes of several places"
+            )
+        return inputs[0]
+
+    def params(self, inputs: tuple[Shape, ...]) -> dict[str, Param]:
+        """γ (weight) and β (bias)."""
+        weight = Param((inputs[0][0],), (Axis.OUT,), start=1.0)
+        return {"weight": weight, "bias": replace(weight, start=0.0)} if self.affine else {}
+
+    def fixes(self, rank: int) -> tuple[int, ...]:
+        """Those it takes statistics over."""
+        return tuple(range(1, rank))
+
+
+@dataclass(frozen=True)
 class Attention(Op):
     """softmax(scale · q kᵀ) v, head by head: torch's scaled_dot_product_attention.
 

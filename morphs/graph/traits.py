@@ -29,7 +29,19 @@ class Axis(Enum):
 
     OUT = "out"  # the node's output width
     IN = "in"  # the node's input width (for a grouped convolution: one group's share)
+    GATES = "gates"  # the node's output width, once for each gate of a recurrent layer
+    AGAIN = "again"  # the node's output width, which it reads again
     NONE = "none"  # neither
+
+    @property
+    def own(self) -> bool:
+        """Whether it follows what the node writes."""
+        return self in (Axis.OUT, Axis.GATES, Axis.AGAIN)
+
+    @property
+    def read(self) -> bool:
+        """Whether it is summed over."""
+        return self in (Axis.IN, Axis.AGAIN)
 
 
 class Role(Enum):

@@ -160,8 +160,10 @@ def _collect(graph: ArchGraph, layouts: Mapping[str, Axes], ties: Ties) -> Width
             ties.blocks[producer] = lcm(ties.blocks.get(producer, 1), parts)
         for number in one:
             even.setdefault(number, []).append(name)
+    reasons = _reasons(ties)
     groups = tuple(
-        _group(graph, parts, cuts, ties, tuple(even.get(number, ()))) for number, parts in enumerate(members)
+        _group(graph, parts, cuts, ties, reasons, tuple(even.get(number, ())))
+        for number, parts in enumerate(members)
     )
     return Widths(groups, MappingProxyType(axes), MappingProxyType(main_axes(graph)))
 
@@ -171,7 +173,7 @@ def _cuts(layouts: Mapping[str, Axes], ties: Ties) -> dict[str, list[int]]:
     cuts: dict[str, set[int]] = {}
     for piece in (piece for axes in layouts.values() for layout in axes for piece in layout or ()):
         cuts.setdefault(piece.producer, set()).update((piece.start, piece.start + piece.length))
-    for piece in (piece for pair in ties.pairs for piece in pair):
+    for piece in (*(piece for pair in ties.pairs for piece in pair), *ties.fixed):
         cuts[piece.producer].update((piece.start, piece.start + piece.length))
     changed = True
     while changed:
@@ -190,6 +192,21 @@ def _parts(piece: Piece, cuts: dict[str, list[int]]) -> list[Part]:
     """The uncut parts, (producer, start), that make up `piece`."""
     stop = piece.start + piece.length
     return [(piece.producer, c) for c in cuts[piece.producer] if piece.start <= c < stop]
+
+
+def _whole(part: Part, cuts: Mapping[str, list[int]]) -> Layout:
+    """An uncut part as a piece."""
+    producer, start = part
+    ends = cuts[producer]
+    return (Piece(producer, start, ends[ends.index(start) + 1] - start),)
+
+
+def _reasons(ties: Ties) -> dict[str, list[tuple[Piece, str]]]:
+    """The pieces of each producer that can't change, and why."""
+    found: dict[str, list[tuple[Piece, str]]] = {}
+    for piece, reason in ties.fixed.items():
+        found.setdefault(piece.producer, []).append((piece, reason))
+    return found
 
 
 def _members(cuts: dict[str, list[int]], ties: Ties) -> list[dict[Part, int]]:
@@ -230,17 +247,17 @@ def _component(
                 weights[other] = weights[part] * ratio
                 stack.append(other)
             elif weights[other] != weights[part] * ratio:
-                ties.fixed.setdefault(part[0], "is tied to heads of another size")
+                ties.fix(_whole(part, cuts), "is tied to heads of another size")
     common = 1
     for part, weight in weights.items():
         common = lcm(
             common, (Fraction(weight) / units.get(part, 1)).denominator, Fraction(weight).denominator
         )
     sizes = {part: int(weight * common) for part, weight in weights.items()}
-    for (producer, start), size in sizes.items():
-        ends = cuts[producer]
-        if (ends[ends.index(start) + 1] - start) % size:
-            ties.fixed.setdefault(producer, "is cut in the middle of a head")
+    for part, size in sizes.items():
+        (piece,) = _whole(part, cuts)
+        if piece.length % size:
+            ties.fix((piece,), "is cut in the middle of a head")
             return dict.fromkeys(sizes, 1)
     # the order of the producers, not of the search
     return {part: sizes[part] for part in sorted(sizes, key=lambda part: (order[part[0]], part[1]))}
@@ -253,13 +270,21 @@ def _owner(graph: ArchGraph, name: str) -> str:
 
 
 def _group(
-    graph: ArchGraph, parts: Mapping[Part, int], cuts: dict[str, list[int]], ties: Ties, even: tuple[str, ...]
-) -> ChannelGroup:
-    (producer, start), size = next(iter(parts.items()))
-    ends = cuts[producer]
-    width = (ends[ends.index(start) + 1] - start) // size
+    graph: ArchGraph, parts: Mapping[Part, int], cuts: dict[str, list[int]], ties: Ties,
+    reasons: Mapping[str, list[tuple[Piece, str]]], even: tuple[str, ...],
+) -> ChannelGroup:  # fmt: skip
+    first, size = next(iter(parts.items()))
+    width = _whole(first, cuts)[0].length // size
     owners = list(dict.fromkeys(_owner(graph, name) for name, _ in parts))
-    reason = next((ties.fixed[name] for name, _ in parts if name in ties.fixed), None)
+    reason = next(
+        (
+            why
+            for name, start in parts
+            for piece, why in reasons.get(name, ())
+            if piece.start <= start < piece.start + piece.length
+        ),
+        None,
+    )
     blocks = 1
     for name, _ in parts:
         blocks = lcm(blocks, ties.blocks.get(name, 1))

@@ -37,6 +37,8 @@ def appended(graph: ArchGraph, name: str, count: int) -> dict[Key, Origin]:
             raise ValueError(f'the convolution "{node.name}", which reads it, has groups')
         if node.op.role is Role.WIDTH_NORM or trait not in FOLLOWED:
             raise ValueError(f'node "{node.name}", which reads it, works across channels')
+        if node.op.rows is not None and node.op.rows.centred:
+            raise ValueError(f'the layer "{node.name}", which reads it, standardises its weight')
         if any(param.axes[:1] == (Axis.IN,) for param in params.values()):
             raise ValueError(f'the convolution "{node.name}", which reads it, is transposed')
         shapes = zip(node.inputs, graph.input_shapes(node.name), strict=True)

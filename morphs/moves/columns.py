@@ -65,13 +65,13 @@ def depthwise(graph: ArchGraph, owner: str) -> bool:
 def spans(graph: ArchGraph, widths: Widths, owner: str, axis: Axis) -> list[tuple[int, int, int]]:
     """(group, width, times) of the spans along a parameter's axis, cut to one group's share where it is grouped."""
     node = graph[owner]
-    along = widths.axes[owner if axis is Axis.OUT else node.inputs[0]][node.op.axis]
+    along = widths.axes[owner if axis.own else node.inputs[0]][node.op.axis]
     found = [(s.group, widths.groups[s.group].width, s.times) for s in along or ()]
     groups = node.op.groups
     if axis is Axis.IN and groups > 1 and len(found) == 1:
         number, width, times = found[0]
         return [(number, width // groups, times)]
-    return found
+    return found * node.op.gates if axis is Axis.GATES else found
 
 
 @dataclass(frozen=True)
@@ -84,13 +84,13 @@ class ColumnMaps:
     number: int
     units: Index
     _known: dict[tuple[tuple[int, int, int], ...], Index] = field(default_factory=dict)
-    _asked: dict[tuple[str, bool], Index | None] = field(default_factory=dict)
+    _asked: dict[tuple[str, Axis], Index | None] = field(default_factory=dict)
 
     def __call__(self, owner: str, axis: Axis) -> Index | None:
         """The parent's column of every child column along a parameter's axis; None where the axis stays as it is."""
         if axis is Axis.NONE:
             return None
-        asked = (owner, axis is Axis.OUT)
+        asked = (owner, axis)
         if asked not in self._asked:  # every parameter of the owner asks again
             self._asked[asked] = self._map(owner, axis)
         return self._asked[asked]

@@ -14,6 +14,7 @@ from morphs.graph.widths import channel_groups, resized
 from morphs.move import Context, Made, Move, Options, Origin, Preserves
 from morphs.moves.columns import ColumnMaps, following, free_group, in_blocks, spans
 from morphs.moves.editing import chosen
+from morphs.moves.rows import centred, row_weight, with_lengths
 from morphs.network import Network
 from morphs.typed import Positive
 
@@ -71,7 +72,7 @@ class Narrow(Move):
         """Every tensor with an axis that follows the group, without the columns that are removed."""
         widths = channel_groups(parent.graph)
         number = self._group(parent.graph)
-        group = widths.groups[number]
+        parent, group = centred(parent, number), widths.groups[number]
         part, left = group.width // group.blocks, self.to // group.blocks
         score = (
             _norms(parent, number)
@@ -87,7 +88,7 @@ class Narrow(Move):
             if any(index is not None for index in maps):
                 origin = Origin((owner, name), maps)
                 made[owner, name] = (origin.gather(parent.weights[owner, name]).contiguous(), origin)
-        return made
+        return with_lengths(parent, made, where)
 
 
 def _norms(network: Network, number: int) -> Tensor:
@@ -96,14 +97,18 @@ def _norms(network: Network, number: int) -> Tensor:
     part = widths.groups[number].width // widths.groups[number].blocks
     incoming, outgoing, gamma = (torch.zeros(part, dtype=torch.float64) for _ in range(3))
     for (owner, name), param in graph.params.items():
-        op = graph[owner].op
-        if name != "weight" or op.role not in (Role.LAYER, Role.NORM):
+        op, rows = graph[owner].op, graph[owner].op.rows
+        if rows is not None and name == rows.weight:
+            weight = row_weight(network, owner, rows)
+        elif (name == "weight" and op.role in (Role.LAYER, Role.NORM)) or (op.recurs and len(param.axes) > 1):
+            weight = network.weights[owner, name].double()
+        else:
             continue
-        squares = network.weights[owner, name].double().square()
+        squares = weight.square()
         for place, axis in enumerate(param.axes):
             if axis is Axis.NONE or (axis is Axis.IN and op.depthwise(graph.input_shapes(owner))):
                 continue
-            total = gamma if op.role is Role.NORM else incoming if axis is Axis.OUT else outgoing
+            total = gamma if op.role is Role.NORM else outgoing if axis.read else incoming
             column = squares.transpose(0, place).reshape(squares.shape[place], -1).sum(1)
             for group, width, times in spans(graph, widths, owner, axis):
                 if group == number:

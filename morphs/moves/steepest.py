@@ -92,6 +92,8 @@ class _Ascent:
         for part in module.modules():
             if isinstance(part, nn.Dropout):
                 part.eval()
+            elif isinstance(part, nn.RNNBase):  # whose gradient needs train mode
+                part.dropout = 0.0
         fixed: dict[Key, Tensor] = {}
         rows: dict[Key, Tensor] = {}
         columns: dict[Key, tuple[Tensor, Tensor]] = {}

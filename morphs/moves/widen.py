@@ -19,6 +19,7 @@ from morphs.move import Context, Index, Made, Move, Options, Origin
 from morphs.moves.columns import NEW_UNIT, ColumnMaps, depthwise, following, free_group, in_blocks, spans
 from morphs.moves.editing import chosen
 from morphs.moves.fresh_units import with_fresh_units
+from morphs.moves.rows import centred, normed, with_lengths
 from morphs.moves.steepest import steepest_rows
 from morphs.moves.streams import rescaled, stream_weights, tied_readers
 from morphs.network import Network
@@ -93,6 +94,12 @@ class Widen(Move):
         if group.even and self.how != "zero" and (self.how != "replicate" or self.to % group.width):
             fact = f'node "{self.node}" is normalised across channels at node "{group.even[0]}"'
             raise self.refuse(fact, f"use how=zero, or how=replicate and a multiple of {group.width}")
+        computed = next((owner for owner, _ in normed(graph, number)), None)
+        if computed is not None and (self.how == "gradient" or (group.even and self.how == "zero")):
+            raise self.refuse(f'node "{computed}" computes its weight', "use how=replicate")
+        again = next((name for name in channel_groups(graph).writers[number] if graph[name].op.recurs), None)
+        if again is not None and group.even and self.how == "zero":
+            raise self.refuse(f'node "{again}" reads what it writes', "use how=replicate")
         tied = tied_readers(graph, number)
         if self.how == "paired" and tied:
             raise self.refuse(f'node "{self.node}" has tied weights', "use how=zero or replicate")
@@ -116,6 +123,7 @@ class Widen(Move):
         number, widths = self._group(parent.graph), channel_groups(parent.graph)
         group = widths.groups[number]
         source, shares, kept = self._units(group.width, group.blocks, context.generator)
+        parent = centred(parent, number)
         if self.how == "zero" and group.even:
             return stream_weights(self, parent, graph, number, kept, context)
         origin = ColumnMaps(parent.graph, widths, number, kept)
@@ -131,18 +139,18 @@ class Widen(Move):
                 continue
             tensor = Origin((owner, name), tuple(maps)).gather(base.weights[owner, name])
             if self.how in ("replicate", "paired"):
-                across = Axis.OUT if owner in folded else Axis.IN
+                across = Axis.OUT if owner in folded else Axis.AGAIN if Axis.AGAIN in axes else Axis.IN
                 _split(before, widths, owner, axes, number, shares, tensor, across)
                 maps = [origin(owner, axis) for axis in axes]
-            elif Axis.OUT in axes and all(owner != one.owner for one in tied):
-                place = axes.index(Axis.OUT)
+            elif (rows := {Axis.OUT, Axis.GATES} & {*axes}) and all(owner != one.owner for one in tied):
+                place = axes.index(rows.pop())
                 _renew(graph.params[owner, name], tensor, place, maps[place], context.generator)
             made[owner, name] = (tensor, Origin((owner, name), tuple(maps)))
         if self.how == "gradient":
             self._steepen(
                 parent.derived(graph, {key: tensor for key, (tensor, _) in made.items()}), made, context
             )
-        return made
+        return with_lengths(parent, made, copied if self.how == "replicate" else origin)
 
     def _with_halves(self, parent: Network, number: int, context: Context) -> Network:
         """`parent` with one unit of each new pair, its outgoing weights as they will be."""
@@ -216,9 +224,9 @@ def _renew(param: Param, tensor: Tensor, place: int, index: Index | None, genera
 
 def rows_first(graph: ArchGraph, number: int) -> bool:
     """Whether all weights of the channel group have rows for what they write and columns for what they read."""
-    places = {Axis.OUT: 0, Axis.IN: 1}
+    places = {Axis.OUT: 0, Axis.IN: 1}  # recurrent layers have others
     return all(
-        place == places.get(axis, place)
+        place == (place if axis is Axis.NONE else places.get(axis))
         for _, axes in following(graph, channel_groups(graph), number)
         for place, axis in enumerate(axes)
     )

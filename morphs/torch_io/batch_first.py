@@ -10,13 +10,15 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
-from morphs.graph.aten import POINTWISE
+from morphs.graph.aten import MAPWISE, POINTWISE
 from morphs.torch_io.lazy import EXPANDED, Lazy, lengths, permutation, regroups
 from morphs.torch_io.program import Call, Sym, Value, mapped
 from morphs.torch_io.views import BATCH, View, whole
 
 SINGLE = POINTWISE | {"dropout"}  # of one element, what else it is given being numbers
 LAST = {"linear": "input", "layer_norm": "input", "rms_norm": "input", "addmm": "mat1", "matmul": "self"}  # fmt: skip
+# what is done to parameters before they are put together with examples
+ONCE = MAPWISE | {"cat", "select", "slice", "to", "_to_copy"}
 SEVERAL = frozenset(("split", "split_with_sizes", "chunk", "unbind"))
 
 
@@ -40,6 +42,7 @@ class _Steps:
         steps = (
             self._item,
             self._regrouped,
+            self._learned,
             self._along,
             self._on_last,
             self._normed,
@@ -102,6 +105,37 @@ class _Steps:
         if not self._along(part):
             self.values.keep(part)
         return True
+
+    def _learned(self, call: Call) -> bool:
+        """Parts of what is the same for each example, several of them joined, or one of another size: as for each
+        example by itself."""
+        reads = call.reads()
+        if (
+            call.name not in ONCE
+            or not call.out.sizes
+            or not reads
+            or any(value.sizes[:1] < (1,) for value in reads)
+        ):
+            return False
+        mapwise = call.name in MAPWISE
+        seen = [
+            self.values.seen(value, call.scope) if self.values.irregular(value) else None for value in reads
+        ]
+        if any(s is None or s[1].batched for s in seen) or (mapwise and {v.sizes[0] for v in reads} != {1}):
+            return False
+        made: dict[int, Value] = {}
+        for value, known in zip(reads, seen, strict=True):
+            base, view = known or (value, whole(()))
+            sizes = (-1, *value.sizes[mapwise:])
+            made[id(value)] = self.values.formed(
+                base, View(view.atoms, ((BATCH,), *view.axes[mapwise:])), call.scope[:-1], sizes
+            )
+        args = mapped(call.args, lambda value: made[id(value)])
+        if "dim" in args and not mapwise:
+            args["dim"] = call.args["dim"] % len(reads[0].sizes) + 1
+        found = whole(call.out.sizes[mapwise:], batched=False)
+        view = View(found.atoms, (*((),) * mapwise, *found.axes))
+        return self.values.put(call, self.values.applied(call, args, (-1, *call.out.sizes[mapwise:])), view)
 
     def _along(self, call: Call) -> bool:
         """Part of one axis, or its mean."""

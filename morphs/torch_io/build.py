@@ -18,10 +18,12 @@ from morphs.torch_io.batch_first import batch_first
 from morphs.torch_io.functional import Misplaced
 from morphs.torch_io.lazy import LEARNED
 from morphs.torch_io.names import legal_name, node_name
-from morphs.torch_io.patterns import with_norms
+from morphs.torch_io.patterns import spelled_out, with_norms
 from morphs.torch_io.program import Call, Frame, Made, Program, Value
 from morphs.torch_io.read_aten import read_aten
 from morphs.torch_io.read_calls import CALLS
+from morphs.torch_io.read_normed import home, with_weights
+from morphs.torch_io.read_recurrent import with_recurrent
 from morphs.torch_io.reading import Refused
 from morphs.torch_io.roles import with_roles
 from morphs.torch_io.units import OWN, UNIT, read_unit, with_units
@@ -105,7 +107,10 @@ class _Builder:
 
     def _readings(self) -> list[_Reading]:
         """What each call comes to; parameters that operators read as well are no nodes of their own."""
-        calls, bare = with_norms(with_units(self.program)), set[str]()
+        calls, bare = (
+            with_weights(with_norms(spelled_out(with_recurrent(with_units(self.program))))),
+            set[str](),
+        )
         while True:
 
             def liftable(value: Value) -> bool:
@@ -160,7 +165,8 @@ class _Builder:
                 raise Refused(f"its {name} has another shape")
         if held:
             return _Reading(call, made, path, path)
-        return _Reading(call, made, _start([*keys.values()]), tuple(keys.values()))
+        apart = home(keys.values()) if isinstance(made.ops[0], ops.NormedLayer) else ""
+        return _Reading(call, made, apart or _start([*keys.values()]), tuple(keys.values()))
 
     def _settle(self, readings: list[_Reading]) -> tuple[list[_Reading], set[str]]:
         """Read as operators the calls whose parameters something else uses as well, in another way; and the parameters

@@ -7,6 +7,7 @@ import re
 import sys
 import sysconfig
 import traceback
+import warnings
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ SHORTEST, LONGEST = (
     2,
     2**15,
 )  # examples in a batch: export takes two for granted; torch's kernels have bounds of theirs
+RECURRENT = r"The tensor attributes? (self\.\S*_flat_weights\[\d+\],? )+w"  # which torch's own layers assign
 LONG = 160  # characters of a reason
 CONTAINERS = (nn.Module, nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -117,9 +119,18 @@ def _export(module: nn.Module, examples: Examples) -> ExportedProgram:
             shapes[name] = dict.fromkeys(held, batch)
         else:
             shapes[name] = batch
-    return torch.export.export(
-        module, examples.args, dict(examples.kwargs), dynamic_shapes=shapes, strict=False
-    )
+    with recurrent_layers_allowed():
+        return torch.export.export(
+            module, examples.args, dict(examples.kwargs), dynamic_shapes=shapes, strict=False
+        )
+
+
+@contextmanager
+def recurrent_layers_allowed() -> Generator[None]:
+    """Export warns of what torch's own recurrent layers assign to themselves, which does no harm."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", RECURRENT)
+        yield
 
 
 @contextmanager

@@ -314,10 +314,29 @@ def _token_layer(op: Op, inputs: tuple[Shape, ...]) -> Layer | None:
         case ops.GroupNorm():
             named = {"num_groups": op.parts, "num_channels": inputs[0][0]}
             return nn.GroupNorm, {**named, "eps": op.eps, "affine": op.affine}
+        case ops.InstanceNorm():
+            kind = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)[len(inputs[0]) - 2]
+            return kind, {"num_features": inputs[0][0], "eps": op.eps, "affine": op.affine}
+        case ops.Recurrent():
+            return _recurrent(op, inputs[0][-1])
         case ops.Attention():
             return Attention, {"causal": op.causal, "scale": op.scale, "dropout": op.dropout}
         case _:
             return None
+
+
+def _recurrent(op: ops.Recurrent, inputs: int) -> Layer:
+    kinds: dict[str, type[nn.Module]] = {"lstm": nn.LSTM, "gru": nn.GRU}
+    unusual = {"num_layers": op.layers, "bias": op.bias, "dropout": op.dropout, "nonlinearity": op.cell}
+    usual = {
+        "num_layers": 1,
+        "bias": True,
+        "dropout": 0.0,
+        "nonlinearity": "tanh" if op.cell not in kinds else op.cell,
+    }
+    named = {key: value for key, value in unusual.items() if value != usual[key]}
+    sizes = {"input_size": inputs, "hidden_size": op.features, "batch_first": True}
+    return kinds.get(op.cell, nn.RNN), {**sizes, **named}
 
 
 def _spatial_layer(op: Op, inputs: tuple[Shape, ...]) -> Layer | None:

@@ -10,7 +10,8 @@ from morphs.torch_io.program import Call, Modes, Program, Value, mapped, values_
 from morphs.torch_io.reading import Refused
 
 FLAGS = {"dropout": "train", "feature_dropout": "train", "alpha_dropout": "train", "feature_alpha_dropout": "train",
-         "batch_norm": "training", "instance_norm": "use_input_stats"}  # fmt: skip
+         "batch_norm": "training", "instance_norm": "use_input_stats",
+         "lstm": "train", "gru": "train", "rnn_tanh": "train", "rnn_relu": "train"}  # fmt: skip
 FLAGGED = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)  # pyright: ignore[reportPrivateUsage]
 
 

@@ -31,6 +31,7 @@ def _attributes_of_layers() -> frozenset[str]:
             nn.Conv2d(1, 1, 1), nn.Linear(1, 1), nn.BatchNorm2d(1), nn.MaxPool2d(1), nn.AvgPool2d(1),
             nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(), Scale(), Lerp(), PActivation(nn.ReLU()),
             embedding, nn.LayerNorm(1), nn.RMSNorm(1), nn.GroupNorm(1, 1), Attention(),
+            nn.InstanceNorm1d(1), nn.LSTM(1, 1), nn.GRU(1, 1),
             nn.ConvTranspose2d(1, 1, 1), Method("mean", ()), Projection(1, 1),
             DropPath(0.5), FrozenBatchNorm(1), AtenCall("aten.relu.default"),
             *(activation() for activation in ACTIVATION_MODULES.values()),

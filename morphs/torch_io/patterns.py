@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from typing import Any
 
-from morphs.torch_io.lazy import CONVERTED
-from morphs.torch_io.program import Call, Value
+from morphs.graph.aten import POINTWISE
+from morphs.torch_io.lazy import CONVERTED, EXPANDED
+from morphs.torch_io.program import Call, Value, mapped
 
 SAME = CONVERTED | {"contiguous", "clone", "alias"}
 
@@ -23,6 +24,43 @@ def with_norms(calls: Iterable[Call]) -> list[Call]:
             call.out.call = norm
         found.append(norm or call)
     return found
+
+
+def spelled_out(calls: Iterable[Call]) -> list[Call]:
+    """The calls, a sum with a product (`addcmul`), and a linear layer with a bias that is computed, each in two."""
+    return [made for call in calls for made in _in_two(_unexpanded(call))]
+
+
+def _unexpanded(call: Call) -> Call:
+    """A call of an elementwise operator with what is broadcast by it anyway as it was before it was expanded."""
+    reads = call.reads() if call.name in POINTWISE else []
+    if not any(value.call is not None and value.call.name in EXPANDED for value in reads):
+        return call
+
+    def before(value: Value) -> Value:
+        source = value.call.args["self"] if value.call is not None and value.call.name in EXPANDED else value
+        others = any(other is not value and other.size == call.out.size for other in reads)
+        fits = others and not source.key and len(source.sizes) == len(value.sizes)
+        return source if fits else value
+
+    call.args = mapped(call.args, before)
+    return call
+
+
+def _in_two(call: Call) -> tuple[Call, ...]:
+    a, out, part = call.args, call.out, Value(call.out.size, call.out.dtype)
+    if call.name == "addcmul" and a["value"] == 1 and out.size in (a["tensor1"].size, a["tensor2"].size):
+        first = Call("aten.mul.Tensor", {"self": a["tensor1"], "other": a["tensor2"]}, part, call.scope, 2)
+        terms = a["self"], part
+    elif call.name == "linear" and isinstance(a["bias"], Value) and not a["bias"].key and a["weight"].key:
+        first = Call(call.target, {**a, "bias": None}, part, call.scope, call.positional)
+        terms = part, a["bias"]
+    else:
+        return (call,)
+    part.call = first
+    args = {"self": terms[0], "other": terms[1], "alpha": 1}
+    out.call = Call("aten.add.Tensor", args, out, call.scope, 2)
+    return first, out.call
 
 
 def _plain_norm(call: Call) -> Call | None:

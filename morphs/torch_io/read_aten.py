@@ -6,7 +6,7 @@ from typing import Any, cast
 import torch
 
 from morphs.errors import ShapeError
-from morphs.graph.aten import ACROSS, CARRYING, MAPWISE, ON_LAST, POINTWISE, Aten, broadcast
+from morphs.graph.aten import ACROSS, CARRYING, MAPWISE, POINTWISE, PRODUCTS, Aten, broadcast, common
 from morphs.graph.codec import canonical_json
 from morphs.graph.shapes import Shape
 from morphs.torch_io.aten_call import find_operator
@@ -73,7 +73,7 @@ def _read_off(call: Call, reads: list[Value]) -> Shape | None:
     if any(shape and len(shape) != len(out) for shape in shapes):
         return None
     fixed = _fixed(call, reads)
-    whole = [max((shape[axis] for shape in shapes if shape), default=0) for axis in range(len(out))]
+    whole = common(call.name, shapes, len(out))
     size = tuple(n if axis in fixed or n != whole[axis] else 0 for axis, n in enumerate(out))
     return (-1, *size) if 0 in size else None
 
@@ -85,13 +85,12 @@ def _fixed(call: Call, reads: list[Value]) -> set[int]:
         return set(range(1, rank)) if len(reads) == 1 else set(range(rank))
     if call.name == "pad":
         return {rank - 1 - place // 2 for place, amount in enumerate(args["pad"]) if amount}
-    if call.name in ON_LAST:
-        return (
-            set(range(rank - ON_LAST[call.name], rank)) if all(v.shape for v in reads) else set(range(rank))
-        )
+    if call.name in PRODUCTS:
+        whole = len(reads) == 2 and rank > 1 and all(len(value.shape) == rank for value in reads)
+        return set() if whole else set(range(rank))
     if call.name in ACROSS:
-        dims = args[ACROSS[call.name]]
-        places = {dim % (rank + 1) - 1 for dim in ([dims] if isinstance(dims, int) else dims)}
+        dims = args.get(ACROSS[call.name])
+        places = {dim % (rank + 1) - 1 for dim in ([dims] if isinstance(dims, int) else dims or ())}
         alone = len(reads) == 1 and places and -1 not in places
         return places if alone else set(range(rank))
     free = [value.size or () for value in reads if not value.shape]  # the same for each example

@@ -61,6 +61,26 @@ def _axis(call: Call) -> int:
     return axis - 1
 
 
+def pixel_shuffle(call: Call) -> Made:
+    """r² channels in a row as one of r × r times as many pixels, spelled out."""
+    (c, h, w), r = data(call.args["self"], 3).shape, int(call.args["upscale_factor"])
+    steps = (
+        ops.Reshape((c // r**2, r, r, h, w)),
+        ops.Permute((0, 3, 1, 4, 2)),
+        ops.Reshape((c // r**2, h * r, w * r)),
+    )
+    return Made(steps, (call.args["self"],))
+
+
+def pixel_unshuffle(call: Call) -> Made:
+    """r × r pixels of a channel as r² channels in a row, spelled out."""
+    (c, h, w), r = data(call.args["self"], 3).shape, int(call.args["downscale_factor"])
+    steps = (
+        ops.Reshape((c, h // r, r, w // r, r)), ops.Permute((0, 2, 4, 1, 3)), ops.Reshape((c * r**2, h // r, w // r))
+    )  # fmt: skip
+    return Made(steps, (call.args["self"],))
+
+
 def cat(call: Call) -> Made:
     """Tensors one after the other along an axis."""
     read = tuple(data(value) for value in call.args["tensors"])
@@ -94,4 +114,5 @@ AXES: Mapping[str, Callable[[Call], Made]] = {
     ),
     **dict.fromkeys(("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "mT"), permute),
     "select": select, "slice": part, "narrow": part, "cat": cat, "concat": cat, "concatenate": cat, "mean": mean,
+    "pixel_shuffle": pixel_shuffle, "pixel_unshuffle": pixel_unshuffle,
 }  # fmt: skip

@@ -13,6 +13,8 @@ from morphs.graph.ops import Pair
 from morphs.torch_io.arguments import data, held
 from morphs.torch_io.program import Call, Made, Modes, Value
 from morphs.torch_io.read_axes import AXES
+from morphs.torch_io.read_normed import normed_layer
+from morphs.torch_io.read_recurrent import recurrent
 from morphs.torch_io.read_spatial import SPATIAL
 from morphs.torch_io.read_tokens import TOKENS
 from morphs.torch_io.reading import Refused, only, pair
@@ -228,5 +230,6 @@ CALLS: Mapping[str, Callable[[Call], Made]] = {
     "max_pool2d": max_pool2d, "avg_pool2d": avg_pool2d, "adaptive_avg_pool2d": adaptive_avg_pool2d,
     "getitem": first_of_several, "pad": pad,
     "clone": same, "contiguous": same, "to": same, "_to_copy": same, "alias": same, "lift_fresh_copy": same,
-    "expand": same, "expand_as": same, "type_as": same, **TOKENS, **AXES, **SPATIAL,
+    "expand": same, "expand_as": same, "type_as": same, "normed_layer": normed_layer, "recurrent": recurrent,
+    **TOKENS, **AXES, **SPATIAL,
 }  # fmt: skip

@@ -57,6 +57,17 @@ def group_norm(call: Call) -> Made:
     )
 
 
+def instance_norm(call: Call) -> Made:
+    """Instance norm that keeps no statistics."""
+    a = call.args
+    tensors, source = held(weight=a["weight"], bias=a["bias"]), data(a["input"], 2, 3, 4)
+    if len(tensors) == 1:
+        raise Refused("it has one of weight and bias")
+    only("use_input_stats", a["use_input_stats"], True)
+    only("running_mean", a["running_mean"], None)
+    return Made((ops.InstanceNorm(float(a["eps"]), bool(tensors)),), (source,), tensors)
+
+
 def embedding(call: Call) -> Made:
     """Rows of a table."""
     a, places = call.args, call.args["indices"]
@@ -105,5 +116,6 @@ def learned(call: Call) -> Made:
 
 TOKENS: Mapping[str, Callable[[Call], Made]] = {
     "linear": linear, "addmm": projection, "matmul": projection, "layer_norm": layer_norm, "rms_norm": rms_norm,
-    "group_norm": group_norm, "embedding": embedding, "scaled_dot_product_attention": attention, "parameter": learned,
+    "group_norm": group_norm, "instance_norm": instance_norm, "embedding": embedding,
+    "scaled_dot_product_attention": attention, "parameter": learned,
 }  # fmt: skip

@@ -20,6 +20,12 @@ def with_roles(graph: ArchGraph) -> ArchGraph:
         elif isinstance(node.op, ops.Aten) and node.op.stem == "matmul" and len(graph.shape(node.name)) > 2:
             for source in node.inputs:
                 _count(graph, source, len(graph.shape(node.name)) - 3, counted)
+    main = main_axes(graph)
+    for node in graph:
+        if isinstance(node.op, ops.Reshape) and node.op.width is None and node.name not in counted:
+            axis = _apart(graph, node, main[node.inputs[0]])
+            if axis is not None:
+                counted[node.name] = replace(node, op=replace(node.op, width=axis))
     graph = graph.update(*counted.values()) if counted else graph
     main, changed = main_axes(graph), list[Node]()
     for node in graph:
@@ -67,6 +73,29 @@ def _count(graph: ArchGraph, name: str, axis: int, found: dict[str, Node]) -> No
                     _count(graph, source, axis, found)
         case _:
             return
+
+
+def _apart(graph: ArchGraph, node: Node, width: int) -> int | None:
+    """The one of several axes made of `width` that stays by itself where the tensor is reshaped again, the others
+    becoming parts of other axes, as when pixels are made of channels."""
+    before, after = graph.input_shapes(node.name)[0], graph.shape(node.name)
+    run = next((new for old, new in matched(before, after) if old == [width] and len(new) > 1), ())
+    name, axes = node.name, [*range(len(after))]
+    while run and len(readers := graph.consumers(name)) == 1:
+        name = readers[0][0]
+        op = graph[name].op
+        if op.trait is ops.Trait.PERMUTE:
+            axes = [axes[axis] for axis in op.permutation]
+        elif op.trait is ops.Trait.RESHAPE:
+            sizes = tuple(after[axis] for axis in axes)
+            alone = [
+                axes[old[0]] for old, new in matched(sizes, graph.shape(name)) if len(old) == len(new) == 1
+            ]
+            found = [axis for axis in run if axis in alone]
+            return found[0] if len(found) == 1 else None
+        else:
+            return None
+    return None
 
 
 def _width(graph: ArchGraph, node: Node, main: dict[str, int]) -> int | None:

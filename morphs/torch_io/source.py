@@ -16,7 +16,7 @@ from morphs.graph import ops
 from morphs.graph.arch import ArchGraph
 from morphs.graph.node import Key, Node
 from morphs.torch_io import source_text as text
-from morphs.torch_io.apart import Function, held_apart
+from morphs.torch_io.apart import Function, held_apart, row_weight_code
 from morphs.torch_io.layers import Layer, layer, method
 from morphs.torch_io.names import module_path
 from morphs.torch_io.source_text import attribute, broken, commented, literal
@@ -177,7 +177,8 @@ def _call(made: Layer) -> tuple[str, list[str]]:
     arguments: list[str] = []
     for key, value in given.items():
         short = _shortened(value)
-        default = signature.parameters[key].default
+        known = signature.parameters.get(key)  # recurrent layers name none
+        default = inspect.Parameter.empty if known is None else known.default
         if short == default and type(short) is type(default):
             continue
         if isinstance(short, tuple) and short and isinstance(cast(tuple[Any, ...], short)[0], type):
@@ -289,6 +290,8 @@ class _Forward:
             case ops.Aten():
                 return operator_code(node.op, read, self.first)
             case _:
+                if isinstance(node.op, ops.Recurrent):
+                    return f"{attribute(self.paths[node.owner])}({', '.join(read)})[0]", None
                 function = held_apart(self.graph, self.keys, node)
                 if function is not None:
                     return self._call(node, function, read)
@@ -300,6 +303,9 @@ class _Forward:
     def _call(self, node: Node, function: Function, read: list[str]) -> tuple[str, list[str]]:
         """A function on tensors that no layer of torch holds."""
         held = [attribute(self.keys[node.owner, name]) for name in function.tensors]
+        if isinstance(node.op, ops.NormedLayer):
+            known = dict(zip(function.tensors, held, strict=True))
+            held = [row_weight_code(node.op, known), *([known["bias"]] if node.op.bias else [])]
         if isinstance(node.op, ops.Parameter):  # of as many examples as the first input has
             return f"{held[0]}.{function.name}", [f"{self.first}.size(0)", *map(str, node.op.size)]
         named = [f"{key}={literal(value)}" for key, value in function.named]

@@ -1,6 +1,7 @@
 """Network → nn.Module, and back after training."""
 
 import json
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from morphs.errors import WeightsError
 from morphs.graph import ops
 from morphs.graph.arch import ArchGraph
 from morphs.graph.node import Key, Node
-from morphs.torch_io.apart import held_apart
+from morphs.torch_io.apart import held_apart, row_weight
 from morphs.torch_io.aten_call import AtenCall
 from morphs.torch_io.keys import Keys, reorder, state_keys
 from morphs.torch_io.layers import Join, Layer, Method, Product, Sum, build_layer, layer, method
@@ -135,6 +136,9 @@ class _Maker:
         if function is None:
             return None
         held = [self._parameter(node, name) for name in function.tensors]
+        if isinstance(node.op, ops.NormedLayer):
+            known = dict(zip(function.tensors, held, strict=True))
+            held = [row_weight(node.op, known, self.trace), *([known["bias"]] if node.op.bias else [])]
         if isinstance(node.op, ops.Parameter):  # of as many examples as the first input has
             return self.trace.call_method(function.name, (*held, self._batch(), *node.op.size))
         args = (*read, *function.given, *held)
@@ -181,7 +185,10 @@ class _Maker:
         if isinstance(node.op, ops.Aten) and node.op.operator == "getitem":
             several, index = self.values[node.inputs[0]], json.loads(node.op.args)[1]
             self.items[f"{several.target} {index}"] = node.name
-        return self.trace.call_module(path, tuple(read), self._extras(node))
+        called = self.trace.call_module(path, tuple(read), self._extras(node))
+        if isinstance(node.op, ops.Recurrent):  # of a layer of torch, which returns its last state as well
+            return self.trace.call_function(operator.getitem, (called, 0))
+        return called
 
     def _path(self, node: Node) -> str:
         for name in self.graph.facts(node.owner).params:

@@ -21,9 +21,9 @@ LAYERS = {
     "GELU": nn.GELU(approximate="tanh"), "Softplus": nn.Softplus(beta=2), "Hardtanh": nn.Hardtanh(),
     "Hardsigmoid": nn.Hardsigmoid(), "AvgPool2d": nn.AvgPool2d(2, divisor_override=3), "CELU": nn.CELU(),
     "Conv2d": nn.Conv2d(3, 3, 2, padding="same"),
-    "LayerNorm": nn.LayerNorm([6, 6]), "InstanceNorm2d": nn.InstanceNorm2d(3, affine=True),
-    "LocalResponseNorm": nn.LocalResponseNorm(2), "PixelUnshuffle": nn.PixelUnshuffle(2),
-    "weight_norm": nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 3, 1)),
+    "LayerNorm": nn.LayerNorm([6, 6]), "ChannelShuffle": nn.ChannelShuffle(3),
+    "LocalResponseNorm": nn.LocalResponseNorm(2),
+    "weight_norm": nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 3, 1), dim=1),
     "ReLU6": nn.Sequential(nn.Identity(), nn.ReLU6()),
 }  # fmt: skip
 
