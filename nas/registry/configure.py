@@ -56,8 +56,7 @@ def configure(
         fits = ("generations",) if restarts else ("generations", "epochs", "final_share")
         layers[0] = {key: value for key, value in layers[0].items() if key not in fits}
     values = _joined(layers) | {"space": space}
-    asked = _joined(layers[1:])
-    given = {*asked, *asked.get("train", {})}
+    given = _given(_joined(layers[1:]))
     values["fitted"] = tuple(name for name in FITTED if name not in given)
     if recipe:
         values["recipe"] = space_or_recipe
@@ -67,6 +66,12 @@ def configure(
     # The size of a cluster is unknown: Ray gets all jobs that can run at once, and queues the rest.
     free = config.children + 1 if config.address else max(1, cores() // config.threads)
     return config.model_copy(update={"workers": free}), registry
+
+
+def _given(asked: Mapping[str, Any]) -> set[str]:
+    """The names of the settings in `asked`, those in its tables too."""
+    tables = (asked.get(name) for name in MERGED)
+    return {*asked, *(name for table in tables if isinstance(table, Mapping) for name in table)}
 
 
 def _names(values: Mapping[str, Any]) -> dict[str, Any]:
