@@ -14,7 +14,7 @@ from nas.config.run_config import FITTED, MODEL, RunConfig, validated
 from nas.config.settings import Settings
 from nas.config.validation import checked, unknown
 from nas.policies.front import LATENCY
-from nas.registry.defaults import REGISTRY, TRAINED
+from nas.registry.defaults import ADAMW, ADAMW_TRAINED, REGISTRY, TRAINED
 from nas.registry.named_code import is_code, move_named, named, named_by
 from nas.registry.registry import Registry
 
@@ -50,6 +50,8 @@ def configure(
         _check_recipe(path, recipe, registry)
     entry = registry.spaces.get(space)
     usual = _joined([entry.defaults if entry else {}, TRAINED if trained else {}])
+    if _joined([recipe, overrides]).get("train", {}).get("optimizer") == "adamw":
+        usual = _joined([usual, ADAMW, ADAMW_TRAINED if trained else {}])
     layers: list[Mapping[str, Any]] = [usual, recipe, overrides]
     if any(end in layer for end in ("budget", "cost") for layer in layers[1:]):
         restarts = any(layer.get("schedule") == "restarts" for layer in layers[1:])
