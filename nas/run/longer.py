@@ -46,6 +46,13 @@ class More:
     budget: float | None = None
     generations: int | None = None
 
+    @property
+    def command(self) -> str:
+        """The command that asks for it, without the run."""
+        options = [f"--budget +{self.budget:.12g}s"] if self.budget is not None else []
+        options += [f"--generations +{self.generations}"] if self.generations is not None else []
+        return " ".join(["resume", *options])
+
     def __str__(self) -> str:
         ends = [span(self.budget)] if self.budget is not None else []
         ends += [plural(self.generations, "generation")] if self.generations is not None else []
@@ -117,7 +124,7 @@ def longer(
         )
     made = read_config(source)
     config = stored_config(source, made.config, registry=registry)
-    config, registry = found_again(source, config, registry, "resume", again)
+    config, registry = found_again(source, config, registry, more.command, again)
     config, registry = longer_config(config, more, registry)
     config = config.model_copy(update={"after": str(source)})
     start = _starting(source, final, made.described.data, force)

@@ -161,6 +161,15 @@ def test_the_folder_is_new_and_beside_the_old_one(tmp_path: Path) -> None:
         folder_for(run, None, "other")
 
 
+def test_code_is_named_again_by_a_command_that_can_be_pasted(done: Outcome, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(done.run, copy)
+    config = copy / "config.json"
+    config.write_text(config.read_text().replace('"space":"digits"', '"space":"mine:space"'))
+    with pytest.raises(RunError, match=r"nas resume --budget \+60s --generations \+2 \S+ --space mine:space"):
+        longer(copy, tmp_path / "more", More(60.0, 2), Silent(), "", executor=Inline)
+
+
 def test_a_taken_folder_is_refused(done: Outcome) -> None:
     with pytest.raises(RunError, match="already a run"):
         continued(done, done.run)
