@@ -2,7 +2,7 @@
 
 from morphs.activations import register_activation
 from morphs.apply import Child, apply, apply_chain
-from morphs.carry import carry, carry_values, new_parameters
+from morphs.carry import carry, carry_moments, carry_values, new_parameters
 from morphs.drift import Drift, drift
 from morphs.export import export
 from morphs.files import load, pack, save, unpack
@@ -46,7 +46,7 @@ __all__ = [
     "Drift", "GrowKernel", "InsertActivation", "InsertBlock", "InsertDropout", "InsertNorm", "Limits",
     "MergeGroups", "Move", "Narrow", "Network", "Node", "Origin", "Preserves", "Refusal", "RemoveLayer",
     "Reparameterise", "Retire", "SplitGroups", "SqueezeExcite", "Subnet", "Widen", "WidenAll", "apply",
-    "apply_chain", "carry", "carry_values", "channel_groups", "cost", "drift", "export", "from_program",
-    "from_torch", "graph_from_json", "graph_to_svg", "init", "load", "new_parameters", "pack", "parse",
+    "apply_chain", "carry", "carry_moments", "carry_values", "channel_groups", "cost", "drift", "export",
+    "from_program", "from_torch", "graph_from_json", "graph_to_svg", "init", "load", "new_parameters", "pack", "parse",
     "parse_chain", "parse_graph", "register_activation", "save", "unpack",
 ]  # fmt: skip

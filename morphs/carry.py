@@ -104,6 +104,30 @@ def carry_values(values: Mapping[Key, Tensor], child: Child) -> dict[Key, Tensor
     return carried
 
 
+def carry_moments(
+    mean: Mapping[Key, Tensor],
+    square: Mapping[Key, Tensor],
+    count: Mapping[Key, Tensor],
+    child: Child,
+    betas: tuple[float, float] = (0.9, 0.999),
+) -> tuple[dict[Key, Tensor], dict[Key, Tensor], dict[Key, Tensor]]:
+    """Adam's state as `carry` carries it, where it is kept apart from an optimizer: `exp_avg`, `exp_avg_sq` and `step`.
+
+    Each is as the values of `carry_values`; all entries of a parameter's `count` are its number of steps. Raises as
+    `carry_values` does.
+    """
+    means, squares, counts = (carry_values(values, child) for values in (mean, square, count))
+    for key, param in child.network.graph.params.items():
+        if not param.trainable or child.origin[key].source is None or not _has_new(child.origin[key]):
+            continue
+        taken = counts[key].amax()
+        state = {"step": taken, "exp_avg": means[key], "exp_avg_sq": squares[key]}
+        found = _recounted(state, {"betas": betas})
+        means[key], squares[key] = found["exp_avg"], found["exp_avg_sq"]
+        counts[key] = torch.full_like(counts[key], float(found["step"]))
+    return means, squares, counts
+
+
 def _check_state(optimizer: Optimizer) -> None:
     """Raise WeightsError for state that isn't one tensor or number for each parameter."""
     for state in optimizer.state.values():

@@ -22,10 +22,11 @@ from morphs.errors import MorphError
 from morphs.files import GRAPH_FILE
 from nas.base.errors import RunError, UserError
 from nas.base.user_code import call_named
+from nas.data import SearchData
 from nas.export import ModelCard, read_card, trial_network
 from nas.inspect.status import find_run
 from nas.ledger.shared import is_run
-from nas.run.lifecycle import Starting
+from nas.run.start import Starting
 
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 KINDS = "a package.module:function, a .pt2 of torch.export, the folder of an export, or a run"
@@ -57,15 +58,15 @@ def open_model(given: Given, shape: Sequence[int] | None = None, trial: str | No
 
 
 def starting(given: Given) -> Starting:
-    """What makes the network that a search starts from, once the shape of an image is known.
+    """What makes the network that a search starts from, once its data are known.
 
-    A module's code is read for images of that shape. The network is in float32, as all that a search trains. Raises
+    A module's code is read for inputs of their shape. The network is in float32, as all that a search trains. Raises
     what `open_model` raises.
     """
 
-    def start(shape: tuple[int, ...]) -> Network:
+    def start(data: SearchData) -> Network:
         try:
-            return open_model(given, shape).network.to(torch.float32)
+            return open_model(given, data.input_shape).network.to(torch.float32)
         except UserError as error:
             raise UserError(f"search: the model to start from: {error}") from None
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from nas.base.errors import UserError
-from nas.base.text import one_line
+from nas.base.text import clip, one_line
 from nas.config.quantity import parse_limit
 from nas.config.run_config import RunConfig
 from nas.config.training import TRAINING
+from nas.data.run_arrays import PREFIX
 from nas.execute.make_executor import check_executor
 from nas.inspect.status import find_run
 from nas.registry.configure import configure
@@ -97,3 +98,14 @@ def _limits(given: Any) -> dict[str, Any]:
         raise UserError(
             f'limits: {given!r:.80} is not valid; give a mapping such as {{"params": 2e6}}'
         ) from None
+
+
+def called(name: str, what: str, given: Mapping[str, Any]) -> str:
+    """A call as Python text, for the record."""
+    named = {
+        key: "…" if isinstance(value, str) and value.startswith(PREFIX) else clip(repr(value), 200)
+        for key, value in given.items()
+        if value is not None and value != ()
+    }
+    arguments = ", ".join([repr(what), *(f"{key}={value}" for key, value in named.items())])
+    return f"nas.{name}({arguments})"

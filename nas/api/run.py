@@ -103,6 +103,9 @@ class Run:
     def resume(
         self,
         *,
+        budget: str | None = None,
+        generations: str | None = None,
+        to: str | Path | None = None,
         data: str | None = None,
         task: str | None = None,
         space: str | None = None,
@@ -119,6 +122,8 @@ class Run:
     ) -> Run:
         """Continue the run if it was stopped or killed; a finished one is left as it is. Return the run.
 
+        budget, generations: such as "+2h" and "+5": continue the search of this finished run for longer, from the
+        network that it found, in the new folder `to` (None: the first free RUN-more-N). Return that new run.
         data, task, space, policy, objective, moves: must be given again if they are "package.module:name": that is
         code, which is never run because a run's file names it. force: continue although versions, machine or data have
         changed. place: how the run is carried out, which decides no results: workers, executor, data_root, address,
@@ -128,27 +133,26 @@ class Run:
         from nas.adapters.loggers import loggers
         from nas.api import watched_run
         from nas.api.interrupts import interrupts
-        from nas.api.options import place_of
+        from nas.api.options import called, place_of
         from nas.registry.plugins import with_plugins
+        from nas.run.longer import folder_for, more_of
 
-        settings = place_of(place)
+        settings, more = place_of(place), more_of(budget, generations)
+        folder = folder_for(self.folder, more, to)
+        names = {"budget": budget, "generations": generations}
         again = watched_run.NamedAgain(data, task, space, policy, objective, tuple(moves))
         known = with_plugins() if registry is None else registry
+        watching = (*callbacks, *loggers(log))
         with interrupts() as pressed:
             session = watched_run.Session(
-                pressed,
-                quiet,
-                (*callbacks, *loggers(log)),
-                "",
-                None,
-                known,
-                force,
-                again,
-                settings,
-                watch=watch,
-            )
-            watched_run.resume(self.folder, session)
-        return self
+                pressed, quiet, watching, called("resume", str(self.folder), names), None, known, force, again,
+                settings, watch=watch,
+            )  # fmt: skip
+            if more is None:
+                watched_run.resume(self.folder, session)
+            else:
+                watched_run.longer(self.folder, folder, more, session)
+        return Run(folder)
 
     def __repr__(self) -> str:
         try:

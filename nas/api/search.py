@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -12,17 +12,16 @@ from nas.adapters.loggers import loggers
 from nas.api import watched_run
 from nas.api.interrupts import interrupts
 from nas.api.models import Given, starting
-from nas.api.options import configuration, place_of
+from nas.api.options import called, configuration, place_of
 from nas.api.run import Run
 from nas.api.watched_run import NamedAgain, Session, with_kept
 from nas.base.errors import UserError
-from nas.base.text import clip
 from nas.config.run_config import MODEL
-from nas.data.run_arrays import PREFIX, KeptParts, parts_of
+from nas.data.run_arrays import KeptParts, parts_of
 from nas.inspect.status import find_run
 from nas.registry.plugins import with_plugins
 from nas.registry.registry import Registry
-from nas.run.lifecycle import default_run_folder, free_replay_folder
+from nas.run.folders import default_run_folder, free_replay_folder
 
 
 def search(
@@ -90,7 +89,8 @@ def search(
 
 
 def resume(run: Run | str | Path, **how: Any) -> Run:
-    """Continue a run that was stopped or killed; a finished one is left as it is. Return the run.
+    """Continue a run that was stopped or killed, or with budget="+2h" or generations="+5" the search of a finished one,
+    in a new run. Return the run.
 
     how: see `Run.resume`. Raises RunError if the run can't be continued.
     """
@@ -156,14 +156,3 @@ def _folder(run: Run | str | Path) -> Path:
 def _kept(data: Any, task: str | None) -> KeptParts | None:
     """The arrays that were given, checked; None if `data` is a name or path."""
     return None if data is None or isinstance(data, (str, Path)) else parts_of(data, task)
-
-
-def called(name: str, what: str, given: Mapping[str, Any]) -> str:
-    """A call as Python text, for the record."""
-    named = {
-        key: "…" if isinstance(value, str) and value.startswith(PREFIX) else clip(repr(value), 200)
-        for key, value in given.items()
-        if value is not None and value != ()
-    }
-    arguments = ", ".join([repr(what), *(f"{key}={value}" for key, value in named.items())])
-    return f"nas.{name}({arguments})"

@@ -26,6 +26,8 @@ from nas.registry.named_code import for_workers
 from nas.registry.registry import Registry
 from nas.run import lifecycle
 from nas.run.events import Callback, Callbacks, Outcome
+from nas.run.longer import More
+from nas.run.longer import longer as continued
 
 if TYPE_CHECKING:
     from nas.report.companion import Companion
@@ -89,6 +91,14 @@ def search(
 def resume(run: Path, session: Session) -> Outcome | None:
     """`lifecycle.resume` with progress and callbacks."""
     return _watched(run, session, partial(lifecycle.resume, run, began=session.began, **_again(session)))
+
+
+def longer(source: Path, run: Path, more: More, session: Session) -> Outcome | None:
+    """`nas.run.longer.longer` with progress and callbacks."""
+    made = partial(
+        continued, source, run, more, command=session.command, began=session.began, **_again(session)
+    )
+    return _watched(run, session, made)
 
 
 def replay(source: Path, run: Path, session: Session) -> Outcome | None:

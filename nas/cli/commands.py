@@ -106,7 +106,11 @@ AGAIN = tuple(option.name for option in generated_options.named_again())
 @app.command()
 @generated_options.takes(generated_options.named_again(), generated_options.of_place(), again=True)
 def resume(
+    context: typer.Context,
     run: options.Run,
+    budget: options.MoreTime = None,
+    generations: options.MoreGenerations = None,
+    to: options.LongerRun = None,
     force: options.Force = False,
     watch: options.Watch = False,
     log: options.Log = None,
@@ -116,15 +120,16 @@ def resume(
     """Continue a run that was stopped or killed, or show again how it ended.
 
     A run keeps its settings, except those that decide no results, such as workers and executor. A finished run stays
-    finished: for a longer search start a new run.
+    as it is: with --budget +TIME or --generations +N its search continues in a new run, from the network that it found.
     """
     again, place = _parted(given)
     with _processes(quiet) as processes:
         from nas.cli import run_commands
 
-        session = replace(run_commands.continuing(quiet, force, again, place, processes), began=STARTED)
-        session = run_commands.observed(session, watch, log)
-        raise typer.Exit(run_commands.resume(run, session))
+        command = shlex.join(["nas", *context.obj])
+        session = run_commands.continuing(quiet, force, again, place, processes, command)
+        session = run_commands.observed(replace(session, began=STARTED), watch, log)
+        raise typer.Exit(run_commands.resume(run, session, budget, generations, to))
 
 
 @app.command()

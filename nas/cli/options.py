@@ -10,6 +10,8 @@ import typer
 from nas.base.printing import say
 from nas.config.option import OUTPUT, SEARCH
 
+LONGER = "A longer search, once it has finished"
+
 
 class Order(StrEnum):
     """The orders in which runs are listed, the first or best at the top."""
@@ -47,6 +49,36 @@ NewRun = Annotated[
         metavar="DIR",
         rich_help_panel=OUTPUT,
         help="The run's new folder. (Default: runs/SPACE-DATA-NNN; for a replay RUN-replay-N.)",
+    ),
+]
+LongerRun = Annotated[
+    Path | None,
+    typer.Option(
+        "--run",
+        metavar="DIR",
+        rich_help_panel=LONGER,
+        help="The new folder of the longer search. (Default: RUN-more-N.)",
+        show_default=False,
+    ),
+]
+MoreTime = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        metavar="+TIME",
+        rich_help_panel=LONGER,
+        help="Continue the search for so long, from the network that it found: +2h, +90s.",
+        show_default=False,
+    ),
+]
+MoreGenerations = Annotated[
+    str | None,
+    typer.Option(
+        "--generations",
+        metavar="+N",
+        rich_help_panel=LONGER,
+        help="Continue the search for so many generations; with --budget for what ends first.",
+        show_default=False,
     ),
 ]
 Watch = Annotated[

@@ -26,7 +26,8 @@ from nas.ledger import LedgerView, read, read_config
 from nas.ledger.shared import is_run
 from nas.registry.plugins import with_plugins
 from nas.run.events import Outcome
-from nas.run.lifecycle import default_run_folder, free_replay_folder
+from nas.run.folders import default_run_folder, free_replay_folder
+from nas.run.longer import folder_for, more_of
 from nas.run.replay import difference, replay_from
 
 INTERRUPTED = 130
@@ -69,10 +70,21 @@ def search(
     return _ended(drive, folder, replace(session, registry=registry))
 
 
-def resume(name: str, session: Session) -> int:
-    """Continue a run; return the exit code. Raises RunError if it can't be continued."""
-    folder = find_run(name)
-    return _ended(partial(watched_run.resume, folder), folder, session)
+def resume(
+    name: str,
+    session: Session,
+    budget: str | None = None,
+    generations: str | None = None,
+    run: Path | None = None,
+) -> int:
+    """Continue a run; return the exit code. budget, generations: how much longer a finished one is continued, in the
+    new folder `run`. Raises RunError if it can't be continued.
+    """
+    source, more = find_run(name), more_of(budget, generations)
+    folder = folder_for(source, more, run)
+    if more is None:
+        return _ended(partial(watched_run.resume, source), folder, session)
+    return _ended(partial(watched_run.longer, source, folder, more), folder, session)
 
 
 def replay(name: str, run: Path | None, session: Session) -> int:

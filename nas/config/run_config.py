@@ -23,8 +23,9 @@ from nas.config.training import TrainConfig
 CODE = r"[\w.]+:\w+"  # package.module:name
 TASKS = ("classification", "balanced", "multi-label", "regression")
 FITTED = (
-    "augment", "batch_size", "clip_norm", "epochs", "label_smoothing", "limits", "lr", "most_epochs", "moves_per_child",
-    "select", "val_fraction", "warmup_steps", "weight_decay",
+    "augment", "batch_size", "children", "clip_norm", "epochs", "final_share", "generations", "grow_share",
+    "label_smoothing", "limits", "lr", "macs", "most_epochs", "moves_per_child", "parent", "select", "threads",
+    "val_fraction", "warmup_steps", "weight_decay",
 )  # fmt: skip
 RAY = ("address", "gpus_per_child", "storage")
 MODEL = "model"  # the space of a search that starts from a model, if no other is named
@@ -267,13 +268,18 @@ class RunConfig(BaseModel):
     )
     fitted: tuple[str, ...] = Field(
         (),
-        description="Settings that nobody gave, and that the data decide: set by the command, not by a recipe.",
+        description="Settings that nobody gave, so that data, budget or a longer search may decide them: set by "
+        "the command, not by a recipe.",
     )
 
     start: str | None = Field(
         None,
         pattern="^[0-9a-f]{64}$",
         description="The trained network that the run began with, by the hash of its checkpoint: set by --from.",
+    )
+    after: str | None = Field(
+        None,
+        description="The finished run whose search this one continues: set by nas resume RUN --budget +TIME.",
     )
 
     @field_validator("augment")

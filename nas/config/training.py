@@ -12,15 +12,25 @@ from nas.base.errors import UserError
 from nas.config.option import Option, Shown, options
 
 Precision = Literal["auto", "bf16", "fp32"]
+OptimizerName = Literal["sgd", "adamw"]
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Hyper-parameters of SGD and its schedule. Raises UserError for an invalid value."""
+    """Hyper-parameters of an optimizer and its schedule. Raises UserError for an invalid value."""
+
+    optimizer: Annotated[
+        OptimizerName,
+        Shown(),
+        Field(
+            description="What trains: sgd, with Nesterov momentum, or adamw, whose rate and weight decay are its own "
+            "unless they are given."
+        ),
+    ] = "sgd"
 
     lr: Annotated[
         float,
-        Shown(metavar="X", unset="the space's"),
+        Shown(metavar="X", unset="the space's, or the optimizer's"),
         Field(gt=0, allow_inf_nan=False, description="The highest learning rate."),
     ] = 0.05
     lr_min: Annotated[
@@ -30,7 +40,9 @@ class TrainConfig:
     warmup_steps: Annotated[
         int, Field(ge=0, description="Steps of linear warm-up to lr at the start of the schedule.")
     ] = 0
-    momentum: Annotated[float, Field(ge=0, lt=1, description="Nesterov momentum; 0: none.")] = 0.9
+    momentum: Annotated[
+        float, Field(ge=0, lt=1, description="Nesterov momentum of sgd; 0: none. Of adamw, β₁.")
+    ] = 0.9
     weight_decay: Annotated[
         float,
         Field(

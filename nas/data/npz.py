@@ -18,6 +18,7 @@ REMEDY = "call the arrays x and y, or x_train, y_train, x_test, y_test, and x_va
 
 def open_npz(path: str, task: str | None) -> Parts:
     """The arrays x and y, or those of each part. Nothing in the file is unpickled. Raises DataError."""
+    _check_settings(path)
     try:
         with np.load(os.path.expanduser(path), allow_pickle=False) as file:
             if not hasattr(file, "files"):
@@ -34,6 +35,19 @@ def open_npz(path: str, task: str | None) -> Parts:
     parts = custom.alike({role: custom.part(found[role], f"npz: {path}: {role}", task) for role in found})
     names = custom.class_names(None, parts["train"])
     return Parts(parts["train"], parts.get("val"), parts.get("test"), names)
+
+
+def _check_settings(path: str) -> None:
+    """Raise DataError for settings behind the file's name, of which there are none."""
+    file, mark, settings = path.partition("?")
+    if not mark or os.path.exists(os.path.expanduser(path)):
+        return
+    if settings.startswith("tokens"):
+        raise DataError(
+            f'npz: {file}: "{settings}": a search does not read tokens yet, since no space begins with an embedding; '
+            "give the counts of each token as vectors [N, VOCABULARY]"
+        )
+    raise DataError(f'npz: {file}: "{settings}" is not known; write npz:FILE alone')
 
 
 def _pair(held: dict[str, Any], role: str) -> tuple[Any, Any] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import morphs
 from morphs import Network, Preserves, parse_chain
 from morphs.errors import MorphError
+from morphs.network import Key
 from nas.base.errors import TrainingFailed, UserError
 from nas.base.machine import threads
 from nas.base.moves import known_moves
@@ -26,7 +27,8 @@ from nas.execute.executor import Done
 from nas.execute.mistakes import mistakes
 from nas.ledger import Job, Reached, Result
 from nas.ledger.sample import sample_of
-from nas.train import Paused, TrainConfig, TrainReport, train
+from nas.train import OptimizerState, Paused, TrainConfig, TrainReport, train
+from nas.train.adamw import betas
 from nas.train.deadline import Deadline
 from nas.train.evaluate import Scores, evaluate
 
@@ -51,18 +53,19 @@ class Checkpoints(Protocol):
 class Trained:
     """The networks that a job stores.
 
-    judged: what is scored and kept. last: the weights after the last step, if `judged` is an average. momentum: a
-    network with the momentum in place of the parameters, if another job may continue the training.
+    judged: what is scored and kept. last: the weights after the last step, if `judged` is an average. state: what the
+    optimizer keeps, such as its momentum, each as a network with that in place of the parameters, if another job may
+    continue the training.
     """
 
     judged: Network
     last: Network | None
-    momentum: Network | None
+    state: tuple[Network, ...] = ()
 
     @property
     def stored(self) -> tuple[Network, ...]:
         """In the order of `Result.checkpoints`."""
-        return tuple(n for n in (self.judged, self.last, self.momentum) if n is not None)
+        return tuple(n for n in (self.judged, self.last, *self.state) if n is not None)
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ def _perform(job: Job, site: TaskContext, data: SearchData, progress: OnStep) ->
     since = plan.since
     before = dict(since.seconds) if since is not None else {}
     begin = time.time() - before.pop("busy", 0.0)
-    report = _train(module, job, site, data, progress, begun.momentum, deadline) if job.steps else None
+    report = _train(module, job, site, data, progress, begun.state, deadline) if job.steps else None
     clock.lap("train")
     if report is not None and not report.ended:
         return _reached(report, begun.network, module, site, clock, before, begin)
@@ -132,7 +135,8 @@ def _perform(job: Job, site: TaskContext, data: SearchData, progress: OnStep) ->
     end = clock.lap("evaluate")
     trained = _networks(job, begun.network, module, report)
     digest = site.store.put(trained.judged)
-    last, momentum = (site.store.put(n) if n is not None else None for n in (trained.last, trained.momentum))
+    last = None if trained.last is None else site.store.put(trained.last)
+    momentum, rest = _put(trained.state, site.store)
     clock.lap("store")
     spent = morphs.cost(begun.network.graph)
     return Result(
@@ -151,6 +155,7 @@ def _perform(job: Job, site: TaskContext, data: SearchData, progress: OnStep) ->
         drift_train=begun.drift.train if begun.drift else None,
         seconds={**clock.since(before), "busy_from": begin, "busy_to": end},
         momentum=momentum,
+        rest=rest,
         last=last,
         sample=sample_of(scores.losses.numpy(), scores.hits.numpy()).to_text()
         if job.training.searching
@@ -170,26 +175,26 @@ def networks(job: Job, site: TaskContext, data: SearchData) -> Trained:
     with threads(site.threads):
         begun = _start(job, site, data)
         module = begun.network.to_torch()
-        report = _train(module, job, site, data, lambda *_: None, begun.momentum) if job.steps else None
+        report = _train(module, job, site, data, lambda *_: None, begun.state) if job.steps else None
         return _networks(job, begun.network, module, report)
 
 
 def _train(
-    module: nn.Module, job: Job, site: TaskContext, data: SearchData, progress: OnStep, begun: Network | None,
+    module: nn.Module, job: Job, site: TaskContext, data: SearchData, progress: OnStep, begun: tuple[Network, ...],
     deadline: Deadline | None = None,
 ) -> TrainReport:  # fmt: skip
-    """Perform the job's training, or the part of it that the job names. begun: the momentum, as a network."""
+    """Perform the job's training, or the part of it that the job names. begun: the optimizer's state, as networks."""
     plan = job.training
-    momentum = None
-    if begun is not None:
-        momentum = {name: value.detach() for name, value in begun.to_torch().named_parameters()}
-    paused = None if plan.since is None else _paused(plan.since, momentum or {})
+    state = tuple(
+        {name: value.detach() for name, value in each.to_torch().named_parameters()} for each in begun
+    )
+    paused = None if plan.since is None else _paused(plan.since, state)
     seed = derive(job.seed, "train") if plan.batches is None else plan.batches
     return train(
         module, data, steps=job.steps, config=site.config, seed=seed,
         device=site.device, on_step=_seldom(progress), start=plan.start,
         total=None if plan.total is None else max(plan.total, plan.start + job.steps),
-        momentum=None if paused else momentum, teacher=_teacher(job, site),
+        state=None if paused else state, teacher=_teacher(job, site),
         since=paused, until=plan.until, decay=plan.decay,
         average=averaged_steps(job, site.config), lengths=plan.lengths, lengthen=deadline,
     )  # fmt: skip
@@ -210,7 +215,8 @@ def _networks(job: Job, network: Network, module: nn.Module, report: TrainReport
         )
     total, reached = job.training.total, job.training.start + job.steps
     goes_on = job.training.searching or (total is not None and reached < total)
-    kept = _with_parameters(network, report.momentum) if report is not None and goes_on else None
+    state = report.state if report is not None and goes_on else ()
+    kept = tuple(_with_parameters(network, values) for values in state)
     return Trained(judged, None if averaged is None else last, kept)
 
 
@@ -226,20 +232,27 @@ def _reached(
     """Store the networks of a paused training; return its state."""
     busy = time.time() - begin
     weights = site.store.put(network.with_weights_from(module))
-    momentum = site.store.put(_with_parameters(network, report.momentum))
+    momentum, rest = _put([_with_parameters(network, values) for values in report.state], site.store)
+    assert momentum is not None
     clock.lap("store")
     states = tuple(base64.b64encode(bytes(state.tolist())).decode() for state in report.paused.random)
     seconds = {**clock.since(before), "busy": busy}
     return Reached(
-        report.paused.step, weights, momentum, states, report.paused.losses, seconds, report.lengths
+        report.paused.step, weights, momentum, states, report.paused.losses, seconds, report.lengths, rest
     )
 
 
-def _paused(reached: Reached, momentum: Mapping[str, Tensor]) -> Paused:
+def _put(state: Sequence[Network], store: Checkpoints) -> tuple[str | None, tuple[str, ...]]:
+    """Store what an optimizer keeps; return the digests of the first of it, its momentum, and of the rest."""
+    first, *rest = [store.put(network) for network in state] or [None]
+    return first, tuple(digest for digest in rest if digest is not None)
+
+
+def _paused(reached: Reached, state: OptimizerState) -> Paused:
     """The state from which a training continues."""
     states = (base64.b64decode(state, validate=True) for state in reached.random)
     random = tuple(torch.tensor(list(state), dtype=torch.uint8) for state in states)
-    return Paused(reached.step, momentum, random, reached.losses)
+    return Paused(reached.step, state, random, reached.losses)
 
 
 def _teacher(job: Job, site: TaskContext) -> nn.Module | None:
@@ -264,22 +277,25 @@ def _with_parameters(network: Network, values: Mapping[str, Tensor]) -> Network:
 
 @dataclass(frozen=True)
 class _Begun:
-    """What a job trains. momentum: to continue with, as a network. drift: the worst among the moves."""
+    """What a job trains. state: the optimizer's, to continue with, as networks. drift: the worst among the moves."""
 
     network: Network
-    momentum: Network | None = None
+    state: tuple[Network, ...] = ()
     drift: morphs.Drift | None = None
 
 
 def _start(job: Job, site: TaskContext, data: SearchData) -> _Begun:
-    """The network that a job trains: fresh, its parent's, or a child of it, with the parent's momentum."""
-    parent, kept = job.training.weights, job.training.momentum
+    """The network that a job trains: fresh, its parent's, or a child of it, with the parent's optimizer state."""
+    parent, kept = job.training.weights, (job.training.momentum, *job.training.rest)
     graph = morphs.graph_from_json(job.graph)
     if parent is None:
         return _Begun(morphs.init(graph, derive(job.seed, "init")))
-    network, momentum = site.store.get(parent), None if kept is None else site.store.get(kept)
+    network, state = (
+        site.store.get(parent),
+        tuple(site.store.get(digest) for digest in kept if digest is not None),
+    )
     if not job.moves:
-        return _Begun(network, momentum)
+        return _Begun(network, state)
     batches = list(calibration(data, derive(job.seed, "calibrate"), site.config.batch_size))
     worst = morphs.Drift(0.0, 0.0)
     moves, loss = parse_chain(job.moves, known_moves(site.moves)), data.task.mean_loss
@@ -287,11 +303,21 @@ def _start(job: Job, site: TaskContext, data: SearchData) -> _Begun:
         assert child.drift is not None
         worst = morphs.Drift(max(worst.eval, child.drift.eval), max(worst.train, child.drift.train))
         network = child.network
-        if momentum is not None:
-            momentum = replace(network, weights=morphs.carry_values(momentum.weights, child))
+        state = tuple(replace(network, weights=weights) for weights in _carried(state, child, site.config))
     if network.graph != graph:
         raise MorphError(f"{job.moves}: the graph differs from the job's; please report this bug")
-    return _Begun(network, momentum, worst)
+    return _Begun(network, state, worst)
+
+
+def _carried(
+    state: Sequence[Network], child: morphs.Child, config: TrainConfig
+) -> Sequence[Mapping[Key, Tensor]]:
+    """What the optimizer keeps of the parent's parameters, carried to the child's."""
+    values = [network.weights for network in state]
+    if config.optimizer == "adamw" and values:
+        mean, square, count = values
+        return morphs.carry_moments(mean, square, count, child, betas(config))
+    return [morphs.carry_values(each, child) for each in values]
 
 
 def _tested(

@@ -118,7 +118,8 @@ def made_by(records: Iterable[TrialRecord]) -> dict[str, tuple[str, tuple[str, .
     for record in records:
         assert record.result is not None
         result = record.result
-        parts = ("weights", result.weights), ("last weights", result.last), ("momentum", result.momentum)
+        rest = (("momentum", digest) for digest in (result.momentum, *result.rest))
+        parts = ("weights", result.weights), ("last weights", result.last), *rest
         for what, digest in parts:
             if digest is not None:
                 known, trials = makers.get(digest, (what, ()))

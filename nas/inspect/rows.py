@@ -27,6 +27,7 @@ def status_rows(found: RunStatus) -> list[tuple[str, str]]:
         ("run", found.run),
         ("state", _state(found)),
         ("search", f"{found.space} on {found.data}, seed {found.seed}"),
+        *([("continues", found.after)] if found.after is not None else []),
         ("generation", generation),
         ("trials", trials),
     ]

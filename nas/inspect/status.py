@@ -46,7 +46,7 @@ class RunStatus:
     cost. keep: which checkpoints are kept (--keep). checkpoints, checkpoint_bytes: those that exist. removed: the
     number removed to save disk space. score: the criterion of the task's own score, "accuracy" or "min rmse";
     best_score, test_score: its values. select: the criterion by which the search selects; best_value: the validation
-    score of that name. beside, remarks: see `nas.inspect.verdict`.
+    score of that name. beside, remarks: see `nas.inspect.verdict`. after: the finished run whose search it continues.
     """
 
     run: str
@@ -87,6 +87,7 @@ class RunStatus:
     remarks: tuple[str, ...] = ()
     select: str = "accuracy"
     best_value: float | None = None
+    after: str | None = None
 
     def to_json(self) -> str:
         """Return one JSON object with its keys in the order of the fields."""
@@ -269,4 +270,5 @@ def _status(run: Path, described: Described, view: LedgerView, driver: Driver | 
         remarks=remarks(view, config),
         select=which,
         best_value=value,
+        after=config.after,
     )

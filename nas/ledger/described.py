@@ -30,6 +30,7 @@ class Settings:
     most_epochs: Annotated[float, Field(gt=0)] | None = None
     limits: Json = field(default_factory=lambda: NO_JSON)
     start: Digest | None = None  # of the network that the search began with, if it was given
+    after: str | None = None  # the finished run whose search it continues
 
 
 @dataclass(frozen=True, config=OPEN)

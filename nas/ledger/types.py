@@ -107,9 +107,9 @@ def _reduce(self: Job | Result | Reached) -> tuple[Callable[[type[Any], Any], An
 class Reached:
     """The state of a paused training. With the networks it names, the training continues as if it had never stopped.
 
-    step: how many of the job's steps are done. weights, momentum: digests of checkpoints. random: states of the
-    generators that dropout draws from, base64. losses: the last ones. seconds: wall time by purpose, so far. lengths:
-    how the time left has changed the number of steps, so far.
+    step: how many of the job's steps are done. weights, momentum: digests of checkpoints. rest: as in `Result`. random:
+    states of the generators that dropout draws from, base64. losses: the last ones. seconds: wall time by purpose, so
+    far. lengths: how the time left has changed the number of steps, so far.
     """
 
     step: Annotated[Count, Field(gt=0)]
@@ -119,11 +119,12 @@ class Reached:
     losses: tuple[float, ...]
     seconds: Times
     lengths: Lengths = ()
+    rest: tuple[Digest, ...] = ()
 
     @property
     def checkpoints(self) -> tuple[str, ...]:
         """Digests of the networks that were stored."""
-        return self.weights, self.momentum
+        return self.weights, self.momentum, *self.rest
 
     to_dict = _to_dict
     __reduce__ = _reduce
@@ -145,12 +146,13 @@ class Training:
     """How a job trains: its part of a schedule, and what it starts from. Only the engine writes it.
 
     weights: digest of the weights to start from, those of the parent or of a given model; None: fresh weights.
-    momentum: digest of the parent's momentum to continue with. start, total: the job's steps begin at `start` in a
-    schedule of `total` steps; None: the schedule has just the job's steps. decay: the rate is constant and falls over
-    the last `decay` steps of the schedule, as in a lineage; None: it follows a cosine over the whole schedule. batches:
-    seed of the batches, for jobs that train on the same ones; None: the job's own. rung: of a successive halving, from
-    0. since: the state that an earlier part of this training reached. until: the step at which this part pauses; None:
-    the end. lengths: changes of the job's steps on the way. left: the time it may take; None: any.
+    momentum: digest of the parent's momentum to continue with. rest: as in `Result`. start, total: the job's steps
+    begin at `start` in a schedule of `total` steps; None: the schedule has just the job's steps. decay: the rate is
+    constant and falls over the last `decay` steps of the schedule, as in a lineage; None: it follows a cosine over the
+    whole schedule. batches: seed of the batches, for jobs that train on the same ones; None: the job's own. rung: of a
+    successive halving, from 0. since: the state that an earlier part of this training reached. until: the step at which
+    this part pauses; None: the end. lengths: changes of the job's steps on the way. left: the time it may take; None:
+    any.
     """
 
     weights: Digest | None = None
@@ -164,11 +166,12 @@ class Training:
     until: Count | None = None
     lengths: Lengths = ()
     left: TimeLeft | None = None
+    rest: tuple[Digest, ...] = ()
 
     @property
     def checkpoints(self) -> tuple[str, ...]:
         """Digests of the networks that the job reads."""
-        return tuple(digest for digest in (self.weights, self.momentum) if digest is not None)
+        return tuple(digest for digest in (self.weights, self.momentum, *self.rest) if digest is not None)
 
     @property
     def searching(self) -> bool:
@@ -222,17 +225,18 @@ class Job:
 class Result:
     """The result of a job.
 
-    fingerprint: SHA-256 of the graph. weights: `Network.digest`, the checkpoint's name in the store. scores:
-    finite numbers, including the validation score of `main`, the task's own score, by which trials are ranked and which
-    is the objective value of the Optuna trial. params, macs: counts. drift_eval, drift_train: drift of the moves,
-    None if not measured. seconds: wall time by purpose (train, evaluate, morph, other). momentum: digest of a
-    checkpoint that holds the optimizer's momentum in place of the weights, if the training can be continued. last:
-    digest of the weights after the last step, to continue from, where `weights` is an average over several steps.
-    sample: the outcome on single validation images, as text (`nas.ledger.sample`); for comparisons of trials. lengths:
-    how the time that was left changed the number of the job's steps on the way: the same job with these gives the same
-    bits. baselines: the task's own score of the simplest methods on the splits of a final trial, as SIMPLE_test and
-    LINEAR_test (`nas.data.baseline`). mistakes: what a final classifier gets wrong on the test split
-    (`nas.execute.mistakes`). The digest of a run contains neither.
+    fingerprint: SHA-256 of the graph. weights: `Network.digest`, the checkpoint's name in the store. scores: finite
+    numbers, including the validation score of `main`, the task's own score, by which trials are ranked and which is the
+    objective value of the Optuna trial. params, macs: counts. drift_eval, drift_train: drift of the moves, None if not
+    measured. seconds: wall time by purpose (train, evaluate, morph, other). momentum: digest of a checkpoint that holds
+    the optimizer's momentum in place of the weights, if the training can be continued. rest: those of what else the
+    optimizer keeps: of AdamW, the mean squares and the numbers of steps. last: digest of the weights after the last
+    step, to continue from, where `weights` is an average over several steps. sample: the outcome on single validation
+    images, as text (`nas.ledger.sample`); for comparisons of trials. lengths: how the time that was left changed the
+    number of the job's steps on the way: the same job with these gives the same bits. baselines: the task's own score
+    of the simplest methods on the splits of a final trial, as SIMPLE_test and LINEAR_test (`nas.data.baseline`).
+    mistakes: what a final classifier gets wrong on the test split (`nas.execute.mistakes`). The digest of a run
+    contains neither.
     Raises ValueError for an invalid value.
     """
 
@@ -251,6 +255,7 @@ class Result:
     main: Criterion = "accuracy"
     baselines: Numbers = field(default_factory=lambda: NO_NUMBERS)
     mistakes: Json = field(default_factory=lambda: NO_JSON)
+    rest: tuple[Digest, ...] = ()
 
     @model_validator(mode="after")
     def _has_score(self) -> Self:
@@ -271,7 +276,8 @@ class Result:
     @property
     def checkpoints(self) -> tuple[str, ...]:
         """Digests of the networks that were stored."""
-        return tuple(digest for digest in (self.weights, self.last, self.momentum) if digest is not None)
+        named = self.weights, self.last, self.momentum, *self.rest
+        return tuple(digest for digest in named if digest is not None)
 
     to_dict = _to_dict
     __reduce__ = _reduce

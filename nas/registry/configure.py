@@ -14,7 +14,7 @@ from nas.config.run_config import FITTED, MODEL, RunConfig, validated
 from nas.config.settings import Settings
 from nas.config.validation import checked, unknown
 from nas.policies.front import LATENCY
-from nas.registry.defaults import REGISTRY, TRAINED
+from nas.registry.defaults import ADAMW, ADAMW_TRAINED, REGISTRY, TRAINED
 from nas.registry.named_code import is_code, move_named, named, named_by
 from nas.registry.registry import Registry
 
@@ -50,14 +50,15 @@ def configure(
         _check_recipe(path, recipe, registry)
     entry = registry.spaces.get(space)
     usual = _joined([entry.defaults if entry else {}, TRAINED if trained else {}])
+    if _joined([recipe, overrides]).get("train", {}).get("optimizer") == "adamw":
+        usual = _joined([usual, ADAMW, ADAMW_TRAINED if trained else {}])
     layers: list[Mapping[str, Any]] = [usual, recipe, overrides]
     if any(end in layer for end in ("budget", "cost") for layer in layers[1:]):
         restarts = any(layer.get("schedule") == "restarts" for layer in layers[1:])
         fits = ("generations",) if restarts else ("generations", "epochs", "final_share")
         layers[0] = {key: value for key, value in layers[0].items() if key not in fits}
     values = _joined(layers) | {"space": space}
-    asked = _joined(layers[1:])
-    given = {*asked, *asked.get("train", {})}
+    given = _given(_joined(layers[1:]))
     values["fitted"] = tuple(name for name in FITTED if name not in given)
     if recipe:
         values["recipe"] = space_or_recipe
@@ -67,6 +68,12 @@ def configure(
     # The size of a cluster is unknown: Ray gets all jobs that can run at once, and queues the rest.
     free = config.children + 1 if config.address else max(1, cores() // config.threads)
     return config.model_copy(update={"workers": free}), registry
+
+
+def _given(asked: Mapping[str, Any]) -> set[str]:
+    """The names of the settings in `asked`, those in its tables too."""
+    tables = (asked.get(name) for name in MERGED)
+    return {*asked, *(name for table in tables if isinstance(table, Mapping) for name in table)}
 
 
 def _names(values: Mapping[str, Any]) -> dict[str, Any]:

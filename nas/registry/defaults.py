@@ -81,6 +81,10 @@ TRAINED: Mapping[str, Any] = {
     "train": {"lr": 0.01, "warmup_steps": 100, "clip_norm": 1.0},
 }
 
+# AdamW's steps are about as long as the rate, whatever the gradients, so these replace what spaces and TRAINED say.
+ADAMW: Mapping[str, Any] = {"train": {"lr": 0.003, "weight_decay": 0.05}}
+ADAMW_TRAINED: Mapping[str, Any] = {"train": {"lr": 0.0005}}
+
 REGISTRY = Registry(
     moves=MOVES,
     spaces=MappingProxyType(

@@ -82,7 +82,9 @@ def next_part(
         training = replace(training, left=TimeLeft(seconds=timing.left, after=after, pace=pace))
     if reached is None:
         return replace(job, training=training)
-    training = replace(training, weights=reached.weights, momentum=reached.momentum, since=reached)
+    training = replace(
+        training, weights=reached.weights, momentum=reached.momentum, rest=reached.rest, since=reached
+    )
     return replace(job, moves="", training=training)
 
 

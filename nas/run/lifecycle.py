@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
-from itertools import count
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -16,7 +15,7 @@ from nas.base.machine import cores
 from nas.base.text import nas_command, plural
 from nas.config.relocate import relocated, with_data, with_task
 from nas.config.run_config import RunConfig, validated
-from nas.data import SearchData, is_kept, load_search_data
+from nas.data import SearchData, load_search_data
 from nas.data.check import Check
 from nas.data.folder import hashes_of
 from nas.data.hashes import NONE, Known, keep_known, read_known
@@ -48,8 +47,6 @@ from nas.run.start import Starting, graph_of, is_store, keep_data, keep_start, s
 from nas.run.suited import suited_batches, suited_data, suited_training, told
 from search_spaces.auto import choice
 
-RUNS = Path("runs")
-
 
 class Again(TypedDict, total=False):
     """What a command that continues or repeats a run gives again.
@@ -69,22 +66,6 @@ class Again(TypedDict, total=False):
     place: Mapping[str, Any]
 
 
-def default_run_folder(config: RunConfig) -> Path:
-    """The first free runs/SPACE-DATA-NNN."""
-    spec = "arrays" if is_kept(config.data) else config.data
-    space, data = (
-        "".join(c if c.isalnum() or c in "-_" else "-" for c in name)[:40] for name in (config.space, spec)
-    )
-    folders = (RUNS / f"{space}-{data}-{number:03d}" for number in count(1))
-    return next(folder for folder in folders if not folder.exists())
-
-
-def free_replay_folder(source: Path) -> Path:
-    """The first free SOURCE-replay-N, next to `source`."""
-    folders = (source.with_name(f"{source.name}-replay-{number}") for number in count(1))
-    return next(folder for folder in folders if not folder.exists())
-
-
 def search(
     config: RunConfig,
     run: Path,
@@ -94,13 +75,14 @@ def search(
     registry: Registry = REGISTRY,
     began: float | None = None,
     start: Starting | None = None,
+    notices: Sequence[str] = (),
 ) -> Outcome:
     """Start a search in the new folder `run`.
 
     command: the command line, for the record. executor: makes our executors; one that `registry` adds comes from there.
     registry: resolves the names in `config`; code that `config` names is imported. began: since when the budget counts,
     by the monotonic clock; None: since this call. start: makes the trained network that the search begins with, once
-    the shape of an image is known; the run keeps it.
+    the data are known; the run keeps it. notices: what to say first.
     Raises UserError for wrong input, before anything is written, and NasError when the search has no outcome.
     """
     began = time.monotonic() if began is None else began
@@ -108,7 +90,7 @@ def search(
     check_new(run)
     registry = named_by(config, registry)
     config = check_names(config, registry)
-    config, data, said = _suited(config, registry)
+    config, data, said = _suited(config, registry, start is None)
     if config.address is None and config.threads > cores():
         said.append(
             f"--threads {config.threads} is more than the {plural(cores(), 'core')} of this machine, which trains "
@@ -118,7 +100,7 @@ def search(
         said.append(
             f"space: {choice(data.input_shape).__name__}, which suits inputs {list(data.input_shape)}"
         )
-    given = None if start is None else start(data.input_shape)
+    given = None if start is None else start(data)
     config = config.model_copy(update={"start": None if given is None else given.digest})
     plan, smaller = fitted(make_plan(config, data, registry, graph_of(given)))
     if smaller is not None:
@@ -142,14 +124,14 @@ def search(
     del data  # workers have their own copy; free the memory
     return _begin(
         plan, run, description, callback, executor, began, registry, known,
-        given=given, startup=startup, said=said,
+        given=given, startup=startup, said=(*notices, *said),
     )  # fmt: skip
 
 
-def _suited(config: RunConfig, registry: Registry) -> tuple[RunConfig, SearchData, list[str]]:
+def _suited(config: RunConfig, registry: Registry, fresh: bool) -> tuple[RunConfig, SearchData, list[str]]:
     """A new run's configuration with the settings that suit its data, the data, and what to say of these settings."""
     data = load_data(for_workers(config, registry, ()), check=config.check_data)
-    suited = suited_data(suited_training(config, data, registry), data)
+    suited = suited_data(suited_training(config, data, registry) if fresh else config, data)
     if (suited.val_fraction, suited.augment) != (config.val_fraction, config.augment):
         data = load_data(for_workers(suited, registry, ()))
     final = suited_batches(suited, len(data.train))
@@ -175,7 +157,7 @@ def replay(
     check_new(run, "replay")
     made, view = read_config(source), read(source)
     config = stored_config(source, made.config, "replay", registry)
-    config, registry = _found_again(source, config, registry, "replay", again)
+    config, registry = found_again(source, config, registry, "replay", again)
     config = config.model_copy(update={"ledger": None})  # only a command names a database to write into
     held = load_data(for_workers(config, registry, ()), source, config.check_data)
     given = start_of(source, config)
@@ -251,7 +233,7 @@ def resume(
             callback.on_run_end(outcome)
             return outcome
         _check_whole(ledger, view)
-        config, registry = _found_again(run, config, registry, "resume", again)
+        config, registry = found_again(run, config, registry, "resume", again)
         held = load_data(for_workers(config, registry, ()), run)
         plan = make_plan(config, held, registry, graph_of(start_of(run, config)))
         known = hashes_of(held.train, held.val)
@@ -300,10 +282,12 @@ def _factory(ours: ExecutorFactory, config: RunConfig, registry: Registry) -> Ex
     return ours if config.executor in REGISTRY.executors else registry.executors[config.executor]
 
 
-def _found_again(
+def found_again(
     run: Path, config: RunConfig, registry: Registry, command: str, again: Again
 ) -> tuple[RunConfig, Registry]:
-    """A run's configuration on this machine, and the registry with the code that the command names."""
+    """A run's configuration on this machine, and the registry with the code that the command names. Raises RunError if
+    it does not name what only a command may name.
+    """
     place = again.get("place", {})
     config = relocated(config, place)
     _check_reach(run, config, command, place)

@@ -176,7 +176,7 @@ def _proposed(plan: Plan, parent: TrialRecord, proposal: Proposal) -> Job:
     if plan.config.schedule == "restarts" and proposal.share != (0.0, 1.0):
         training = replace(training, start=start, total=total, rung=rung)
     if begin and parent.result is not None:
-        training = replace(training, momentum=parent.result.momentum)
+        training = replace(training, momentum=parent.result.momentum, rest=parent.result.rest)
     job = replace(job, training=replace(training, rung=rung), memo=proposal.memo)
     return _with_start(plan, job, parent)
 
@@ -189,10 +189,11 @@ def _with_start(plan: Plan, job: Job, parent: TrialRecord | None) -> Job:
     result = None if parent is None else parent.result
     fresh = config.weights == "fresh" and not training.rung and not job.final
     if parent is None or result is None or fresh:
-        training = replace(training, weights=None, momentum=None)
+        training = replace(training, weights=None, momentum=None, rest=())
     elif config.schedule == "lineage":
         start = parent.job.training.start + parent.job.steps
-        training = replace(training, weights=result.last or result.weights, momentum=result.momentum)
+        weights = result.last or result.weights
+        training = replace(training, weights=weights, momentum=result.momentum, rest=result.rest)
     if config.schedule == "lineage":
         batches = derive(config.seed, job.generation, training.rung, "batches")
         training = replace(training, start=start, total=start + job.steps, decay=0, batches=batches)

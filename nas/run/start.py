@@ -14,7 +14,7 @@ from nas.ledger import Store
 from nas.ledger.ledger import CHECKPOINTS
 from nas.ledger.types import is_digest
 
-Starting = Callable[[tuple[int, ...]], Network]  # of the shape of an input, such as (C, H, W)
+Starting = Callable[[SearchData], Network]
 
 
 def graph_of(given: Network | None) -> ArchGraph | None:

@@ -17,13 +17,14 @@ from nas.config.training import TrainConfig
 from nas.data import SearchData, Task, train_batches
 from nas.train.averaging import Average
 from nas.train.divergence import LossWatch, non_finite
+from nas.train.optimizer import Optimizer, make_optimizer
 from nas.train.precision import Arithmetic, choose_arithmetic, forward_macs, native_bf16, put
 from nas.train.schedule import learning_rate, position
-from nas.train.sgd import SGD, make_optimizer
 
 OnStep = Callable[[int, int, float], None]
 Lengths = tuple[tuple[int, int], ...]
 Lengthen = Callable[[int, int], int]
+OptimizerState = tuple[Mapping[str, Tensor], ...]
 LOOK_EVERY = 50  # steps between checks of the losses on an accelerator
 
 
@@ -31,12 +32,13 @@ LOOK_EVERY = 50  # steps between checks of the losses on an accelerator
 class Paused:
     """The state of a run between two steps, apart from the weights: enough to continue as if it had never stopped.
 
-    step: steps done. momentum: the optimizer's, by parameter name, on the CPU. random: states of the generators that
-    dropout draws from, first the CPU's, then the accelerator's. losses: the last ones.
+    step: steps done. state: the optimizer's, such as its momentum: mappings of parameter names to tensors of the
+    parameters' shapes, on the CPU. random: states of the generators that dropout draws from, first the CPU's, then the
+    accelerator's. losses: the last ones.
     """
 
     step: int
-    momentum: Mapping[str, Tensor] = field(repr=False)
+    state: OptimizerState = field(repr=False)
     random: tuple[Tensor, ...] = field(repr=False)
     losses: tuple[float, ...] = field(repr=False)
 
@@ -59,9 +61,9 @@ class TrainReport:
     averaged: nn.Module | None = field(default=None, repr=False, compare=False)
 
     @property
-    def momentum(self) -> Mapping[str, Tensor]:
-        """The optimizer's momentum, by parameter name, on the CPU."""
-        return self.paused.momentum
+    def state(self) -> OptimizerState:
+        """The optimizer's state: see `Paused`."""
+        return self.paused.state
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def train(
     on_step: OnStep | None = None,
     start: int = 0,
     total: int | None = None,
-    momentum: Mapping[str, Tensor] | None = None,
+    state: OptimizerState | None = None,
     teacher: nn.Module | None = None,
     since: Paused | None = None,
     until: int | None = None,
@@ -112,7 +114,7 @@ def train(
                   run that continues from another run's weights with other batches.
     decay:        instead of a cosine, a constant rate that falls over the last `decay` steps of the schedule.
     average:      also average the weights over this many last steps (0: don't); the report has the averaged module.
-    momentum:     initial momentum, as in an earlier report; default 0.
+    state:        initial state of the optimizer, such as its momentum, as in an earlier report; default 0.
     teacher:      a network with the same outputs, whose outputs `module` learns along with the labels, with weight
                   `config.distill` in the loss (Hinton, Vinyals and Dean, arXiv 1503.02531, at temperature 1). It
                   is not changed.
@@ -134,7 +136,7 @@ def train(
     dropout_seed = int(torch.randint(2**62, (), generator=batch_source))
     every = 1 if where.type == "cpu" else LOOK_EVERY
     watch = LossWatch(steps, every, _remedy(config), span.first, since.losses if since else ())
-    inherited = momentum if since is None else since.momentum
+    inherited = (state if since is None else since.state) or ()
     held = non_finite(module)  # a mask of -inf, say
     with put(module, where, arithmetic), _seeded(where, dropout_seed, since), _reproducible(where):
         batches = train_batches(
@@ -143,10 +145,12 @@ def train(
         )  # fmt: skip
         with closing(cast(Generator[tuple[Tensor, Tensor]], batches)):
             optimizer = make_optimizer(module, config)
-            optimizer.put_momentum(
-                {p: inherited[name] for name, p in module.named_parameters() if name in inherited}
-                if inherited
-                else {}
+            optimizer.put(
+                {
+                    p: [values[name] for values in inherited]
+                    for name, p in module.named_parameters()
+                    if inherited and name in inherited[0]
+                }
             )
             taught = nullcontext() if teacher is None else put(teacher.to(where).eval(), where, arithmetic)
             mean = Average(module)
@@ -158,10 +162,7 @@ def train(
             random = _generators(where)
             averaged = mean.averaged(batches, arithmetic) if average else None
         watch.look()
-        momenta = {name: optimizer.momentum_of(p) for name, p in module.named_parameters()}
-        kept = {
-            name: value.detach().cpu().contiguous() for name, value in momenta.items() if value is not None
-        }
+        kept = _by_kind({name: optimizer.state_of(p) for name, p in module.named_parameters()})
     if bad := sorted(non_finite(module) - held):
         raise TrainingFailed(f"{bad[0]} is not finite after {done} steps of training; {_remedy(config)}")
     seconds = time.perf_counter() - began
@@ -176,7 +177,7 @@ def _run(
     module: nn.Module,
     task: Task,
     teacher: nn.Module | None,
-    optimizer: SGD,
+    optimizer: Optimizer,
     batches: Iterator[tuple[Tensor, Tensor]],
     span: _Span,
     config: TrainConfig,
@@ -216,6 +217,15 @@ def _run(
         if lengthen is not None and (length := lengthen(step, end)) != end:
             lengths, end = (*lengths, (step, length)), length
     return step, lengths
+
+
+def _by_kind(states: Mapping[str, tuple[Tensor, ...]]) -> OptimizerState:
+    """The states of all parameters that have one, as one mapping for each kind of tensor, on the CPU."""
+    kinds = max(1, *map(len, states.values()))
+    return tuple(
+        {name: state[kind].detach().cpu().contiguous() for name, state in states.items() if state}
+        for kind in range(kinds)
+    )
 
 
 def _end(steps: int, lengths: Lengths) -> int:

@@ -391,6 +391,36 @@ def test_values_are_carried_as_an_optimizers_momentum_is(seed: int) -> None:
         morphs.carry_values({}, child)
 
 
+@pytest.mark.parametrize("move", MOVES)
+def test_moments_apart_from_an_optimizer_are_carried_like_its_own(move: str) -> None:
+    parent, optimizer, child, module, carried = grown(move, OPTIMIZERS["adamw"])
+    for seed in range(30):  # by then a new entry would move by more than the rate
+        step(parent, optimizer, seed)
+    carried = morphs.carry(optimizer, parent, module, child)
+    before, after = dict(parent.named_parameters()), dict(module.named_parameters())
+    kept = {
+        name: {
+            (*path.split("."),): torch.full_like(p, float(state[name])) if name == "step" else state[name]
+            for path, p in before.items()
+            if (state := optimizer.state[p])
+        }
+        for name in ("exp_avg", "exp_avg_sq", "step")
+    }
+    for origin in child.origin.values():  # buffers, and what never had a gradient
+        if origin.source is not None:
+            for values in kept.values():
+                values.setdefault(
+                    origin.source, torch.zeros_like(parent.state_dict()[".".join(origin.source)])
+                )
+    found = morphs.carry_moments(*kept.values(), child)
+    for key, param in child.network.graph.params.items():
+        if param.trainable:
+            state = carried.state.get(after[".".join(key)], {})
+            for name, values in zip(kept, found, strict=True):
+                wanted = state.get(name, torch.zeros(())).to(values[key].dtype).expand_as(values[key])
+                assert torch.equal(values[key], wanted), (name, key)
+
+
 def test_new_parameters_are_those_without_an_entry_of_the_parents():
     net = lively(morphs.parse_graph(TEXT))
     child = morphs.apply(net, "insert_block(node=r)")

@@ -278,3 +278,18 @@ def test_importing_nas_loads_nothing_heavy_and_has_all_its_names() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
     with pytest.raises(AttributeError):
         _ = nas.nothing  # pyright: ignore
+
+
+def test_a_finished_search_is_continued_in_a_run_of_its_own(tmp_path: Path, inline: None) -> None:
+    first = quick(tmp_path / "first", generations=0, most_epochs=1)
+    second = nas.resume(first, generations="+1", quiet=True)
+    assert second.folder == tmp_path / "first-more-1"
+    assert second.finished
+    assert second.status.after == str(first.folder)
+    assert str(second.status.command).startswith("nas.resume(")
+    assert second.trial("0.0").record.job.graph == first.best.network.graph.to_json()
+    third = second.resume(budget="+40s", generations="+1", to=tmp_path / "third", quiet=True)
+    assert (third.folder, third.finished) == (tmp_path / "third", True)
+    for wrong in ({"budget": 60}, {"generations": 1}, {"to": "other"}):
+        with pytest.raises(UserError):
+            first.resume(quiet=True, **wrong)  # type: ignore[arg-type]

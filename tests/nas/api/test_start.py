@@ -38,6 +38,18 @@ def test_a_trained_model_starts_at_a_lower_rate() -> None:
     assert configure("model", given, trained=True)[0].train.lr == 0.5
 
 
+def test_an_optimizer_has_a_rate_and_a_weight_decay_of_its_own() -> None:
+    def settings(trained: bool = False, **train: object) -> tuple[float, float]:
+        given = {"data": "digits", "train": {"optimizer": "adamw", **train}}
+        made = configure("residual", given, trained=trained)[0].train
+        return made.lr, made.weight_decay
+
+    assert settings() == (0.003, 0.05)
+    assert settings(trained=True) == (0.0005, 0.05)
+    assert settings(lr=0.2, weight_decay=0.0) == (0.2, 0.0)
+    assert configure("residual", {"data": "digits"})[0].train.lr == 0.3
+
+
 @pytest.mark.parametrize(
     ("start", "fact"),
     [

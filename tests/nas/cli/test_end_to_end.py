@@ -156,6 +156,33 @@ def test_a_killed_search_is_resumed_quietly(home: Path) -> None:
     assert json.loads(call(home, "status", "quiet", "--json").stdout)["complete"] == 4
 
 
+def test_a_finished_search_is_continued_killed_and_resumed(
+    home: Path, searched: subprocess.CompletedProcess[str]
+) -> None:
+    assert searched.returncode == 0
+    before = json.loads(call(home, "status", "digits-digits-001", "--json").stdout)
+    done = call(home, "resume", "digits-digits-001", "--generations", "+1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "continues runs/digits-digits-001 for 1 generation" in done.stdout
+    killed = start(home, "resume", "digits-digits-001", "--generations", "+1", "--run", "killed")
+    until(lambda: " 0.0 " in (killed.stdout.readline() if killed.stdout else ""), killed)
+    killed.kill()
+    killed.communicate()
+    assert call(home, "resume", "killed", "--quiet").returncode == 0
+    whole, again = (
+        json.loads(call(home, "status", run, "--json").stdout)
+        for run in ("digits-digits-001-more-1", "killed")
+    )
+    assert whole["digest"] == again["digest"] != before["digest"]
+    assert whole["after"] == again["after"] == "runs/digits-digits-001"
+    assert whole["command"] == "nas resume digits-digits-001 --generations +1"
+    after = json.loads(call(home, "status", "digits-digits-001", "--json").stdout)
+    assert after["digest"] == before["digest"]
+    for words in (("--budget", "2h"), ("--generations", "+0"), ("--run", "other"), ("--budget", "+0s")):
+        wrong = call(home, "resume", "digits-digits-001", *words)
+        assert (wrong.returncode, wrong.stdout, wrong.stderr.count("\n")) == (2, "", 1), wrong
+
+
 def test_a_polite_kill_stops_a_live_view_and_leaves_the_terminal_well(home: Path) -> None:
     ours, theirs = pty.openpty()
     args = (*SMALL, "--generations", "1", "--epochs", "400", "--run", "killed")

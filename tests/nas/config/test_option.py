@@ -43,7 +43,7 @@ def test_every_field_is_on_the_command_line(name: str) -> None:
     if name == "space":
         assert "what" in known
     elif option.shown.panel is None:
-        assert name in ("train", "sampler_settings", "recipe", "start", "fitted")
+        assert name in ("train", "sampler_settings", "recipe", "start", "after", "fitted")
     else:
         parameter = known[name]
         # Typer takes the first for a default, and knows better later.

@@ -194,6 +194,9 @@ def test_arrays_in_a_file(tmp_path: Path) -> None:
     data, test = load_search_data(spec, None, 0), load_test_split(spec, None, 0)
     assert (len(test), data.task.name, data.input_shape) == (9, "regression", (2, 16))
     assert test.labels.shape == (9, 1)
+    for settings, fact in (("tokens=100", "tokens"), ("size=8", "size=8")):
+        with pytest.raises(DataError, match=fact):
+            load_search_data(f"npz:{tmp_path}/whole.npz?{settings}", None, 0)
     np.savez(tmp_path / "odd.npz", a=SERIES)
     with pytest.raises(DataError, match="call the arrays x and y"):
         load_search_data(f"npz:{tmp_path}/odd.npz", None, 0)

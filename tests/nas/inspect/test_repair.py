@@ -117,7 +117,7 @@ def test_a_job_that_comes_to_other_bits_is_not_taken(
     store = Store(run / "checkpoints")
     other = read(run).trial("1.2").result
     assert other is not None
-    monkeypatch.setattr(repair, "networks", lambda *_: Trained(store.get(other.weights), None, None))
+    monkeypatch.setattr(repair, "networks", lambda *_: Trained(store.get(other.weights), None))
     done = fsck(run, "--repair", "--json")
     assert done.exit_code == 1
     (finding,) = json.loads(done.stdout)["findings"]

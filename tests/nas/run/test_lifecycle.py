@@ -14,7 +14,8 @@ from nas.inspect.fsck import check
 from nas.ledger import Ledger, Store, read, read_config
 from nas.ledger.types import State
 from nas.run.events import Silent
-from nas.run.lifecycle import default_run_folder, replay, resume, search
+from nas.run.folders import default_run_folder
+from nas.run.lifecycle import replay, resume, search
 
 Copy = Callable[[Path], Path]
 

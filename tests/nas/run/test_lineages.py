@@ -83,22 +83,20 @@ def test_momentum_follows_the_moves(grown: tuple[Path, LedgerView]) -> None:
     for network in networks(seed.job, site, data).stored:  # its last weights were removed at the end
         site.store.put(network)
     begun = _start(child.job, site, data)
-    assert begun.momentum is not None
+    (momentum,) = begun.state
     kept = site.store.get(str(child.job.training.momentum))
-    untouched = [key for key in begun.momentum.weights if key in kept.weights]
+    untouched = [key for key in momentum.weights if key in kept.weights]
     same = [
         key
         for key in untouched
-        if begun.momentum.weights[key].shape == kept.weights[key].shape
-        and torch.equal(begun.momentum.weights[key], kept.weights[key])
+        if momentum.weights[key].shape == kept.weights[key].shape
+        and torch.equal(momentum.weights[key], kept.weights[key])
     ]
     assert same
-    assert any(bool(begun.momentum.weights[key].any()) for key in same)
-    new = [
-        key for key in begun.momentum.weights if key not in kept.weights and key in begun.network.graph.params
-    ]
+    assert any(bool(momentum.weights[key].any()) for key in same)
+    new = [key for key in momentum.weights if key not in kept.weights and key in begun.network.graph.params]
     trainable = [key for key in new if begun.network.graph.params[key].trainable]
-    assert all(not bool(begun.momentum.weights[key].any()) for key in trainable)
+    assert all(not bool(momentum.weights[key].any()) for key in trainable)
 
 
 def test_every_trial_of_a_lineage_can_be_judged_by_image(grown: tuple[Path, LedgerView]) -> None:

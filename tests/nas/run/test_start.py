@@ -13,6 +13,7 @@ import morphs
 from morphs import Network
 from nas.base.errors import LedgerDamaged, UserError
 from nas.config.run_config import RunConfig
+from nas.data import SearchData
 from nas.inspect.fsck import check
 from nas.inspect.repair import repair
 from nas.ledger import Store
@@ -28,8 +29,12 @@ def model(classes: int = 10) -> nn.Module:
     )  # fmt: skip
 
 
-def given(shape: tuple[int, ...]) -> Network:
-    return morphs.from_torch(model(), torch.randn(2, *shape))
+GIVEN = morphs.from_torch(model(), torch.randn(2, 1, 8, 8))
+
+
+def given(data: SearchData) -> Network:
+    assert data.input_shape == (1, 8, 8)
+    return GIVEN
 
 
 def from_model(**changes: object) -> RunConfig:
@@ -43,11 +48,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 
 def test_it_begins_with_the_models_weights(run: Outcome) -> None:
     seed = run.view.trial("0.0")
-    digest = given((1, 8, 8)).digest
+    digest = GIVEN.digest
     assert seed.job.training.weights == digest
     assert seed.result is not None
     assert {"given_accuracy", "given_loss", "val_accuracy"} <= seed.result.scores.keys()
-    assert Store(run.run / "checkpoints").get(digest).graph == given((1, 8, 8)).graph
+    assert Store(run.run / "checkpoints").get(digest).graph == GIVEN.graph
     assert any(record.job.moves for record in run.view.trials)
     assert check(run.run).clean
 
@@ -64,7 +69,7 @@ def test_it_needs_nothing_else_to_resume_or_replay(run: Outcome, tmp_path: Path)
 def test_a_lost_start_is_told_and_the_rest_is_made_from_it(run: Outcome, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(run.run, copy)
-    store, digest = Store(copy / "checkpoints"), given((1, 8, 8)).digest
+    store, digest = Store(copy / "checkpoints"), GIVEN.digest
     assert run.best.result is not None
     store.remove(run.best.result.weights)
     assert repair(copy, check(copy), (), None, lambda done, total: None).clean
@@ -77,13 +82,13 @@ def test_fresh_weights_are_a_baseline_of_the_same_architecture(tmp_path: Path) -
     done = search(config, tmp_path / "run", Silent(), "", Inline, start=given)
     seed = done.view.trial("0.0")
     assert seed.job.training.weights is None
-    assert seed.job.graph == given((1, 8, 8)).graph.to_json()
+    assert seed.job.graph == GIVEN.graph.to_json()
 
 
 def test_another_spaces_moves_can_be_used(tmp_path: Path) -> None:
     config = from_model(space="nash", generations=1)
     done = search(config, tmp_path / "run", Silent(), "", Inline, start=given)
-    assert done.view.trial("0.0").job.graph == given((1, 8, 8)).graph.to_json()
+    assert done.view.trial("0.0").job.graph == GIVEN.graph.to_json()
 
 
 MISFITS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
@@ -98,7 +103,7 @@ MISFITS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
 def test_a_model_that_does_not_fit_the_data_is_refused(name: str, tmp_path: Path) -> None:
     make, shape, fact = MISFITS[name]
 
-    def start(_: tuple[int, ...]) -> Network:
+    def start(_: SearchData) -> Network:
         return morphs.from_torch(make(), torch.randn(2, *shape))
 
     with pytest.raises(UserError, match=fact) as caught:
@@ -115,7 +120,7 @@ def test_the_space_of_a_model_needs_a_model(tmp_path: Path) -> None:
 def test_a_damaged_start_is_not_used(run: Outcome, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(run.run, copy)
-    weights = copy / "checkpoints" / given((1, 8, 8)).digest / "weights.safetensors"
+    weights = copy / "checkpoints" / GIVEN.digest / "weights.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)

@@ -14,8 +14,8 @@ import nas
 from nas.base.errors import TrainingFailed, UserError
 from nas.data import Augment, SearchData, Split
 from nas.train import TrainConfig, train
+from nas.train.optimizer import make_optimizer
 from nas.train.precision import SMALL, forward_macs
-from nas.train.sgd import make_optimizer
 
 CONFIG = TrainConfig(batch_size=16, lr=0.05)
 
@@ -154,16 +154,19 @@ def test_it_is_sgd_with_nesterov_and_selective_decay_as_torch_defines_them():
         torch.testing.assert_close(value, plain.state_dict()[name], rtol=1e-5, atol=1e-6)
 
 
-def test_a_step_is_that_of_torchs_fused_optimizer_bit_for_bit():
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_step_is_that_of_torchs_fused_optimizer_bit_for_bit(name):
     ours, plain = make_net(), make_net()
-    optimizer = make_optimizer(ours, CONFIG)
-    oracle = torch.optim.SGD(
-        [
-            {"params": [p for p in plain.parameters() if p.ndim >= 2], "weight_decay": CONFIG.weight_decay},
-            {"params": [p for p in plain.parameters() if p.ndim < 2], "weight_decay": 0.0},
-        ],
-        lr=0.1, momentum=CONFIG.momentum, nesterov=True, fused=True,
-    )  # fmt: skip
+    optimizer = make_optimizer(ours, replace(CONFIG, optimizer=name))
+    groups = [
+        {"params": [p for p in plain.parameters() if p.ndim >= 2], "weight_decay": CONFIG.weight_decay},
+        {"params": [p for p in plain.parameters() if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    oracle = (
+        torch.optim.SGD(groups, lr=0.1, momentum=CONFIG.momentum, nesterov=True, fused=True)
+        if name == "sgd"
+        else torch.optim.AdamW(groups, lr=0.1, betas=(CONFIG.momentum, 0.999), fused=True)
+    )
     x = torch.randn(16, *toy_data().input_shape, generator=torch.Generator().manual_seed(0))
     for rate in (0.1, 0.05, 0.2):
         for module in (ours, plain):
@@ -177,17 +180,19 @@ def test_a_step_is_that_of_torchs_fused_optimizer_bit_for_bit():
         assert torch.equal(value, plain.state_dict()[name]), name
 
 
-def test_training_does_not_import_torchs_compiler():
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_training_does_not_import_torchs_compiler(name):
     code = """
 import sys
 from nas.data import load_search_data
 from nas.train import TrainConfig, train
 import torch
 data = load_search_data("digits", None, 0)
-train(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)), data, steps=1, config=TrainConfig(), seed=0)
+net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+train(net, data, steps=1, config=TrainConfig(optimizer=NAME), seed=0)
 assert "torch._dynamo" not in sys.modules, "3 s and 150 MB for each worker"
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code.replace("NAME", repr(name))], check=True)
 
 
 def test_norms_biases_and_scalars_are_not_decayed():
@@ -294,24 +299,26 @@ def alike(size=8) -> SearchData:
     return SearchData("alike", split, split, ("a", "b"), (0.4,), (0.25,), Augment(False, 0), "0" * 64)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_portions_that_hand_the_momentum_on_are_the_whole(precision):
-    config = replace(CONFIG, precision=precision)
+@pytest.mark.parametrize(("precision", "optimizer"), [("fp32", "sgd"), ("bf16", "sgd"), ("fp32", "adamw")])
+def test_portions_that_hand_the_optimizers_state_on_are_the_whole(precision, optimizer):
+    config = replace(CONFIG, precision=precision, optimizer=optimizer)
     whole, parts, forgetful = (make_net(dropout=0.0, width=8) for _ in range(3))
     train(whole, alike(), steps=9, config=config, seed=0)
     first = train(parts, alike(), steps=4, total=9, config=config, seed=1)
-    train(parts, alike(), steps=5, start=4, total=9, config=config, seed=2, momentum=first.momentum)
+    train(parts, alike(), steps=5, start=4, total=9, config=config, seed=2, state=first.state)
     assert equal(weights(whole), weights(parts))
     train(forgetful, alike(), steps=4, total=9, config=config, seed=1)
     train(forgetful, alike(), steps=5, start=4, total=9, config=config, seed=2)
     assert not equal(weights(whole), weights(forgetful))
 
 
-@pytest.mark.parametrize(("precision", "width"), [("fp32", 4), ("bf16", 24)])
+@pytest.mark.parametrize(
+    ("precision", "width", "optimizer"), [("fp32", 4, "sgd"), ("bf16", 24, "sgd"), ("fp32", 4, "adamw")]
+)
 @pytest.mark.parametrize("cuts", [(1,), (7, 8, 23)])
-def test_a_run_that_pauses_ends_with_the_bits_of_one_that_does_not(precision, width, cuts):
+def test_a_run_that_pauses_ends_with_the_bits_of_one_that_does_not(precision, width, optimizer, cuts):
     """With dropout, batch norm, augmentation, a warm-up, and batches that end in the middle of an epoch."""
-    config = replace(CONFIG, precision=precision, warmup_steps=3)
+    config = replace(CONFIG, precision=precision, warmup_steps=3, optimizer=optimizer)
     data, steps = toy_data(images=90), 25
     whole, parts = make_net(width=width), make_net(width=width)
     report = train(whole, data, steps=steps, config=config, seed=4)
@@ -328,7 +335,8 @@ def test_a_run_that_pauses_ends_with_the_bits_of_one_that_does_not(precision, wi
         parts = fresh
     assert equal(weights(whole), weights(parts))
     assert (part.loss, paused.losses) == (report.loss, report.paused.losses)
-    assert all(torch.equal(paused.momentum[name], value) for name, value in report.momentum.items())
+    for kept, held in zip(paused.state, report.state, strict=True):
+        assert all(torch.equal(kept[name], value) for name, value in held.items())
     assert told == [(step, steps) for step in range(1, steps + 1)]
 
 
@@ -344,7 +352,7 @@ def test_the_momentum_is_that_of_torch():
     reference = copy.deepcopy(net)
     optimizer = torch.optim.SGD(reference.parameters(), lr=0.05, momentum=0.9, nesterov=True)
     config = TrainConfig(batch_size=32, lr=0.05, weight_decay=0.0, label_smoothing=0.0, precision="fp32")
-    told = train(net, alike(), steps=1, config=config, seed=0).momentum
+    told = train(net, alike(), steps=1, config=config, seed=0).state[0]
     x = (alike().train.pixels.permute(0, 3, 1, 2).float() / 255 - 0.4) / 0.25
     reference.train()
     torch.nn.functional.cross_entropy(reference(x), alike().train.labels).backward()
@@ -405,7 +413,7 @@ def test_averaging_changes_nothing_in_the_training() -> None:
     assert equal(weights(with_it), weights(without))
     assert one.loss == other.loss
     assert other.averaged is None
-    assert all(torch.equal(one.momentum[name], value) for name, value in other.momentum.items())
+    assert all(torch.equal(one.state[0][name], value) for name, value in other.state[0].items())
 
 
 @pytest.mark.parametrize("average", [7, -1])
