@@ -35,7 +35,7 @@ def mlp(input_shape: Shape, classes: int) -> Space:
 
 def _of_vectors(input_shape: Shape, outputs: int) -> Space:
     """Two hidden layers, which grow in width and by more layers. Norms help less than they disturb where rows are few:
-    see docs/figures/growing.md.
+    see docs/figures/few_examples.md.
     """
     seed = parse_graph(f"""
         x = input(size={list(input_shape)})
