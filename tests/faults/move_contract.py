@@ -276,7 +276,7 @@ def run(net: Network, probes: Probes, dtype: torch.dtype = torch.float64) -> dic
     for training in (False, True):  # eval mode first: it reads the running statistics that train mode writes
         module.train(training)
         for part in module.modules():
-            if isinstance(part, torch.nn.Dropout):
+            if isinstance(part, (torch.nn.Dropout, torch.nn.RNNBase)):
                 part.eval()
         with torch.no_grad():
             out[training] = module(*(in_type(probe, dtype) for probe in probes)).double()
