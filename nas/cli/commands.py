@@ -90,7 +90,9 @@ def search(
     """
     overrides = generated_options.values(given)
     if what is None and model is None:
-        raise UserError("missing argument 'SPACE|RECIPE'; see nas search --help")
+        raise UserError(
+            "missing argument 'SPACE|RECIPE'; write auto for a space that suits the data (nas spaces)"
+        )
     with _processes(quiet) as processes:
         from nas.cli import run_commands
 

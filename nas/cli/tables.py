@@ -176,23 +176,19 @@ def _validation(outcome: Outcome) -> list[tuple[str, str]]:
 
 def summary(outcome: Outcome, report: Path | None) -> RenderableType:
     """The results of a finished run."""
-    from nas.inspect.verdict import beside, remarks
+    from nas.inspect.verdict import beside, ending, remarks
     from nas.ledger import read_config
 
     described = read_config(outcome.run).described
     result = outcome.best.result
     score = result.main if result else "accuracy"
-    why = {
-        "budget": "the budget is spent",
-        "generations": "all generations are done",
-        "exhausted": "no move is left",
-    }
+    why = ending(outcome.view, described.config, outcome.stopped)
     rows = [
-        ("finished", f"{why.get(outcome.stopped, outcome.stopped)}; best trial {outcome.best.key}"),
+        ("finished", f"{why}; best trial {outcome.best.key}"),
         *_validation(outcome),
         *_as_given(outcome),
         (f"test {called(score)}", value_text(score, result.tested if result else None)),
-        *verdict_rows(beside(outcome.view), remarks(outcome.view, described.config)),
+        *verdict_rows(beside(outcome.view, described.config), remarks(outcome.view, described.config)),
         ("parameters", count(result.params if result else None)),
         ("wall time", span(outcome.seconds)),
         ("engine overhead", overhead_text(outcome.overhead)),

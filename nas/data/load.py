@@ -349,6 +349,10 @@ def _kind(spec: str) -> tuple[str, str]:
     simple = [name for name in DATASETS if ":" not in name]
     if spec and os.path.isdir(os.path.expanduser(spec)):
         hint = f"to use the images in that folder, write imagefolder:{spec}"
+    elif spec.lower().endswith(".csv") and os.path.isfile(os.path.expanduser(spec)):
+        hint = f"to use the rows of that file, write csv:{spec}?target=COLUMN"
+    elif spec.lower().endswith(".npz") and os.path.isfile(os.path.expanduser(spec)):
+        hint = f"to use the arrays in that file, write npz:{spec}"
     elif near := difflib.get_close_matches(head.lower(), [*simple, "imagefolder"], n=2):
         hint = (
             "did you mean " + " or ".join("imagefolder:PATH" if n == "imagefolder" else n for n in near) + "?"

@@ -70,7 +70,7 @@ def hold_out(split: S, fraction: float, seed: int, purpose: str) -> tuple[S, S]:
     """Split into (rest, held out); `purpose` ("validation", "test") is part of the draw's seed. Raises DataError."""
     kept, held = stratified(strata(split.labels), fraction, generator_for(seed, purpose))
     if len(held) == 0:
-        raise DataError(f"no class has two images, so no image can be held out for {purpose}; add images")
+        raise DataError(f"no class has two examples, so none can be held out for {purpose}; add examples")
     return split.subset(kept), split.subset(held)
 
 

@@ -266,7 +266,7 @@ def _status(run: Path, described: Described, view: LedgerView, driver: Driver | 
         test_score=None if result is None else result.tested,
         front=front_of_run(view, config),
         until=None if driver is None else driver.until,
-        beside=beside(view),
+        beside=beside(view, config),
         remarks=remarks(view, config),
         select=which,
         best_value=value,

@@ -8,10 +8,15 @@ from nas.ledger.described import Settings
 from nas.ledger.scores import LINEAR, SIMPLE, is_fraction, merit, value_text
 from nas.ledger.types import Kind
 
+ENDINGS = {
+    "budget": "the budget is spent",
+    "generations": "all generations are done",
+    "exhausted": "no move is left",
+}
 USED = 0.9  # of a budget; less needs a reason
 
 
-def beside(view: LedgerView) -> str | None:
+def beside(view: LedgerView, config: Settings) -> str | None:
     """The scores of the baselines and of the seed network, which the final network is compared with."""
     result = _final(view)
     if result is None:
@@ -25,7 +30,8 @@ def beside(view: LedgerView) -> str | None:
     said = [f"{', '.join(tested)} on the test split"] if tested else []
     seed = _seed(view)
     if seed is not None:
-        said.append(f"the seed network {value_text(result.main, seed.value)} on validation, trained briefly")
+        first = "the seed network" if config.start is None else "the network that it began with"
+        said.append(f"{first} {value_text(result.main, seed.value)} on validation, trained briefly")
     return "; ".join(said) or None
 
 
@@ -34,7 +40,10 @@ def remarks(view: LedgerView, config: Settings) -> tuple[str, ...]:
     result = _final(view)
     if result is None:
         return ()
-    found = [_beaten(result), _ungrown(view, result, config), _limited(view, config), _unused(view, config)]
+    unused = _unused(view, config)
+    found = [
+        _beaten(result, unused is None), _ungrown(view, result, config, unused is None), _limited(view, config), unused,
+    ]  # fmt: skip
     return tuple(text for text in found if text is not None)
 
 
@@ -51,8 +60,17 @@ def _commonest(score: str) -> str:
     return "the commonest answer" if is_fraction(score) else "the mean"
 
 
-def _beaten(result: Result) -> str | None:
-    """That a baseline is at least as good on the test split."""
+def ending(view: LedgerView, config: Settings, stopped: str | None) -> str | None:
+    """Why the search ended, in words. That no move was left after the last generation ended nothing."""
+    if stopped == "exhausted" and config.generations == max(
+        record.job.generation for record in view.searched
+    ):
+        stopped = "generations"
+    return ENDINGS.get(stopped or "", stopped)
+
+
+def _beaten(result: Result, longer: bool) -> str | None:
+    """That a baseline is at least as good on the test split. longer: whether a longer budget would be used."""
     mine = result.tested
     values = {name: result.baselines.get(f"{name}_test") for name in (LINEAR, SIMPLE)}
     for name, value in values.items():
@@ -63,29 +81,30 @@ def _beaten(result: Result) -> str | None:
         texts = [value_text(result.main, each) for each in (value, mine)]
         return (
             f"{called} is {how} the network on the test split ({texts[0]} against {texts[1]}): use that, or try more "
-            "examples, a longer --budget, another --lr, or --augment for images"
+            f"examples, {'a longer --budget, ' if longer else ''}another --lr, or --augment for images"
         )
     return None
 
 
-def _ungrown(view: LedgerView, result: Result, config: Settings) -> str | None:
-    """That the network is the one that the search began with."""
+def _ungrown(view: LedgerView, result: Result, config: Settings, longer: bool) -> str | None:
+    """That the network is the one that the search began with. longer: whether a longer budget would be used."""
+    more = "a longer --budget, " if longer else ""
     seed = _seed(view)
     if seed is None or seed.fingerprint != result.fingerprint:
         return None
     tried = sum(bool(record.job.moves) for record in view.complete)
     if not tried:
         why = "the training is too short for growth" if config.generations == 0 else "no child was trained"
-        return f"nothing grew, {why}: try a longer --budget, more examples, or --generations 3"
+        return f"nothing grew, {why}: try {more}more examples, or --generations 3"
     return (
-        f"nothing grew: none of {plural(tried, 'child')} was better than its parent; try a longer --budget, "
-        "--children 8, or another space (nas spaces)"
+        f"nothing grew: none of {plural(tried, 'child')} was better than its parent; try {more}--children 8, or "
+        "another space (nas spaces)"
     )
 
 
 def _limited(view: LedgerView, config: Settings) -> str | None:
     """That the search ended at its limits."""
-    if view.notes.stopped != "exhausted" or not config.limits:
+    if ending(view, config, view.notes.stopped) != ENDINGS["exhausted"] or not config.limits:
         return None
     texts = ", ".join(f"{name} {value}" for name, value in config.limits.items())
     return f"no move was left within the limits ({texts}): --limit {next(iter(config.limits))}=N allows more"

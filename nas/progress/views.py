@@ -83,6 +83,7 @@ class PlainView:
     def __init__(self, out: TextIO | None, progress: RunProgress) -> None:
         self._out = out
         self._progress = progress
+        self._budget: float | None = None
         self._said = 0.0  # when the last line was written, on the progress's clock
 
     def _say(self, text: str) -> None:
@@ -104,6 +105,7 @@ class PlainView:
 
     def on_run_start(self, run: Path, config: RunConfig, view: LedgerView, resumed: bool) -> None:
         """Print the first line."""
+        self._budget = config.budget
         self._progress.open(run, config, view, resumed)
         self._say(opening(run, config, view, resumed))
 
@@ -117,7 +119,8 @@ class PlainView:
         self._progress.start(generation, jobs)
         if self._progress.final:
             steps = sum(job.steps for job in jobs)
-            self._say(f"final training: {steps} steps{self._left()}")
+            most = "" if self._budget is None else "at most "
+            self._say(f"final training: {most}{steps} steps{self._left()}")
         elif not joined:
             count = f": {len(jobs)} to train" if len(jobs) > 1 or not generation else ""
             self._say(f"generation {generation}{count}{self._left()}")

@@ -59,6 +59,11 @@ def check_budget(
     closing = closing_seconds(spent if startup is None else startup, config.budget)
     have = min(config.budget * share, config.budget - closing) - spent
     need = each * rounds
+    if have <= 0:
+        raise UserError(
+            f"search: a budget of {config.budget:.0f} s is spent by imports and reading the data ({spent:.0f} s) and by "
+            f"what is kept for the end ({closing:.0f} s), before anything is trained: raise --budget"
+        )
     if need > have:
         raise UserError(
             f"search: a budget of {config.budget:.0f} s leaves {max(0.0, have):.0f} s for the search; the seed network "

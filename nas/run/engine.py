@@ -154,7 +154,8 @@ class Engine:
                 fact = "training the seed network failed"
             reason = reasons[-1] if reasons else "unknown"
             raise NasError(
-                f"search: {fact}: {reason}; fix the cause, then continue with: {nas_command('resume', self.run)}"
+                f"search: {fact}: {reason}; fix the cause and continue with: {nas_command('resume', self.run)}; with "
+                "other settings, begin anew"
             )
 
     def _why_stop(self, view: LedgerView, jobs: Sequence[Job]) -> Stopped | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from morphs import MOVES, ArchGraph, Limits, Move, Preserves, cost, graph_from_json, parse_chain
-from morphs.errors import MorphError
+from morphs.errors import MorphError, ShapeError
 from nas.base.errors import UserError
 from nas.base.seeds import derive
 from nas.base.user_code import where_raised
@@ -87,6 +87,11 @@ def make_space(
         present = {move for move, _ in space.moves}
         more = dict.fromkeys(move_named(name, registry) for name in config.moves)
         return replace(space, moves=(*space.moves, *((move, {}) for move in more if move not in present)))
+    except ShapeError as error:
+        raise UserError(
+            f'search: space "{config.space}" is not for inputs {list(data.input_shape)} ({error}); use the space auto, '
+            "or see nas spaces"
+        ) from None
     except MorphError as error:
         raise UserError(f'search: space "{config.space}": {error}') from None
     except UserError:

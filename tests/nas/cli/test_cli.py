@@ -120,7 +120,7 @@ def test_runs_and_status(home: Path) -> None:
 
 WRONG = {
     "serach": "no such command 'serach'; did you mean 'search'?",
-    "search": "missing argument 'SPACE|RECIPE'; see nas search --help",
+    "search": "missing argument 'SPACE|RECIPE'; write auto for a space that suits the data (nas spaces)",
     "search digts": "did you mean digits?",
     "search digits extra": "see nas search --help",
     "search digits --log excel": "choose one of csv, tensorboard, mlflow, wandb",

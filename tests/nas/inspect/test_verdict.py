@@ -8,7 +8,7 @@ from engine_support import Inline, tiny
 
 from nas.inspect.rows import status_rows
 from nas.inspect.status import run_status
-from nas.inspect.verdict import beside, remarks
+from nas.inspect.verdict import beside, ending, remarks
 from nas.ledger import LedgerView
 from nas.ledger.described import Settings
 from nas.report import write_report
@@ -40,13 +40,15 @@ def test_the_final_network_stands_beside_baselines_and_the_seed_network(ungrown:
     final = ungrown.view.final
     assert final is not None
     assert final.result is not None
-    text = beside(ungrown.view)
+    text = beside(ungrown.view, Settings())
     assert text is not None
     for value in (final.result.baselines["linear_test"], final.result.baselines["simple_test"]):
         assert f"{100 * value:.2f}" in text
     assert ungrown.test is not None
     assert set(ungrown.test.values) == {"accuracy"}
-    assert beside(LedgerView(ungrown.view.trials[:-1])) is None
+    assert beside(LedgerView(ungrown.view.trials[:-1]), Settings()) is None
+    assert "the seed network" in text
+    assert "seed network" not in str(beside(ungrown.view, Settings(start="0" * 64)))
 
 
 def test_status_and_report_say_that_nothing_grew(ungrown: Outcome) -> None:
@@ -87,6 +89,19 @@ def test_a_budget_that_was_not_used_has_its_reason(ungrown: Outcome) -> None:
     assert remarks(LedgerView(ungrown.view.trials[:-1]), Settings(budget=1e6)) == ()
 
 
+def test_a_longer_budget_is_not_advised_where_it_would_not_be_used(ungrown: Outcome) -> None:
+    short = scored(ungrown.view, {"test_accuracy": 0.7, "linear_test": 0.8}, wall=50.0)
+    assert "longer --budget" in " ".join(remarks(short, Settings()))
+    assert "longer --budget" not in " ".join(remarks(short, Settings(budget=100.0, most_epochs=300.0)))
+
+
+def test_no_move_after_the_last_generation_ended_nothing(ungrown: Outcome) -> None:
+    last = max(record.job.generation for record in ungrown.view.searched)
+    done = ending(ungrown.view, Settings(generations=last), "exhausted")
+    assert done == ending(ungrown.view, Settings(), "generations")
+    assert done != ending(ungrown.view, Settings(generations=last + 1), "exhausted")
+
+
 def test_limits_that_ended_the_search_are_named(ungrown: Outcome) -> None:
     view = scored(ungrown.view, {"test_accuracy": 0.99}, grown=True)
     ended = LedgerView(view.trials, replace(view.notes, stopped="exhausted"))
@@ -100,5 +115,5 @@ def test_old_runs_without_baselines_have_none(ungrown: Outcome) -> None:
     assert final.result is not None
     record = replace(final, result=replace(final.result, baselines={}))
     view = LedgerView((*ungrown.view.trials[:-1], record), ungrown.view.notes)
-    assert "linear" not in str(beside(view))
+    assert "linear" not in str(beside(view, Settings()))
     assert not any("linear" in text for text in remarks(view, Settings()))
