@@ -61,8 +61,8 @@ def check_budget(
     need = each * rounds
     if have <= 0:
         raise UserError(
-            f"search: a budget of {config.budget:.0f} s is spent by imports and reading the data ({spent:.0f} s) and by "
-            f"what is kept for the end ({closing:.0f} s), before anything is trained: raise --budget"
+            f"search: a budget of {config.budget:.0f} s is spent by imports and reading the data ({spent:.0f} s) and "
+            f"by what is kept for the end ({closing:.0f} s), before anything is trained: raise --budget"
         )
     if need > have:
         raise UserError(
