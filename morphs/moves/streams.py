@@ -43,7 +43,7 @@ def rescaled(move: Move, graph: ArchGraph, number: int, to: int) -> ArchGraph:
 
 def _contents(move: Move, graph: ArchGraph, number: int) -> dict[str, str]:
     """What each node that writes the group holds in new channels; IllegalMove where a norm would read something else
-    than it needs."""
+    than it needs, or a tied reader something."""
     widths = channel_groups(graph)
     group = widths.groups[number]
     wanted = MEAN if any(graph[name].op.centred for name in group.even) else ZERO
@@ -63,6 +63,11 @@ def _contents(move: Move, graph: ArchGraph, number: int) -> dict[str, str]:
         if found[source] != (MEAN if graph[name].op.centred else ZERO):
             fact = f'the norm "{name}" reads "{source}", to which nothing can be added that its statistics ignore'
             raise move.refuse(fact, f"use how=replicate and a multiple of {group.width}")
+    for one in tied_readers(graph, number):  # which reads with what the embedding writes
+        source = graph[one.reader].inputs[0]
+        if found.get(one.owner, ZERO) != ZERO and found.get(source, ANY) != ZERO:
+            fact = f'node "{one.reader}" reads "{source}" with the weight of "{one.owner}", which can\'t be zero there'
+            raise move.refuse(fact, "untie it, or widen a group without an embedding")
     return found
 
 

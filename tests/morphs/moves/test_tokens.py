@@ -297,6 +297,20 @@ def test_an_embedding_read_without_a_norm_is_widened_with_zeros_only():
 # -- blocks ------------------------------------------------------------------------------------------------
 
 
+def test_a_stream_under_layer_norm_is_not_widened_where_a_tied_reader_would_read_its_mean():
+    net = lively(
+        morphs.parse_graph("""
+        i = input(size=[5], tokens=6); e = embedding(i, count=6, features=4)
+        n = layer_norm(e); f = linear(n, features=4); s = add(e, f)
+        h = linear(s, features=4); r = relu(h); l = unembedding(r, count=6, owner=e); out = output(l)""")
+    )
+    with pytest.raises(IllegalMove, match='"l"'):
+        morphs.apply(net, "widen(node=e, to=8, how=zero)")
+    for site in morphs.Widen.sites(net):
+        drift = morphs.apply(net, site).drift
+        assert max(drift.eval, drift.train) < 1e-12
+
+
 @pytest.mark.parametrize("name", ["gpt", "vit", "llama"])
 def test_added_blocks_are_exact_in_both_modes_and_learn(name):
     net = NETS[name]
