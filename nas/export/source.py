@@ -7,6 +7,7 @@ from morphs import ArchGraph
 from morphs.torch_io.source import More
 from morphs.torch_io.source_text import WIDTH, constant, literal
 from nas.base.text import printable
+from nas.data.listing import SUFFIXES
 from nas.export.card import ModelCard, nature, reading_of, steps_of
 from nas.export.templates import render
 
@@ -17,7 +18,12 @@ or from a shell: python model.py predict rows.csv
 PICTURES = """To classify picture files it also needs Pillow, numpy and picture.py beside it: predict_file("x.png"),
 or from a shell: python model.py predict x.png
 """
-IMPORTS = ("import sys", "from collections.abc import Sequence", "from functools import lru_cache")
+IMPORTS = (
+    "import os",
+    "import sys",
+    "from collections.abc import Sequence",
+    "from functools import lru_cache",
+)
 READER_IMPORTS = (  # of what reads files
     "from importlib.util import module_from_spec, spec_from_file_location",
     "from types import ModuleType",
@@ -53,6 +59,7 @@ def _constants(graph: ArchGraph, card: ModelCard, known: dict[str, Any]) -> list
         constant("MEAN", card.mean),
         constant("STD", card.std),
         constant(known["names"], card.classes),
+        f'USAGE = "usage: python FOLDER predict {"PICTURE_OR_FOLDER" if card.table is None else "FILE.csv"}..."',
     ]
     if card.targets == "values":
         lines += [
@@ -71,6 +78,8 @@ def _constants(graph: ArchGraph, card: ModelCard, known: dict[str, Any]) -> list
         lines += [
             "# What is done to a picture file: the arguments of Reading in picture.py.",
             _reading_lines(card, graph),
+            "# The files of a folder that are pictures.",
+            constant("ENDINGS", tuple(sorted(SUFFIXES))),
         ]
     return lines
 

@@ -62,13 +62,16 @@ def _edge(row: TrialRow, at: dict[str, tuple[float, float]]) -> str:
     curve = f"C{start + 22:.0f} {y1:.0f} {bend - 24:.0f} {y2:.0f} {bend:.0f} {y2:.0f}"
     line = f'<path class="{_style(row)}" d="M{start:.0f} {y1:.0f} {curve} H{x2:.0f}"/>'
     above, below = _words(row)
-    texts = f'<text class="move" x="{bend - 4:.0f}" y="{y2 - 5:.0f}">{escape(clip(above, LETTERS))}</text>'
+    texts = f'<text class="move" x="{bend - 4:.0f}" y="{y2 - 5:.0f}">{_clipped(above)}</text>'
     if below:
         kind = "why" if row.state == "failed" else "move"
-        texts += (
-            f'<text class="{kind}" x="{bend - 4:.0f}" y="{y2 + 13:.0f}">{escape(clip(below, LETTERS))}</text>'
-        )
+        texts += f'<text class="{kind}" x="{bend - 4:.0f}" y="{y2 + 13:.0f}">{_clipped(below)}</text>'
     return line + texts
+
+
+def _clipped(text: str) -> str:
+    """A text cut to fit on an edge; all of it is its tooltip."""
+    return f"{escape(clip(text, LETTERS))}<title>{escape(text)}</title>"
 
 
 def _words(row: TrialRow) -> tuple[str, str]:

@@ -95,6 +95,22 @@ def test_one_line_in_a_shell_classifies_files(how: str, tmp_path: Path) -> None:
     assert bad.name in done.stderr
 
 
+def test_a_folder_is_its_pictures_by_name(tmp_path: Path) -> None:
+    colour(tmp_path / "set")
+    exported(loaded(tmp_path / "set"), tmp_path / "net")
+    (tmp_path / "set/ant/notes.txt").write_text("none")
+    (tmp_path / "set/ant/.hidden.png").write_bytes(b"")
+    pictures = [f"set/ant/{path.name}" for path in (tmp_path / "set/ant").iterdir()]
+    done = subprocess.run(
+        [sys.executable, "net", "predict", "set/ant", "set", "set/bee/0.jpg"],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1  # "set" has only folders
+    expected = [name for name in sorted(pictures) if not name.endswith((".txt", ".hidden.png"))]
+    assert [line.partition(": ")[0] for line in done.stdout.splitlines()] == [*expected, "set/bee/0.jpg"]
+    assert [line.partition(": ")[0] for line in done.stderr.splitlines()] == ["set"]
+
+
 def test_the_card_and_the_code_state_every_step(tmp_path: Path) -> None:
     data = loaded(tmp_path / "set", deep(tmp_path / "set"))
     exported(data, tmp_path / "out")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -113,6 +114,27 @@ def test_one_line_in_a_shell(tmp_path: Path) -> None:
     assert 'no column "gap"' in done.stderr
     for name in ("README.md", "model.py"):
         assert "gap: number" in (tmp_path / "net" / name).read_text()
+
+
+def test_a_shell_may_ask_for_help_stop_reading_or_name_a_folder(tmp_path: Path) -> None:
+    rows(tmp_path / "rows.csv")
+    exported(load_search_data(f"csv:{tmp_path}/rows.csv?target=kind", None, 0), tmp_path / "net")
+
+    def run(*arguments: str) -> tuple[int, int, int]:
+        """The exit code, and how many lines are on either output."""
+        command = [sys.executable, "net", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        return done.returncode, len(done.stdout.splitlines()), len(done.stderr.splitlines())
+
+    assert run("--help") == run("predict", "-h") == (0, 2, 0)
+    assert run() == run("predict") == run("rows.csv", "rows.csv") == (2, 0, 1)
+    assert run("predict", "net") == run("predict", "none.csv") == (1, 0, 1)
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "net", "predict", "rows.csv"]
+    done = subprocess.run(command, cwd=tmp_path, stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 @pytest.mark.parametrize("shape", [(4,), (2, 16)])

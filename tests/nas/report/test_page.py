@@ -87,6 +87,10 @@ def test_the_tree_has_an_edge_to_every_child_and_one_strong_line() -> None:
     texts = [item.text or "" for item in tree.iter() if item.tag.endswith("text")]
     assert sum(text == "unchanged" for text in texts) == 6
     assert sum(text.startswith("★") for text in texts) == 1
+    tips = {item.text for item in tree.iter() if item.tag.endswith("title")}
+    assert {
+        row.steps[0] for row in trial_rows(WHOLE) if len(row.steps) == 2 and row.state != "failed"
+    } <= tips
 
 
 def test_charts_show_every_complete_trial_once() -> None:
