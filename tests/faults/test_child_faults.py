@@ -13,12 +13,12 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CU
 
 
 def test_faulty_children_fail_alone_each_with_its_reason() -> None:
-    assert missed(inject(1, 5, 12.0)) == []
+    # A process of its own: workers can't be forked from one whose gradients have used several threads.
+    assert missed(in_new_process(inject, 1, 5, 12.0)) == []
 
 
 @needs_gpu
 def test_a_child_that_breaks_the_gpu_or_fills_it_fails_alone() -> None:
-    # A process of its own: workers can't be forked from one that has used the GPU.
     assert missed(in_new_process(inject, 2, 6, 20.0, "cuda")) == []
 
 

@@ -183,23 +183,28 @@ def test_a_finished_search_is_continued_killed_and_resumed(
         assert (wrong.returncode, wrong.stdout, wrong.stderr.count("\n")) == (2, "", 1), wrong
 
 
+def received(terminal: int) -> bytes:
+    """What was written to it; empty once the other side is closed."""
+    try:
+        return os.read(terminal, 65536)
+    except OSError:
+        return b""
+
+
 def test_a_polite_kill_stops_a_live_view_and_leaves_the_terminal_well(home: Path) -> None:
     ours, theirs = pty.openpty()
     args = (*SMALL, "--generations", "1", "--epochs", "400", "--run", "killed")
     search = start(home, *args, stdout=theirs)
     os.close(theirs)
     seen = b""
-    while b"step " not in seen:
-        seen += os.read(ours, 65536)
+    while b"step " not in seen and (chunk := received(ours)):
+        seen += chunk
     search.terminate()
-    try:
-        while chunk := os.read(ours, 65536):
-            seen += chunk
-    except OSError:  # the other side is closed
-        pass
+    while chunk := received(ours):
+        seen += chunk
     os.close(ours)
     _, said = search.communicate(timeout=60)
-    assert search.returncode == 130, said
+    assert search.returncode == 130, (said, seen)
     assert "nas resume killed" in said
     assert b"best so far" in seen
     assert seen.rindex(b"\x1b[?25h") > seen.rindex(b"\x1b[?25l")  # the cursor is shown again
