@@ -193,7 +193,7 @@ def received(terminal: int) -> bytes:
 
 def test_a_polite_kill_stops_a_live_view_and_leaves_the_terminal_well(home: Path) -> None:
     ours, theirs = pty.openpty()
-    args = (*SMALL, "--generations", "1", "--epochs", "400", "--run", "killed")
+    args = (*SMALL, "--generations", "1", "--epochs", "400", "--run", "polite")
     search = start(home, *args, stdout=theirs)
     os.close(theirs)
     seen = b""
@@ -205,6 +205,6 @@ def test_a_polite_kill_stops_a_live_view_and_leaves_the_terminal_well(home: Path
     os.close(ours)
     _, said = search.communicate(timeout=60)
     assert search.returncode == 130, (said, seen)
-    assert "nas resume killed" in said
+    assert "nas resume polite" in said
     assert b"best so far" in seen
     assert seen.rindex(b"\x1b[?25h") > seen.rindex(b"\x1b[?25l")  # the cursor is shown again
