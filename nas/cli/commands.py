@@ -57,13 +57,11 @@ def _processes(quiet: bool) -> Generator[Any]:
 
 
 app = typer.Typer(
-    cls=OneLine,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+    cls=OneLine, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Grow neural networks: search architectures by moves that keep what a network has learned.",
     epilog="A run is a folder and survives any crash: continue it with nas resume RUN. Start with: nas search digits",
-)
+)  # fmt: skip
 
 
 @app.callback()
