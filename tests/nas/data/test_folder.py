@@ -189,4 +189,4 @@ def test_one_image_per_class_cannot_be_split(tmp_path):
         write_images(tmp_path / name, 1)
     with pytest.raises(DataError) as error:
         load_search_data(f"imagefolder:{tmp_path}", None, 0)
-    assert "add images" in one_line(error)
+    assert "add examples" in one_line(error)

@@ -228,7 +228,7 @@ def test_a_folder_that_no_search_made(tmp_path: Path) -> None:
 
 def test_wrong_input_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    with pytest.raises(UserError, match=r"a budget of 0 s leaves 0 s .* about \d+ s: raise --budget"):
+    with pytest.raises(UserError, match=r"a budget of 0 s .*: raise --budget"):
         search(tiny(budget=0.001, epochs=20), run, Silent(), "", no_executor)
     with pytest.raises(
         UserError, match=r'seed network of space "digits": params would be .* raise that limit'
