@@ -99,9 +99,9 @@ def _ended(drive: Callable[[Session], Outcome | None], folder: Path, session: Se
     with interrupts(STOPS, leaving=True) as pressed:
         try:
             outcome = drive(replace(session, interrupts=pressed))
+            report = _reported(outcome.run) if outcome is not None else None
         except KeyboardInterrupt:
-            outcome = None
-        report = _reported(outcome.run) if outcome is not None else None
+            outcome = report = None
     if outcome is None or outcome.stopped == "interrupted":
         _say_stopped(folder)
         return INTERRUPTED
