@@ -175,6 +175,11 @@ class RMSNorm(Op):
         return replace(self, eps=self.eps * ratio) if self.eps is not None and self.affine else None
 
 
+def _gains_of(channels: int) -> dict[str, Param]:
+    weight = Param((channels,), (Axis.OUT,), start=1.0)
+    return {"weight": weight, "bias": replace(weight, start=0.0)}
+
+
 @dataclass(frozen=True)
 class GroupNorm(Op):
     """Group norm over `groups` equal parts of the first axis; as many as channels make it an instance norm."""
@@ -197,8 +202,7 @@ class GroupNorm(Op):
 
     def params(self, inputs: tuple[Shape, ...]) -> dict[str, Param]:
         """γ (weight) and β (bias)."""
-        weight = Param((inputs[0][0],), (Axis.OUT,), start=1.0)
-        return {"weight": weight, "bias": replace(weight, start=0.0)} if self.affine else {}
+        return _gains_of(inputs[0][0]) if self.affine else {}
 
     def fixes(self, rank: int) -> tuple[int, ...]:
         """Those it takes statistics over."""
@@ -232,8 +236,7 @@ class InstanceNorm(Op):
 
     def params(self, inputs: tuple[Shape, ...]) -> dict[str, Param]:
         """γ (weight) and β (bias)."""
-        weight = Param((inputs[0][0],), (Axis.OUT,), start=1.0)
-        return {"weight": weight, "bias": replace(weight, start=0.0)} if self.affine else {}
+        return _gains_of(inputs[0][0]) if self.affine else {}
 
     def fixes(self, rank: int) -> tuple[int, ...]:
         """Those it takes statistics over."""

@@ -21,11 +21,9 @@ BATCHES = 12  # in an epoch
 LEAST_BATCH = 16  # batch norm needs some
 SHIFT = 14  # a shift is at most this part of a side, so that what is in an image stays in it
 WARM = 0.05  # of the training is warm-up
-OF_SGD = ("lr", "weight_decay")
+OF_SGD = ("lr", "weight_decay")  # what spaces state for that optimizer alone
 OF_SPACE = ("moves_per_child", "select")  # what a space decides besides its training
-OF_VECTORS = (
-    0.01  # weight decay: networks without norms fit tables of hundreds of rows too closely without it
-)
+DECAY_OF_VECTORS = 0.01  # networks without norms fit tables of hundreds of rows too closely without it
 LEAST_STEPS = 40  # of a trial; after fewer it is judged by the noise of its first steps
 
 
@@ -41,8 +39,8 @@ def suited_training(config: RunConfig, data: SearchData, registry: Registry) -> 
         )
         training |= entry.defaults.get("train", {})
     if len(data.input_shape) == 1:
-        training["weight_decay"] = OF_VECTORS
-    if config.train.optimizer != "sgd":  # for which spaces state their rates and decays
+        training["weight_decay"] = DECAY_OF_VECTORS
+    if config.train.optimizer != "sgd":
         training = {name: value for name, value in training.items() if name not in OF_SGD}
     training = {name: value for name, value in training.items() if name in config.fitted}
     return config.model_copy(update={"train": replace(config.train, **training)})
