@@ -1,6 +1,7 @@
 """What no call of a trace shows: which of an axis's parts counts heads, which axis of a parameter is its width, and how
 many numbers an input of whole numbers knows."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from math import prod
 
@@ -20,13 +21,7 @@ def with_roles(graph: ArchGraph) -> ArchGraph:
         elif isinstance(node.op, ops.Aten) and node.op.stem == "matmul" and len(graph.shape(node.name)) > 2:
             for source in node.inputs:
                 _count(graph, source, len(graph.shape(node.name)) - 3, counted)
-    main = main_axes(graph)
-    for node in graph:
-        if isinstance(node.op, ops.Reshape) and node.op.width is None and node.name not in counted:
-            axis = _apart(graph, node, main[node.inputs[0]])
-            if axis is not None:
-                counted[node.name] = replace(node, op=replace(node.op, width=axis))
-    graph = graph.update(*counted.values()) if counted else graph
+    graph = _with_parts_apart(graph.update(*counted.values()) if counted else graph, counted.keys())
     main, changed = main_axes(graph), list[Node]()
     for node in graph:
         if isinstance(node.op, ops.Parameter) and len(node.op.size) > 1:
@@ -73,6 +68,20 @@ def _count(graph: ArchGraph, name: str, axis: int, found: dict[str, Node]) -> No
                     _count(graph, source, axis, found)
         case _:
             return
+
+
+def _with_parts_apart(graph: ArchGraph, counted: Collection[str]) -> ArchGraph:
+    """`graph` with the width of the reshapes that are not `counted`; each decides what is the width behind it."""
+    main = main_axes(graph)
+    for name in [
+        node.name for node in graph if isinstance(node.op, ops.Reshape) and node.name not in counted
+    ]:
+        node = graph[name]
+        axis = _apart(graph, node, main[node.inputs[0]]) if node.op.width_axis is None else None
+        if axis is not None:
+            graph = graph.update(replace(node, op=replace(node.op, width=axis)))
+            main = main_axes(graph)
+    return graph
 
 
 def _apart(graph: ArchGraph, node: Node, width: int) -> int | None:

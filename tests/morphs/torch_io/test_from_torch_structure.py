@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from copied_modules import Calls, copied, difference, normal, shaken
 from hypothesis import given
-from strategies import image_networks
+from strategies import image_networks, lively
 from torch import nn
 
 import morphs
@@ -123,6 +123,17 @@ def test_a_grown_network_comes_back_and_can_be_grown_again():
         child = morphs.apply(net, next(iter(morphs.Widen.sites(net))), seed=0)
         net = morphs.from_torch(child.network.to_torch(), normal(2, 3, 6, 6))
         assert net.digest == child.network.digest
+
+
+def test_one_channel_of_pixels_keeps_its_place():
+    net = lively(
+        morphs.parse_graph("""
+        x = input(size=[1, 4, 4]); c = conv2d(x, channels=4, kernel=1)
+        r1 = reshape(c, size=[1, 2, 2, 4, 4], width=0); p1 = permute(r1, order=[0, 3, 1, 4, 2])
+        r2 = reshape(p1, size=[1, 8, 8]); a = relu(r2); r3 = reshape(a, size=[1, 4, 2, 4, 2])
+        p2 = permute(r3, order=[0, 2, 4, 1, 3]); r4 = reshape(p2, size=[4, 4, 4]); out = output(r4)""")
+    )
+    assert morphs.from_torch(net.to_torch(), normal(2, 1, 4, 4)).graph == net.graph
 
 
 @given(net=image_networks())
