@@ -56,6 +56,9 @@ def _contents(move: Move, graph: ArchGraph, number: int) -> dict[str, str]:
             found[name] = ANY
         elif len(own) > 1 or any(span.times > 1 for span in own):
             raise move.refuse(f'node "{name}" writes several pieces of the stream', "use how=replicate")
+        elif wanted == MEAN and node.op.groups > 1:
+            fact = f'node "{name}" has groups, and no channel of one group can be the mean of all'
+            raise move.refuse(fact, f"use how=replicate and a multiple of {group.width}")
         else:
             found[name] = wanted
     for name in group.even:

@@ -1,4 +1,4 @@
-"""The contract of every move, on many random cases: a graph of tests/strategies.py and a chain of 1 to 10 moves.
+"""The contract of every move, on many random cases: a graph of tests/strategies/ and a chain of 1 to 10 moves.
 
 For each step of a chain: the listed site applies, the child's graph is the one its listing promised, is well formed
 (as its JSON form it reads back and it runs), and computes what the move declares: in float64 within 1e-10, in float32
@@ -8,7 +8,7 @@ The chain's text replays to bit-identical weights. Drift is measured here, not t
 
 Hypothesis draws the cases in portions of 50, each fixed by its number, and shrinks what fails to a minimal case, which
 is printed. Portions are kept in out/ for the code they were measured with: an interrupted test goes on, a changed move
-starts afresh. Moves come from morphs.MOVES, menus from tests/strategies.py, and `widen(how=gradient)` besides.
+starts afresh. Moves come from morphs.MOVES, menus from tests/strategies/, and `widen(how=gradient)` besides.
 """
 
 from __future__ import annotations
@@ -106,7 +106,8 @@ def many(cases: int, first: int = 0, jobs: int = 2) -> list[Record]:
 
 def version() -> str:
     """A digest of the code under test."""
-    sources = [*sorted((ROOT / "morphs").rglob("*.py")), ROOT / "tests" / "strategies.py", Path(__file__)]
+    folders = ROOT / "morphs", ROOT / "tests" / "strategies"
+    sources = [*(path for folder in folders for path in sorted(folder.rglob("*.py"))), Path(__file__)]
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
 
 
@@ -313,7 +314,7 @@ def reproducer(fact: object, parent: Network, chain: list[str], begin: int) -> s
 
 
 def recipe(parent: Network) -> str:
-    """The call of tests/strategies.py that makes this network of its graph."""
+    """The call of tests/strategies/ that makes this network of its graph."""
     for number in range(100):
         net = lively(parent.graph, number, parent.dtype)
         call = f"lively(graph, {number}, {parent.dtype})"

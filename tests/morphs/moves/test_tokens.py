@@ -294,6 +294,22 @@ def test_an_embedding_read_without_a_norm_is_widened_with_zeros_only():
     check_training(net, child)
 
 
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_channels_of_a_grouped_convolution_are_not_the_mean_of_others(groups):
+    net = lively(
+        morphs.parse_graph(f"""
+        x = input(size=[4, 5, 5]); c = conv2d(x, channels=4, kernel=3, padding=1, groups={groups})
+        p = permute(c, order=[1, 2, 0]); n = layer_norm(p); f = linear(n, features=6); g = gelu(f)
+        q = permute(g, order=[2, 0, 1]); d = conv2d(q, channels=2, kernel=1); out = output(d)""")
+    )
+    for site in morphs.Widen.sites(net):
+        drift = morphs.apply(net, site).drift
+        assert max(drift.eval, drift.train) < 1e-12
+    if groups > 1:
+        with pytest.raises(IllegalMove, match='"c"'):
+            morphs.apply(net, "widen(node=c, to=8, how=zero)")
+
+
 # -- blocks ------------------------------------------------------------------------------------------------
 
 
