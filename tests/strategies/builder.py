@@ -47,7 +47,8 @@ class Builder:
         fn = self.pick("relu", "relu", *BUILT_IN)
         args = tuple(default * 1.5 for _, default in ACTIVATIONS[fn].args) if self.pick(True, False) else ()
         if self.pick(True, False):
-            return self.add(PActivation(fn, args, self.pick(True, False), -1 if last else 0), x)
+            per_channel = self.pick(True, False)
+            return self.add(PActivation(fn, args, per_channel, -1 if last and per_channel else 0), x)
         return self.add(Activation(fn, args), x)
 
     def conv(
