@@ -24,7 +24,7 @@ def classes(top: Path, names: tuple[str, ...] = ("cat", "dog"), count: int = 5, 
     """Write `count` pictures for each class; the folder."""
     for label, name in enumerate(names):
         for number in range(count):
-            picture(top / name / f"{number}{suffix}", seed=10 * label + number)
+            picture(top / name / f"{number}{suffix}", seed=1000 * label + number)
     return top
 
 

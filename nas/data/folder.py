@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -110,9 +111,9 @@ def open_folder(argument: str, check: Check = "none") -> Parts:
     if not listed["train"].files:
         _refuse_bad(layout, listed, {})
     seen = survey(listed["train"].files, asked)
-    skipped = _check(layout, listed, seen, check)
+    found = _check(layout, listed, seen, check)
     parts = {role: _split(found, seen.reading) for role, found in listed.items()}
-    notes = _notes(layout, seen, passed, asked, skipped)
+    notes = _notes(layout, seen, passed, asked, found)
     classes = tuple(map(_shown, layout.classes))
     return Parts(parts["train"], parts.get("val"), parts.get("test"), classes, seen.reading, notes)
 
@@ -207,13 +208,25 @@ def _setting(name: str, value: str) -> object:
 # -- what is checked and said ------------------------------------------------------------------------
 
 
-def _check(layout: Layout, listed: dict[str, Listed], seen: Survey, check: Check) -> str:
-    """Read all pictures, or a sample; return what was not checked. Raises DataError, which names all bad files."""
+def _check(layout: Layout, listed: dict[str, Listed], seen: Survey, check: Check) -> tuple[str, ...]:
+    """Read all pictures, or a sample; return what is to be said. Raises DataError, which names all bad files."""
     order = [role for role in ("test", "val", "train") if role in listed]
     files = [file for role in order for file in listed[role].files]
-    checked = check_items(files, lambda index: read_picture(files[index], seen.reading), check)
+    blank = list[str]()
+
+    def read(index: int) -> None:
+        pixels = read_picture(files[index], seen.reading)
+        if np.ptp(pixels) == 0:
+            blank.append(within(files[index], layout.top))
+
+    checked = check_items(files, read, check)
     _refuse_bad(layout, listed, {**seen.bad, **checked.bad})
-    return checked.skipped
+    said = [f"checked {checked.skipped}; --check-data all checks every one"] if checked.skipped else []
+    if blank:
+        said.append(
+            f"pictures of one colour: {len(blank)}, such as {min(blank)}; look whether they show anything"
+        )
+    return tuple(said)
 
 
 def _refuse_bad(layout: Layout, listed: dict[str, Listed], found: dict[str, str]) -> None:
@@ -223,10 +236,10 @@ def _refuse_bad(layout: Layout, listed: dict[str, Listed], found: dict[str, str]
     refuse(f"imagefolder: {layout.top}", bad, total)
 
 
-def _notes(layout: Layout, seen: Survey, passed: PassedOver, asked: Asked, skipped: str) -> tuple[str, ...]:
-    notes = [f"each picture is {describe(seen.reading)}", _sizes(seen, asked)]
-    if skipped:
-        notes.append(f"checked {skipped}; --check-data all checks every one")
+def _notes(
+    layout: Layout, seen: Survey, passed: PassedOver, asked: Asked, found: tuple[str, ...]
+) -> tuple[str, ...]:
+    notes = [f"each picture is {describe(seen.reading)}", _sizes(seen, asked), *found]
     if text := passed.text(layout.top):
         notes.append(f"passed over: {text}")
     return tuple(map(wellformed, notes))

@@ -28,6 +28,7 @@ from nas.data.check import Check, check_items, refuse
 from nas.data.hashes import NONE, Known
 from nas.data.picture import Reading
 from nas.data.published import STANDARD, TEN, StandardSet
+from nas.data.repeats import repeats
 from nas.data.splits import VAL_FRACTION, check_labels, digest, hold_out, mean_std, sample
 from nas.data.table import Column
 from nas.data.task import Task, as_asked, task_of
@@ -78,7 +79,7 @@ def load_search_data(
     val_fraction: fraction of each class that becomes validation data, between 0 and 1.
     augment:      see `augment_of`; None: as the data set declares.
     check:        whether every picture of a streamed set, also of its test split, is read once: "all" of them, "none",
-                  or "auto": if that takes seconds.
+                  or "auto": if that takes seconds. Unless "none", copies among a user's pictures are told.
     known:        hashes of files that need not be read again.
     task:         see `nas.data.task.task_of`.
     Raises DataError: one line with fact, place and remedy. A failure changes nothing on disk.
@@ -111,6 +112,7 @@ def load_search_data(
         digest=digest((train, seen), (val, seen_val), classes), reading=opened.reading or plain_reading(train.shape),
         notes=(
             _counted(opened, train, val), told(made, task), *opened.notes,
+            *(() if check == "none" or _standard(spec) else repeats(train, val, classes)),
             *(() if isinstance(train, ValueSplit) else (described(asked, augment),)),
         ),
         table=opened.table,
