@@ -29,7 +29,11 @@ def repeats(train: ImageSplit, val: ImageSplit, classes: Sequence[str]) -> tuple
 def _contents(split: ImageSplit) -> list[bytes]:
     if isinstance(split, Split):
         return [hashlib.sha256(image.tobytes()).digest() for image in split.pixels.numpy()]
-    if not isinstance(split, StreamSplit) or not isinstance(split.items, ImageFiles) or split.items.hashes is None:
+    if (
+        not isinstance(split, StreamSplit)
+        or not isinstance(split.items, ImageFiles)
+        or split.items.hashes is None
+    ):
         return []
     digests = split.items.hashes.numpy()
     return [digests[index].tobytes() for index in split.indices.tolist()]

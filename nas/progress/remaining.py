@@ -95,7 +95,9 @@ def final_cost(work: Work, ahead: float, later: Sequence[float]) -> float:
     if not config.final_share:
         return 0.0
     left = math.inf if config.cost is None else max(0.0, config.cost - spent(work) - ahead)
-    if config.cost is not None and (config.schedule == "lineage" or config.generations is None):
+    left = min(left, most_left(work, ahead))
+    ends = config.cost is not None or config.budget is not None
+    if ends and (config.schedule == "lineage" or config.generations is None) and left < math.inf:
         return left
     costs = {
         record.job.generation: _cost(record, config) for record in work.told if record.result is not None
@@ -104,6 +106,19 @@ def final_cost(work: Work, ahead: float, later: Sequence[float]) -> float:
     before = max(0, work.generation + 1 - len(costs)) * now  # of earlier sessions, and of this generation
     lineage = sum(costs.values()) + before + now * sum(later)
     return min(left, config.final_share / (1 - config.final_share) * lineage)
+
+
+def most_left(work: Work, ahead: float) -> float:
+    """Multiply-adds that `most_epochs` leaves for the final training of a lineage, after `ahead` more of the search."""
+    config, best = work.config, work.incumbent
+    trials = [record for record in work.told if record.result is not None and record.steps]
+    if config.most_epochs is None or config.final == "restart" or not trials or best is None:
+        return math.inf
+    epoch = trials[0].steps / config.epochs  # in steps
+    steps = sum({record.job.generation: record.steps for record in trials}.values())
+    assert best.result is not None
+    each = PASSES * config.train.batch_size * best.result.macs
+    return max(0.0, (config.most_epochs * epoch - steps) * each - ahead / max(1, work.size))
 
 
 def seconds_of_step(best: TrialRecord) -> float:
@@ -118,15 +133,17 @@ def seconds_of_cost(best: TrialRecord, config: RunConfig) -> float:
     return seconds_of_step(best) / max(1, PASSES * config.train.batch_size * best.result.macs)
 
 
-def final_left(best: TrialRecord | None, steps: int, done: int, since: float) -> float | None:
+def final_left(
+    best: TrialRecord | None, steps: int, done: int, since: float, pace: float | None
+) -> float | None:
     """Seconds left of a final training: by its own speed or, in its first steps, by that of the network's own trial.
 
-    since: seconds since it began.
+    since: seconds since it began. pace: those of one of its last steps, if known.
     """
     result = None if best is None else best.result
     after = CLOSING + 2 * (0.0 if result is None else result.seconds.get("evaluate", 0.0))
     if done > STEADY * steps:
-        return since * (steps - done) / done + after
+        return (since / done if pace is None else pace) * (steps - done) + after
     if best is None or result is None:
         return None
     return max(0.0, steps * seconds_of_step(best) - since) + after

@@ -17,6 +17,7 @@ from nas.ledger.scores import chosen, labelled
 from nas.ledger.types import Criterion, Kind
 from nas.progress.remaining import Work, final_left, search_and_final
 
+MARKS = 200  # reports of a trial's steps that are kept to tell its speed
 TOO_LOW = 1.15  # how many times the time left that was told may be too low before it rises
 
 
@@ -30,11 +31,32 @@ class Competitor:
     loss: float | None = None
     record: TrialRecord | None = None
     length: int | None = None  # in steps, if that is not the job's
+    reports: list[tuple[float, int]] = field(
+        default_factory=list[tuple[float, int]]
+    )  # (when, steps), at most MARKS
 
     @property
     def steps(self) -> int:
         """Its length in steps; a final training changes it to fit a budget."""
         return self.job.steps if self.length is None else self.length
+
+    def report(self, now: float, step: int, loss: float, steps: int | None) -> None:
+        """It has trained further."""
+        self.step, self.loss, self.length = step, loss, steps
+        self.reports.append((now, step))
+        if len(self.reports) > MARKS:
+            del self.reports[1::2]
+
+    @property
+    def pace(self) -> float | None:
+        """Seconds of a step in the later half of what it has done, since the first steps and busy times mislead."""
+        if not self.reports:
+            return None
+        (now, done), (then, first) = (
+            self.reports[-1],
+            min(self.reports, key=lambda mark: abs(mark[1] - self.step / 2)),
+        )
+        return (now - then) / (done - first) if done > first else None
 
     @property
     def share(self) -> float:
@@ -92,8 +114,7 @@ class RunProgress:
         """A competitor has trained further."""
         with self.lock:
             if key in self.competitors:
-                self.competitors[key].step, self.competitors[key].loss = step, loss
-                self.competitors[key].length = steps
+                self.competitors[key].report(self.clock(), step, loss, steps)
 
     def tell(self, record: TrialRecord) -> None:
         """A trial ended."""
@@ -177,9 +198,13 @@ class RunProgress:
         final = next((c for c in self.competitors.values() if c.job.final), None)
         if final is not None:
             since = self.clock() - final.began
-            last = 0.0 if final.record else final_left(self.incumbent, final.steps, final.step, since)
+            last = (
+                0.0
+                if final.record
+                else final_left(self.incumbent, final.steps, final.step, since, final.pace)
+            )
             return min([*known, last]) if last is not None else next(iter(known), None)
-        if known and self.config.schedule == "lineage":
+        if known and self.config.schedule == "lineage" and self.config.most_epochs is None:
             return known[0]  # a lineage uses all of its budget
         rest = search_and_final(self._work(self.config))
         return min([*known, rest]) if rest is not None else next(iter(known), None)

@@ -25,10 +25,10 @@ from nas.progress.views import PlainView
 from nas.run.events import Outcome
 
 KINDS: Mapping[str, Mapping[str, Any]] = {
-    "generations": {"generations": 5, "epochs": 6},
+    "generations": {"generations": 6, "epochs": 15},
     "budget": {"budget": 75},
-    "cost": {"cost": 6e9},
-    "restarts": {"generations": 4, "epochs": 6, "schedule": "restarts"},
+    "cost": {"cost": 3e10},
+    "restarts": {"generations": 5, "epochs": 15, "schedule": "restarts"},
     "evolution": {"generations": 5, "epochs": 6, "policy": "evolution"},
 }
 QUICK = {"generations": 1, "epochs": 1}

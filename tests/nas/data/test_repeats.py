@@ -5,8 +5,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from picture_support import classes, loaded, notes
+from PIL import Image
 
 from nas.data import load_search_data
 

@@ -67,6 +67,28 @@ def test_time_left_is_estimated_from_the_generations_done() -> None:
     clock.now += 35
     progress.step("4.0", 50, 0.1)
     assert progress.left() == pytest.approx(35, abs=1)  # as long as the first half of its steps took
+    for step in (60, 70, 80):
+        clock.now += 2
+        progress.step("4.0", step, 0.1)
+    assert progress.left() == pytest.approx(
+        20 * 0.2 + 1
+    )  # its first steps, and what came before them, took longer
+
+
+def test_the_longest_training_of_few_examples_ends_a_budget() -> None:
+    """A trial of 100 steps is five epochs, and thirty are the most; the final training gets what is left of them."""
+    clock = Hand()
+    progress = opened(
+        clock, generations=1, children=1, budget=1000.0, most_epochs=30.0, epochs=5.0, final_share=0.5
+    )
+    train_seed(progress, clock)
+    progress.start(1, [job(1, 0)])
+    clock.now += 10
+    progress.tell(told(job(1, 0)))
+    progress.end(told(job(1, 0)))
+    left = progress.left()
+    assert left is not None
+    assert left == pytest.approx(400 * 0.1 + 5)
 
 
 def train_seed(progress: RunProgress, clock: Hand) -> None:
