@@ -78,7 +78,7 @@ def build(name: str) -> tuple[nn.Module, Any]:
             warnings.simplefilter("ignore")
             module = torchvision.models.get_model(model, weights=None, **extra)
         fixed = model.startswith(("vit", "swin", "maxvit"))
-        size = 224 if fixed else 128 if model.startswith("inception") else SMALL
+        size = 224 if fixed else 299 if model.startswith("inception") else SMALL
     return module, torch.randn(2, 3, size, size)
 
 
