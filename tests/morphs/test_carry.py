@@ -2,68 +2,12 @@
 
 import pytest
 import torch
-from strategies import lively, ripe, some_batches
+from carry_support import MOVES, OPTIMIZERS, TEXT, grouped, grown, step
+from strategies import lively
 from torch import nn
 
 import morphs
 from morphs.errors import WeightsError
-
-TEXT = """
-    x = input(size=[3, 6, 6]); c = conv2d(x, channels=4, kernel=3, padding=1, bias=false); n = batch_norm(c)
-    r = relu(n); d = conv2d(r, channels=4, kernel=3, padding=1); p = p_activation(d, fn=relu)
-    e = conv2d(p, channels=4, kernel=1, groups=4); f = flatten(e)
-    l = linear(f, features=3); out = output(l)
-"""
-
-OPTIMIZERS = {
-    "sgd": lambda groups: torch.optim.SGD(groups, lr=0.05, momentum=0.9, nesterov=True),
-    "adam": lambda groups: torch.optim.Adam(groups, lr=0.01, amsgrad=True),
-    "adamw": lambda groups: torch.optim.AdamW(groups, lr=0.01, weight_decay=0.02),
-    "rmsprop": lambda groups: torch.optim.RMSprop(groups, lr=0.01, centered=True, momentum=0.5),
-    "adagrad": lambda groups: torch.optim.Adagrad(groups, lr=0.01),
-}
-MOVES = (
-    "widen(node=c, to=7)", "widen(node=c, to=7, how=zero)", "widen(node=d, to=6)", "grow_kernel(node=d, to=[5, 5])",
-    "deepen(node=r, kernel=[3, 3])", "deepen(node=d, how=netmorph, channels=5, kernel=[3, 3])", "insert_norm(node=d)",
-    "add_skip(source=r, target=p)", "add_skip(source=n, target=r, how=concat)",
-    "add_skip(source=x, target=d, project=true)",
-    "deepen(node=r, norm=true)", "insert_activation(node=c)", "insert_dropout(node=p)", "subnet(node=d)",
-    "widen(node=d, to=8, how=paired)", "insert_block(node=r, how=paired)", "insert_block(node=d, kind=single)",
-    "squeeze_excite(node=r, channels=2)", "merge_groups(node=e, groups=2)", "reparameterise(node=n, how=norm)",
-    "narrow(node=d, to=2)", "remove_layer(node=d, instead=r)", "widen(node=c, to=7, how=gradient)",
-    "split_groups(node=d, groups=2)", "retire(node=p, becomes=activation)",
-    "compact(node=l, channels=6, keep=0.5, rows=8)", "widen_all(factor=1.5)", "widen_all(factor=2, how=zero)",
-)  # fmt: skip
-
-
-def grouped(module: nn.Module) -> list[dict]:
-    """Weight decay on matrices and filters only, as training does."""
-    params = list(module.parameters())
-    return [
-        {"params": [p for p in params if p.dim() >= 2], "weight_decay": 0.1},
-        {"params": [p for p in params if p.dim() < 2], "weight_decay": 0.0, "lr": 0.001},
-    ]
-
-
-def step(module: nn.Module, optimizer: torch.optim.Optimizer, seed: int = 0) -> None:
-    g = torch.Generator().manual_seed(seed)
-    x, y = torch.randn(8, 3, 6, 6, generator=g, dtype=torch.float64), torch.randint(0, 3, (8,), generator=g)
-    optimizer.zero_grad()
-    nn.functional.cross_entropy(module(x), y).backward()
-    optimizer.step()
-
-
-def grown(move: str, make, groups=grouped):
-    net = lively(morphs.parse_graph(TEXT))
-    parent = net.to_torch()
-    optimizer = make(groups(parent))
-    step(parent, optimizer)
-    trained = net.with_weights_from(parent)
-    if type(morphs.parse(move)).check_weights is not morphs.Move.check_weights:
-        trained = ripe(trained)
-    child = morphs.apply(trained, move, batches=some_batches(net))
-    module = child.network.to_torch()
-    return parent, optimizer, child, module, morphs.carry(optimizer, parent, module, child)
 
 
 def test_there_is_a_case_for_every_move():
@@ -350,89 +294,3 @@ def test_kept_entries_step_as_they_would_have_without_new_ones():
         after = new[entry] / (1 - beta ** int(new["step"]))
         assert torch.allclose(before, after, rtol=1e-5)
     assert carried.state[module.c.weight]["step"] == 300
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_values_are_carried_as_an_optimizers_momentum_is(seed: int) -> None:
-    parent = morphs.init(
-        morphs.parse_graph("""
-        x = input(size=[3, 8, 8]); c1 = conv2d(x, channels=4, kernel=3, padding=1); b1 = batch_norm(c1); r1 = relu(b1)
-        c2 = conv2d(r1, channels=6, kernel=3, padding=1); r2 = relu(c2); g = adaptive_avg_pool2d(r2); f = flatten(g)
-        fc = linear(f, features=5); y = output(fc)
-        """),
-        seed=seed,
-    )
-    module = parent.to_torch()
-    optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9)
-    module(torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(seed))).square().mean().backward()
-    optimizer.step()
-    named = dict(module.named_parameters())
-    momentum = {
-        key: optimizer.state[named[".".join(key)]]["momentum_buffer"]
-        if ".".join(key) in named
-        else torch.zeros_like(weight)
-        for key, weight in parent.weights.items()
-    }
-    for move in (
-        "widen(node=c1, to=7, how=replicate)",
-        "widen(node=c2, to=9, how=zero)",
-        "deepen(node=r1, how=identity)",
-    ):
-        child = morphs.apply(parent, move, seed=seed)
-        made = child.network.to_torch()
-        carried = morphs.carry(optimizer, module, made, child)
-        values = morphs.carry_values(momentum, child)
-        for key, parameter in child.network.graph.params.items():
-            if not parameter.trainable:
-                continue
-            state = carried.state.get(dict(made.named_parameters())[".".join(key)], {}).get("momentum_buffer")
-            assert torch.equal(values[key], torch.zeros_like(values[key]) if state is None else state)
-    with pytest.raises(morphs.errors.WeightsError):
-        morphs.carry_values({}, child)
-
-
-@pytest.mark.parametrize("move", MOVES)
-def test_moments_apart_from_an_optimizer_are_carried_like_its_own(move: str) -> None:
-    parent, optimizer, child, module, carried = grown(move, OPTIMIZERS["adamw"])
-    for seed in range(30):  # by then a new entry would move by more than the rate
-        step(parent, optimizer, seed)
-    carried = morphs.carry(optimizer, parent, module, child)
-    before, after = dict(parent.named_parameters()), dict(module.named_parameters())
-    kept = {
-        name: {
-            (*path.split("."),): torch.full_like(p, float(state[name])) if name == "step" else state[name]
-            for path, p in before.items()
-            if (state := optimizer.state[p])
-        }
-        for name in ("exp_avg", "exp_avg_sq", "step")
-    }
-    for origin in child.origin.values():  # buffers, and what never had a gradient
-        if origin.source is not None:
-            for values in kept.values():
-                values.setdefault(
-                    origin.source, torch.zeros_like(parent.state_dict()[".".join(origin.source)])
-                )
-    found = morphs.carry_moments(*kept.values(), child)
-    for key, param in child.network.graph.params.items():
-        if param.trainable:
-            state = carried.state.get(after[".".join(key)], {})
-            for name, values in zip(kept, found, strict=True):
-                wanted = state.get(name, torch.zeros(())).to(values[key].dtype).expand_as(values[key])
-                assert torch.equal(values[key], wanted), (name, key)
-
-
-def test_new_parameters_are_those_without_an_entry_of_the_parents():
-    net = lively(morphs.parse_graph(TEXT))
-    child = morphs.apply(net, "insert_block(node=r)")
-    names = ["conv1.weight", "norm1.weight", "norm1.bias", "conv2.weight", "norm2.weight", "norm2.bias"]
-    assert morphs.new_parameters(child) == tuple(names)
-    module = child.network.to_torch()
-    assert {*names} < {name for name, _ in module.named_parameters()}
-    assert morphs.new_parameters(morphs.apply(net, "widen(node=c, to=8, how=paired)")) == ()
-
-
-def test_new_parameters_are_named_as_in_the_module_of_a_users_model():
-    model = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), nn.Flatten(), nn.Linear(64, 2))
-    net = morphs.from_torch(model, torch.randn(2, 3, 6, 6))
-    child = morphs.apply(net, morphs.SqueezeExcite("layer0.1", 4))
-    assert {*morphs.new_parameters(child)} < dict(child.network.to_torch().named_parameters()).keys()
