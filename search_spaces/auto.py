@@ -25,7 +25,7 @@ def choice(input_shape: Shape, tokens: int | None = None) -> SpaceFunction:
 
 
 def auto(input_shape: Shape, outputs: int, tokens: int | None = None) -> Space:
-    """The space that suits the data: mlp for vectors, conv1d for sequences, transformer for tokens, residual for images."""
+    """The space that suits the data: mlp for vectors, conv1d for sequences, transformer for tokens, else residual."""
     if tokens is not None:
         return transformer(input_shape, outputs, tokens)
     return choice(input_shape)(input_shape, outputs)

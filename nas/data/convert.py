@@ -90,12 +90,13 @@ def _to_tokens(array: np.ndarray[Any, np.dtype[Any]], where: str) -> Tensor:
     low, high = int(array.min()), int(array.max())
     if low < 0:
         raise DataError(
-            f"{where}: whole numbers are tokens, and {low} is below 0; number them from 0, or give floats if they are quantities"
+            f"{where}: whole numbers are tokens, and {low} is below 0; number them from 0, or give floats if they are "
+            "quantities"
         )
     if high >= MOST_TOKENS:
         raise DataError(
-            f"{where}: whole numbers are tokens, and {high} is above {MOST_TOKENS - 1:,}; number them without gaps from 0, or "
-            f"give floats if they are quantities"
+            f"{where}: whole numbers are tokens, and {high} is above {MOST_TOKENS - 1:,}; number them without gaps, or "
+            "give floats if they are quantities"
         )
     return torch.from_numpy(array.astype(np.int64))
 

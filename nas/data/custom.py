@@ -2,8 +2,8 @@
 
 The function takes no argument and returns (train, test) or (train, val, test). Each part is a pair (inputs, labels) of
 arrays (see `nas.data.convert`), which is held in memory, or a map-style torch Dataset of (input, label) items, which is
-streamed; vectors, sequences and tokens are held in memory. Labels are class numbers, or floats, or several numbers each. Only
-names from the command line may be passed here, since importing a module runs its code.
+streamed; vectors, sequences and tokens are held in memory. Labels are class numbers, or floats, or several numbers
+each. Only names from the command line may be passed here, since importing a module runs its code.
 """
 
 from __future__ import annotations
@@ -48,9 +48,7 @@ def call(spec: str, task: str | None = None) -> Parts:
     roles = ("train", "test") if len(given) == 2 else ("train", "val", "test")
     parts = alike({role: part(v, f"{spec}: {role}", task) for role, v in zip(roles, given, strict=True)})
     names = class_names(given[0], parts["train"])
-    return Parts(
-        parts["train"], parts.get("val"), parts["test"], names, tokens=vocabulary(parts, None, spec)
-    )
+    return Parts(parts["train"], parts.get("val"), parts["test"], names, tokens=vocabulary(parts, None, spec))
 
 
 def _kind(value: object) -> str:
@@ -150,7 +148,7 @@ def _together(targets: list[Tensor], where: str) -> Tensor:
 
 
 def _values(items: Items, where: str) -> ValueSplit | None:
-    """The vectors, sequences or tokens of a Dataset, all read into memory; None where it has images. Raises DataError."""
+    """The vectors, sequences or tokens of a Dataset, all in memory; None where it has images. Raises DataError."""
 
     def read(index: int) -> tuple[Tensor | None, Any]:
         x, y = pair_of(_opened(items, index, where), f"{where}: item {index}")
@@ -163,15 +161,19 @@ def _values(items: Items, where: str) -> ValueSplit | None:
         return None
     found = [read(index) for index in range(len(items))]
     unlike = next(
-        (i for i, (x, _) in enumerate(found) if x is None or (x.shape, x.dtype) != (first.shape, first.dtype)),
+        (
+            i
+            for i, (x, _) in enumerate(found)
+            if x is None or (x.shape, x.dtype) != (first.shape, first.dtype)
+        ),
         None,
     )
     if unlike is not None:
         other = found[unlike][0]
         if other is not None and other.shape == first.shape:
             raise DataError(
-                f"{where}: item {unlike} is of {other.dtype}, the first of {first.dtype}; give whole numbers as tokens, "
-                "floats as quantities"
+                f"{where}: item {unlike} is of {other.dtype}, the first of {first.dtype}; give whole numbers as "
+                "tokens, floats as quantities"
             )
         fact = f"{where}: item {unlike} has not the shape {list(first.shape[1:])} of the first"
         raise DataError(f"{fact}; make all items the same size")

@@ -14,6 +14,7 @@ from nas.base.errors import DataError
 from nas.data.convert import MOST_TOKENS
 from nas.data.types import ImageSplit, ValueSplit
 
+
 def holds_tokens(split: ImageSplit) -> bool:
     """Whether the examples are tokens."""
     return isinstance(split, ValueSplit) and split.inputs.dtype == torch.int64
@@ -33,7 +34,9 @@ def vocabulary(parts: Mapping[str, ImageSplit], given: object, where: str) -> in
     if not found:
         if given is None:
             return None
-        raise DataError(f"{where}: tokens are given, and the examples are not whole numbers [N, T]; omit them")
+        raise DataError(
+            f"{where}: tokens are given, and the examples are not whole numbers [N, T]; omit them"
+        )
     role, largest = max(((role, _largest(split)) for role, split in found.items()), key=lambda pair: pair[1])
     if given is None:
         return largest + 1

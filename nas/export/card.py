@@ -62,8 +62,9 @@ class ModelCard:
     """Everything known about a network besides its graph and weights.
 
     name: a title. dataset: its name. classes: the names of classes, labels or values, one for each output.
-    mean, std: per input channel, of images scaled to [0, 1]; of tokens empty. targets: what the outputs are (`nas.data.task`). centre,
-    scale: of values, which are output * scale + centre. table: how a row of a CSV file becomes an input.
+    mean, std: per input channel, of images scaled to [0, 1]; of tokens empty. targets: what the outputs are
+    (`nas.data.task`). centre, scale: of values, which are output * scale + centre. table: how a row of a CSV file
+    becomes an input.
     reading: how a picture file becomes an input; None if nothing is known but the input's shape.
     command: the command that created the network. versions: of python, torch and so on.
     """

@@ -41,6 +41,7 @@ def predictor(graph: ArchGraph, card: ModelCard) -> More:
     uses = ROWS if card.table is not None else PICTURES if known["pictures"] else ""
     uses = uses if known["tokens"] is None else LINES
     reads = card.table is not None or known["pictures"]
+    given = f"{'' if known['tokens'] else 'normalised '}{known['noun']}s"
     logits = "" if card.targets == "values" else " (logits)"
     values = {
         **known,
@@ -51,7 +52,7 @@ def predictor(graph: ArchGraph, card: ModelCard) -> More:
         about="\n".join([f"{known['title']} {NEEDS}", *([uses] if uses else [])]),
         imports=(*IMPORTS, *(READER_IMPORTS if reads else ())),
         constants="\n".join(_constants(graph, card, known)),
-        forward=f"Map {'' if known['tokens'] else 'normalised '}{known['noun']}s [B, *INPUT_SHAPE] to scores{logits} [B, len({known['names']})].",
+        forward=f"Map {given} [B, *INPUT_SHAPE] to scores{logits} [B, len({known['names']})].",
         functions=render("predict.py.j2", values),
         last=LAST,
     )
@@ -63,7 +64,7 @@ def _constants(graph: ArchGraph, card: ModelCard, known: dict[str, Any]) -> list
     scaled = [constant("MEAN", card.mean), constant("STD", card.std)]
     lines = [
         constant("INPUT_SHAPE", graph.inputs[0].op.shape(())),
-        *(scaled if tokens is None else [constant("TOKENS", tokens)]),
+        *(scaled if tokens is None else [f"TOKENS = {tokens}"]),
         constant(known["names"], card.classes),
         f'USAGE = "usage: python FOLDER predict {reads}..."',
     ]
