@@ -1,4 +1,4 @@
-"""Search spaces: each is one short function of (input shape, number of outputs)."""
+"""Search spaces: each is one short function of (input shape, number of outputs), and of how many tokens there are."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -13,6 +13,7 @@ from search_spaces.mlp import mlp
 from search_spaces.nash import nash
 from search_spaces.residual import residual
 from search_spaces.space import Shape, Space, SpaceFunction
+from search_spaces.transformer import transformer
 
 SPACES: Mapping[str, SpaceFunction] = MappingProxyType(
     {
@@ -23,6 +24,7 @@ SPACES: Mapping[str, SpaceFunction] = MappingProxyType(
         "lenet": lenet,
         "residual": residual,
         "conv1d": conv1d,
+        "transformer": transformer,
         "auto": auto,
     }
 )
@@ -41,4 +43,5 @@ __all__ = [
     "mlp",
     "nash",
     "residual",
+    "transformer",
 ]

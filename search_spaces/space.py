@@ -7,7 +7,7 @@ from typing import Any
 from morphs import ArchGraph, Limits, Move
 from morphs.choices import check_menu
 
-Shape = tuple[int, ...]  # (C, H, W) of images, (F,) of vectors, (C, L) of sequences
+Shape = tuple[int, ...]  # (C, H, W) of images, (F,) of vectors, (C, L) of sequences, (T,) of tokens
 
 
 @dataclass(frozen=True)
@@ -26,4 +26,5 @@ class Space:
             check_menu(move, options)
 
 
-SpaceFunction = Callable[[Shape, int], Space]  # (input shape, number of outputs) -> Space
+# (input shape, number of outputs) -> Space; for data of tokens also tokens=K, how many different ones there are.
+SpaceFunction = Callable[..., Space]

@@ -42,16 +42,19 @@ class Model:
     card: ModelCard | None = None
 
 
-def open_model(given: Given, shape: Sequence[int] | None = None, trial: str | None = None) -> Model:
+def open_model(
+    given: Given, shape: Sequence[int] | None = None, trial: str | None = None, tokens: int | None = None
+) -> Model:
     """The model that a user named or gave.
 
     shape: of one input without its batch axis, for modules that come without example inputs. trial: of a run,
-    "generation.slot"; None means the final network or the best so far. Raises UserError, in one line with the place and
+    "generation.slot"; None means the final network or the best so far. tokens: the input is of whole numbers below
+    this. Raises UserError, in one line with the place and
     the remedy, for what can't be read or copied, and RunError or LedgerDamaged for a damaged run.
     """
     name = str(given) if isinstance(given, (str, Path)) else type(given).__name__
     try:
-        found = _opened(given, name, shape, trial)
+        found = _opened(given, name, None if shape is None else _example(shape, tokens), trial)
     except MorphError as error:
         raise UserError(f"{name}: {error}") from None
     return found if isinstance(found, Model) else Model(found, name)
@@ -66,16 +69,16 @@ def starting(given: Given) -> Starting:
 
     def start(data: SearchData) -> Network:
         try:
-            return open_model(given, data.input_shape).network.to(torch.float32)
+            return open_model(given, data.input_shape, tokens=data.tokens).network.to(torch.float32)
         except UserError as error:
             raise UserError(f"search: the model to start from: {error}") from None
 
     return start
 
 
-def _opened(given: Given, name: str, shape: Sequence[int] | None, trial: str | None) -> Network | Model:
+def _opened(given: Given, name: str, example: Tensor | None, trial: str | None) -> Network | Model:
     if not isinstance(given, (str, Path)):
-        return _network(given, name, shape)
+        return _network(given, name, example)
     path = Path(given).expanduser()
     if is_run(path):
         return _of_run(path, name, trial)
@@ -93,7 +96,7 @@ def _opened(given: Given, name: str, shape: Sequence[int] | None, trial: str | N
             "function that loads these weights into a module and returns it"
         )
     if _FUNCTION.fullmatch(name):
-        return _network(call_named(name, "the model", UserError), name, shape)
+        return _network(call_named(name, "the model", UserError), name, example)
     try:
         return _of_run(find_run(name), name, trial)
     except RunError as error:
@@ -105,7 +108,7 @@ def _of_run(run: Path, name: str, trial: str | None) -> Model:
     return Model(network, name, card)
 
 
-def _network(made: object, name: str, shape: Sequence[int] | None) -> Network:
+def _network(made: object, name: str, example: Tensor | None) -> Network:
     """The network of what a function returned, or a user gave: a module, perhaps with example inputs, or a network."""
     pair: list[Any] = list(cast(Sequence[Any], made)) if isinstance(made, (tuple, list)) else [made]
     if len(pair) == 1 and isinstance(made, Network):
@@ -116,12 +119,15 @@ def _network(made: object, name: str, shape: Sequence[int] | None) -> Network:
         raise UserError(
             f"{name} returned a {type(made).__name__}; return an nn.Module, or (nn.Module, example inputs)"
         )
-    if shape is not None:
-        return morphs.from_torch(pair[0], _example(shape))
+    if example is not None:
+        return morphs.from_torch(pair[0], example)
     if len(pair) == 2:
         return morphs.from_torch(pair[0], pair[1])
     raise UserError(f"{name} returns no example inputs; give their shape with --input, like 3,32,32")
 
 
-def _example(shape: Sequence[int]) -> Tensor:
-    return torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+def _example(shape: Sequence[int], tokens: int | None) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    if tokens is not None:
+        return torch.randint(tokens, (2, *shape), generator=generator)
+    return torch.randn(2, *shape, generator=generator)

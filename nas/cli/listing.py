@@ -96,7 +96,7 @@ def _inputs(entry: SpaceEntry) -> tuple[Shape, int]:
 def _listed(entry: SpaceEntry) -> Space | None:
     """The space for the inputs of `_inputs`; None if a user's space refuses them."""
     try:
-        return entry(*_inputs(entry))
+        return entry(*_inputs(entry), entry.tokens)
     except Exception:  # a user's code may raise anything; a search says it
         return None
 

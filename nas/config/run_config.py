@@ -24,8 +24,8 @@ CODE = r"[\w.]+:\w+"  # package.module:name
 TASKS = ("classification", "balanced", "multi-label", "regression")
 FITTED = (
     "augment", "batch_size", "children", "clip_norm", "epochs", "final_share", "generations", "grow_share",
-    "label_smoothing", "limits", "lr", "macs", "most_epochs", "moves_per_child", "parent", "select", "threads",
-    "val_fraction", "warmup_steps", "weight_decay",
+    "label_smoothing", "limits", "lr", "macs", "most_epochs", "moves_per_child", "optimizer", "parent", "select",
+    "threads", "val_fraction", "warmup_steps", "weight_decay",
 )  # fmt: skip
 RAY = ("address", "gpus_per_child", "storage")
 MODEL = "model"  # the space of a search that starts from a model, if no other is named

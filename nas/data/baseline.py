@@ -16,11 +16,12 @@ from torch.nn.functional import avg_pool2d, one_hot
 
 from nas.data.batches import eval_batches
 from nas.data.task import Task
-from nas.data.types import ImageSplit, SearchData, StreamSplit
+from nas.data.types import ImageSplit, SearchData, StreamSplit, ValueSplit
 from nas.ledger.scores import LINEAR, SIMPLE
 
 EXAMPLES, STREAMED = 5000, 1000  # that a model is fitted to; fewer where each is read from a file
 FEATURES = 400  # images with more pixels are made smaller by whole factors
+WORDS = 1000  # of the tokens, the commonest ones, whose counts are what a linear model reads
 RIDGE = 1.0  # times half the squares of the weights, beside the sum of the losses: as scikit-learn's default
 STEPS, MEMORY = 100, 10  # of L-BFGS
 TASKS = (
@@ -48,7 +49,7 @@ class Linear:
 def baseline_scores(data: SearchData, splits: Mapping[str, ImageSplit]) -> dict[str, float]:
     """The task's own score of each baseline on each split, as "BASELINE_SPLIT": `simple`, the majority class, the
     commonest labels or the mean, and `linear`, logistic or ridge regression, fitted to the training split. {} for a
-    task of one's own, whose targets may mean anything.
+    task of one's own, whose targets may mean anything. Of tokens the linear model reads how often each occurs.
     """
     task = data.task
     if task.name not in TASKS:
@@ -73,14 +74,31 @@ def _chosen(split: ImageSplit) -> Tensor:
 
 
 def _features(data: SearchData, split: ImageSplit) -> Tensor:
-    """The chosen examples as rows [N, F], images made smaller to FEATURES."""
+    """The chosen examples as rows [N, F], images made smaller to FEATURES, tokens counted."""
     part = split.subset(_chosen(split))
+    if isinstance(part, ValueSplit) and data.tokens is not None:
+        return _counts(part.inputs, _commonest(data, data.tokens))
     rows = [x.double() for x, _ in eval_batches(part, 256, data.mean, data.std)]
     x = torch.cat(rows)
     factor = 1
     while x.ndim == 4 and prod(x.shape[1:]) > FEATURES * factor**2 and min(x.shape[2:]) >= 2 * (factor + 1):
         factor += 1
     return (avg_pool2d(x, factor) if factor > 1 else x).flatten(1)
+
+
+def _commonest(data: SearchData, tokens: int) -> Tensor:
+    """The WORDS tokens that most occur in the training split, ascending."""
+    assert isinstance(data.train, ValueSplit)
+    often = data.train.inputs.flatten().bincount(minlength=tokens)
+    return often.argsort(descending=True, stable=True)[:WORDS].sort().values
+
+
+def _counts(inputs: Tensor, words: Tensor) -> Tensor:
+    """How often each of `words` occurs in each example, [N, F]: a bag of words."""
+    places = torch.searchsorted(words, inputs).clamp(max=len(words) - 1)
+    known = words[places] == inputs
+    counts = torch.zeros(len(inputs), len(words), dtype=torch.float64)
+    return counts.scatter_add_(1, places, known.double())
 
 
 def _targets(labels: Tensor, task: Task) -> Tensor:

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from nas.base.errors import DataError
 from nas.base.import_path import safe_path
 from nas.data.augment import NONE, Augment
+from nas.data.tokens import holds_tokens
 from nas.data.types import ImageSplit, Split, StreamSplit, ValueSplit
 
 Batch = tuple[Tensor, Tensor]
@@ -37,14 +38,14 @@ def train_batches(
     skip: int = 0,
 ) -> Iterator[Batch]:
     """Yield shuffled batches (x [B, C, H, W] of `dtype`, y: the targets) on `device` without end. Examples that are not
-    images have x [B, F] or [B, C, L], are not augmented, and are of the contiguous format.
+    images have x [B, F] or [B, C, L], are not augmented, and are of the contiguous format; tokens stay int64 [B, T].
 
     Every batch is full: a batch that reaches the end of an epoch continues with the next epoch, so over k epochs
     each image occurs exactly k times. Two numbers are drawn from `generator` at the call and none later, so its
     state at the call decides all batches, whatever the device and the number of readers.
 
     generator: on the CPU.
-    mean, std: per channel, of images scaled to [0, 1].
+    mean, std: per channel, of images scaled to [0, 1]; of tokens empty.
     skip:      number of batches to skip; costs their random draws, a few microseconds each.
     Raises ValueError for arguments that do not fit the split, DataError (while iterating) for an unreadable image.
     """
@@ -90,9 +91,10 @@ def eval_batches(
 def _check(split: ImageSplit, batch_size: int, mean: Sequence[float], std: Sequence[float]) -> None:
     if batch_size < 1 or len(split) < 1:
         raise ValueError(f"batch_size={batch_size} for {len(split)} images; both must be at least 1")
-    if not len(mean) == len(std) == split.shape[0]:
+    channels = 0 if holds_tokens(split) else split.shape[0]
+    if not len(mean) == len(std) == channels:
         raise ValueError(
-            f"mean has {len(mean)} channels and std {len(std)}, the images have {split.shape[0]}; pass one per channel"
+            f"mean has {len(mean)} channels and std {len(std)}, the images have {channels}; pass one per channel"
         )
 
 
@@ -104,10 +106,14 @@ def _values(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Iterator[Batch]:
-    """The examples at `indices`, standardised along their first axis."""
-    each = (-1, *(1 for _ in split.shape[1:]))
-    mean_, std_ = (torch.tensor(part, dtype=torch.float64).float().view(each) for part in (mean, std))
-    inputs, labels = ((split.inputs - mean_) / std_).to(device, dtype), split.labels.to(device)
+    """The examples at `indices`, standardised along their first axis; tokens as they are."""
+    labels = split.labels.to(device)
+    if holds_tokens(split):
+        inputs = split.inputs.to(device)
+    else:
+        each = (-1, *(1 for _ in split.shape[1:]))
+        mean_, std_ = (torch.tensor(part, dtype=torch.float64).float().view(each) for part in (mean, std))
+        inputs = ((split.inputs - mean_) / std_).to(device, dtype)
     for chosen in indices:
         here = chosen.to(device)
         yield inputs.index_select(0, here), labels.index_select(0, here)

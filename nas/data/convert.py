@@ -17,6 +17,7 @@ from nas.data.picture import Reading, is_deep, pixels_of
 
 _CHANNELS = (1, 2, 3, 4)
 LONG = 4  # times as long as it has channels, at least, an array of floats is a sequence and not a grey image
+MOST_TOKENS = 2**20  # whole numbers that reach further are quantities, or numbered with gaps
 _LEVELS = 16  # of 256 that floats must reach to pass as scaled to [0, 1]
 
 
@@ -62,10 +63,12 @@ def channel_axis(shape: tuple[int, ...], where: str) -> int:
 
 
 def to_values(value: Any, where: str) -> Tensor | None:
-    """Convert vectors [N, F], or sequences [N, C, L] of floats with L at least 4 C, to float32, a copy; None for
-    images. Raises DataError for NaN or infinity.
+    """Convert vectors [N, F], or sequences [N, C, L] of floats with L at least 4 C, to float32, and tokens [N, T] to
+    int64, a copy; None for images. Raises DataError for NaN or infinity.
     """
     array = _array(value, where)
+    if array.size and _are_tokens(array):
+        return _to_tokens(array, where)
     long = array.ndim == 3 and array.dtype.kind == "f" and array.shape[2] >= LONG * array.shape[1]
     if 0 in array.shape or not (array.ndim == 2 or long):
         return None
@@ -75,6 +78,27 @@ def to_values(value: Any, where: str) -> Tensor | None:
             f"{where}: inputs contain NaN or infinity; fill them, or give a CSV file, whose gaps are filled"
         )
     return values
+
+
+def _are_tokens(array: np.ndarray[Any, np.dtype[Any]]) -> bool:
+    """Whether an array [N, T] holds tokens: integers of more than 8 bits. Those of 8 bits are pixels, flags, counts."""
+    return array.ndim == 2 and array.dtype.kind in "iu" and array.dtype.itemsize > 1
+
+
+def _to_tokens(array: np.ndarray[Any, np.dtype[Any]], where: str) -> Tensor:
+    """Convert whole numbers to int64, a copy. Raises DataError for those that are no tokens."""
+    low, high = int(array.min()), int(array.max())
+    if low < 0:
+        raise DataError(
+            f"{where}: whole numbers are tokens, and {low} is below 0; number them from 0, or give floats if they are "
+            "quantities"
+        )
+    if high >= MOST_TOKENS:
+        raise DataError(
+            f"{where}: whole numbers are tokens, and {high} is above {MOST_TOKENS - 1:,}; number them without gaps, or "
+            "give floats if they are quantities"
+        )
+    return torch.from_numpy(array.astype(np.int64))
 
 
 def to_targets(value: Any, count: int, where: str) -> Tensor:

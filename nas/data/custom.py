@@ -2,8 +2,8 @@
 
 The function takes no argument and returns (train, test) or (train, val, test). Each part is a pair (inputs, labels) of
 arrays (see `nas.data.convert`), which is held in memory, or a map-style torch Dataset of (input, label) items, which is
-streamed; vectors and sequences are held in memory. Labels are class numbers, or floats, or several numbers each. Only
-names from the command line may be passed here, since importing a module runs its code.
+streamed; vectors, sequences and tokens are held in memory. Labels are class numbers, or floats, or several numbers
+each. Only names from the command line may be passed here, since importing a module runs its code.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from nas.base.errors import DataError
 from nas.base.user_code import call_named, where_raised
 from nas.data.convert import item_image, item_target, to_pixels, to_targets, to_values
 from nas.data.task import as_asked
+from nas.data.tokens import vocabulary
 from nas.data.types import ImageSplit, Items, Parts, Split, StreamSplit, ValueSplit, pair_of
 from nas.ledger.files import wellformed
 
@@ -46,7 +47,8 @@ def call(spec: str, task: str | None = None) -> Parts:
     given = list[Any](cast(Any, returned))
     roles = ("train", "test") if len(given) == 2 else ("train", "val", "test")
     parts = alike({role: part(v, f"{spec}: {role}", task) for role, v in zip(roles, given, strict=True)})
-    return Parts(parts["train"], parts.get("val"), parts["test"], class_names(given[0], parts["train"]))
+    names = class_names(given[0], parts["train"])
+    return Parts(parts["train"], parts.get("val"), parts["test"], names, tokens=vocabulary(parts, None, spec))
 
 
 def _kind(value: object) -> str:
@@ -146,7 +148,7 @@ def _together(targets: list[Tensor], where: str) -> Tensor:
 
 
 def _values(items: Items, where: str) -> ValueSplit | None:
-    """The vectors or sequences of a Dataset, all read into memory; None where it has images. Raises DataError."""
+    """The vectors, sequences or tokens of a Dataset, all in memory; None where it has images. Raises DataError."""
 
     def read(index: int) -> tuple[Tensor | None, Any]:
         x, y = pair_of(_opened(items, index, where), f"{where}: item {index}")
@@ -158,8 +160,21 @@ def _values(items: Items, where: str) -> ValueSplit | None:
     if first is None:
         return None
     found = [read(index) for index in range(len(items))]
-    unlike = next((i for i, (x, _) in enumerate(found) if x is None or x.shape != first.shape), None)
+    unlike = next(
+        (
+            i
+            for i, (x, _) in enumerate(found)
+            if x is None or (x.shape, x.dtype) != (first.shape, first.dtype)
+        ),
+        None,
+    )
     if unlike is not None:
+        other = found[unlike][0]
+        if other is not None and other.shape == first.shape:
+            raise DataError(
+                f"{where}: item {unlike} is of {other.dtype}, the first of {first.dtype}; give whole numbers as "
+                "tokens, floats as quantities"
+            )
         fact = f"{where}: item {unlike} has not the shape {list(first.shape[1:])} of the first"
         raise DataError(f"{fact}; make all items the same size")
     targets = _together(

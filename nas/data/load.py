@@ -32,6 +32,7 @@ from nas.data.repeats import repeats
 from nas.data.splits import VAL_FRACTION, check_labels, digest, hold_out, mean_std, sample
 from nas.data.table import Column
 from nas.data.task import Task, as_asked, task_of
+from nas.data.tokens import holds_tokens
 from nas.data.types import ImageSplit, Parts, SearchData, Split, StreamSplit, ValueSplit
 from nas.ledger.scores import name_of
 
@@ -45,7 +46,7 @@ DATASETS = MappingProxyType(
         "svhn": "32x32 colour house numbers, 10 classes, 73,257 + 26,032 images",
         "imagefolder:PATH": "your images, one folder per class, or train/ val/ test/ with such folders",
         "csv:FILE?target=NAME": "your table: numbers and categories, with a column to predict",
-        "npz:FILE": "your arrays x and y: images, vectors [N, F] or sequences [N, C, L]",
+        "npz:FILE": "your arrays x and y: images, vectors [N, F], sequences [N, C, L] or tokens [N, T]",
         "package.module:function": "your function, returning (train, test) or (train, val, test)",
     }
 )
@@ -111,13 +112,13 @@ def load_search_data(
         name=spec, train=train, val=val, classes=classes, mean=mean, std=std, augment=asked,
         digest=digest((train, seen), (val, seen_val), classes), reading=opened.reading or plain_reading(train.shape),
         notes=(
-            _counted(opened, train, val), told(made, task), *opened.notes,
+            _counted(opened, train, val), told(made, task), *_vocabulary_told(opened.tokens), *opened.notes,
             *(() if check == "none" or _standard(spec) else repeats(train, val, classes)),
             *(() if isinstance(train, ValueSplit) else (described(asked, augment),)),
         ),
         table=opened.table,
         former=digest((train, seen), (val, seen_val), classes, "former_fingerprint"), task=made,
-        held_out=given_val is None or opened.table is not None,
+        held_out=given_val is None or opened.table is not None, tokens=opened.tokens,
     )  # fmt: skip
 
 
@@ -168,6 +169,7 @@ class _Opened:
     test: int | None = None
     held_out: bool = False
     table: tuple[Column, ...] | None = None
+    tokens: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,8 +212,9 @@ def _opened(spec: str, root: Path, check: Check, task: str | None, drawn: tuple[
     augment = Augment(flip=False, crop=1 if kind == "digits" else 0)
     notes = (*parts.notes, *(_checked_items(spec, parts, check) if kind == "function" else ()))
     return _Opened(
-        rest, parts.val, parts.classes, augment, parts.reading, notes, len(test), parts.test is None
-    )
+        rest, parts.val, parts.classes, augment, parts.reading, notes, len(test), parts.test is None,
+        tokens=parts.tokens,
+    )  # fmt: skip
 
 
 def _checked_items(spec: str, parts: Parts, check: Check) -> tuple[str, ...]:
@@ -269,8 +272,15 @@ def _noun(split: ImageSplit) -> str:
         return "images"
     shape = split.shape
     if len(shape) == 1:
-        return f"rows of {plural(shape[0], 'number')}"
+        return f"rows of {plural(shape[0], 'token' if holds_tokens(split) else 'number')}"
     return f"sequences of {plural(shape[0], 'channel')} and {plural(shape[1], 'step')}"
+
+
+def _vocabulary_told(tokens: int | None) -> tuple[str, ...]:
+    """How whole numbers are read, in one line."""
+    if tokens is None:
+        return ()
+    return (f"tokens: {tokens:,} different ones, 0 to {tokens - 1:,}; give floats if they are quantities",)
 
 
 def _columns_told(columns: Sequence[Column]) -> tuple[str, ...]:
@@ -314,7 +324,7 @@ def _parts(kind: str, argument: str, root: Path, check: Check = "none", task: st
             return custom.call(argument, task)
         case _:
             kept = run_arrays.read_kept(root, argument)
-            return Parts(kept.train, kept.val, kept.test, kept.classes)
+            return Parts(kept.train, kept.val, kept.test, kept.classes, tokens=kept.tokens)
 
 
 def _without_test(parts: Parts) -> tuple[ImageSplit, ImageSplit]:

@@ -1,4 +1,4 @@
-"""`npz:FILE`: arrays of examples and targets in one file of numpy's."""
+"""`npz:FILE`: arrays of examples and targets in one file of numpy's, perhaps with the number of tokens."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import numpy as np
 
 from nas.base.errors import DataError
 from nas.data import custom
+from nas.data.tokens import vocabulary
 from nas.data.types import Parts, one_line
 
 EXAMPLES, TARGETS = ("x", "data", "inputs", "images", "features"), ("y", "target", "targets", "labels")
+TOKENS = "tokens"
 REMEDY = "call the arrays x and y, or x_train, y_train, x_test, y_test, and x_val, y_val if there are such"
 
 
@@ -34,7 +36,8 @@ def open_npz(path: str, task: str | None) -> Parts:
         found["train"] = whole
     parts = custom.alike({role: custom.part(found[role], f"npz: {path}: {role}", task) for role in found})
     names = custom.class_names(None, parts["train"])
-    return Parts(parts["train"], parts.get("val"), parts.get("test"), names)
+    count = vocabulary(parts, held.get(TOKENS), f"npz: {path}")
+    return Parts(parts["train"], parts.get("val"), parts.get("test"), names, tokens=count)
 
 
 def _check_settings(path: str) -> None:
@@ -44,8 +47,8 @@ def _check_settings(path: str) -> None:
         return
     if settings.startswith("tokens"):
         raise DataError(
-            f'npz: {file}: "{settings}": a search does not read tokens yet, since no space begins with an embedding; '
-            "give the counts of each token as vectors [N, VOCABULARY]"
+            f'npz: {file}: "{settings}" is not known; write npz:FILE alone, and put the number of tokens into the file '
+            f"as an array called {TOKENS}"
         )
     raise DataError(f'npz: {file}: "{settings}" is not known; write npz:FILE alone')
 

@@ -24,6 +24,7 @@ from nas.base.errors import DataError, RunError
 from nas.base.text import size
 from nas.data.custom import alike, class_names, part
 from nas.data.splits import check_labels
+from nas.data.tokens import vocabulary
 from nas.data.types import ImageSplit, Split, StreamSplit, ValueSplit
 from nas.ledger.files import fsync_file, fsync_folder
 from nas.ledger.leftovers import temporary_name
@@ -71,6 +72,11 @@ class KeptParts:
         """How many there are in all."""
         return sum(len(split) for split in self.parts.values())
 
+    @property
+    def tokens(self) -> int | None:
+        """How many tokens there are, where the examples are tokens. Raises DataError for parts unlike each other."""
+        return vocabulary(self.parts, None, "data")
+
 
 def _tensor(split: Held) -> tuple[str, Tensor]:
     """What the tensor of its examples is called in the file, and the tensor."""
@@ -103,7 +109,9 @@ def parts_of(given: Any, task: str | None = None) -> KeptParts:
     classes = class_names(values[0], found[0])
     for role, split in zip(ROLES, found, strict=False):
         check_labels(found[0], split, len(classes), f"data: {role}")
-    return KeptParts(found[0], val, test, classes)
+    kept = KeptParts(found[0], val, test, classes)
+    vocabulary(kept.parts, None, "data")
+    return kept
 
 
 def _is_part(value: Any) -> bool:

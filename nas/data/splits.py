@@ -137,13 +137,14 @@ def sample(split: ImageSplit) -> Split | ValueSplit:
 
 def mean_std(split: Split | ValueSplit) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Per-channel mean and standard deviation of the images scaled to [0, 1]; of vectors per number, of sequences per
-    channel, where a constant one gets 1, and where numbers that are all 0 or 1 stay as they are, with mean 0 and 1.
+    channel, where a constant one gets 1, and where numbers that are all 0 or 1 stay as they are, with mean 0 and 1;
+    of tokens none.
 
     Sums are of integers, so the figures do not depend on the order of summation. A constant channel gets the
     standard deviation of rounding, 1/255, so that dividing by it is harmless.
     """
     if isinstance(split, ValueSplit):
-        return _mean_std(split.inputs)
+        return _mean_std(split.inputs) if split.inputs.is_floating_point() else ((), ())
     pixels = split.pixels
     n, h, w, c = pixels.shape
     total = torch.zeros(w * c, dtype=torch.int64)

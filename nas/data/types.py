@@ -120,15 +120,17 @@ class StreamSplit:
 
 @dataclass(frozen=True, eq=False)
 class ValueSplit:
-    """A split of vectors or sequences in memory: `inputs` float32 [N, F] or [N, C, L]; `labels` as in `Split`."""
+    """A split of vectors, sequences or tokens in memory: `inputs` float32 [N, F] or [N, C, L], or int64 [N, T];
+    `labels` as in `Split`.
+    """
 
     inputs: Tensor
     labels: Tensor
 
     def __post_init__(self) -> None:
-        if self.inputs.dtype != torch.float32 or self.inputs.ndim not in (2, 3):
+        if self.inputs.ndim not in {torch.float32: (2, 3), torch.int64: (2,)}.get(self.inputs.dtype, ()):
             found = f"{self.inputs.dtype} {list(self.inputs.shape)}"
-            raise ValueError(f"inputs must be float32 [N, F] or [N, C, L], not {found}")
+            raise ValueError(f"inputs must be float32 [N, F] or [N, C, L], or int64 [N, T], not {found}")
         check_form(self.labels, len(self.inputs))
 
     def __len__(self) -> int:
@@ -136,7 +138,7 @@ class ValueSplit:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(F,) of one vector, (C, L) of one sequence."""
+        """(F,) of one vector, (C, L) of one sequence, (T,) of tokens."""
         return tuple(self.inputs.shape[1:])
 
     def subset(self, indices: Tensor) -> ValueSplit:
@@ -185,6 +187,7 @@ class Parts:
     """A user's data. Where `val` or `test` is None, it is held out of `train` when it is needed.
 
     reading: how the pictures are read, if they are files. notes: what the user should know, a line each.
+    tokens: how many tokens there are, where the examples are tokens.
     """
 
     train: ImageSplit
@@ -193,6 +196,7 @@ class Parts:
     classes: tuple[str, ...]
     reading: Reading | None = None
     notes: tuple[str, ...] = ()
+    tokens: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +204,7 @@ class SearchData:
     """All the data that a search can access: no test split, and nothing that leads to one.
 
     mean, std: per channel, of the training images scaled to [0, 1] (of an even sample for a streamed split); of
-               vectors per number, of sequences per channel.
+               vectors per number, of sequences per channel; of tokens there are none.
     classes:   the names of the outputs: of classes, labels or values.
     digest:    SHA-256 of training and validation images, labels and class names; for a folder of images, of the
                names and contents of the files; for another streamed split, of all labels and of the pixels of an even
@@ -211,6 +215,7 @@ class SearchData:
     table:     how a row of a CSV file becomes an input.
     notes:     what the data are and what is done to them, a line each.
     held_out:  whether the validation examples were held out of the training examples.
+    tokens:    how many tokens there are, where the inputs are tokens: whole numbers below this.
     """
 
     name: str
@@ -227,6 +232,7 @@ class SearchData:
     table: tuple[Column, ...] | None = None
     task: Task = field(default_factory=lambda: classification(()))
     held_out: bool = True
+    tokens: int | None = None
 
     @property
     def outputs(self) -> int:
@@ -235,7 +241,7 @@ class SearchData:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """(C, H, W) of one image, (F,) of one vector, (C, L) of one sequence."""
+        """(C, H, W) of one image, (F,) of one vector, (C, L) of one sequence, (T,) of tokens."""
         return self.train.shape
 
 

@@ -62,8 +62,9 @@ class ModelCard:
     """Everything known about a network besides its graph and weights.
 
     name: a title. dataset: its name. classes: the names of classes, labels or values, one for each output.
-    mean, std: per input channel, of images scaled to [0, 1]. targets: what the outputs are (`nas.data.task`). centre,
-    scale: of values, which are output * scale + centre. table: how a row of a CSV file becomes an input.
+    mean, std: per input channel, of images scaled to [0, 1]; of tokens empty. targets: what the outputs are
+    (`nas.data.task`). centre, scale: of values, which are output * scale + centre. table: how a row of a CSV file
+    becomes an input.
     reading: how a picture file becomes an input; None if nothing is known but the input's shape.
     command: the command that created the network. versions: of python, torch and so on.
     """
@@ -107,7 +108,9 @@ def steps_of(card: ModelCard, graph: ArchGraph) -> tuple[str, ...]:
 def nature(card: ModelCard, graph: ArchGraph) -> dict[str, Any]:
     """What the templates say of the network: what it reads and what it answers."""
     rank = len(graph.inputs[0].op.shape(()))
+    tokens = graph.inputs[0].op.vocabulary
     noun = {1: "row" if card.table else "vector", 2: "sequence", 3: "image"}.get(rank, "input")
+    noun = noun if tokens is None else "token sequence"
     titles = {
         "classes": "An image classifier" if noun == "image" else f"A classifier of {noun}s",
         "flags": f"A network that labels {noun}s",
@@ -123,6 +126,7 @@ def nature(card: ModelCard, graph: ArchGraph) -> dict[str, Any]:
         "noun": noun,
         "images": rank == 3,
         "pictures": rank == 3,
+        "tokens": tokens,
         "targets": card.targets,
         "names": "CLASSES" if card.targets == "classes" else "OUTPUTS",
         "given": "images_uint8" if rank == 3 else "inputs",

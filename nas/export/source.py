@@ -18,6 +18,9 @@ or from a shell: python model.py predict rows.csv
 PICTURES = """To classify picture files it also needs Pillow, numpy and picture.py beside it: predict_file("x.png"),
 or from a shell: python model.py predict x.png
 """
+LINES = """For text files with a line of whole numbers for each sequence: predict_file("tokens.txt"),
+or from a shell: python model.py predict tokens.txt
+"""
 IMPORTS = (
     "import os",
     "import sys",
@@ -36,7 +39,9 @@ def predictor(graph: ArchGraph, card: ModelCard) -> More:
     """The code for a network of one input whose output is a vector: scores of classes or labels, or values."""
     known: dict[str, Any] = nature(card, graph)
     uses = ROWS if card.table is not None else PICTURES if known["pictures"] else ""
+    uses = uses if known["tokens"] is None else LINES
     reads = card.table is not None or known["pictures"]
+    given = f"{'' if known['tokens'] else 'normalised '}{known['noun']}s"
     logits = "" if card.targets == "values" else " (logits)"
     values = {
         **known,
@@ -47,19 +52,21 @@ def predictor(graph: ArchGraph, card: ModelCard) -> More:
         about="\n".join([f"{known['title']} {NEEDS}", *([uses] if uses else [])]),
         imports=(*IMPORTS, *(READER_IMPORTS if reads else ())),
         constants="\n".join(_constants(graph, card, known)),
-        forward=f"Map normalised {known['noun']}s [B, *INPUT_SHAPE] to scores{logits} [B, len({known['names']})].",
+        forward=f"Map {given} [B, *INPUT_SHAPE] to scores{logits} [B, len({known['names']})].",
         functions=render("predict.py.j2", values),
         last=LAST,
     )
 
 
 def _constants(graph: ArchGraph, card: ModelCard, known: dict[str, Any]) -> list[str]:
+    tokens = known["tokens"]
+    reads = "FILE.txt" if tokens else "PICTURE_OR_FOLDER" if card.table is None else "FILE.csv"
+    scaled = [constant("MEAN", card.mean), constant("STD", card.std)]
     lines = [
         constant("INPUT_SHAPE", graph.inputs[0].op.shape(())),
-        constant("MEAN", card.mean),
-        constant("STD", card.std),
+        *(scaled if tokens is None else [f"TOKENS = {tokens}"]),
         constant(known["names"], card.classes),
-        f'USAGE = "usage: python FOLDER predict {"PICTURE_OR_FOLDER" if card.table is None else "FILE.csv"}..."',
+        f'USAGE = "usage: python FOLDER predict {reads}..."',
     ]
     if card.targets == "values":
         lines += [

@@ -114,7 +114,8 @@ def _check_fit(graph: ArchGraph, card: ModelCard) -> None:
         )
     if graph.output.op.kind == "outputs":
         raise UserError("export: the network returns several tensors, a classifier one; use morphs.export")
-    channels, output = graph.shape(graph.inputs[0].name)[0], graph.shape(graph.output.name)
+    first, output = graph.inputs[0], graph.shape(graph.output.name)
+    channels = graph.shape(first.name)[0] if first.op.vocabulary is None else 0  # tokens are not scaled
     if output != (len(card.classes),):
         raise UserError(
             f"export: the network returns {list(output)} for an input, the model card has {len(card.classes)} "

@@ -35,7 +35,7 @@ class Settings:
 
 @dataclass(frozen=True, config=OPEN)
 class DataFacts:
-    """The data set of a run. digest, former, reading, table: see `nas.data.SearchData`."""
+    """The data set of a run. digest, former, reading, table, tokens: see `nas.data.SearchData`."""
 
     name: str | None = None
     classes: tuple[str, ...] = ()
@@ -45,6 +45,7 @@ class DataFacts:
     former: str | None = None
     reading: Json | None = None
     table: tuple[Any, ...] | None = None
+    tokens: Count | None = None
 
 
 @dataclass(frozen=True, config=OPEN)

@@ -50,7 +50,7 @@ def configure(
         _check_recipe(path, recipe, registry)
     entry = registry.spaces.get(space)
     usual = _joined([entry.defaults if entry else {}, TRAINED if trained else {}])
-    if _joined([recipe, overrides]).get("train", {}).get("optimizer") == "adamw":
+    if _joined([usual, recipe, overrides]).get("train", {}).get("optimizer") == "adamw":
         usual = _joined([usual, ADAMW, ADAMW_TRAINED if trained else {}])
     layers: list[Mapping[str, Any]] = [usual, recipe, overrides]
     if any(end in layer for end in ("budget", "cost") for layer in layers[1:]):

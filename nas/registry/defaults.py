@@ -62,13 +62,21 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "epochs": 10,
         "train": {"lr": 0.05, "warmup_steps": 50, "clip_norm": 1.0},
     },
+    "transformer": {
+        "generations": 4,
+        "moves_per_child": 1,
+        "select": "loss",
+        "epochs": 10,
+        "train": {"optimizer": "adamw", "warmup_steps": 50, "clip_norm": 1.0},
+    },
     "auto": {
         "generations": 4,
         "epochs": 10,
     },  # and the training of the space that it chooses: see `suited_training`
 }
 
-EXAMPLES: Mapping[str, Shape] = {"conv1d": (1, 128)}
+EXAMPLES: Mapping[str, Shape] = {"conv1d": (1, 128), "transformer": (64,)}
+TOKENS: Mapping[str, int] = {"transformer": 1000}  # of these examples
 
 # A trained model stands where others end their schedule: at the rate that suits a fresh network its first steps would
 # undo what it has learned: a small network on digits, at 95.6 % on validation, after 60 more steps at 0.05 had 94.4 %,
@@ -89,7 +97,7 @@ REGISTRY = Registry(
     moves=MOVES,
     spaces=MappingProxyType(
         {
-            name: SpaceEntry(space, DEFAULTS[name], *([EXAMPLES[name]] if name in EXAMPLES else []))
+            name: SpaceEntry(space, DEFAULTS[name], EXAMPLES.get(name, (1, 8, 8)), TOKENS.get(name))
             for name, space in SPACES.items()
         }
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from inspect import signature
 from types import MappingProxyType
 from typing import Any
 
@@ -22,16 +23,27 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 @dataclass(frozen=True)
 class SpaceEntry:
     """A search space. defaults: default settings of its runs, as in a recipe; without a data set among them, a run must
-    name one. example: the shape of inputs for which it is listed if it has no data set.
+    name one. example: the shape of inputs for which it is listed if it has no data set. tokens: how many tokens these
+    are of, if they are tokens.
     """
 
     function: SpaceFunction
     defaults: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
     example: Shape = (1, 8, 8)
+    tokens: int | None = None
 
-    def __call__(self, input_shape: Shape, classes: int) -> Space:
-        """The space for inputs of that shape and that number of classes."""
-        return self.function(input_shape, classes)
+    def __call__(self, input_shape: Shape, classes: int, tokens: int | None = None) -> Space:
+        """The space for inputs of that shape, which may be so many tokens, and that number of classes. Raises
+        UserError for tokens if the function has no parameter of that name.
+        """
+        if tokens is None:
+            return self.function(input_shape, classes)
+        if "tokens" not in signature(self.function).parameters:
+            raise UserError(
+                f"search: the space {getattr(self.function, '__name__', self.function)} is not for tokens, which whole "
+                "numbers [N, T] are; use the space transformer or auto, or give floats if they are quantities"
+            )
+        return self.function(input_shape, classes, tokens=tokens)
 
 
 @dataclass(frozen=True)

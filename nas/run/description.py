@@ -31,6 +31,7 @@ def describe(
             "mean": list(data.mean),
             "std": list(data.std),
             "input_shape": list(data.input_shape),
+            **({"tokens": data.tokens} if data.tokens is not None else {}),
             "images": {"train": len(data.train), "validation": len(data.val)},
             "digest": data.digest,
             "former": data.former,

@@ -31,8 +31,8 @@ BEYOND = 4  # times the best length tried, where the time for trying ended befor
 def with_length(config: RunConfig, graph: ArchGraph, data: SearchData, left: float | None) -> RunConfig:
     """`config` with the longest training that suits few examples, if a budget or cost is to end it and nobody gave it.
 
-    Of classes it is LONGEST. Of values, which a network may fit too closely after a few epochs, it is measured with the
-    seed network `graph`, if `left`, the seconds of the budget, allows that.
+    Of classes it is LONGEST. Of values, and of tokens, which a network may fit too closely after a few epochs, it is
+    measured with the seed network `graph`, if `left`, the seconds of the budget, allows that.
     """
     ends = config.budget is not None or config.cost is not None
     if (
@@ -43,7 +43,7 @@ def with_length(config: RunConfig, graph: ArchGraph, data: SearchData, left: flo
     ):
         return config
     longest: float | None = LONGEST
-    if data.task.targets == "values" and left is not None:
+    if (data.task.targets == "values" or data.tokens is not None) and left is not None:
         longest = measured(config, graph, data, SHARE * left)
     return config.model_copy(update={"most_epochs": longest})
 

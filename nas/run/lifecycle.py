@@ -98,7 +98,8 @@ def search(
         )
     if config.space == "auto":
         said.append(
-            f"space: {choice(data.input_shape).__name__}, which suits inputs {list(data.input_shape)}"
+            f"space: {choice(data.input_shape, data.tokens).__name__}, which suits "
+            f"{'inputs' if data.tokens is None else 'tokens'} {list(data.input_shape)}"
         )
     given = None if start is None else start(data)
     config = config.model_copy(update={"start": None if given is None else given.digest})
@@ -131,7 +132,7 @@ def search(
 def _suited(config: RunConfig, registry: Registry, fresh: bool) -> tuple[RunConfig, SearchData, list[str]]:
     """A new run's configuration with the settings that suit its data, the data, and what to say of these settings."""
     data = load_data(for_workers(config, registry, ()), check=config.check_data)
-    suited = suited_data(suited_training(config, data, registry) if fresh else config, data)
+    suited = suited_data(suited_training(config, data, registry, fresh), data)
     if (suited.val_fraction, suited.augment) != (config.val_fraction, config.augment):
         data = load_data(for_workers(suited, registry, ()))
     final = suited_batches(suited, len(data.train))

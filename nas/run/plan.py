@@ -104,7 +104,7 @@ def make_space(
 
 def _space(config: RunConfig, data: SearchData, registry: Registry, start: ArchGraph | None) -> Any:
     if config.space != MODEL:
-        return registry.spaces[config.space](data.input_shape, data.outputs)
+        return registry.spaces[config.space](data.input_shape, data.outputs, data.tokens)
     if start is None:
         raise UserError(
             f'search: "{MODEL}" is the space of a search from a model; name the model with --from'

@@ -28,11 +28,12 @@ def check_fits(graph: ArchGraph, data: SearchData) -> None:
     noun = "images" if len(shape) == 3 else "inputs"
     wanted = f"has {outputs} classes" if data.task.targets == "classes" else f"needs {outputs} outputs"
     inputs = [node.op.shape(()) for node in graph.inputs]
-    if len(inputs) != 1 or graph.output.op.kind == "outputs" or graph.inputs[0].op.vocabulary is not None:
+    if len(inputs) != 1 or graph.output.op.kind == "outputs":
         raise UserError(
             "search: the model must read one input, such as an image, and return one vector, such as a score for each "
             "class; return such a part of it from a package.module:function"
         )
+    _check_tokens(graph.inputs[0].op.vocabulary, data)
     if inputs[0] != shape:
         raise UserError(
             f"search: the model reads {list(inputs[0])}, and the {noun} of {data.name} are {list(shape)}; name a "
@@ -44,6 +45,25 @@ def check_fits(graph: ArchGraph, data: SearchData) -> None:
         raise UserError(
             f"search: the model returns {list(scores)}, and {data.name} {wanted}; replace its last "
             f"layer before you give it, such as model.fc = torch.nn.Linear(model.fc.in_features, {outputs})"
+        )
+
+
+def _check_tokens(vocabulary: int | None, data: SearchData) -> None:
+    """Raise UserError unless a model that reads so many tokens, or None, reads those of the data."""
+    if vocabulary is None and data.tokens is not None:
+        raise UserError(
+            f"search: the model reads floats, and {data.name} has tokens, whole numbers; give floats, or a model that "
+            "begins with an embedding"
+        )
+    if vocabulary is not None and data.tokens is None:
+        raise UserError(
+            f"search: the model reads tokens, and {data.name} has none; give whole numbers [N, T], or return the part "
+            "of the model that follows the embedding"
+        )
+    if vocabulary is not None and data.tokens is not None and vocabulary < data.tokens:
+        raise UserError(
+            f"search: the model reads {vocabulary:,} tokens, and {data.name} has {data.tokens:,}; number them as the "
+            "model does"
         )
 
 

@@ -11,6 +11,7 @@ from nas.base.text import percent, plural
 from nas.config.run_config import RunConfig
 from nas.data import SearchData, ValueSplit
 from nas.data.augment import NONE
+from nas.registry.defaults import ADAMW, ADAMW_TRAINED
 from nas.registry.registry import Registry
 from search_spaces.auto import choice
 
@@ -27,21 +28,26 @@ DECAY_OF_VECTORS = 0.01  # networks without norms fit tables of hundreds of rows
 LEAST_STEPS = 40  # of a trial; after fewer it is judged by the noise of its first steps
 
 
-def suited_training(config: RunConfig, data: SearchData, registry: Registry) -> RunConfig:
-    """`config` with the training of the space that `auto` chooses for `data`, and with a weight decay that suits what
-    they are. For a search from a seed network: a trained one has settings of its own.
+def suited_training(config: RunConfig, data: SearchData, registry: Registry, fresh: bool = True) -> RunConfig:
+    """`config` with the training of the space that `auto` chooses for `data`, and with an optimizer and a weight decay
+    that suit what they are. A search that is not `fresh` begins with a trained network, which has settings of its own;
+    of these only the optimizer may change.
     """
     training: dict[str, Any] = {}
-    if config.space == "auto" and (entry := registry.spaces.get(choice(data.input_shape).__name__)):
+    chosen = choice(data.input_shape, data.tokens).__name__
+    if fresh and config.space == "auto" and (entry := registry.spaces.get(chosen)):
         free = {name: value for name, value in entry.defaults.items() if name in OF_SPACE}
         config = config.model_copy(
             update={name: value for name, value in free.items() if name in config.fitted}
         )
         training |= entry.defaults.get("train", {})
-    if len(data.input_shape) == 1:
+    if fresh and len(data.input_shape) == 1 and data.tokens is None:
         training["weight_decay"] = DECAY_OF_VECTORS
     if config.train.optimizer != "sgd":
         training = {name: value for name, value in training.items() if name not in OF_SGD}
+    elif data.tokens is not None and "optimizer" in config.fitted:
+        rates = ADAMW["train"] if fresh else {**ADAMW["train"], **ADAMW_TRAINED["train"]}
+        training |= {"optimizer": "adamw", **rates}
     training = {name: value for name, value in training.items() if name in config.fitted}
     return config.model_copy(update={"train": replace(config.train, **training)})
 
@@ -101,6 +107,8 @@ def told(before: RunConfig, config: RunConfig, images: int) -> Sequence[str]:
             f"{percent(before.val_fraction, 0)}, since there are few; --val-fraction sets it"
         )
     old, new = before.train, config.train
+    if new.optimizer != old.optimizer:
+        said.append(f"optimizer: {new.optimizer}, which suits tokens; --optimizer sets another")
     if new.batch_size != old.batch_size:
         said.append(
             f"batches: {new.batch_size} examples, so that an epoch of {plural(images, 'example')} has several; "

@@ -18,6 +18,7 @@ from nas.train.precision import eval_mode
 BATCH_NUMBERS = (
     400_000  # input values in a batch, 130 CIFAR images; larger batches need more memory and are no faster
 )
+TOKEN_NUMBERS = 32  # as many as a small network makes of each token
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,10 @@ def evaluate(
     Raises TrainingFailed if an output is not finite, UserError if module and data do not fit.
     """
     where = torch.device(device)
-    batch_size = batch_size or max(4, min(500, BATCH_NUMBERS // math.prod(data.input_shape)))
+    numbers = math.prod(data.input_shape) * (1 if data.tokens is None else TOKEN_NUMBERS)
+    batch_size = batch_size or max(4, min(500, BATCH_NUMBERS // numbers))
     module.to(where)
-    macs = forward_macs(module, data.input_shape, data.outputs)
+    macs = forward_macs(module, data.input_shape, data.outputs, data.tokens is not None)
     arithmetic = choose_arithmetic(precision, macs, native_bf16(where))
     dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
     task = data.task

@@ -130,7 +130,7 @@ def train(
     span = _span(steps, start, total, since, until, decay, average, lengths)
     where = torch.device(device)
     module.to(where).train()
-    macs = forward_macs(module, data.input_shape, data.outputs)
+    macs = forward_macs(module, data.input_shape, data.outputs, data.tokens is not None)
     arithmetic = choose_arithmetic(config.precision, macs, native_bf16(where))
     batch_source = torch.Generator().manual_seed(seed)
     dropout_seed = int(torch.randint(2**62, (), generator=batch_source))

@@ -83,12 +83,13 @@ def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
     return frozenset(flags.partition(":")[2].split())
 
 
-def forward_macs(module: nn.Module, shape: tuple[int, ...], classes: int) -> int:
+def forward_macs(module: nn.Module, shape: tuple[int, ...], classes: int, whole: bool = False) -> int:
     """Count the multiply-adds of the convolutions and linear layers of `module` in the forward pass of one image.
 
     The module runs once, in eval mode, and is not changed.
 
     shape: of one input, such as (C, H, W) of an image. classes: the number of outputs that it must have.
+    whole: whether it reads whole numbers.
     Raises UserError unless the module maps one input, [1, *shape], to [1, classes] numbers.
     """
     total = 0
@@ -104,7 +105,8 @@ def forward_macs(module: nn.Module, shape: tuple[int, ...], classes: int) -> int
     like = next((p for p in module.parameters() if p.is_floating_point()), torch.empty(0))
     try:
         with eval_mode(module), torch.no_grad():
-            out = module(torch.zeros(1, *shape, dtype=like.dtype, device=like.device))
+            dtype = torch.int64 if whole else like.dtype
+            out = module(torch.zeros(1, *shape, dtype=dtype, device=like.device))
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import morphs
+from morphs.errors import ShapeError
 from search_spaces import SPACES, Shape
 from search_spaces.stages import RECEPTIVE_FIELD, three_stages
 
@@ -18,8 +19,10 @@ SHAPES: dict[str, list[Shape]] = {
     "lenet": [(1, 8, 8), (1, 28, 28), (3, 32, 32)],
     "residual": [(1, 8, 8), (1, 28, 28), (3, 48, 20), (3, 32, 32)],
     "conv1d": [(1, 5), (6, 30), (2, 128)],
+    "transformer": [(1,), (7,), (64,)],
     "auto": [(1, 3, 9), (13,), (6, 30), (3, 48, 20)],
 }
+TOKENS: dict[str, dict[str, int]] = {"transformer": {"tokens": 50}}
 BUILT = [(name, shape) for name, shapes in SHAPES.items() for shape in shapes]
 
 
@@ -37,20 +40,20 @@ def test_a_space_is_described_in_its_first_line(name: str) -> None:
 @pytest.mark.parametrize("classes", [3, 10])
 @pytest.mark.parametrize(("name", "shape"), BUILT)
 def test_a_space_fits_its_data(name: str, shape: Shape, classes: int) -> None:
-    space = SPACES[name](shape, classes)
+    space = SPACES[name](shape, classes, **TOKENS.get(name, {}))
     graph = space.seed
     (entry,) = [node.name for node in graph if node.op.kind == "input"]
     (out,) = [node.name for node in graph if node.op.kind == "output"]
     assert tuple(graph.shape(entry)) == shape
     assert tuple(graph.shape(out)) == (classes,)
     assert space.limits.violation(graph) is None
-    assert SPACES[name](shape, classes) == space
+    assert SPACES[name](shape, classes, **TOKENS.get(name, {})) == space
     assert all(move in morphs.MOVES for move, _ in space.moves)
 
 
 def reachable(name: str, shape: Shape, steps: int) -> set[int]:
     """The moves of a space, by their index, that have a legal site within `steps` random moves of the seed."""
-    space = SPACES[name](shape, 10)
+    space = SPACES[name](shape, 10, **TOKENS.get(name, {}))
     found: set[int] = set()
     for attempt in range(8):
         draw = Random(attempt)
@@ -70,7 +73,7 @@ def reachable(name: str, shape: Shape, steps: int) -> set[int]:
 
 @pytest.mark.parametrize("name", SPACES)
 def test_every_move_of_a_space_is_legal_somewhere_near(name: str) -> None:
-    space = SPACES[name](SHAPES[name][-1], 10)
+    space = SPACES[name](SHAPES[name][-1], 10, **TOKENS.get(name, {}))
     found = reachable(name, SHAPES[name][-1], 3)
     assert [str(space.moves[i]) for i in range(len(space.moves)) if i not in found] == []
 
@@ -78,7 +81,7 @@ def test_every_move_of_a_space_is_legal_somewhere_near(name: str) -> None:
 @pytest.mark.parametrize("name", SPACES)
 def test_the_menu_of_a_move_is_one_it_knows(name: str) -> None:
     """Every site obeys the menu: a choice that a move does not read would be found here only if it raised."""
-    space = SPACES[name](SHAPES[name][-1], 10)
+    space = SPACES[name](SHAPES[name][-1], 10, **TOKENS.get(name, {}))
     for kind, options in space.moves:
         for move in kind.sites(space.seed, None, options):
             if "how" in options:
@@ -102,3 +105,17 @@ def test_residual_blocks_are_for_images_beyond_the_receptive_field() -> None:
     small, large = (SPACES["residual"]((3, n, n), 10).moves for n in (RECEPTIVE_FIELD, 2 * RECEPTIVE_FIELD))
     assert [move.name for move, _ in small] == ["widen_all"]
     assert {move.name for move, _ in large} == {"widen_all", "insert_block"}
+
+
+def test_tokens_get_a_transformer() -> None:
+    assert SPACES["auto"]((16,), 3, tokens=20) == SPACES["transformer"]((16,), 3, tokens=20)
+    for shape, tokens in (((16,), None), ((2, 16), 20)):
+        with pytest.raises(ShapeError, match="tokens"):
+            SPACES["transformer"](shape, 3, tokens=tokens)
+    space = SPACES["transformer"]((16,), 3, tokens=20)
+    network = morphs.init(space.seed, seed=0)
+    for kind, options in space.moves:
+        for move in kind.sites(space.seed, None, options):
+            drift = morphs.apply(network, move, seed=0).drift
+            assert drift is not None
+            assert drift.eval < 1e-6

@@ -148,7 +148,7 @@ VECTORS, SERIES = DRAW.normal(5, 3, (60, 4)), DRAW.normal(0, 9, (60, 2, 16))
 LABELS = np.arange(60) % 3
 
 
-@pytest.mark.parametrize("x", [VECTORS, SERIES, VECTORS.astype(np.float32), (VECTORS * 9).astype(int)])
+@pytest.mark.parametrize("x", [VECTORS, SERIES, VECTORS.astype(np.float32), (VECTORS * 9).astype(np.int8)])
 def test_arrays_of_any_shape(tmp_path: Path, x: np.ndarray) -> None:
     kept = parts_of((x, LABELS))
     write_kept(tmp_path, kept)
