@@ -25,6 +25,7 @@ from nas.base.user_code import call_named
 from nas.data import SearchData
 from nas.export import ModelCard, read_card, trial_network
 from nas.inspect.status import find_run
+from nas.ledger import read, read_config
 from nas.ledger.shared import is_run
 from nas.run.start import Starting
 
@@ -63,17 +64,36 @@ def open_model(
 def starting(given: Given) -> Starting:
     """What makes the network that a search starts from, once its data are known.
 
-    A module's code is read for inputs of their shape. The network is in float32, as all that a search trains. Raises
-    what `open_model` raises.
+    A module's code is read for inputs of their shape. The network is in float32, as all that a search trains. Of a run
+    on the same data whose final network learned from the validation examples, which are to judge, it is the one before
+    that. Raises what `open_model` raises.
     """
 
     def start(data: SearchData) -> Network:
         try:
-            return open_model(given, data.input_shape, tokens=data.tokens).network.to(torch.float32)
+            trial = _unspoilt(given, data)
+            return open_model(given, data.input_shape, trial, data.tokens).network.to(torch.float32)
         except UserError as error:
             raise UserError(f"search: the model to start from: {error}") from None
 
     return start
+
+
+def _unspoilt(given: Given, data: SearchData) -> str | None:
+    """The trial of a run before its final training, if that learned from the validation examples of `data`."""
+    if not isinstance(given, (str, Path)):
+        return None
+    try:
+        run = Path(given).expanduser() if is_run(Path(given).expanduser()) else find_run(str(given))
+    except RunError:
+        return None
+    final = read(run).final
+    spoilt = (
+        final is not None
+        and final.job.training.judged
+        and read_config(run).described.data.digest == data.digest
+    )
+    return final.job.parent if final is not None and spoilt else None
 
 
 def _opened(given: Given, name: str, example: Tensor | None, trial: str | None) -> Network | Model:

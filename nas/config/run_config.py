@@ -23,9 +23,9 @@ from nas.config.training import TrainConfig
 CODE = r"[\w.]+:\w+"  # package.module:name
 TASKS = ("classification", "balanced", "multi-label", "regression")
 FITTED = (
-    "augment", "batch_size", "children", "clip_norm", "epochs", "final_share", "generations", "grow_share",
-    "label_smoothing", "limits", "lr", "macs", "most_epochs", "moves_per_child", "optimizer", "parent", "select",
-    "threads", "val_fraction", "warmup_steps", "weight_decay",
+    "augment", "batch_size", "children", "clip_norm", "epochs", "final_data", "final_share", "generations",
+    "grow_share", "label_smoothing", "limits", "lr", "macs", "most_epochs", "moves_per_child", "optimizer", "parent",
+    "select", "threads", "val_fraction", "warmup_steps", "weight_decay",
 )  # fmt: skip
 RAY = ("address", "gpus_per_child", "storage")
 MODEL = "model"  # the space of a search that starts from a model, if no other is named
@@ -164,6 +164,11 @@ class RunConfig(BaseModel):
     final: Annotated[Literal["continue", "restart"], Shown()] = Field(
         "continue",
         description="Train the final network from its weights (continue) or from scratch (restart).",
+    )
+    final_data: Annotated[Literal["train", "all"], Shown(unset="all, where few were held out")] = Field(
+        "train",
+        description="Examples of the final training: train, or all, those for validation too. Its validation score is "
+        "then that of the network that it began with.",
     )
     limits: Annotated[dict[str, int], Shown(metavar="NAME=N", flag="--limit", unset="the space's")] = Field(
         {},

@@ -23,6 +23,7 @@ from nas.base.moves import known_moves
 from nas.base.seeds import derive
 from nas.data import ImageSplit, SearchData, train_batches
 from nas.data.baseline import baseline_scores
+from nas.data.join import with_validation
 from nas.execute.executor import Done
 from nas.execute.mistakes import mistakes
 from nas.ledger import Job, Reached, Result
@@ -130,7 +131,7 @@ def _perform(job: Job, site: TaskContext, data: SearchData, progress: OnStep) ->
     if report is not None and not report.ended:
         return _reached(report, begun.network, module, site, clock, before, begin)
     judged = report.averaged if report is not None and report.averaged is not None else module
-    scores = evaluate(judged, data.val, data, device=site.device)
+    scores = None if plan.judged else evaluate(judged, data.val, data, device=site.device)
     tested, baselines, missed = _tested(judged, job, site, data)
     end = clock.lap("evaluate")
     trained = _networks(job, begun.network, module, report)
@@ -143,8 +144,7 @@ def _perform(job: Job, site: TaskContext, data: SearchData, progress: OnStep) ->
         fingerprint=begun.network.graph.fingerprint,
         weights=digest,
         scores={
-            **_named("val", scores),
-            "val_loss": scores.loss,
+            **(plan.judged if scores is None else {**_named("val", scores), "val_loss": scores.loss}),
             **({"train_loss": report.loss} if report else {}),
             **({**_named("given", given), "given_loss": given.loss} if given else {}),
             **tested,
@@ -158,7 +158,7 @@ def _perform(job: Job, site: TaskContext, data: SearchData, progress: OnStep) ->
         rest=rest,
         last=last,
         sample=sample_of(scores.losses.numpy(), scores.hits.numpy()).to_text()
-        if job.training.searching
+        if scores is not None and plan.searching
         else None,
         lengths=report.lengths if report else (),
         main=data.task.main,
@@ -185,6 +185,7 @@ def _train(
 ) -> TrainReport:  # fmt: skip
     """Perform the job's training, or the part of it that the job names. begun: the optimizer's state, as networks."""
     plan = job.training
+    data = with_validation(data) if plan.judged else data
     state = tuple(
         {name: value.detach() for name, value in each.to_torch().named_parameters()} for each in begun
     )
@@ -330,7 +331,10 @@ def _tested(
         return {}, {}, {}
     test = site.load_test()
     scores = evaluate(module, test, data, device=site.device)
-    simple = baseline_scores(data, {"val": data.val, "test": test})
+    if job.training.judged:
+        simple = baseline_scores(with_validation(data), {"test": test})
+    else:
+        simple = baseline_scores(data, {"val": data.val, "test": test})
     return {**_named("test", scores), "test_loss": scores.loss}, simple, mistakes(scores, test, data)
 
 

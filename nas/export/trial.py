@@ -54,7 +54,7 @@ def trial_network(run: Path, trial: str | None) -> tuple[Network, ModelCard]:
         reading=_stored(run, "data.reading", Reading | None, data.reading),
         table=_stored(run, "data.table", tuple[Column, ...] | None, data.table),
         **_answers(run, config.described.task),
-        scores=_scores(result.scores),
+        scores=_scores(_own(record, result)),
         lineage=_lineage(view, record),
         command=command,
         versions={name: known for name, known in config.versions.items() if known != "not installed"},
@@ -117,10 +117,17 @@ def _lineage(view: LedgerView, record: TrialRecord) -> tuple[Ancestor, ...]:
         job, result = by_key[key].job, by_key[key].result
         step = Ancestor(key, job.kind, job.moves)
         if result is not None:
-            step = replace(step, params=result.params, score=result.main, value=result.value)
+            value = None if job.training.judged else result.value
+            step = replace(step, params=result.params, score=result.main, value=value)
         steps.append(step)
         key = job.parent
     return tuple(reversed(steps))
+
+
+def _own(record: TrialRecord, result: Result) -> Mapping[str, float]:
+    """The scores of the network itself; a final one that learned from the validation examples has none on them."""
+    seen = bool(record.job.training.judged)
+    return {name: value for name, value in result.scores.items() if not (seen and name.startswith("val_"))}
 
 
 def _scores(scores: Mapping[str, float]) -> tuple[Score, ...]:

@@ -43,8 +43,19 @@ def remarks(view: LedgerView, config: Settings) -> tuple[str, ...]:
     unused = _unused(view, config)
     found = [
         _beaten(result, unused is None), _ungrown(view, result, config, unused is None), _limited(view, config), unused,
+        _judged(view),
     ]  # fmt: skip
     return tuple(text for text in found if text is not None)
+
+
+def _judged(view: LedgerView) -> str | None:
+    """That the validation score is that of another network."""
+    if view.final is None or not view.final.job.training.judged:
+        return None
+    return (
+        f"the validation score is that of trial {view.final.job.parent}, before the final training, which learned from "
+        "the validation examples too"
+    )
 
 
 def _final(view: LedgerView) -> Result | None:

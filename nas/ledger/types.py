@@ -152,7 +152,8 @@ class Training:
     whole schedule. batches: seed of the batches, for jobs that train on the same ones; None: the job's own. rung: of a
     successive halving, from 0. since: the state that an earlier part of this training reached. until: the step at which
     this part pauses; None: the end. lengths: changes of the job's steps on the way. left: the time it may take; None:
-    any.
+    any. judged: the validation scores of the network that a final training begins with, if it learns from the
+    validation examples too and so can't be judged by them.
     """
 
     weights: Digest | None = None
@@ -167,6 +168,7 @@ class Training:
     lengths: Lengths = ()
     left: TimeLeft | None = None
     rest: tuple[Digest, ...] = ()
+    judged: Numbers = field(default_factory=lambda: NO_NUMBERS)
 
     @property
     def checkpoints(self) -> tuple[str, ...]:

@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from statistics import fmean
 
-import torch
-
 from morphs import ArchGraph, init
 from nas.base import machine
 from nas.base.errors import TrainingFailed
 from nas.base.seeds import derive
 from nas.config.run_config import RunConfig
-from nas.data import SearchData, Split, StreamSplit, ValueSplit
+from nas.data import SearchData, StreamSplit
+from nas.data.join import joined
 from nas.data.splits import hold_out
 from nas.run.suited import SMALL, VALIDATED
 from nas.train import train
@@ -79,19 +78,10 @@ def _splits(config: RunConfig, data: SearchData) -> Iterator[SearchData]:
     yield data
     if len(data.val) > VALIDATED or isinstance(data.train, StreamSplit) or isinstance(data.val, StreamSplit):
         return
-    whole = _joined(data.train, data.val)
+    whole = joined(data.train, data.val)
     for number in range(1, SPLITS):
         train_, val = hold_out(whole, HELD, config.seed, f"length {number}")
         yield replace(data, train=train_, val=val)
-
-
-def _joined(one: Split | ValueSplit, other: Split | ValueSplit) -> Split | ValueSplit:
-    labels = torch.cat([one.labels, other.labels])
-    if isinstance(one, ValueSplit) and isinstance(other, ValueSplit):
-        return ValueSplit(torch.cat([one.inputs, other.inputs]), labels)
-    assert isinstance(one, Split)
-    assert isinstance(other, Split)
-    return Split.of_pixels(torch.cat([one.pixels, other.pixels]), labels)
 
 
 def _loss(config: RunConfig, graph: ArchGraph, data: SearchData, epochs: float) -> float:

@@ -116,8 +116,8 @@ def longer(
     Raises RunError if `source` is not finished.
     """
     check_new(run, "resume")
-    final = read(source).final
-    if final is None:
+    view = read(source)
+    if view.final is None:
         raise RunError(
             f"resume: {source} is not finished, and its length is part of its plan; finish it with: "
             f"{nas_command('resume', source)}; then continue it for longer"
@@ -127,10 +127,13 @@ def longer(
     config, registry = found_again(source, config, registry, more.command, again)
     config, registry = longer_config(config, more, registry)
     config = config.model_copy(update={"after": str(source)})
-    start = _starting(source, final, made.described.data, force)
+    # A final network that has learned from the validation examples can't be judged by them any more.
+    found = view.incumbent if view.final.job.training.judged else view.final
+    assert found is not None
+    start = _starting(source, found, made.described.data, force)
     return search(
         config, run, callback, command, executor, registry, began, start,
-        (f"continues {source} {more}, from {_named(final)}; the result will be in {run}",),
+        (f"continues {source} {more}, from {_named(found)}; the result will be in {run}",),
     )  # fmt: skip
 
 
@@ -158,7 +161,7 @@ def _without(table: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
     return {name: value for name, value in table.items() if name not in names}
 
 
-def _starting(source: Path, final: TrialRecord, known: DataFacts, force: bool) -> Starting:
+def _starting(source: Path, found: TrialRecord, known: DataFacts, force: bool) -> Starting:
     """What reads the network that the search starts from, and checks that the data are those that it was trained on."""
 
     def start(data: SearchData) -> Network:
@@ -168,12 +171,12 @@ def _starting(source: Path, final: TrialRecord, known: DataFacts, force: bool) -
                 f"resume: {source}: the content of the data set has changed, so its network may have been trained on "
                 "images that would judge it; to continue anyway add --force"
             )
-        assert final.result is not None
-        return Store(source / CHECKPOINTS).get(final.result.weights).to(torch.float32)
+        assert found.result is not None
+        return Store(source / CHECKPOINTS).get(found.result.weights).to(torch.float32)
 
     return start
 
 
-def _named(final: TrialRecord) -> str:
-    assert final.result is not None
-    return f"trial {final.key} ({labelled(final.result.main, final.result.value)} on validation)"
+def _named(found: TrialRecord) -> str:
+    assert found.result is not None
+    return f"trial {found.key} ({labelled(found.result.main, found.result.value)} on validation)"

@@ -217,6 +217,19 @@ def final_job(plan: Plan, view: LedgerView, steps: int) -> Job:
     job = _job(plan, Kind.FINAL, last_generation(view) + 1, failed, best, "", graph_of(best), steps)
     if not steps:
         return job
+    job = _final_training(plan, view, job, best)
+    return _on_all(job, best) if config.final_data == "all" else job
+
+
+def _on_all(job: Job, best: TrialRecord) -> Job:
+    """`job` on the validation examples too, with the validation scores of the network that it begins with."""
+    assert best.result is not None
+    judged = {name: value for name, value in best.result.scores.items() if name.startswith("val_")}
+    return replace(job, training=replace(job.training, judged=judged))
+
+
+def _final_training(plan: Plan, view: LedgerView, job: Job, best: TrialRecord) -> Job:
+    config, steps = plan.config, job.steps
     restart = config.final == "restart"
     if config.schedule == "restarts":
         return replace(job, training=Training()) if restart else job

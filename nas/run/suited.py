@@ -54,7 +54,7 @@ def suited_training(config: RunConfig, data: SearchData, registry: Registry, fre
 
 def suited_data(config: RunConfig, data: SearchData) -> RunConfig:
     """`config` with a validation split and an augmentation that suit `data`, which is to be loaded again if they
-    differ.
+    differ, and with the examples of the final training.
     """
     update: dict[str, object] = {}
     count = len(data.train) + len(data.val)
@@ -63,6 +63,9 @@ def suited_data(config: RunConfig, data: SearchData) -> RunConfig:
         update["val_fraction"] = max(config.val_fraction, wanted)
     if "augment" in config.fitted and data.augment == NONE and _shifts(data):
         update["augment"] = f"shifts={_shifts(data)}"
+    # A cost is for comparisons of trainings on the same examples.
+    if "final_data" in config.fitted and data.held_out and count < SMALL and config.cost is None:
+        update["final_data"] = "all"
     return config.model_copy(update=update)
 
 
@@ -118,6 +121,11 @@ def told(before: RunConfig, config: RunConfig, images: int) -> Sequence[str]:
         said.append(
             f"warm-up: {plural(new.warmup_steps, 'step')} instead of {old.warmup_steps}, since the training is short; "
             "--set train.warmup_steps=N sets it"
+        )
+    if config.final_data != before.final_data:
+        said.append(
+            "final training: on the validation examples too, since there are few; its validation score is that before "
+            "it; --final-data train leaves them out"
         )
     if config.budget is None and config.cost is None and config.epochs != before.epochs:
         said.append(f"trials: {config.epochs:.3g} epochs each, about {LEAST_STEPS} steps; --epochs sets it")
