@@ -23,6 +23,7 @@ from morphs.torch_io.compare import NoChance
 MOVES = 20
 STEPS = 5
 GROWTH = 1.5  # times its parameters that a model may have after the moves, so that large ones fit into memory
+CHANGING = ("subnet", "grow_kernel", "compact", "merge_groups", "split_groups")  # the layer that they name
 Record = dict[str, Any]
 
 
@@ -74,7 +75,9 @@ def _exported(module: nn.Module, args: Any, kwargs: Any) -> Record:
 
 
 def _shares(net: morphs.Network) -> Record:
-    """The share of nodes, and of parameters, of the vocabulary's ops that read or write a width that is free."""
+    """The share of nodes, and of parameters, of the vocabulary's ops that read or write a width that is free; and of
+    parameters with those in layers that some other move changes or replaces.
+    """
     widths = channel_groups(net.graph)
     free = {number for number, group in enumerate(widths.groups) if group.fixed is None}
     movable: set[str] = set()
@@ -86,9 +89,12 @@ def _shares(net: morphs.Network) -> Record:
             movable |= {node.name, node.owner}
     sizes = {key: net.weights[key].numel() for key, param in net.graph.params.items() if param.trainable}
     whole = sum(sizes.values()) or 1
+    named = {site.node for move in morphs.MOVES if move.name in CHANGING for site in move.sites(net)}
+    changing = movable | named | {net.graph[name].owner for name in named}
     return {"nodes": len(inner), "aten": sum(node.op.kind == "aten" for node in inner), "parameters": whole,
             "nodes_share": sum(node.name in movable for node in inner) / max(len(inner), 1),
-            "parameters_share": sum(size for key, size in sizes.items() if key[0] in movable) / whole}  # fmt: skip
+            "parameters_share": sum(size for key, size in sizes.items() if key[0] in movable) / whole,
+            "changing_share": sum(size for key, size in sizes.items() if key[0] in changing) / whole}  # fmt: skip
 
 
 def _difference(module: nn.Module, twin: nn.Module, given: Any, inputs: Any, train: bool) -> float:
