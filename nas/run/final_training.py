@@ -37,7 +37,8 @@ def final_steps(plan: Plan, view: LedgerView, stopped: Stopped, wall: float, sta
         return min(most, affordable if whole else min(steps, affordable))
     if config.budget is None:
         return min(most, steps)
-    left = config.budget - wall - seconds_after(best, startup, config.budget)
+    left = config.budget - wall
+    left -= seconds_after(best, startup, config.budget, left)
     affordable = max(0, int(0.95 * left / max(1e-9, seconds_a_step(view, best))))
     if config.schedule == "lineage":  # whose length is fitted to the time left as it trains: see `Deadline`
         return min(most, round(AMPLE * affordable))
@@ -78,7 +79,8 @@ def next_part(
     training = replace(training, lengths=timing.lengths or (reached.lengths if reached else ()))
     if timing.left is not None:
         best = view.trial(str(job.parent))
-        after, pace = seconds_after(best, timing.startup, plan.config.budget), seconds_a_step(view, best)
+        after = seconds_after(best, timing.startup, plan.config.budget, timing.left)
+        pace = seconds_a_step(view, best)
         training = replace(training, left=TimeLeft(seconds=timing.left, after=after, pace=pace))
     if reached is None:
         return replace(job, training=training)

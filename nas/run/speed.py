@@ -25,13 +25,15 @@ def closing_seconds(startup: float, budget: float | None) -> float:
     return max(CLOSING, startup if budget is None else min(startup, MOST_CLOSING * budget))
 
 
-def seconds_after(of: TrialRecord, startup: float, budget: float | None) -> float:
-    """Seconds of a budget to keep for what follows the last step of a final training of the trial's network.
+def seconds_after(of: TrialRecord, startup: float, budget: float | None, left: float) -> float:
+    """Seconds of a budget to keep for what follows the last step of a final training of the trial's network: at most
+    half of what is `left`, so that it is trained also where a cold disk made the start take most of the budget.
 
     startup: see `closing_seconds`.
     """
     assert of.result is not None
-    return 2 * of.result.seconds["evaluate"] + closing_seconds(startup, budget)
+    after = 2 * of.result.seconds["evaluate"] + closing_seconds(startup, budget)
+    return min(after, max(0.0, left) / 2)
 
 
 def seconds_of_next(view: LedgerView, generation: int) -> float:

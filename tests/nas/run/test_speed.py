@@ -13,7 +13,7 @@ from nas.base.errors import UserError
 from nas.ledger import LedgerView, TrialRecord
 from nas.run.events import Silent
 from nas.run.lifecycle import search
-from nas.run.speed import CLOSING, closing_seconds, seconds_a_step
+from nas.run.speed import CLOSING, closing_seconds, seconds_a_step, seconds_after
 
 
 def trial(slot: int, seconds: float, finished: float) -> TrialRecord:
@@ -32,6 +32,15 @@ def test_a_slow_start_keeps_more_for_the_end() -> None:
     assert closing_seconds(0.5, 60.0) == CLOSING
     assert closing_seconds(9.0, 60.0) == closing_seconds(9.0, None) == 9.0
     assert closing_seconds(30.0, 60.0) == 15.0
+
+
+def test_a_start_that_took_most_of_the_budget_leaves_half_of_the_rest_for_training() -> None:
+    of = trial(0, 1.0, 10.0)
+    assert of.result is not None
+    of = replace(of, result=replace(of.result, seconds={"train": 1.0, "evaluate": 0.0}))
+    assert seconds_after(of, 30.0, 25.0, 6.0) == 3.0
+    assert seconds_after(of, 30.0, 25.0, 20.0) == 6.25
+    assert seconds_after(of, 30.0, 25.0, -1.0) == 0.0
 
 
 def test_a_budget_counts_what_the_program_took_before(tmp_path: Path) -> None:
