@@ -88,7 +88,8 @@ def _apart(graph: ArchGraph, node: Node, width: int) -> int | None:
     """The one of several axes made of `width` that stays by itself where the tensor is reshaped again, the others
     becoming parts of other axes, as when pixels are made of channels."""
     before, after = graph.input_shapes(node.name)[0], graph.shape(node.name)
-    run = next((new for old, new in matched(before, after) if old == [width] and len(new) > 1), ())
+    run = next((new for old, new in matched(before, after) if old == [width]), ())
+    run = run if sum(after[axis] > 1 for axis in run) > 1 else ()
     name, axes = node.name, [*range(len(after))]
     while run and len(readers := graph.consumers(name)) == 1:
         name = readers[0][0]
