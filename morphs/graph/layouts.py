@@ -337,6 +337,10 @@ def _reshape(graph: ArchGraph, node: Node, read: Axes, ties: Ties) -> Axes:
     found: list[Layout | None] = [None for _ in after]
     for old, new in matched(before, after):
         wide = [axis for axis in old if read[axis] is not None]
+        if len(long := [axis for axis in wide if before[axis] > 1]) == 1:
+            for axis in {*wide} - {*long}:  # it stays alone
+                ties.fix(read[axis], f'is one column that node "{node.name}" puts together with others')
+            wide = long
         target = _target(node, after, new)
         if len(wide) == 1 and target is not None:
             layout, at = read[wide[0]], old.index(wide[0])

@@ -176,7 +176,9 @@ def _joined(layouts: Mapping[str, Axes], ties: Ties) -> tuple[dict[str, list[int
         pairs = len(ties.pairs)
         for _, layout, count in ties.even:
             if count == 1:
-                _tie_in_proportion([part for piece in layout for part in _parts(piece, cuts)], members, cuts, ties)
+                _tie_in_proportion(
+                    [part for piece in layout for part in _parts(piece, cuts)], members, cuts, ties
+                )
         if len(ties.pairs) == pairs:
             return cuts, members
 

@@ -293,7 +293,11 @@ class _Steps:
         source = call.args.get("input")
         if call.name not in CONVOLUTIONS or not isinstance(source, Value) or source.sizes[:1] != (1,):
             return False
-        if min(source.sizes) < 1 or source.key or not all(value.key for value in call.reads() if value is not source):
+        if (
+            min(source.sizes) < 1
+            or source.key
+            or not all(value.key for value in call.reads() if value is not source)
+        ):
             return False
         size, made = (-1, *source.sizes[1:]), self.values.exact(source)
         args = {"self": made, "size": lengths(size)}

@@ -163,7 +163,13 @@ class Lazy:
         source: Value = call.args["self"]
         value = self.replaced.get(id(source), source)
         sizes = value.sizes
-        if id(value) in self.views or value.key or not value.call or not sizes or min(sizes[1:], default=1) < 1:
+        if (
+            id(value) in self.views
+            or value.key
+            or not value.call
+            or not sizes
+            or min(sizes[1:], default=1) < 1
+        ):
             return False
         if sizes[0] >= -1 or call.out.sizes != (-1, -sizes[0], *sizes[1:]):
             return False

@@ -90,19 +90,6 @@ def cat(call: Call) -> Made:
     return Made((ops.Concat(axis - 1),), read)
 
 
-def stack(call: Call) -> Made:
-    """Tensors along a new axis, spelled out: joined along one that there is, which is then cut."""
-    read = tuple(data(value) for value in call.args["tensors"])
-    (*before, last), axis = read[0].shape, call.args["dim"] % len(call.out.sizes) - 1
-    if axis < 0 or len({(value.shape, value.dtype) for value in read}) != 1:
-        raise Refused("it stacks examples, or tensors of several shapes or types")
-    if axis < len(before) + 1:
-        return Made((ops.Concat(axis), ops.Reshape(call.out.shape)), read)
-    rank = len(before)
-    swapped = ops.Permute((*range(rank), rank + 1, rank))
-    return Made((ops.Concat(rank), ops.Reshape((*before, len(read), last)), swapped), read)
-
-
 def mean(call: Call) -> Made:
     """Mean over axes; over H and W of a map it is global average pooling."""
     source, axes = data(call.args["self"]), call.args.get("dim")
@@ -126,7 +113,6 @@ AXES: Mapping[str, Callable[[Call], Made]] = {
         reshape,
     ),
     **dict.fromkeys(("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "mT"), permute),
-    "select": select, "slice": part, "narrow": part, "cat": cat, "concat": cat, "concatenate": cat, "stack": stack,
-    "mean": mean,
+    "select": select, "slice": part, "narrow": part, "cat": cat, "concat": cat, "concatenate": cat, "mean": mean,
     "pixel_shuffle": pixel_shuffle, "pixel_unshuffle": pixel_unshuffle,
 }  # fmt: skip
