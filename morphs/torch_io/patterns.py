@@ -27,8 +27,8 @@ def with_norms(calls: Iterable[Call]) -> list[Call]:
 
 
 def spelled_out(calls: Iterable[Call]) -> list[Call]:
-    """The calls, a sum with a product (`addcmul`), and a linear layer with a bias that is computed, each in two; tensors
-    along a new axis (`stack`) as joined along one of length 1."""
+    """The calls, a sum with a product (`addcmul`), and a linear layer with a bias that is computed, each in two;
+    tensors along a new axis (`stack`) as joined along one of length 1."""
     return [made for call in calls for made in _unstacked(call) or _in_two(_unexpanded(call))]
 
 

@@ -101,7 +101,8 @@ CASES = {
     ),
 }  # fmt: skip
 NODES = {
-    "rotary": {"qkv"}, "one query": {"q", "k", "v"}, "convolved": {"qkv", "small", "large"}, "twice": {"a", "shared", "b"},
+    "rotary": {"qkv"}, "one query": {"q", "k", "v"}, "convolved": {"qkv", "small", "large"},
+    "twice": {"a", "shared", "b"},
     "aggregated": {"one", "two", "three"}, "placed": {"project", "first"},
 }  # fmt: skip
 
