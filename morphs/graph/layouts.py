@@ -37,6 +37,11 @@ Layout = tuple[Piece, ...]
 Axes = tuple[Layout | None, ...]
 
 
+def _times(piece: Piece, times: int) -> Piece:
+    """`piece` with `times` columns for each unit, which divide it."""
+    return replace(piece, times=times, unit=piece.unit * (times // piece.times))
+
+
 class Ties:
     """The pieces found to be equal, and what else is known of producers, while the graph is traversed.
 
@@ -64,11 +69,13 @@ class Ties:
         left, right = list(a), list(b)
         while left and right:
             first, second = left.pop(0), right.pop(0)
-            if first.times != second.times:
+            times = lcm(first.times, second.times)
+            if any(piece.units * piece.times % times for piece in (first, second)):
                 reason = f'is tied to flattened columns at node "{where}"'
                 self.fix((first, *left), reason)
                 self.fix((second, *right), reason)
                 break
+            first, second = (_times(piece, times) for piece in (first, second))
             units = min(first.units, second.units)
             for piece, rest in ((first, left), (second, right)):
                 if piece.units > units:
@@ -330,6 +337,10 @@ def _reshape(graph: ArchGraph, node: Node, read: Axes, ties: Ties) -> Axes:
     found: list[Layout | None] = [None for _ in after]
     for old, new in matched(before, after):
         wide = [axis for axis in old if read[axis] is not None]
+        if len(long := [axis for axis in wide if before[axis] > 1]) == 1:
+            for axis in {*wide} - {*long}:  # it stays alone
+                ties.fix(read[axis], f'is one column that node "{node.name}" puts together with others')
+            wide = long
         target = _target(node, after, new)
         if len(wide) == 1 and target is not None:
             layout, at = read[wide[0]], old.index(wide[0])

@@ -40,8 +40,9 @@ class Conv(Op):
         return self.groups == inputs[0][0] and self.groups > 1
 
     def fixes(self, rank: int) -> tuple[int, ...]:
-        """Those it slides over."""
-        return tuple(range(1, rank))
+        """Those it slides over, but for those on which it does the same at each place."""
+        along = zip(self.kernel, self.stride, self.padding, strict=True)
+        return tuple(axis for axis, each in enumerate(along, 1) if each != (1, 1, 0))
 
     def resized(self, inputs: tuple[Shape, ...], after: Resized) -> Op:
         """With other output channels; a depthwise one has as many groups as it reads channels."""

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
-from math import lcm
+from math import gcd, lcm
 from types import MappingProxyType
 
 from morphs.graph.arch import ArchGraph, Node
@@ -98,13 +98,14 @@ class Widths:
         return spans[0].group if len(spans) == 1 and spans[0].times == 1 else None
 
     def free(self) -> dict[int, str]:
-        """For each group whose width may change: a node that writes exactly this group."""
+        """For each group whose width may change: a node that writes exactly this group, if any does with one column for
+        each channel."""
         whole: dict[int, str] = {}
-        for name in self.spans:
-            number = self.group_of(name)
-            if number is not None and self.groups[number].fixed is None:
-                whole.setdefault(number, name)
-        return whole
+        several: dict[int, str] = {}
+        for name, spans in self.spans.items():
+            if len(spans) == 1 and self.groups[spans[0].group].fixed is None:
+                (whole if spans[0].times == 1 else several).setdefault(spans[0].group, name)
+        return {**whole, **{number: name for number, name in several.items() if number not in whole}}
 
     def with_width(self, group: int, width: int) -> "Widths":
         """The same with another width of group number `group`; the rest is not worked out again."""
@@ -130,8 +131,7 @@ def _channel_groups(graph: ArchGraph) -> Widths:
 
 def _collect(graph: ArchGraph, layouts: Mapping[str, Axes], ties: Ties) -> Widths:
     """Cut producers where any tie cuts them, join tied parts, and number the groups."""
-    cuts = _cuts(layouts, ties)
-    members = _members(cuts, ties)
+    cuts, members = _joined(layouts, ties)
     numbers = {part: number for number, sizes in enumerate(members) for part in sizes}
     sizes = {part: size for sizes in members for part, size in sizes.items()}
 
@@ -166,6 +166,35 @@ def _collect(graph: ArchGraph, layouts: Mapping[str, Axes], ties: Ties) -> Width
         for number, parts in enumerate(members)
     )
     return Widths(groups, MappingProxyType(axes), MappingProxyType(main_axes(graph)))
+
+
+def _joined(layouts: Mapping[str, Axes], ties: Ties) -> tuple[dict[str, list[int]], list[dict[Part, int]]]:
+    """The cuts, and the parts of each group: what is normalised together grows by one factor, so that it is one."""
+    while True:
+        cuts = _cuts(layouts, ties)
+        members = _members(cuts, ties)
+        pairs = len(ties.pairs)
+        for _, layout, count in ties.even:
+            if count == 1:
+                _tie_in_proportion(
+                    [part for piece in layout for part in _parts(piece, cuts)], members, cuts, ties
+                )
+        if len(ties.pairs) == pairs:
+            return cuts, members
+
+
+def _tie_in_proportion(
+    parts: list[Part], members: list[dict[Part, int]], cuts: Mapping[str, list[int]], ties: Ties
+) -> None:
+    """Tie the groups that `parts` belong to, so that their widths keep their ratios."""
+    pieces: list[Piece] = []
+    for sizes in members:
+        part = next((part for part in parts if part in sizes), None)
+        if part is not None:
+            pieces.append(replace(_whole(part, cuts)[0], unit=sizes[part]))
+    common = gcd(*(piece.units for piece in pieces))
+    pieces = [replace(piece, unit=piece.unit * (piece.units // common)) for piece in pieces]
+    ties.pairs += [(pieces[0], piece) for piece in pieces[1:]]
 
 
 def _cuts(layouts: Mapping[str, Axes], ties: Ties) -> dict[str, list[int]]:

@@ -21,6 +21,8 @@ def free_group(move: Move, graph: ArchGraph, name: str) -> int:
     widths = channel_groups(graph)
     number = widths.group_of(name)
     if number is None:
+        number = next((number for number, node in widths.free().items() if node == name), None)
+    if number is None:
         facts = ("no width that can change", "several columns for each channel of its group")
         fact = dict(enumerate(facts)).get(len(widths.spans[name]), "several groups of channels")
         raise move.refuse(f'node "{name}" writes {fact}', _instead(widths))

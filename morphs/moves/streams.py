@@ -62,8 +62,10 @@ def _contents(move: Move, graph: ArchGraph, number: int) -> dict[str, str]:
         else:
             found[name] = wanted
     for name in group.even:
-        source = graph[name].inputs[0]
-        if found[source] != (MEAN if graph[name].op.centred else ZERO):
+        source, op = graph[name].inputs[0], graph[name].op
+        along = widths.axes[source][op.axis] or ()
+        alike = len(along) == 1 and along[0].times == 1  # else each piece has a mean of its own
+        if found[source] != (MEAN if op.centred else ZERO) or (op.centred and not alike):
             fact = f'the norm "{name}" reads "{source}", to which nothing can be added that its statistics ignore'
             raise move.refuse(fact, f"use how=replicate and a multiple of {group.width}")
     for one in tied_readers(graph, number):  # which reads with what the embedding writes
@@ -127,8 +129,8 @@ def stream_weights(
                 _write_rows(parent, node, key, graph.params[key], tensor, place, index, contents)
         made[key] = (tensor, origin)
     ratio = len(units) / int((units >= 0).sum())
-    for name in widths.groups[number].even:
-        key = (before[name].owner, "weight")
+    for owner in dict.fromkeys(before[name].owner for name in widths.groups[number].even):
+        key = (owner, "weight")
         if key in made:
             tensor, origin = made[key]
             old = torch.from_numpy(np.flatnonzero(_index(origin) >= 0))

@@ -11,7 +11,7 @@ from math import prod
 from typing import Any
 
 from morphs.graph.aten import MAPWISE, POINTWISE
-from morphs.torch_io.lazy import EXPANDED, Lazy, lengths, permutation, regroups
+from morphs.torch_io.lazy import Lazy, expands, lengths, permutation, regroups
 from morphs.torch_io.program import Call, Sym, Value, mapped
 from morphs.torch_io.views import BATCH, View, whole
 
@@ -19,6 +19,7 @@ SINGLE = POINTWISE | {"dropout"}  # of one element, what else it is given being 
 LAST = {"linear": "input", "layer_norm": "input", "rms_norm": "input", "addmm": "mat1", "matmul": "self"}  # fmt: skip
 # what is done to parameters before they are put together with examples
 ONCE = MAPWISE | {"cat", "select", "slice", "to", "_to_copy"}
+CONVOLUTIONS = frozenset(("conv1d", "conv2d", "conv3d"))
 SEVERAL = frozenset(("split", "split_with_sizes", "chunk", "unbind"))
 
 
@@ -48,6 +49,7 @@ class _Steps:
             self._normed,
             self._pointwise,
             self._embedded,
+            self._convolved,
             self._masked,
         )
         if call.target.startswith("morphs.") or not any(step(call) for step in steps):
@@ -63,13 +65,15 @@ class _Steps:
             or call.out.size is None
         ):
             return False
+        if self.values.opened(call):
+            return True
         seen = self.values.seen(source, call.scope)
         if seen is None:
             return False
         base, view = seen
         if order is not None:
             return self.values.put(call, base, view.permuted(order))
-        found = view.expanded(call.out.size) if call.name in EXPANDED else view.regrouped(call.out.size)
+        found = view.expanded(call.out.size) if expands(call) else view.regrouped(call.out.size)
         return found is not None and self.values.put(call, base, found)
 
     def _item(self, call: Call) -> bool:
@@ -283,6 +287,24 @@ class _Steps:
         every = self.values.emit("aten.expand.default", args, size, call.scope[:-1])
         made = self.values.applied(call, {**call.args, "indices": every}, [*size, call.out.sizes[-1]])
         return self.values.put(call, made, whole(made.shape, batched=False))
+
+    def _convolved(self, call: Call) -> bool:
+        """A convolution, by parameters, of one map that is the same for each example."""
+        source = call.args.get("input")
+        if call.name not in CONVOLUTIONS or not isinstance(source, Value) or source.sizes[:1] != (1,):
+            return False
+        if (
+            min(source.sizes) < 1
+            or source.key
+            or not all(value.key for value in call.reads() if value is not source)
+        ):
+            return False
+        size, made = (-1, *source.sizes[1:]), self.values.exact(source)
+        args = {"self": made, "size": lengths(size)}
+        every = self.values.emit("aten.expand.default", args, size, call.scope[:-1])
+        found = self.values.applied(call, {**call.args, "input": every}, (-1, *call.out.sizes[1:]))
+        known = whole(found.shape)
+        return self.values.put(call, found, View(known.atoms, ((), *known.axes[1:])))
 
     def _masked(self, call: Call) -> bool:
         """Attention with a mask that is the same for all heads, as one without heads."""

@@ -69,6 +69,7 @@ class _Builder:
         self.written: dict[int, str] = {}  # of each value, the node that makes it
         self.held: dict[str, str] = {}  # of each tensor that is a node, that node
         self.owners: dict[tuple[str, Any], str] = {}
+        self.homes: dict[str, str] = {}  # of each owner, the node that has the name of the parameters' module
         self.tensors: dict[Key, str] = {}  # where each parameter of the network comes from
         self._inputs(inputs)
         self.output = self._claim(self.names.get("output", "output"))
@@ -265,6 +266,7 @@ class _Builder:
                 borrowed = op.kind == "unembedding"
                 owner = self.owners.setdefault(reading.place if borrowed else (reading.place, op), name)
                 if owner == name:
+                    self.homes[owner] = node_name(reading.path)
                     self._hold(name, op, made, reading.path)
             self._add(name, op, reads, owner)
             reads = (name,)
@@ -311,10 +313,14 @@ class _Builder:
         return self._network(self._reowned(nodes))
 
     def _reowned(self, nodes: dict[str, Node]) -> dict[str, Node]:
-        """Owned by the first use that is left."""
+        """Owned by the use that is called as the module is, or else by the first that is left."""
         first: dict[str, str] = {}
         for name, node in nodes.items():
-            first.setdefault(node.owner, node.owner if node.owner in nodes else name)
+            home = nodes.get(self.homes.get(node.owner, ""))
+            if home is not None and home.owner == node.owner and home.op == self.nodes[node.owner].op:
+                first[node.owner] = home.name
+            else:
+                first.setdefault(node.owner, node.owner if node.owner in nodes else name)
         for old, new in first.items():
             if old != new:
                 self.tensors.update(

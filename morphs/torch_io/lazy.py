@@ -41,11 +41,20 @@ def permutation(call: Call) -> list[int] | None:
             return None
 
 
+def expands(call: Call) -> bool:
+    """Whether it gives what it reads to each example, or leaves it as it is."""
+    if call.name != "repeat":
+        return call.name in EXPANDED
+    source, times = call.args["self"].sizes, call.args["repeats"]
+    each = len(times) == len(source) and source[:1] == (1,) and times[0] == Sym(1)
+    return each and all(number == 1 for number in times[1:])
+
+
 def regroups(call: Call) -> bool:
     """Whether it gives the numbers that it reads, in another order or along other axes."""
     source = call.args.get("self")
     same = call.name in CONVERTED and isinstance(source, Value) and source.dtype == call.out.dtype
-    return same or call.name in REGROUPED | EXPANDED or permutation(call) is not None
+    return same or call.name in REGROUPED or expands(call) or permutation(call) is not None
 
 
 def lengths(sizes: Iterable[int]) -> list[Any]:
@@ -148,6 +157,27 @@ class Lazy:
         self.views[id(value)] = found, View(known.atoms, tuple(axes))
         self.replaced[id(value)] = value
         return self.views[id(value)]
+
+    def opened(self, call: Call) -> bool:
+        """Whether `call` takes the batch out of the first axis of what an operator gives: it is kept for that."""
+        source: Value = call.args["self"]
+        value = self.replaced.get(id(source), source)
+        sizes = value.sizes
+        if (
+            id(value) in self.views
+            or value.key
+            or not value.call
+            or not sizes
+            or min(sizes[1:], default=1) < 1
+        ):
+            return False
+        if sizes[0] >= -1 or call.out.sizes != (-1, -sizes[0], *sizes[1:]):
+            return False
+        self.keep(call)
+        known = whole(call.out.shape)
+        self.views[id(value)] = call.out, View(known.atoms, ((BATCH, *known.axes[1]), *known.axes[2:]))
+        self.replaced[id(value)] = value
+        return True
 
     def main(self, value: Value, scope: Scope) -> tuple[Value, View] | None:
         """`value` with the batch first and its other axes in order, and its axes in terms of that."""

@@ -59,7 +59,7 @@ class _Merge:
         for mine, other in zip(trained.inputs, evaluated.inputs, strict=True):
             self.twin[id(mine)] = other
         self.copies: dict[int, Value] = {}  # of a value in eval mode, what it copies
-        for call in evaluated.calls:
+        for call in evaluated.live():
             if _copies(call):
                 self.copies[id(call.out)] = self._source(call.args["self"])
                 continue

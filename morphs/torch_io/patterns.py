@@ -27,8 +27,9 @@ def with_norms(calls: Iterable[Call]) -> list[Call]:
 
 
 def spelled_out(calls: Iterable[Call]) -> list[Call]:
-    """The calls, a sum with a product (`addcmul`), and a linear layer with a bias that is computed, each in two."""
-    return [made for call in calls for made in _in_two(_unexpanded(call))]
+    """The calls, a sum with a product (`addcmul`), and a linear layer with a bias that is computed, each in two;
+    tensors along a new axis (`stack`) as joined along one of length 1."""
+    return [made for call in calls for made in _unstacked(call) or _in_two(_unexpanded(call))]
 
 
 def _unexpanded(call: Call) -> Call:
@@ -45,6 +46,23 @@ def _unexpanded(call: Call) -> Call:
 
     call.args = mapped(call.args, before)
     return call
+
+
+def _unstacked(call: Call) -> list[Call]:
+    """A stack of tensors that have the batch first as several calls; none of other calls."""
+    if call.name != "stack" or not all(value.shape for value in call.args["tensors"]):
+        return []
+    axis = call.args["dim"] % len(call.out.sizes)
+    if axis == 0:
+        return []
+    made: list[Call] = []
+    for value in call.args["tensors"]:
+        part = Value((*value.sizes[:axis], 1, *value.sizes[axis:]), value.dtype)
+        part.call = Call("aten.unsqueeze.default", {"self": value, "dim": axis}, part, call.scope, 2)
+        made.append(part.call)
+    args = {"tensors": [one.out for one in made], "dim": axis}
+    call.out.call = Call("aten.cat.default", args, call.out, call.scope, 2)
+    return [*made, call.out.call]
 
 
 def _in_two(call: Call) -> tuple[Call, ...]:

@@ -95,7 +95,7 @@ def _fixed(call: Call, reads: list[Value]) -> set[int]:
         return places if alone else set(range(rank))
     free = [value.size or () for value in reads if not value.shape]  # the same for each example
     if any(
-        min(size, default=1) < 0 or len(size) > rank + 1 or size[: len(size) - rank] not in ((), (1,))
+        min(size, default=1) < 0 or len(size) > rank + 1 or size[: max(len(size) - rank, 0)] not in ((), (1,))
         for size in free
     ):
         return set(range(rank))

@@ -13,14 +13,15 @@ from morphs.graph.node import Node
 
 def with_roles(graph: ArchGraph) -> ArchGraph:
     """`graph` with what its ops can be told by what reads them."""
-    counted: dict[str, Node] = {}
+    heads = _Counted(graph)
     for node in graph:
         if node.op.trait is ops.Trait.HEADS:
             for source in node.inputs[:3]:
-                _count(graph, source, 0, counted)
+                heads.count(source, 0)
         elif isinstance(node.op, ops.Aten) and node.op.stem == "matmul" and len(graph.shape(node.name)) > 2:
             for source in node.inputs:
-                _count(graph, source, len(graph.shape(node.name)) - 3, counted)
+                heads.count(source, len(graph.shape(node.name)) - 3)
+    counted = heads.found
     graph = _with_parts_apart(graph.update(*counted.values()) if counted else graph, counted.keys())
     main, changed = main_axes(graph), list[Node]()
     for node in graph:
@@ -36,38 +37,74 @@ def with_roles(graph: ArchGraph) -> ArchGraph:
     return graph.update(*changed) if changed else graph
 
 
-def _count(graph: ArchGraph, name: str, axis: int, found: dict[str, Node]) -> None:
-    """Let the reshapes that make `axis` of what `name` writes, out of one axis, know that it counts."""
-    node = graph[name]
-    op, rank = node.op, len(graph.shape(name))
-    match op.trait:
-        case ops.Trait.PERMUTE:
-            _count(graph, node.inputs[0], op.permutation[axis], found)
-        case ops.Trait.DROP:
-            before = len(graph.input_shapes(name)[0])
-            gone = {place % before for place in op.fixes(before)}
-            _count(graph, node.inputs[0], [a for a in range(before) if a not in gone][axis], found)
-        case ops.Trait.INVARIANT | ops.Trait.SLICE | ops.Trait.TIE:
-            for source, shape in zip(node.inputs, graph.input_shapes(name), strict=True):
-                if len(shape) == rank and shape[axis] == graph.shape(name)[axis]:
-                    _count(graph, source, axis, found)
-        case ops.Trait.RESHAPE:
-            before, after = graph.input_shapes(name)[0], graph.shape(name)
-            for old, new in matched(before, after):
-                if axis not in new:
-                    continue
-                long = [place for place in new if after[place] > 1]
-                if len(long) > 1 and isinstance(op, ops.Reshape) and op.width is None:
-                    found[name] = replace(node, op=replace(op, width=axis))
-                whole = [place for place in old if before[place] > 1]
-                if len(whole) == 1 and prod(after[a] for a in new) > 1:
-                    _count(graph, node.inputs[0], whole[0], found)
-        case ops.Trait.OPAQUE if op.carries(graph.input_shapes(name)) and axis not in op.fixes(rank):
-            for source, shape in zip(node.inputs, graph.input_shapes(name), strict=True):
-                if len(shape) == rank and shape[axis] == graph.shape(name)[axis]:
-                    _count(graph, source, axis, found)
-        case _:
+class _Counted:
+    """Reshapes that make an axis of heads, out of one axis, told that it counts."""
+
+    def __init__(self, graph: ArchGraph) -> None:
+        self.graph = graph
+        self.found: dict[str, Node] = {}
+        self.seen: set[tuple[str, int]] = set()
+
+    def count(self, name: str, axis: int) -> None:
+        """`axis` of what `name` writes counts heads; so does that axis of what it is made of, and of what is made of it
+        place by place."""
+        if (name, axis) in self.seen:
             return
+        self.seen.add((name, axis))
+        self._before(name, axis)
+        for reader, _ in self.graph.consumers(name):
+            self._after(name, axis, reader)
+
+    def _after(self, name: str, axis: int, reader: str) -> None:
+        op, shape, found = self.graph[reader].op, self.graph.shape(name), self.graph.shape(reader)
+        if op.trait is ops.Trait.PERMUTE:
+            self.count(reader, op.permutation.index(axis))
+        elif len(found) == len(shape) and found[axis] == shape[axis] and self._keeps(reader, axis):
+            self.count(reader, axis)
+
+    def _keeps(self, name: str, axis: int) -> bool:
+        """Whether `axis` of what `name` writes is that of what it reads."""
+        op, rank = self.graph[name].op, len(self.graph.shape(name))
+        match op.trait:
+            case ops.Trait.INVARIANT | ops.Trait.SLICE | ops.Trait.TIE:
+                return axis not in op.fixes(rank)
+            case ops.Trait.OPAQUE if op.carries(self.graph.input_shapes(name)):
+                return axis not in op.fixes(rank) and not (op.multiplies and axis >= rank - 2)
+            case _:
+                return False
+
+    def _inputs(self, name: str, axis: int) -> None:
+        """Of each input that is as long along `axis` as what `name` writes."""
+        shape = self.graph.shape(name)
+        for source, read in zip(self.graph[name].inputs, self.graph.input_shapes(name), strict=True):
+            if len(read) == len(shape) and read[axis] == shape[axis]:
+                self.count(source, axis)
+
+    def _before(self, name: str, axis: int) -> None:
+        node = self.graph[name]
+        op = node.op
+        match op.trait:
+            case ops.Trait.PERMUTE:
+                self.count(node.inputs[0], op.permutation[axis])
+            case ops.Trait.DROP:
+                before = len(self.graph.input_shapes(name)[0])
+                gone = {place % before for place in op.fixes(before)}
+                self.count(node.inputs[0], [a for a in range(before) if a not in gone][axis])
+            case ops.Trait.RESHAPE:
+                before, after = self.graph.input_shapes(name)[0], self.graph.shape(name)
+                for old, new in matched(before, after):
+                    if axis not in new:
+                        continue
+                    long = [place for place in new if after[place] > 1]
+                    if len(long) > 1 and isinstance(op, ops.Reshape) and op.width is None:
+                        self.found[name] = replace(node, op=replace(op, width=axis))
+                    whole = [place for place in old if before[place] > 1]
+                    if len(whole) == 1 and prod(after[a] for a in new) > 1:
+                        self.count(node.inputs[0], whole[0])
+            case _ if self._keeps(name, axis):
+                self._inputs(name, axis)
+            case _:
+                return
 
 
 def _with_parts_apart(graph: ArchGraph, counted: Collection[str]) -> ArchGraph:
@@ -88,7 +125,8 @@ def _apart(graph: ArchGraph, node: Node, width: int) -> int | None:
     """The one of several axes made of `width` that stays by itself where the tensor is reshaped again, the others
     becoming parts of other axes, as when pixels are made of channels."""
     before, after = graph.input_shapes(node.name)[0], graph.shape(node.name)
-    run = next((new for old, new in matched(before, after) if old == [width] and len(new) > 1), ())
+    run = next((new for old, new in matched(before, after) if old == [width]), ())
+    run = run if sum(after[axis] > 1 for axis in run) > 1 else ()
     name, axes = node.name, [*range(len(after))]
     while run and len(readers := graph.consumers(name)) == 1:
         name = readers[0][0]

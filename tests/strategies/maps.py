@@ -27,6 +27,7 @@ from morphs.graph.ops import (
     Reshape,
     RMSNorm,
     Scale,
+    Slice,
 )  # fmt: skip
 from strategies.builder import Builder, operator
 
@@ -155,6 +156,28 @@ def channels_last(b: Builder, x: str) -> str:
     return b.add(Permute((2, 0, 1)), b.act(b.add(Linear(b.width()), x), last=True))
 
 
+def multiplied(b: Builder, x: str) -> str:
+    """A depthwise convolution with several outputs for each channel, added to a plain one."""
+    width, times = b.shapes[x][0], b.pick(2, 3)
+    if width == 1:
+        x = b.conv(x, width := 2, same=True)
+    out = b.norm(b.conv(x, width * times, kernel=(3, 3), same=True, groups=width))
+    return b.act(b.add(Add(), out, b.conv(x, width * times, same=True)))
+
+
+def chunks(b: Builder, x: str) -> str:
+    """Depthwise convolutions of parts of a map, one after the other, and a norm across all, as in EdgeNeXt."""
+    x = b.conv(x, width := b.pick(4, 5, 6), same=True)
+    half = (width + 1) // 2
+    first, second = b.add(Slice(0, half, 0), x), b.add(Slice(half, width, 0), x)
+    first = b.conv(first, half, kernel=(3, 3), same=True, groups=half)
+    if width == 2 * half and b.pick(True, False):
+        second = b.add(Add(), first, second)
+    both = b.add(Permute((1, 2, 0)), b.add(Concat(), first, second))
+    inner = b.add(Linear(width), b.add(b.pick(LayerNorm(), RMSNorm(), LayerNorm(affine=False)), both))
+    return b.add(Add(), x, b.add(Permute((2, 0, 1)), inner))
+
+
 BLOCKS = (
     chain,
     residual,
@@ -168,6 +191,8 @@ BLOCKS = (
     normed,
     pixels,
     channels_last,
+    multiplied,
+    chunks,
 )
 
 
@@ -176,6 +201,7 @@ def tail(b: Builder, x: str) -> str:
     if b.pick(True, False):
         x = b.add(b.pick(AdaptiveAvgPool2d(), AdaptiveMaxPool2d((2, 1))), x)
     x = b.add(Flatten(), x)
+    x = b.add(b.pick(LayerNorm(), RMSNorm()), x) if b.pick(True, False, False, False) else x
     for _ in range(b.pick(0, 1, 2)):
         x = b.act(b.norm(b.add(Linear(b.draw(st.integers(2, 6)), b.pick(True, False)), x)))
         x = b.add(Dropout(0.3), x) if b.pick(True, False) else x

@@ -68,7 +68,9 @@ def build(name: str) -> tuple[nn.Module, Any]:
     if group == "timm":
         import timm
 
-        module = timm.create_model(model, pretrained=False)
+        module: Any = timm.create_model(model, pretrained=False)
+        if not module.num_classes:  # a backbone, whose outputs all its widths are tied to
+            module.reset_classifier(1000)
         size = _pixels(module)
     else:
         import torchvision

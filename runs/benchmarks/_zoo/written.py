@@ -188,18 +188,24 @@ class _Gated(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv, self.less, self.more = nn.Conv2d(8, 8, 3, padding=1), nn.Linear(8, 2), nn.Linear(2, 8)
+        self.out = nn.Linear(
+            8, 4
+        )  # without it, the output would fix the width of the convolution and the gate
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.conv(x)
         gate = self.more(self.less(y.mean((2, 3))).relu()).sigmoid()
-        return (y * gate.view(gate.size(0), -1, 1, 1)).mean((2, 3))
+        return self.out((y * gate.view(gate.size(0), -1, 1, 1)).mean((2, 3)))
 
 
 class _Mixer(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.tokens, self.channels, self.norm = nn.Linear(6, 6), nn.Linear(8, 8), nn.LayerNorm(8)
+        # tokens and channels of the input are also the output's, so that only what is hidden between is a free width
+        self.tokens = nn.Sequential(nn.Linear(6, 12), nn.GELU(), nn.Linear(12, 6))
+        self.channels = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8))
+        self.norm = nn.LayerNorm(8)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x + self.tokens(self.norm(x).transpose(1, 2)).transpose(1, 2)
-        return x + self.channels(self.norm(x)).relu()
+        return x + self.channels(self.norm(x))

@@ -72,11 +72,24 @@ def test_flatten_multiplies_columns_and_keeps_the_group():
     assert wider.shape("f") == (80,)
 
 
-def test_a_sum_of_flattened_and_plain_columns_is_fixed():
+def test_a_sum_of_flattened_and_plain_columns_has_as_many_plain_ones_for_a_channel():
     text = (
         IN
         + """c = conv2d(x, channels=2, kernel=1); f = flatten(c); p = flatten(x); l = linear(p, features=32)
         a = add(f, l); o = linear(a, features=2); out = output(o)"""
+    )
+    graph = morphs.parse_graph(text)
+    widths = channel_groups(graph)
+    assert free(text) == {"c l": 2}
+    assert [widths.spans[name][0].times for name in ("c", "f", "l", "a")] == [1, 16, 16, 16]
+    assert resized(graph, widths.group_of("c"), 3).shape("l") == (48,)
+
+
+def test_a_sum_that_cuts_the_columns_of_a_channel_is_fixed():
+    text = (
+        IN
+        + """c = conv2d(x, channels=2, kernel=1); f = flatten(c); p = flatten(x); l = linear(p, features=6)
+        m = linear(p, features=26); k = concat(l, m); a = add(f, k); o = linear(a, features=2); out = output(o)"""
     )
     assert free(text) == {}
     assert "tied to flattened columns" in groups_of(text)["c"][2]
@@ -181,7 +194,8 @@ def test_whatever_is_resized_is_well_formed_and_runs(graph, data):
     for number, name in widths.free().items():
         group = widths.groups[number]
         wider = resized(graph, number, group.width + group.blocks)
-        assert wider.shape(name)[0] == group.width + group.blocks
+        (span,) = widths.spans[name]
+        assert wider.shape(name)[widths.main[name]] == (group.width + group.blocks) * span.times
         assert channel_groups(wider).groups[number].width == group.width + group.blocks
         assert wider.shape("out") == graph.shape("out")
         assert resized(wider, number, group.width) == graph
