@@ -110,7 +110,7 @@ def test_unlike_items_and_changes_of_images_are_refused(tmp_path: Path) -> None:
         def __getitem__(self, index: int) -> tuple[Any, int]:
             return TOKENS[index] / 1 if index == 5 else TOKENS[index], int(LABELS[index])
 
-    with pytest.raises(DataError, match="item 5 .* tokens"):
+    with pytest.raises(DataError, match=r"item 5 .* tokens"):
         parts_of(Odd())
     with pytest.raises(DataError, match="one kind"):
         parts_of(((TOKENS, LABELS), (TOKENS / 1, LABELS)))
