@@ -8,10 +8,10 @@ WIDTH, HEADS, HIDDEN = 32, 4, 64
 
 
 def transformer(input_shape: Shape, outputs: int, tokens: int | None = None) -> Space:
-    """Tokens (T,): embeddings with learned positions and one block, which grow by attention, by MLPs and in width.
+    """Transformers of tokens (T,), from one block of attention and an MLP, which grow by such blocks and in width.
 
-    A block is attention, then an MLP, each with a norm before it (Xiong et al., arXiv 2002.04745); the mean over all
-    tokens is what is classified. Raises ShapeError for inputs that are not tokens.
+    Embeddings and learned positions; blocks with a norm before each part (Xiong et al., arXiv 2002.04745); the mean
+    over all tokens is what is classified. Raises ShapeError for inputs that are not tokens.
     """
     if tokens is None or len(input_shape) != 1:
         raise ShapeError("it reads tokens, whole numbers (T,); give integers [N, T]")

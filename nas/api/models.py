@@ -74,7 +74,8 @@ def starting(given: Given) -> Starting:
             trial = _unspoilt(given, data)
             return open_model(given, data.input_shape, trial, data.tokens).network.to(torch.float32)
         except UserError as error:
-            raise UserError(f"search: the model to start from: {error}") from None
+            read = "" if data.tokens is None else f"; the data have {data.tokens:,} tokens, numbered from 0"
+            raise UserError(f"search: the model to start from: {error}{read}") from None
 
     return start
 

@@ -49,7 +49,8 @@ def search(
     data: what `--data` takes ("cifar10", "imagefolder:PATH", "package.module:function"), the Path of an image folder,
     or images in memory: (images, labels) or a Dataset, of which a test and a validation split are held out; or
     (train, val) or (train, val, test), each of them such a pair or Dataset. Images are arrays or tensors [N, H, W],
-    [N, C, H, W] or [N, H, W, C] of integers 0–255 or floats 0–1, labels are integers [N]. They are kept in the run's
+    [N, C, H, W] or [N, H, W, C] of integers 0–255 or floats 0–1, labels are integers [N]. In place of images may be
+    vectors [N, F] or sequences [N, C, L] of floats, or tokens, whole numbers [N, T]. They are kept in the run's
     folder, so that it can be resumed from anywhere. Without a test split, a quarter of the training images is held out
     as one, the same in all runs.
     budget: wall time in seconds or as text like "20m". run: a new folder; None means the first free

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 import morphs
 from morphs import ArchGraph, graph_from_json
+from morphs.examples import random_inputs
 from morphs.graph.arch import Node
-from morphs.graph.ops import Input, Output
+from morphs.graph.ops import Embedding, Input, Output
 from nas.ledger.notes import Latencies
 from nas.policies.sampling import Neighbourhood, random_move
 
@@ -143,7 +144,7 @@ def _walked(seed: str, moves: Neighbourhood, walks: int, length: int) -> Iterato
 
 
 def _nodes(graph: ArchGraph) -> list[Node]:
-    return [node for node in graph if not isinstance(node.op, Input | Output)]
+    return [node for node in graph if node.inputs and not isinstance(node.op, Output)]
 
 
 def _ops(graph: ArchGraph) -> list[tuple[str, str, Size]]:
@@ -161,10 +162,11 @@ def _time(graph: ArchGraph, node: Node, device: str, repeats: int) -> float:
     """Median seconds of a single op on random inputs."""
     shapes = graph.input_shapes(node.name)
     names = [f"in{place}" for place in range(len(shapes))]
-    inputs = [Node(name, Input(tuple(shape))) for name, shape in zip(names, shapes, strict=True)]
+    tokens = node.op.count if isinstance(node.op, Embedding) else None
+    inputs = [Node(name, Input(tuple(shape), tokens)) for name, shape in zip(names, shapes, strict=True)]
     alone = ArchGraph((*inputs, Node("op", node.op, tuple(names)), Node("out", Output(), ("op",))))
     module = morphs.init(alone).to_torch().eval().to(device)
-    x = [torch.rand(1, *shape, device=device) for shape in shapes]
+    x = [part.to(device) for part in random_inputs(alone, 1, torch.Generator().manual_seed(0), torch.float32)]
     wait = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
     laps: list[float] = []
     with torch.inference_mode():

@@ -117,7 +117,7 @@ def told(before: RunConfig, config: RunConfig, images: int) -> Sequence[str]:
             f"batches: {new.batch_size} examples, so that an epoch of {plural(images, 'example')} has several; "
             "--batch-size sets it"
         )
-    if new.warmup_steps != old.warmup_steps:
+    if new.warmup_steps < old.warmup_steps:
         said.append(
             f"warm-up: {plural(new.warmup_steps, 'step')} instead of {old.warmup_steps}, since the training is short; "
             "--set train.warmup_steps=N sets it"

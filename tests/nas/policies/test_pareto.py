@@ -16,7 +16,7 @@ from nas.policies.builtin import OBJECTIVES, price
 from nas.policies.latency_table import LatencyTable, line_through, measure, table_from
 from nas.policies.pareto import Pareto, density
 from nas.policies.sampling import SpaceMoves, Uniform
-from search_spaces import Space
+from search_spaces import SPACES, Space
 
 SHRINKABLE = Space(SPACE.seed, (*SPACE.moves, (Narrow, {})))
 MOVES = SpaceMoves(SHRINKABLE, Limits(params=20_000))
@@ -94,6 +94,15 @@ def test_the_line_through_latencies_is_scipys_bounded_least_squares() -> None:
     line = line_through(alike, np.array([1e-6, 3e-6]))
     assert alike @ line == pytest.approx([1.2e-6] * 2)  # of relative errors, 0.2 and 0.6
     assert np.array([1.0, 0.0, 16.0]) @ line == pytest.approx(2.4e-6)
+
+
+def test_the_latency_of_networks_of_tokens_is_measured() -> None:
+    space = SPACES["transformer"]((6,), 2, tokens=9)
+    table = measure(space.seed.to_json(), SpaceMoves(space, Limits()), walks=1, length=1, repeats=1)
+    assert {"embedding", "attention", "layer_norm", "linear"} <= {
+        entry.kind for entry in table.entries.values()
+    }
+    assert table.seconds(space.seed.to_json()) > 0
 
 
 def test_latency_adds_up_the_ops_of_a_table_measured_once() -> None:

@@ -8,17 +8,27 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from engine_support import Inline
 from torch import Tensor, nn
 
+import morphs
 import nas
+from morphs import parse_graph
+from nas.api.models import starting
 from nas.base.errors import UserError
 from nas.data import ValueSplit, load_search_data, load_test_split
 from nas.ledger import read_config
-from nas.registry.configure import make_config
+from nas.registry.configure import configure, make_config
 from nas.registry.defaults import REGISTRY
+from nas.run.events import Silent
+from nas.run.lifecycle import replay, search
+from nas.run.longer import More, longer
 from nas.run.suited import suited_training, told
 
 TOKENS, LENGTH = 8, 12
+FLOATS = f"x = input(size=[{LENGTH}]); fc = linear(x, features=2); y = output(fc)"
+WORDS = f"""x = input(size=[{LENGTH}], tokens={{0}}); e = embedding(x, count={{0}}, features=4); m = mean(e, axes=[0])
+    fc = linear(m, features=2); y = output(fc)"""
 FAST: dict[str, Any] = {
     "children": 1,
     "generations": 1,
@@ -68,11 +78,12 @@ def test_a_search_learns_what_the_commonest_answer_does_not_know(run: nas.Run) -
 
 
 def test_it_replays_and_goes_on_with_what_it_found(run: nas.Run, tmp_path: Path) -> None:
-    assert nas.replay(run, run=tmp_path / "again", quiet=True).digest == run.digest
-    more = nas.resume(run, generations="+1", quiet=True)
+    again = replay(run.folder, tmp_path / "again", Silent(), "", executor=Inline)
+    assert again.view.digest == run.digest
+    more = longer(run.folder, tmp_path / "more", More(generations=1), Silent(), "", executor=Inline)
     assert more.test is not None
-    assert more.test["accuracy"] > 0.85
-    train = read_config(more.folder).config["config"]["train"]
+    assert more.test.values["accuracy"] > 0.85
+    train = read_config(tmp_path / "more").config["config"]["train"]
     assert (train["optimizer"], train["lr"]) == ("adamw", 0.0005)
 
 
@@ -96,16 +107,18 @@ def test_an_export_says_what_the_network_says_of_lines_of_tokens(
     said = [line.partition(": ")[2].split()[0] for line in called.stdout.splitlines()]
     assert said == [str(index) for index in wanted]
     assert "MEAN" not in (folder / "model.py").read_text()
-    for wrong in ("1 2 3", " ".join(["8"] * LENGTH), " ".join(["-1"] * LENGTH), "x" * 9, ""):
-        (tmp_path / "wrong.txt").write_text(wrong)
-        failed = subprocess.run(
-            [sys.executable, str(folder), "predict", str(tmp_path / "wrong.txt")],
-            capture_output=True,
-            text=True,
-        )
-        assert failed.returncode == 1
-        assert failed.stderr.count("\n") == 1
-        assert "wrong.txt: " in failed.stderr
+    wrong = ("1 2 3", " ".join(["8"] * LENGTH), " ".join(["-1"] * LENGTH), "x" * 9, "")
+    files = [tmp_path / f"wrong{number}.txt" for number in range(len(wrong))]
+    for file, text in zip(files, wrong, strict=True):
+        file.write_text(text)
+    failed = subprocess.run(
+        [sys.executable, str(folder), "predict", *map(str, files)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert [line.partition(": ")[0] for line in failed.stderr.splitlines()] == [str(file) for file in files]
 
 
 class Bag(nn.Module):
@@ -120,9 +133,11 @@ class Bag(nn.Module):
 
 
 def test_a_model_that_reads_tokens_is_started_from(spec: str, tmp_path: Path) -> None:
-    found = nas.search(start=Bag(30), data=spec, run=tmp_path / "run", **{**FAST, "epochs": 0.2})
-    assert found.finished
-    train = read_config(found.folder).config["config"]["train"]
+    given = {**FAST, "data": spec, "epochs": 0.2, "workers": 1}
+    config = configure("model", {name: given[name] for name in given if name != "quiet"}, trained=True)[0]
+    outcome = search(config, tmp_path / "run", Silent(), "", Inline, start=starting(Bag(30)))
+    assert outcome.test is not None
+    train = read_config(tmp_path / "run").config["config"]["train"]
     assert (train["optimizer"], train["lr"]) == ("adamw", 0.0005)
 
 
@@ -130,16 +145,19 @@ def test_a_model_that_reads_tokens_is_started_from(spec: str, tmp_path: Path) ->
     ("given", "fact"),
     [
         ({"space": "mlp"}, "mlp is not for tokens"),
-        ({"start": Bag(5)}, "5 tokens"),
-        ({"start": nn.Linear(LENGTH, 2)}, "tokens|floats"),
+        ({"start": Bag(5)}, f"{TOKENS} tokens"),
+        ({"start": nn.Linear(LENGTH, 2)}, f"{TOKENS} tokens"),
         ({"space": "transformer", "data": examples(60)[0] / 1}, "reads tokens"),
-        ({"start": Bag(9), "data": examples(60)[0] / 1}, "tokens|float"),
+        ({"start": Bag(9), "data": examples(60)[0] / 1}, "inputs"),
+        ({"start": morphs.init(parse_graph(FLOATS)), "data": None}, "reads floats"),
+        ({"start": morphs.init(parse_graph(WORDS.format(5))), "data": None}, "reads 5 tokens"),
+        ({"start": morphs.init(parse_graph(WORDS.format(9))), "data": examples(60)[0] / 1}, "reads tokens"),
     ],
 )
 def test_what_does_not_fit_tokens_is_refused(
     spec: str, tmp_path: Path, given: dict[str, Any], fact: str
 ) -> None:
-    data = (given["data"], examples(60)[1]) if "data" in given else spec
+    data = (given["data"], examples(60)[1]) if given.get("data") is not None else spec
     with pytest.raises(UserError, match=fact) as error:
         nas.search(**{**FAST, **given, "data": data}, run=tmp_path / "run")
     assert "\n" not in str(error.value)
