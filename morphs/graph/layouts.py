@@ -124,8 +124,10 @@ def main_axes(graph: ArchGraph) -> dict[str, int]:
             case Trait.PERMUTE:
                 found[node.name] = op.permutation.index(before)
             case Trait.DROP:
-                gone = op.fixes(rank + 1) if len(graph.input_shapes(node.name)[0]) == rank + 1 else ()
-                found[node.name] = rank - 1 if before in gone else before - sum(a < before for a in gone)
+                gone = op.fixes(len(graph.input_shapes(node.name)[0]))
+                found[node.name] = (
+                    max(rank - 1, 0) if before in gone else before - sum(a < before for a in gone)
+                )
             case Trait.OPAQUE if op.multiplies and rank > 1 and found[node.inputs[-1]] == rank - 1:
                 found[node.name] = rank - 1
             case _:

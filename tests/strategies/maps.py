@@ -20,6 +20,7 @@ from morphs.graph.ops import (
     Lerp,
     Linear,
     MaxPool2d,
+    Mean,
     Multiply,
     NormedLayer,
     Output,
@@ -198,9 +199,11 @@ BLOCKS = (
 
 def tail(b: Builder, x: str) -> str:
     """Map to vector, and a linear layer or three."""
-    if b.pick(True, False):
-        x = b.add(b.pick(AdaptiveAvgPool2d(), AdaptiveMaxPool2d((2, 1))), x)
-    x = b.add(Flatten(), x)
+    if b.pick(True, False, False):
+        x = b.add(Mean((0, 1)), b.add(Permute((1, 2, 0)), x))
+    else:
+        x = b.add(b.pick(AdaptiveAvgPool2d(), AdaptiveMaxPool2d((2, 1))), x) if b.pick(True, False) else x
+        x = b.add(Flatten(), x)
     x = b.add(b.pick(LayerNorm(), RMSNorm()), x) if b.pick(True, False, False, False) else x
     for _ in range(b.pick(0, 1, 2)):
         x = b.act(b.norm(b.add(Linear(b.draw(st.integers(2, 6)), b.pick(True, False)), x)))

@@ -215,3 +215,16 @@ def test_groups_are_no_coarser_than_the_ties_ask_for(graph):
         changed = {n.name for n in graph if n.op.kind in ("conv2d", "linear") and wider[n.name].op != n.op}
         reached = {name for name, spans in widths.spans.items() if any(s.group == number for s in spans)}
         assert changed <= reached
+
+
+def test_the_mean_over_places_with_the_width_last_is_as_wide():
+    net = lively(
+        morphs.parse_graph("""
+        x = input(size=[2, 4, 4]); c = conv2d(x, channels=3, kernel=3); p = permute(c, order=[1, 2, 0])
+        n = layer_norm(p); m = mean(n, axes=[0, 1]); f = linear(m, features=2); out = output(f)""")
+    )
+    widths = channel_groups(net.graph)
+    assert widths.group_of("m") == widths.group_of("c") is not None
+    for site in morphs.Widen.sites(net):
+        drift = morphs.apply(net, site).drift
+        assert max(drift.eval, drift.train) <= 1e-12
