@@ -64,6 +64,19 @@ def copied(module: nn.Module, *inputs: torch.Tensor) -> morphs.Network:
     return net
 
 
+def check_widenings(net: morphs.Network, *factors: float) -> None:
+    """Whatever is offered, in each of three ways, leaves the function as it was; so does widening all of it twice."""
+    for how in ("replicate", "zero", "paired"):
+        sites = list(morphs.Widen.sites(net, options={"how": (how,), "factor": factors or (1.5,)}))
+        assert sites, how
+        for site in sites:
+            child = morphs.apply(net, site)
+            assert max(child.drift.eval, child.drift.train) <= 1e-12, site
+    grown = morphs.apply(net, "widen_all(factor=2, how=replicate)").network
+    again = morphs.apply(grown, "widen_all(factor=1.5, how=zero)")
+    assert max(again.drift.eval, again.drift.train) <= 1e-12
+
+
 class Calls(nn.Module):
     """A module around a function of (self, x)."""
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from copied_modules import Calls, copied, normal
+from copied_modules import Calls, check_widenings, copied, normal
 from torch import nn
 
 import morphs
@@ -117,15 +117,7 @@ def test_widths_are_free_and_widen_exactly(case):
     for name in NODES[case]:
         assert widths.spans[name]
         assert {span.group for span in widths.spans[name]} <= free, name
-    for how in ("replicate", "zero", "paired"):
-        sites = list(morphs.Widen.sites(net, options={"how": (how,), "factor": (1.5, 2)}))
-        assert sites
-        for site in sites:
-            child = morphs.apply(net, site)
-            assert max(child.drift.eval, child.drift.train) <= 1e-12, site
-    grown = morphs.apply(net, "widen_all(factor=2, how=replicate)").network
-    again = morphs.apply(grown, "widen_all(factor=1.5, how=zero)")
-    assert max(again.drift.eval, again.drift.train) <= 1e-12
+    check_widenings(net, 1.5, 2)
 
 
 @pytest.mark.parametrize("case", CASES)

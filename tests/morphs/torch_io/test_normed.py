@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from copied_modules import copied, normal
+from copied_modules import check_widenings, copied, normal
 from torch import nn
 
 import morphs
@@ -106,13 +106,7 @@ def test_every_width_inside_is_free_and_widens_exactly(case):
     assert [*dict(net.to_torch().named_parameters())] == [*dict(module.named_parameters())]
     fixed = [group.fixed for group in morphs.channel_groups(net.graph).groups if group.fixed is not None]
     assert all(reason.startswith(("has the width of the input", "feeds the output")) for reason in fixed)
-    for how in ("replicate", "zero", "paired"):
-        for site in morphs.Widen.sites(net, options={"how": (how,), "factor": (1.5,)}):
-            child = morphs.apply(net, site)
-            assert max(child.drift.eval, child.drift.train) <= 1e-12, site
-    grown = morphs.apply(net, "widen_all(factor=2, how=replicate)").network
-    again = morphs.apply(grown, "widen_all(factor=1.5, how=zero)")
-    assert max(again.drift.eval, again.drift.train) <= 1e-12
+    check_widenings(net)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -1,7 +1,7 @@
 """Recurrent layers: their units are a width, whichever way the forward takes what they write."""
 
 import pytest
-from copied_modules import Calls, copied, normal
+from copied_modules import Calls, check_widenings, copied, normal
 from torch import nn
 
 import morphs
@@ -52,10 +52,7 @@ def test_units_widen_exactly(case, tmp_path):
     (node,) = (node.name for node in net.graph if node.op.kind == "recurrent")
     assert node == "cells"
     assert morphs.from_torch(net.to_torch(), x).graph == net.graph
-    for how in ("replicate", "zero", "paired"):
-        for site in morphs.Widen.sites(net, options={"how": (how,), "factor": (1.5,)}):
-            child = morphs.apply(net, site)
-            assert max(child.drift.eval, child.drift.train) <= 1e-12, site
+    check_widenings(net)
     child = morphs.apply(net, "widen(node=cells, to=9, how=replicate)").network
     again = morphs.apply(child, "widen(node=cells, to=11, how=zero)")
     assert max(again.drift.eval, again.drift.train) <= 1e-12
