@@ -17,7 +17,6 @@ from morphs.errors import (
     MorphError,
     NeedsData,
     ParseError,
-    UnsupportedModule,
     WeightsError,
 )  # fmt: skip
 from morphs.graph.arch import ArchGraph
@@ -26,7 +25,8 @@ from morphs.limits import Limits, require_limits
 from morphs.move import Batch, Context, Loss, Move, Origin, Origins, Preserves
 from morphs.move_text import Moves, parse, parse_chain
 from morphs.moves import MOVES
-from morphs.network import Key, Network
+from morphs.network import Key, Network, check_network
+from morphs.textform import split
 from morphs.typed import build, field_types
 
 
@@ -123,12 +123,12 @@ def apply(
 
 def _read(network: Any, move: Any, seed: Any, moves: Moves) -> Move:
     """`move` as a value whose fields have their types, also where it was made in Python, which checks none."""
-    if not isinstance(network, Network):
-        fact = f"apply: a {type(network).__name__} is not a Network"
-        raise UnsupportedModule(f"{fact}; make one with morphs.from_torch(module, example_inputs)")
+    check_network(network, "apply")
     if type(seed) is not int or not 0 <= seed < 2**63:
         raise ParseError(f"apply: seed {seed!r:.40} is not a seed; give a whole number from 0 to 2**63 - 1")
     if isinstance(move, str):
+        if len(split(move, ";")) > 1:
+            raise ParseError(f"apply: {move!r:.80} are several moves; give them to morphs.apply_chain")
         return parse(move, moves)
     if not isinstance(move, Move):
         raise ParseError(

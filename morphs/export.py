@@ -23,7 +23,7 @@ from morphs.errors import ExportError
 from morphs.examples import random_inputs
 from morphs.files import GRAPH_FILE, WEIGHTS_FILE, metadata
 from morphs.graph.activations import REGISTERED
-from morphs.network import Network
+from morphs.network import Network, check_network
 from morphs.torch_io.export import recurrent_layers_allowed
 from morphs.torch_io.source import More, model_source
 
@@ -88,6 +88,7 @@ def export(
     Returns the files' paths. Raises ExportError naming the file that computes something else or can't be made, or
     where the folder is in use.
     """
+    check_network(network, "export")
     place = Path(folder)
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise ExportError(f"export: {place} is in use; name a new or an empty folder")

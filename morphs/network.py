@@ -13,7 +13,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from morphs.errors import WeightsError
+from morphs.errors import UnsupportedModule, WeightsError
 from morphs.graph.arch import ArchGraph
 from morphs.graph.node import Key
 from morphs.graph.ops import Param
@@ -170,3 +170,10 @@ def is_finite(tensor: Tensor) -> bool:
         return True
     # one pass: a sum with NaN or infinity in it is not finite; that of large finite numbers may overflow
     return isfinite(float(tensor.sum())) or bool(torch.isfinite(tensor).all())
+
+
+def check_network(value: object, where: str) -> None:
+    """Raise UnsupportedModule unless `value` is a Network. where: begins the error."""
+    if not isinstance(value, Network):
+        fact = f"{where}: a {type(value).__name__} is not a Network"
+        raise UnsupportedModule(f"{fact}; make one with morphs.from_torch(module, example_inputs)")

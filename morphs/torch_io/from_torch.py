@@ -20,6 +20,7 @@ from morphs.torch_io.compare import compare
 from morphs.torch_io.export import Examples, exported, in_mode, may_differ
 from morphs.torch_io.functional import Misplaced, read_program
 from morphs.torch_io.modes import aligned_outputs, flagged, merged
+from morphs.torch_io.names import TAKEN
 from morphs.torch_io.program import Frame, Program
 from morphs.torch_io.reading import Refused
 from morphs.torch_io.to_torch import NAMES
@@ -302,7 +303,18 @@ def _passes_on(module: nn.Module) -> bool:
 
 
 def _check_plain(module: nn.Module) -> None:
-    """Refuse what a copy would lack: hooks, weights yet to come, weights without numbers."""
+    """Refuse what a copy would lack: hooks, weights yet to come, weights without numbers, names that it uses itself."""
+    held = (
+        module.named_children(),
+        module.named_parameters(recurse=False),
+        module.named_buffers(recurse=False),
+    )
+    taken = next((name for pairs in held for name, _ in pairs if name in TAKEN), None)
+    if taken is not None:
+        raise UnsupportedModule(
+            f'from_torch: the module has a part called "{taken}", as traced modules of PyTorch call one of their own; '
+            "rename it, or put the module into another: torch.nn.Sequential(module)"
+        )
     for path, part in module.named_modules():
         fact = _lacking(part)
         if _passes_on(part):

@@ -20,7 +20,11 @@ from morphs.torch_io.layers import (
     Scale,
 )
 
-_RESERVED = frozenset(dir(GraphModule(nn.Module(), Graph()))) | frozenset((*kwlist, "self"))
+_TRACED = frozenset(dir(GraphModule(nn.Module(), Graph())))
+_RESERVED = _TRACED | frozenset((*kwlist, "self"))
+TAKEN = (_TRACED - frozenset(dir(nn.Module()))) | {
+    "self"
+}  # of a module's own parts, by the module that a copy is
 
 
 def _attributes_of_layers() -> frozenset[str]:

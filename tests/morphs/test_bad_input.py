@@ -286,3 +286,7 @@ def test_a_drift_beyond_what_is_declared_is_an_error():
         preserves = morphs.Preserves.EXACT
 
     refused(DriftExceeded, ("liar", "exact"), move=Liar("c", 2))
+
+
+def test_several_moves_in_one_text_are_for_another_function():
+    refused(ParseError, ("apply_chain",), move="widen(node=c, to=6); widen(node=c, to=8)")

@@ -10,7 +10,7 @@ from token_support import NETWORKS
 from torch import nn
 
 import morphs
-from morphs.errors import ExportError
+from morphs.errors import ExportError, UnsupportedModule
 
 FILES = ["model.py", "weights.safetensors", "graph.json", "model.pt2"]
 
@@ -71,3 +71,9 @@ def test_onnx_is_checked_by_onnxruntime(tmp_path):
         morphs.parse_graph("x = input(size=[3, 6, 6]); c = conv2d(x, channels=4, kernel=3); out = output(c)")
     )
     assert morphs.export(net, tmp_path / "out", onnx=True)[-1].name == "model.onnx"
+
+
+def test_a_module_is_refused_with_how_to_make_a_network_of_it(tmp_path):
+    with pytest.raises(UnsupportedModule, match="from_torch"):
+        morphs.export(torch.nn.Linear(2, 2), tmp_path / "out")  # pyright: ignore
+    assert not (tmp_path / "out").exists()

@@ -295,3 +295,20 @@ def test_a_wrapper_and_what_is_no_module_are_named_with_what_to_pass(given, reme
     with pytest.raises(UnsupportedModule) as error:
         morphs.from_torch(given, torch.zeros(2, 4))
     assert remedy in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["meta", "graph", "code", "self"])
+def test_names_that_a_copy_uses_itself_are_told_and_fine_further_inside(name):
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.add_module(name, nn.Conv2d(3, 3, 1))
+
+        def forward(self, x):
+            return self.get_submodule(name)(x)
+
+    assert f'"{name}"' in refusal(Named())
+    inside = Inside(Named()).eval()
+    copy = morphs.from_torch(inside, X).to_torch().eval()
+    assert torch.equal(copy(X), inside(X))
+    assert [*copy.state_dict()] == [*inside.state_dict()]
