@@ -1,5 +1,6 @@
 """Drift: how far a child's outputs are from its parent's, measured, in eval and in train mode."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -15,6 +16,7 @@ from morphs.graph.shapes import Shape
 from morphs.move import Preserves
 from morphs.network import Network
 from morphs.torch_io import layers
+from morphs.torch_io.chance import NoChance
 from morphs.torch_io.to_torch import to_torch
 
 BOUND64 = 1e-10  # of networks that are float64
@@ -112,6 +114,7 @@ def _run(network: Network, probes: tuple[Tensor, ...], dtype: torch.dtype) -> li
     weights = {key: t.to(dtype) if t.is_floating_point() else t for key, t in network.weights.items()}
     module = to_torch(network.graph, weights, network.keys, shared=True)
     inputs = [in_type(probe, dtype) for probe in probes]
+    chance = any(node.op.kind == "aten" for node in network.graph)  # an operator may be random in train mode
     returned: list[list[Any]] = []
     for training in (False, True):  # eval mode first: train mode updates the running statistics of the copy
         module.train(training)
@@ -119,7 +122,7 @@ def _run(network: Network, probes: tuple[Tensor, ...], dtype: torch.dtype) -> li
             if isinstance(part, (nn.Dropout, nn.RNNBase, layers.DropPath)):
                 part.eval()
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), NoChance() if chance and training else nullcontext():
                 returned.append(tree_leaves(module(*inputs)))
         except ValueError as error:  # torch's batch norm, of a single value
             raise WeightsError(f"drift: the probe is too small ({error}); give more examples") from None

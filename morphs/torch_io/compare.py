@@ -6,30 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from morphs.errors import UnsupportedModule
+from morphs.torch_io.chance import NoChance
 from morphs.torch_io.export import Examples, in_mode, run_with
 
 NOT_FINITE = "its output is not finite"
 ROUNDING = 64  # units in the last place of the largest output, where two ways of computing may differ
-
-
-class NoChance(TorchDispatchMode):
-    """Random draws replaced by ones, so that their order doesn't matter."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """The operator's result, or ones."""
-        kwargs = kwargs or {}
-        if torch.Tag.nondeterministic_seeded not in func.tags:
-            return func(*args, **kwargs)
-        name = func._opname
-        if name == "native_dropout":
-            return args[0].clone(), torch.ones_like(args[0], dtype=torch.bool)
-        if name.endswith("_") and args:
-            return args[0].fill_(1)
-        made = func(*args, **kwargs)
-        return made.fill_(1) if isinstance(made, Tensor) else made
 
 
 def compare(module: nn.Module, copy: nn.Module, examples: Examples, training: bool) -> None:

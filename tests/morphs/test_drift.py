@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from copied_modules import Calls, normal
 from hypothesis import given
 from strategies import lively, networks
+from torch import nn
 
 import morphs
 from morphs.drift import allowance
@@ -86,6 +88,21 @@ def test_dropout_is_off_and_running_statistics_are_not_touched():
     before = normed.digest
     morphs.drift(normed, normed)
     assert morphs.Network(normed.graph, normed.weights).digest == before
+
+
+def test_operators_that_draw_random_numbers_are_off_too():
+    def forward(m, x):
+        return m.last(m.first(x).relu()) * nn.functional.dropout(m.table, 0.5, m.training).mean()
+
+    module = Calls(forward, first=nn.Linear(3, 4), last=nn.Linear(4, 2))
+    module.table = nn.Parameter(torch.ones(5, 7))
+    net = morphs.from_torch(module.double(), normal(3, 3))
+    assert any(node.op.kind == "aten" for node in net.graph)
+    child = morphs.apply(net, "widen(node=first, to=6)")
+    assert child.drift.train <= 1e-12
+    broken = child.network.weights["last", "weight"] * 1.5
+    other = morphs.Network(child.network.graph, {**child.network.weights, ("last", "weight"): broken})
+    assert morphs.drift(net, other).train > 0.01
 
 
 def test_running_statistics_show_in_eval_only():

@@ -18,7 +18,7 @@ from _zoo.models import build
 from morphs.errors import MorphError
 from morphs.graph.widths import channel_groups
 from morphs.move import Preserves
-from morphs.torch_io.compare import NoChance
+from morphs.torch_io.chance import NoChance
 
 MOVES = 20
 STEPS = 5
