@@ -71,7 +71,7 @@ def starting(given: Given) -> Starting:
 
     def start(data: SearchData) -> Network:
         try:
-            trial = _unspoilt(given, data)
+            trial = _trial_before_final(given, data)
             return open_model(given, data.input_shape, trial, data.tokens).network.to(torch.float32)
         except UserError as error:
             read = "" if data.tokens is None else f"; the data have {data.tokens:,} tokens, numbered from 0"
@@ -80,7 +80,7 @@ def starting(given: Given) -> Starting:
     return start
 
 
-def _unspoilt(given: Given, data: SearchData) -> str | None:
+def _trial_before_final(given: Given, data: SearchData) -> str | None:
     """The trial of a run before its final training, if that learned from the validation examples of `data`."""
     if not isinstance(given, (str, Path)):
         return None
@@ -89,12 +89,12 @@ def _unspoilt(given: Given, data: SearchData) -> str | None:
     except RunError:
         return None
     final = read(run).final
-    spoilt = (
+    learned = (
         final is not None
         and final.job.training.judged
         and read_config(run).described.data.digest == data.digest
     )
-    return final.job.parent if final is not None and spoilt else None
+    return final.job.parent if final is not None and learned else None
 
 
 def _opened(given: Given, name: str, example: Tensor | None, trial: str | None) -> Network | Model:

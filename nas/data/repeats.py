@@ -45,13 +45,13 @@ def _in_classes(contents: Sequence[bytes], labels: torch.Tensor, classes: Sequen
     found: dict[bytes, set[int]] = {}
     for content, label in zip(contents, labels.tolist(), strict=True):
         found.setdefault(content, set()).add(label)
-    torn = [sorted(several) for several in found.values() if len(several) > 1]
-    if not torn:
+    conflicts = [sorted(several) for several in found.values() if len(several) > 1]
+    if not conflicts:
         return ()
-    names = " and ".join(classes[label] for label in torn[0][:2])
+    names = " and ".join(classes[label] for label in conflicts[0][:2])
     return (
-        f"{_are(len(torn), 'picture')} in more than one class, such as {names}: a network can learn one of them; keep "
-        "each picture in the class that is right",
+        f"{_are(len(conflicts), 'picture')} in more than one class, such as {names}: a network can learn one of them; "
+        "keep each picture in the class that is right",
     )
 
 

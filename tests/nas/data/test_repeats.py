@@ -50,8 +50,10 @@ def test_arrays_are_looked_at_as_well(tmp_path):
     x = rng.integers(0, 256, (40, 8, 8, 1)).astype(np.uint8)
     np.savez(tmp_path / "same.npz", x=np.concatenate([x, x]), y=np.arange(80) % 2)
     assert "training split too" in notes(load_search_data(f"npz:{tmp_path}/same.npz", None, 0, check="all"))
-    np.savez(tmp_path / "torn.npz", x=np.concatenate([x, x]), y=np.repeat([0, 1], 40))
-    assert "more than one class" in notes(load_search_data(f"npz:{tmp_path}/torn.npz", None, 0, check="all"))
+    np.savez(tmp_path / "conflict.npz", x=np.concatenate([x, x]), y=np.repeat([0, 1], 40))
+    assert "more than one class" in notes(
+        load_search_data(f"npz:{tmp_path}/conflict.npz", None, 0, check="all")
+    )
 
 
 def test_targets_that_are_no_classes_are_not_compared(tmp_path):
