@@ -18,7 +18,7 @@ from morphs.torch_io.batch_first import batch_first
 from morphs.torch_io.functional import Misplaced
 from morphs.torch_io.lazy import LEARNED
 from morphs.torch_io.names import legal_name, node_name
-from morphs.torch_io.patterns import spelled_out, with_norms
+from morphs.torch_io.patterns import spelled_out
 from morphs.torch_io.program import Call, Frame, Made, Program, Value
 from morphs.torch_io.read_aten import read_aten
 from morphs.torch_io.read_calls import CALLS
@@ -26,6 +26,7 @@ from morphs.torch_io.read_normed import home, with_weights
 from morphs.torch_io.read_recurrent import with_recurrent
 from morphs.torch_io.reading import Refused
 from morphs.torch_io.roles import with_roles
+from morphs.torch_io.spelled_norms import with_norms
 from morphs.torch_io.units import OWN, UNIT, read_unit, with_units
 
 COUNT = "num_batches_tracked"

@@ -3,19 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from copied_modules import Calls, copied, normal
+from copied_modules import Calls, copied, kinds, normal, returns
 from torch import nn
 
 import morphs
-
-
-def kinds(net: morphs.Network) -> set[str]:
-    return {node.op.kind for node in net.graph}
-
-
-def returns(net: morphs.Network, x: torch.Tensor) -> None:
-    """The copy's copy is the same graph."""
-    assert morphs.from_torch(net.to_torch(), x).graph == net.graph
 
 
 def windows(m, x):
@@ -152,18 +143,6 @@ def test_a_tied_decoder_is_read_and_stays_tied():
     assert len([*net.to_torch().parameters()]) == len([*made.parameters()])
     assert net.graph.inputs[0].op.vocabulary == 11
     returns(net, ids)
-
-
-def test_a_spelled_out_rms_norm_is_one():
-    def forward(m, x):
-        return m.out(x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * m.gain)
-
-    made = Calls(forward, out=nn.Linear(8, 3))
-    made.gain = nn.Parameter(torch.rand(8))
-    net = copied(made, normal(2, 5, 8))
-    assert "rms_norm" in kinds(net)
-    assert "aten" not in kinds(net)
-    returns(net, normal(2, 5, 8))
 
 
 def test_streams_under_norms_that_need_different_channels_are_not_widened_with_zeros():
