@@ -94,6 +94,6 @@ def kinds(net: morphs.Network) -> set[str]:
     return {node.op.kind for node in net.graph}
 
 
-def returns(net: morphs.Network, x: torch.Tensor) -> None:
+def returns(net: morphs.Network, x: torch.Tensor | tuple[torch.Tensor, ...]) -> None:
     """The copy's copy is the same graph."""
     assert morphs.from_torch(net.to_torch(), x).graph == net.graph

@@ -11,8 +11,8 @@ from math import prod
 from typing import Any
 
 from morphs.graph.aten import MAPWISE, POINTWISE
-from morphs.torch_io.lazy import Lazy, expands, lengths, permutation, regroups
-from morphs.torch_io.program import Call, Sym, Value, mapped
+from morphs.torch_io.lazy import EXPANDED, Lazy, expands, lengths, permutation, regroups
+from morphs.torch_io.program import Call, Frame, Sym, Value, mapped
 from morphs.torch_io.views import BATCH, View, whole
 
 SINGLE = POINTWISE | {"dropout"}  # of one element, what else it is given being numbers
@@ -307,32 +307,44 @@ class _Steps:
         return self.values.put(call, found, View(known.atoms, ((), *known.axes[1:])))
 
     def _masked(self, call: Call) -> bool:
-        """Attention with a mask that is the same for all heads, as one without heads."""
+        """Attention with a mask that is the same for all heads, as one of a mask for each example without heads."""
         mask = call.args.get("attn_mask")
         if call.name != "scaled_dot_product_attention" or mask is None or not mask.size:
             return False
-        mask, scope = self.values.exact(mask), call.scope[:-1]
-        sizes, made = mask.size or (), mask.call
-        if made is not None and made.name == "unsqueeze" and made.args["self"].shape == mask.shape[1:]:
+        q, k = (self.values.current(call.args[name]).shape for name in ("query", "key"))
+        if len(q) != 3 or len(k) != 3:
             return False
-        if len(sizes) == 4 and sizes[:2] == (-1, 1):
-            flat = self.values.emit(
-                "aten.select.int", {"self": mask, "dim": 1, "index": 0}, (-1, *sizes[2:]), scope
-            )
-        elif min(sizes) > 0 and sizes[:-2] in ((), (1,), (1, 1)):
-            args = {"self": mask, "shape": [1, *sizes[-2:]]}
-            flat = self.values.emit("aten.reshape.default", args, (1, *sizes[-2:]), scope)
-            size = (-1, *sizes[-2:])
+        size, scope = (-1, q[1], k[1]), call.scope[:-1]
+        flat = self._without_heads(mask, scope)
+        if flat is None:
+            return False
+        if flat.sizes != size:
             flat = self.values.emit("aten.expand.default", {"self": flat, "size": lengths(size)}, size, scope)
-        else:
-            return False
-        q, k = (self.values.current(v).shape for v in (call.args["query"], call.args["key"]))
-        if len(q) != 3 or len(k) != 3 or flat.shape != (q[1], k[1]):
-            return False
-        size = (-1, 1, *flat.shape)
-        again = self.values.emit("aten.unsqueeze.default", {"self": flat, "dim": 1}, size, scope)
+        args = {"self": flat, "dim": 1}
+        again = self.values.emit("aten.unsqueeze.default", args, (-1, 1, *size[1:]), scope)
         self.values.keep(replace(call, args={**call.args, "attn_mask": again}))
         return True
+
+    def _without_heads(self, mask: Value, scope: tuple[Frame, ...]) -> Value | None:
+        """The mask along (examples or 1, queries or 1, keys or 1); None where heads have masks of their own."""
+        mask = self.values.exact(mask)
+        made = mask.call
+        if made is not None and made.name in EXPANDED and len(made.args["self"].sizes) == len(mask.sizes):
+            mask = self.values.exact(made.args["self"])
+        sizes, made = mask.sizes, mask.call
+        if (
+            made is not None
+            and made.name == "unsqueeze"
+            and made.args["self"].sizes == (sizes[0], *sizes[2:])
+        ):
+            return made.args["self"]
+        if len(sizes) == 4 and sizes[:2] == (-1, 1):
+            args = {"self": mask, "dim": 1, "index": 0}
+            return self.values.emit("aten.select.int", args, (-1, *sizes[2:]), scope)
+        if len(sizes) > 1 and min(sizes) > 0 and sizes[:-2] in ((), (1,), (1, 1)):
+            args = {"self": mask, "shape": [1, *sizes[-2:]]}
+            return self.values.emit("aten.reshape.default", args, (1, *sizes[-2:]), scope)
+        return None
 
 
 def _with(args: Mapping[str, Any], old: Value, new: Value) -> dict[str, Any]:

@@ -155,3 +155,62 @@ def test_streams_under_norms_that_need_different_channels_are_not_widened_with_z
     with pytest.raises(morphs.errors.IllegalMove, match="r"):
         morphs.apply(net, "widen(node=e, to=6, how=zero)")
     assert morphs.apply(net, "widen(node=e, to=8, how=replicate)").drift.eval <= 1e-5
+
+
+class Padded(nn.Module):
+    """Attention that sees the tokens where `mask` isn't 0, which is said for each example."""
+
+    def __init__(self, seen):
+        super().__init__()
+        self.words, self.norm = nn.Embedding(11, 8), nn.LayerNorm(8)
+        self.qkv, self.out, self.seen = nn.Linear(8, 24), nn.Linear(8, 8), seen
+
+    def forward(self, ids, mask):
+        x = self.words(ids)
+        b, t, c = x.shape
+        q, k, v = self.qkv(self.norm(x)).view(b, t, 3, 2, c // 2).permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=self.seen(mask, x))
+        return self.out(y.transpose(1, 2).reshape(b, t, c))
+
+
+MASKS = {
+    "true or false": lambda mask, x: mask[:, None, None, :].bool(),
+    "added": lambda mask, x: (1.0 - mask[:, None, None, :].to(x.dtype)) * -1e4,
+    "of queries too": lambda mask, x: (mask[:, None, :, None] * mask[:, None, None, :] + torch.eye(6)).bool(),
+    "given to each head": lambda mask, x: mask[:, None, None, :].bool().expand(-1, 2, -1, -1),
+    "given to each query": lambda mask, x: mask[:, None, None, :].bool().expand(-1, -1, 6, -1),
+}
+IDS = torch.tensor([[1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1]])
+SEEN = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0]])
+
+
+@pytest.mark.parametrize("how", MASKS)
+def test_attention_with_a_mask_for_each_example_gets_more_heads(how):
+    gets_more_heads(copied(Padded(MASKS[how]), IDS, SEEN))
+
+
+def gets_more_heads(net: morphs.Network) -> None:
+    assert "attention" in kinds(net)
+    returns(net, (IDS, SEEN))
+    (attention,) = (node for node in net.graph if node.op.kind == "attention")
+    sites = [
+        child.network.graph
+        for site in morphs.Widen.sites(net)
+        if (child := morphs.apply(net, site, probe=(IDS, SEEN))).drift.eval <= 1e-12
+    ]
+    heads = net.graph.shape(attention.name)[0]
+    assert any(graph.shape(attention.name)[0] > heads for graph in sites)
+
+
+def test_torchs_encoder_with_a_padding_mask_gets_more_heads():
+    class Encoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words = nn.Embedding(11, 8)
+            layer = nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True, norm_first=True)
+            self.layers = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+
+        def forward(self, ids, seen):
+            return self.layers(self.words(ids), src_key_padding_mask=seen == 0)
+
+    gets_more_heads(copied(Encoder(), IDS, SEEN))
