@@ -33,6 +33,7 @@ CONFIGURED: dict[str, dict[str, Any]] = {  # small sizes of each Hugging Face fa
     "bert": {}, "distilbert": {}, "roberta": {}, "electra": {}, "albert": {}, "gpt2": {}, "gpt_neox": {}, "opt": {},
     "llama": {}, "mistral": {}, "qwen2": {}, "vit": {}, "deit": {}, "resnet": {},
 }  # fmt: skip
+PYRAMIDS = ("resnet18", "resnet50", "mobilenet_v3_large")  # what torchvision's detectors look through
 TEXT = frozenset(("bert", "distilbert", "roberta", "electra", "albert", "gpt2", "gpt_neox", "opt", "llama", "mistral",
                   "qwen2"))  # fmt: skip
 
@@ -40,11 +41,12 @@ TEXT = frozenset(("bert", "distilbert", "roberta", "electra", "albert", "gpt2", 
 def names(only: str | None, quick: bool) -> Iterator[str]:
     """set:model of each model that this machine has the packages for."""
     found: dict[str, list[str]] = {"written": [n for n in vars(Written) if not n.startswith("_")]}
-    if only in (None, "torchvision", "segmentation") and importlib.util.find_spec("torchvision"):
+    if only in (None, "torchvision", "segmentation", "detection") and importlib.util.find_spec("torchvision"):
         import torchvision
 
         found["torchvision"] = torchvision.models.list_models(module=torchvision.models)
         found["segmentation"] = torchvision.models.list_models(module=torchvision.models.segmentation)
+        found["detection"] = [*PYRAMIDS]
     if only in (None, "timm") and importlib.util.find_spec("timm"):
         import timm
 
@@ -65,6 +67,8 @@ def build(name: str) -> tuple[nn.Module, Any]:
         return getattr(Written, model)()
     if group == "transformers":
         return _configured(model)
+    if group == "detection":
+        return _pyramid(model), torch.randn(2, 3, SMALL, SMALL)
     if group == "timm":
         import timm
 
@@ -75,13 +79,30 @@ def build(name: str) -> tuple[nn.Module, Any]:
     else:
         import torchvision
 
-        extra = {"weights_backbone": None} if group == "segmentation" else {}
+        size = _side(model)
+        extra: dict[str, Any] = {"weights_backbone": None} if group == "segmentation" else {}
+        if model.startswith("vit"):
+            extra["image_size"] = size
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             module = torchvision.models.get_model(model, weights=None, **extra)
-        fixed = model.startswith(("vit", "swin", "maxvit"))
-        size = 224 if fixed else 299 if model.startswith("inception") else SMALL
     return module, torch.randn(2, 3, size, size)
+
+
+def _pyramid(model: str) -> nn.Module:
+    from torchvision.models.detection import backbone_utils as utils
+
+    make = utils.mobilenet_backbone if model.startswith("mobilenet") else utils.resnet_fpn_backbone
+    extra = {"fpn": True} if model.startswith("mobilenet") else {}
+    return make(backbone_name=model, weights=None, trainable_layers=5, **extra)
+
+
+def _side(model: str) -> int:
+    """The size of images for a model of torchvision: a small one where it takes any."""
+    family = model.partition("_")[0]
+    if family == "vit":
+        return 4 * int(model.rpartition("_")[2])  # patches
+    return {"swin": 224, "maxvit": 224, "inception": 299}.get(family, SMALL)
 
 
 def _pixels(module: Any) -> int:
@@ -111,5 +132,7 @@ def _configured(model: str) -> tuple[nn.Module, Any]:
     kind = AutoModelForSequenceClassification if model in TEXT else AutoModelForImageClassification
     module = kind.from_config(config)
     if model in TEXT:
-        return module, {"input_ids": torch.randint(1, 100, (2, 8))}
+        seen = torch.ones(2, 8, dtype=torch.int64)
+        seen[1, 5:] = 0
+        return module, {"input_ids": torch.randint(1, 100, (2, 8)), "attention_mask": seen}
     return module, {"pixel_values": torch.randn(2, 3, 64, 64)}
