@@ -82,6 +82,7 @@ def apply(
     bound_move = _read(network, move, seed, moves)
     require_limits(limits, "apply")
     graph = bound_move.reshape(network.graph)
+    bound_move.check_types(network.graph, graph)
     broken = limits.violation(graph) if limits is not None else None
     if broken is not None:
         raise LimitExceeded(f"{bound_move}: {broken}; choose a smaller step or raise the limit")

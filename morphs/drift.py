@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 from morphs.errors import WeightsError
 from morphs.examples import beyond, in_type, random_inputs, readable
 from morphs.graph.arch import ArchGraph
+from morphs.graph.dtypes import foreign
 from morphs.graph.shapes import Shape
 from morphs.move import Preserves
 from morphs.network import Network
@@ -124,6 +125,13 @@ def _run(network: Network, probes: tuple[Tensor, ...], dtype: torch.dtype) -> li
         try:
             with torch.inference_mode(), NoChance() if chance and training else nullcontext():
                 returned.append(tree_leaves(module(*inputs)))
+        except RuntimeError as error:
+            if not foreign(network.graph) or isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise WeightsError(
+                f"drift: the network can't be computed in {str(dtype).removeprefix('torch.')}, though some of its "
+                f"tensors have a type of their own ({' '.join(str(error).split())[:120]}); don't measure it"
+            ) from None
         except ValueError as error:  # torch's batch norm, of a single value
             raise WeightsError(f"drift: the probe is too small ({error}); give more examples") from None
     module.to("meta")  # a traced module refers to itself: free its weights now, not when Python collects it

@@ -18,6 +18,7 @@ from morphs.errors import IllegalMove, NeedsData, ShapeError, UnsupportedModule
 from morphs.examples import in_type
 from morphs.graph.arch import ArchGraph
 from morphs.graph.codec import canonical_json
+from morphs.graph.dtypes import first_foreign_read
 from morphs.limits import Limits, require_limits
 from morphs.network import Key, Network
 from morphs.textform import format_call
@@ -231,6 +232,16 @@ class Move(ABC):
         sites on a bare graph.
         """
 
+    def check_types(self, parent: ArchGraph, graph: ArchGraph) -> None:
+        """Raise IllegalMove where a node of the child's graph would read numbers that are not in the floating type of
+        the weights, and did not in the parent's.
+        """
+        found = first_foreign_read(parent, graph)
+        if found is not None:
+            reader, source = found
+            fact = f'node "{source}", which "{reader}" would read, is not in the floating type of the weights'
+            raise self.refuse(fact, "choose another node")
+
     @classmethod
     def sites(
         cls, network: Network | ArchGraph, limits: Limits | None = None, options: Options | None = None
@@ -274,6 +285,7 @@ class Move(ABC):
         for move in dict.fromkeys(cls.candidates(graph, options)):  # menus may lead to one move twice
             try:
                 child = move.offer(graph)
+                move.check_types(graph, child)
                 if isinstance(network, Network):
                     move.check_weights(network)
                 elif cls.check_weights is not Move.check_weights:

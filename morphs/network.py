@@ -85,8 +85,10 @@ class Network:
 
     @cached_property
     def dtype(self) -> torch.dtype:
-        """The coarsest floating type of the weights (float64 of a network without any)."""
-        kinds = {t.dtype for t in self.weights.values() if t.is_floating_point()}
+        """The coarsest floating type of the parameters; where there are none, of the other tensors, or else float64."""
+        floats = {key: t.dtype for key, t in self.weights.items() if t.is_floating_point()}
+        trained = {kind for key, kind in floats.items() if self.graph.params[key].trainable}
+        kinds = trained or {*floats.values()}
         return min(kinds, key=lambda kind: torch.finfo(kind).bits, default=torch.float64)
 
     @cached_property

@@ -59,15 +59,19 @@ class Aten(Op):
 
     size: of what it writes, batch included; () where it is read off the inputs, 0 along an axis that is as long as the
     inputs' and along which the operator does the same at each place.
+
+    dtype: "float" where it writes floating numbers (or several tensors), "complex", or the name of torch's type.
     """
 
     kind: ClassVar[str] = "aten"
+    later: ClassVar[tuple[str, ...]] = ("dtype",)
     arity: ClassVar[tuple[int, int | None]] = (0, None)
     trait: ClassVar[Trait] = Trait.OPAQUE
     operator: str
     args: str = "[]"
     kwargs: str = "{}"
     size: Shape = ()
+    dtype: str = "float"
 
     @property
     def stem(self) -> str:

@@ -74,7 +74,7 @@ class Lazy:
         self.views: dict[int, tuple[Value, View]] = {}  # of a value of before: which numbers, of what
         self.replaced: dict[int, Value] = {}  # by what is the same to the bit
         self.lifted: dict[str, Value] = {}
-        self.canonical: dict[int, tuple[Value, View]] = {}
+        self.canonical: dict[tuple[int, View], tuple[Value, View]] = {}
 
     def exact(self, value: Value) -> Value:
         """What is in the place of `value`, to the bit."""
@@ -83,7 +83,9 @@ class Lazy:
         if value.call is not None and self._plain(value):
             self.keep(value.call)
         else:
-            self.replaced[id(value)] = self._spelled(value)
+            spelled = self._spelled(value)
+            self.replaced[id(value)] = self.replaced[id(spelled)] = spelled
+            self.views[id(spelled)] = self.views[id(value)]  # who reads it reads what it was made from
         return self.replaced.get(id(value), value)
 
     def _plain(self, value: Value) -> bool:
@@ -184,9 +186,9 @@ class Lazy:
         seen = self.seen(value, scope)
         if seen is None or not seen[1].batched:
             return None
-        key = id(self.replaced.get(id(value), value))
+        base, view = seen
+        key = id(base), view
         if key not in self.canonical:
-            base, view = seen
             made = self.formed(
                 base, View(view.atoms, ((BATCH,), *view.runs)), value.call.scope if value.call else ()
             )

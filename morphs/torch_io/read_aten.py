@@ -23,7 +23,8 @@ def read_aten(call: Call, own: torch.dtype) -> Made:
     encode = _Encoder(reads, own)
     if call.target == "getitem":
         args = [encode.value(call.args["self"]), call.args["index"]]
-        return Made((Aten("getitem", canonical_json(args), size=_recorded(call)),), tuple(reads), stem="item")
+        op = Aten("getitem", canonical_json(args), size=_recorded(call), dtype=_numbers(call))
+        return Made((op,), tuple(reads), stem="item")
     function = find_operator(call.target)
     schema = {a.name: a for a in function._schema.arguments}
     if RANDOM in function.tags and not _settled(call):
@@ -43,9 +44,8 @@ def read_aten(call: Call, own: torch.dtype) -> Made:
         if schema[name].kwarg_only and not _default(schema[name], value)
     }
     size = _read_off(call, reads)
-    op = Aten(
-        call.target, canonical_json(args), canonical_json(kwargs), _recorded(call) if size is None else size
-    )
+    size = _recorded(call) if size is None else size
+    op = Aten(call.target, canonical_json(args), canonical_json(kwargs), size, _numbers(call))
     return Made((op,), tuple(reads), stem=call.name)
 
 
@@ -57,6 +57,14 @@ def _settled(call: Call) -> bool:
 
 def _recorded(call: Call) -> Shape:
     return call.out.size or ()
+
+
+def _numbers(call: Call) -> str:
+    """The type to record: what stays when the network's floating type changes."""
+    kind = call.out.dtype
+    if kind is None or kind.is_floating_point:
+        return "float"
+    return "complex" if kind.is_complex else str(kind).removeprefix("torch.")
 
 
 def _read_off(call: Call, reads: list[Value]) -> Shape | None:

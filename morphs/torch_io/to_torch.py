@@ -64,7 +64,9 @@ def to_torch(graph: ArchGraph, weights: Mapping[Key, Tensor], keys: Keys, shared
         state[path] = copy.reshape(-1) if isinstance(held, nn.PReLU) else copy
     kept = {path: state[path] for path in module.state_dict()}
     module.load_state_dict(kept, strict=True, assign=True)
-    own = next((tensor.dtype for tensor in weights.values() if tensor.is_floating_point()), None)
+    floats = {key: tensor.dtype for key, tensor in weights.items() if tensor.is_floating_point()}
+    trained = (kind for key, kind in floats.items() if graph.params[key].trainable)
+    own = next(trained, next(iter(floats.values()), None))  # that of a constant may be another
     for part in module.modules():
         if isinstance(part, AtenCall):
             part.own = torch.empty(0, dtype=own)

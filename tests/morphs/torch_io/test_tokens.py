@@ -18,6 +18,43 @@ def windows(m, x):
     return x + m.out(y).view(b, t, c)
 
 
+def chunks(m, x):
+    """In windows again, by chunks of each head's columns (MaxViT)."""
+    b, t, c = x.shape
+    y = m.norm(x).view(b, t // 2, 2, c).reshape(-1, 2, c)
+    q, k, v = m.qkv(y).view(-1, 2, 2, 3 * c // 2).transpose(1, 2).chunk(3, dim=3)
+    y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(-1, 2, c)
+    return x + m.out(y).view(b, t, c)
+
+
+def parts(m, x):
+    """In windows again, parted before the heads come first (TinyViT), with a bias for each head."""
+    b, t, c = x.shape
+    y = m.norm(x.view(b, t // 2, 2, c).reshape(-1, 2, c))
+    q, k, v = (part.permute(0, 2, 1, 3) for part in m.qkv(y).view(-1, 2, 2, 12).split([4, 4, 4], dim=3))
+    y = F.scaled_dot_product_attention(q, k, v, attn_mask=m.mask[0, 0, :2, :2].repeat(2, 1, 1))
+    return x + m.out(y.transpose(1, 2).reshape(-1, 2, c)).view(b, t, c)
+
+
+def strided(m, x):
+    """Windows of every other token (MobileViT), the parts by split along the first axis."""
+    b, t, c = x.shape
+    y = m.norm(x).reshape(b, t // 2, 2, c).transpose(1, 2).reshape(b * 2, t // 2, c)
+    q, k, v = m.qkv(y).reshape(b * 2, t // 2, 3, 2, c // 2).permute(2, 0, 3, 1, 4).split(1)
+    y = F.scaled_dot_product_attention(q[0], k[0], v[0]).transpose(1, 2).reshape(b * 2, t // 2, c)
+    return x + m.out(y).reshape(b, 2, t // 2, c).transpose(1, 2).reshape(b, t, c)
+
+
+def both(m, x):
+    """What is put off is read by an operator that takes it as it is, and by layers, before and after."""
+    b, t, c = x.shape
+    y = m.norm(x).view(b, t // 2, 2, c).reshape(-1, 2, c)
+    early = m.qkv(y).relu()
+    sorted_ = torch.sort(y, dim=1)[0]
+    late = m.qkv(y * 2)
+    return x + m.out((early + late)[..., :c] + sorted_).view(b, t, c)
+
+
 def heads(m, x):
     """Attention spelled out, the parts by split, heads before tokens."""
     b, t, c = x.shape
@@ -33,14 +70,13 @@ def module(forward) -> nn.Module:
     return made
 
 
-@pytest.mark.parametrize("forward", [windows, heads])
+@pytest.mark.parametrize("forward", [windows, chunks, parts, strided, both, heads])
 def test_attention_is_read_with_the_batch_first(forward):
     x = normal(2, 4, 8)
     net = copied(module(forward), x)
     linear = {node.name for node in net.graph if node.op.kind == "linear"}
     assert {"qkv", "out"} <= linear
-    if forward is heads:  # a copy of windows folded into the batch is read with other reshapes
-        returns(net, x)
+    returns(net, x)
 
 
 def test_heads_of_spelled_out_attention_widen():
