@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import random
 import tempfile
 import time
@@ -49,7 +50,10 @@ def measure(name: str) -> Record:
         record[f"difference_{mode}"] = _difference(
             module, net.to_torch(), (args, kwargs), inputs, mode == "train"
         )
+    del module
+    gc.collect()  # traced modules refer to themselves; large ones don't fit into memory twice
     record |= _tried(lambda: _round_trip(net, inputs), "round_trip")
+    gc.collect()
     return record | _tried(lambda: _grown(net, inputs), "chain")
 
 
