@@ -19,6 +19,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import torch
 from _common import figure, finish, guarded
 from _state import append, read
 from _zoo.measure import measure
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--set", dest="only")
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--single", action="store_true", help="in float32, for models too large otherwise")
     parser.add_argument("--timeout", type=float, default=300, help="processor seconds for one model")
     given = parser.parse_args()
     done: dict[str, Record] = {} if given.quick else {r["model"]: r for r in read(RECORDS)}
@@ -52,20 +54,20 @@ def main() -> None:
     wanted = given.models or [*names(given.only, given.quick)]
     for name in wanted:
         if name not in done:
-            done[name] = _apart(name, given.timeout)
+            done[name] = _apart(name, given.timeout, torch.float32 if given.single else torch.float64)
             if not given.quick:
                 append(RECORDS, done[name])
             print(_line(done[name]), flush=True)
     _sum_up([done[name] for name in wanted])
 
 
-def _apart(name: str, timeout: float) -> Record:
+def _apart(name: str, timeout: float, dtype: torch.dtype) -> Record:
     """The record of a model, made in a process of its own; where it can, one that has torch loaded already."""
     failed = {"model": name, "exports": None, "imports": False}
     methods = multiprocessing.get_all_start_methods()
     context: Any = multiprocessing.get_context("fork" if "fork" in methods else "spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_send, args=(name, sender, timeout))
+    process = context.Process(target=_send, args=(name, sender, timeout, dtype))
     process.start()
     sender.close()
     try:
@@ -84,10 +86,10 @@ def _apart(name: str, timeout: float) -> Record:
         process.join()
 
 
-def _send(name: str, sender: Any, timeout: float) -> None:
+def _send(name: str, sender: Any, timeout: float, dtype: torch.dtype) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(timeout), resource.RLIM_INFINITY))
     try:
-        sender.send(measure(name))
+        sender.send(measure(name, dtype))
     except Exception as error:
         text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         sender.send({"model": name, "exports": None, "imports": False, "error": text})

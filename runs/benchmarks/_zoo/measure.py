@@ -1,4 +1,4 @@
-"""What is measured of one model, in float64."""
+"""What is measured of one model, in float64 if nobody says otherwise."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ CHANGING = ("subnet", "grow_kernel", "compact", "merge_groups", "split_groups") 
 Record = dict[str, Any]
 
 
-def measure(name: str) -> Record:
-    """The record of one model."""
+def measure(name: str, dtype: torch.dtype) -> Record:
+    """The record of one model, in a floating type."""
     module, given = build(name)
-    module = module.double()
+    module = module.to(dtype)
     args, kwargs = ((), dict(given)) if isinstance(given, dict) else (given, {})
-    args = tuple(_double(x) for x in (args if isinstance(args, tuple) else (args,)))
-    kwargs = {key: _double(x) for key, x in kwargs.items()}
+    args = tuple(_in_type(x, dtype) for x in (args if isinstance(args, tuple) else (args,)))
+    kwargs = {key: _in_type(x, dtype) for key, x in kwargs.items()}
     inputs = (*args, *kwargs.values())
-    record: Record = {"model": name, "exports": True, "imports": False}
+    record: Record = {"model": name, "type": str(dtype), "exports": True, "imports": False}
     start = time.process_time()
     try:
         with warnings.catch_warnings(record=True) as told:
@@ -57,8 +57,8 @@ def measure(name: str) -> Record:
     return record | _tried(lambda: _grown(net, inputs), "chain")
 
 
-def _double(x: torch.Tensor) -> torch.Tensor:
-    return x.double() if x.is_floating_point() else x
+def _in_type(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return x.to(dtype) if x.is_floating_point() else x
 
 
 def _tried(work: Any, name: str) -> Record:
