@@ -7,6 +7,7 @@ from morphs import AddBlock, AddSkip, ArchGraph, Deepen, GrowKernel, InsertBlock
 from search_spaces.space import Space
 
 NORMS = frozenset(("batch_norm", "frozen_batch_norm"))
+CONVOLUTIONS = frozenset(("conv2d", "conv"))
 TOKENS = frozenset(("attention", "layer_norm", "rms_norm", "embedding"))
 
 
@@ -14,7 +15,8 @@ def from_model(graph: ArchGraph) -> Space:
     """The space of everything that grows from `graph` by moves that compute the same before any training.
 
     A network of tokens gets blocks, wider streams, hidden layers and heads; one of images blocks, layers, channels,
-    shortcuts and kernels, with batch norms where it has some itself. A move without a site in `graph` is left out.
+    shortcuts and kernels, one of signals or volumes layers, channels and kernels, with batch norms where it has some
+    itself. A move without a site in `graph` is left out.
     """
     fitting = (
         (move, menu) for move, menu in _menus(graph) if next(move.sites(graph, None, menu), None) is not None
@@ -33,5 +35,8 @@ def _menus(graph: ArchGraph) -> Iterator[tuple[type[Move], Mapping[str, Any]]]:
     if "conv2d" in kinds:
         yield InsertBlock, {"kind": ("single", "basic"), "how": ("paired", "zero")}
         yield AddSkip, {"reach": (2,)}
+    if kinds & CONVOLUTIONS:
         yield GrowKernel, {"max_kernel": (5,)}
-    yield Deepen, {"how": ("identity",), "kernels": ((3, 3),), "norm": (norm,)}
+    ranks = {len(graph.shape(node.name)) - 1 for node in graph} & {1, 2, 3}
+    kernels = tuple((3,) * rank for rank in sorted(ranks)) or ((3, 3),)
+    yield Deepen, {"how": ("identity",), "kernels": kernels, "norm": (norm,)}

@@ -77,6 +77,18 @@ def check_widenings(net: morphs.Network, *factors: float) -> None:
     assert max(again.drift.eval, again.drift.train) <= 1e-12
 
 
+def along(rank: int) -> tuple[nn.Module, torch.Tensor]:
+    """A module of convolutions of signals (1), maps (2) or volumes (3), with its input."""
+    conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[rank - 1]
+    norm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)[rank - 1]
+    module = nn.Sequential(
+        conv(2, 4, 3, padding=1, bias=False), norm(4), nn.ReLU(),
+        conv(4, 6, 3, stride=2, padding=2, dilation=2, groups=2, padding_mode="replicate"), nn.Tanh(),
+        nn.Flatten(), nn.Linear(6 * 3**rank, 3),
+    )  # fmt: skip
+    return module, normal(4, 2, *(6,) * rank)
+
+
 class Calls(nn.Module):
     """A module around a function of (self, x)."""
 

@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf, prod
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol
 
 from morphs.errors import ShapeError
-from morphs.graph.shapes import Pair, Shape, feature_map, windows
+from morphs.graph.shapes import Pair, Shape, Sizes, feature_map, windows
 from morphs.graph.traits import Axis, Param, Role, Trait
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
@@ -42,6 +42,35 @@ class Rows:
     factor: str | None
     centred: bool
     eps: float
+
+
+class Sliding(Protocol):
+    """An op with a weight [channels, C / groups, *kernel] that slides over a padded signal, map or volume."""
+
+    @property
+    def channels(self) -> int:
+        """That it writes."""
+        ...
+
+    @property
+    def groups(self) -> int:
+        """Of channels, each of which reads its own share of the input's."""
+        ...
+
+    @property
+    def kernel(self) -> Sizes:
+        """Taps along each axis."""
+        ...
+
+    @property
+    def padding(self) -> Sizes:
+        """On both sides of each axis."""
+        ...
+
+    @property
+    def dilation(self) -> Sizes:
+        """The distance of two taps along each axis."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -103,6 +132,11 @@ class Op:
     @property
     def convolution(self) -> Conv2d | None:
         """Itself, where it is a layer that slides a kernel over a map."""
+        return None
+
+    @property
+    def slides(self) -> Sliding | None:
+        """Itself, where it is a convolution, of a signal, a map or a volume."""
         return None
 
     @property
@@ -201,6 +235,11 @@ class Conv2d(Op):
 
     @property
     def convolution(self) -> Conv2d:
+        """Itself."""
+        return self
+
+    @property
+    def slides(self) -> Conv2d:
         """Itself."""
         return self
 

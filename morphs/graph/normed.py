@@ -5,8 +5,8 @@ from typing import Any, ClassVar, Literal
 
 from morphs.errors import ShapeError
 from morphs.graph.layers import Conv2d, Linear, Op, Resized, Rows
-from morphs.graph.shapes import Shape
-from morphs.graph.spatial import Conv, Sizes, fill_sizes
+from morphs.graph.shapes import Shape, Sizes
+from morphs.graph.spatial import Conv, fill_sizes
 from morphs.graph.tokens import check_eps
 from morphs.graph.traits import Axis, Param, Trait
 

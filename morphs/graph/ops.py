@@ -15,9 +15,11 @@ from morphs.graph.layers import BatchNorm, Conv2d, Linear, Op
 from morphs.graph.layers import Layer as Layer  # for those who import the vocabulary
 from morphs.graph.layers import PaddingMode as PaddingMode
 from morphs.graph.layers import Resized as Resized
+from morphs.graph.layers import Sliding as Sliding
 from morphs.graph.normed import NormedLayer
 from morphs.graph.recurrent import Recurrent
 from morphs.graph.shapes import Pair, Shape, adaptive, axis_of, check_activation, pooled
+from morphs.graph.shapes import Sizes as Sizes
 from morphs.graph.spatial import Conv, ConvTranspose, Pool
 from morphs.graph.tokens import (
     Attention,

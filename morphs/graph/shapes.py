@@ -10,6 +10,7 @@ from morphs.graph.activations import ACTIVATIONS, known_activations
 
 Shape = tuple[int, ...]
 Pair = tuple[int, int]
+Sizes = tuple[int, ...]  # a number for each spatial axis
 
 
 def feature_map(shape: Shape, kind: str) -> tuple[int, int, int]:

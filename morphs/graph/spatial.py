@@ -10,10 +10,8 @@ from typing import ClassVar, Literal
 
 from morphs.errors import ShapeError
 from morphs.graph.layers import Op, PaddingMode, Resized
-from morphs.graph.shapes import Shape, positive, window_count
+from morphs.graph.shapes import Shape, Sizes, positive, window_count
 from morphs.graph.traits import Axis, Param, Role, Trait
-
-Sizes = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -34,6 +32,11 @@ class Conv(Op):
 
     def __post_init__(self) -> None:
         fill_sizes(self, stride=1, padding=0, dilation=1)
+
+    @property
+    def slides(self) -> "Conv":
+        """Itself."""
+        return self
 
     def depthwise(self, inputs: tuple[Shape, ...]) -> bool:
         """Whether there are as many groups as input channels."""

@@ -11,7 +11,7 @@ from morphs.choices import Choices
 from morphs.errors import NeedsData, NoFactoring, ShapeError
 from morphs.graph.activations import ACTIVATIONS, PRELU
 from morphs.graph.arch import ArchGraph, Node
-from morphs.graph.ops import Activation, Conv2d, Layer, Linear, Op, Pair, Role, Trait
+from morphs.graph.ops import Activation, Conv, Conv2d, Layer, Linear, Op, Pair, Role, Sizes, Trait
 from morphs.move import NEW, Context, Made, Move, Options, Preserves
 from morphs.moves.editing import (
     absorbed,
@@ -32,14 +32,16 @@ from morphs.solve.factor import factor, least_sure_channels
 from morphs.typed import Positive
 
 DENSE: tuple[Any, ...] = (None,)
+KERNELS: tuple[Sizes, ...] = ((3,), (3, 3), (3, 3, 3))  # of signals, maps and volumes
 
 
 @dataclass(frozen=True)
 class Deepen(Move):
     """Insert a layer with a non-linearity of its own.
 
-    how="identity": after `node`, a layer of `kernel` that starts as the identity (Net2DeeperNet), then φ.
-    how="netmorph": the convolution or linear layer `node`, G, becomes F1 (`channels` wide, `kernel`), φ, and F2
+    how="identity": after `node`, a layer of `kernel` that starts as the identity (Net2DeeperNet), then φ: a linear
+    layer on vectors and tokens, a convolution on signals, maps and volumes.
+    how="netmorph": the 2-d convolution or linear layer `node`, G, becomes F1 (`channels` wide, `kernel`), φ, and F2
     (kernel `then`, keeping the name `node`), with G̃ = F2 ⊛ F1 (equation 6, Algorithms 1 and 2).
 
     φ is `activation`: one of the vocabulary, a registered one, or `prelu`. It starts as the P-activation
@@ -63,14 +65,14 @@ class Deepen(Move):
     name: ClassVar[str] = "deepen"
     summary: ClassVar[str] = "insert a layer: identity, or an exact factoring of one layer into two"
     choices: ClassVar[Choices] = {
-        "how": ..., "activation": ..., "norm": ..., "kernels": Pair, "groups": int | Literal["depthwise"] | None,
+        "how": ..., "activation": ..., "norm": ..., "kernels": Sizes, "groups": int | Literal["depthwise"] | None,
         "factors": tuple[Pair, Pair], "ratio": Positive, "min_channels": int,
     }  # fmt: skip
 
     node: str
     how: Literal["identity", "netmorph"] = "identity"
     channels: int | None = None  # width between the factors; None for identity
-    kernel: Pair = (1, 1)  # of the inserted layer: the identity, or F1
+    kernel: Sizes = (1, 1)  # of the inserted layer: the identity, or F1
     then: Pair = (1, 1)  # of F2; (1, 1) for identity
     activation: str = "relu"
     per_channel: bool = True  # one a for each channel, or one for the layer
@@ -84,8 +86,9 @@ class Deepen(Move):
 
     @classmethod
     def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
-        """Options: how, activation, norm, kernels and groups (identity; "depthwise" for as many as channels),
-        factors (pairs of kernels), ratio (of widths), min_channels.
+        """Options: how, activation, norm, kernels (identity; one number for signals, two for maps, three for volumes)
+        and groups (identity; "depthwise" for as many as channels), factors (pairs of kernels), ratio (of widths),
+        min_channels.
         """
         for how in chosen(options, "how", ("identity", "netmorph")):
             list_sites = cls._identity_candidates if how == "identity" else cls._factor_candidates
@@ -101,11 +104,12 @@ class Deepen(Move):
             if node.op.role is Role.ACTIVATION:
                 tokens = width_axis(graph, node.name) == -1
                 width, *spatial = graph.shape(node.name)[-1:] if tokens else graph.shape(node.name)
-                kernels = chosen(options, "kernels", ((3, 3),)) if spatial else ((1, 1),)
+                wanted = chosen(options, "kernels", KERNELS) if spatial else ()
+                kernels = [each for each in wanted if len(each) == len(spatial)] if spatial else [(1, 1)]
                 parts = chosen(options, "groups", DENSE) if spatial else DENSE
                 for kernel, groups in product(kernels, parts):
                     yield cls(
-                        node.name, kernel=pair(kernel), groups=width if groups == "depthwise" else groups
+                        node.name, kernel=tuple(kernel), groups=width if groups == "depthwise" else groups
                     )
 
     @classmethod
@@ -129,7 +133,7 @@ class Deepen(Move):
         child = self.reshape(graph)
         if self.how == "netmorph" and self.channels is not None:
             op = layer_at(self, graph, self.node)
-            sure = least_sure_channels(*self._parts(graph, op), self.kernel, self.then)
+            sure = least_sure_channels(*self._parts(graph, op), self._first, self.then)
             if self.channels // op.groups < sure:
                 raise self.refuse(
                     f'node "{self.node}" has no sure factoring into kernels {self.kernel} and {self.then} by way of '
@@ -162,34 +166,33 @@ class Deepen(Move):
         return graph.fresh("fc" if tokens or len(graph.shape(self.node)) == 1 else "conv"), graph.fresh("act")
 
     def _identity(self, graph: ArchGraph, node: Node) -> ArchGraph:
-        axis, shape = width_axis(graph, node.name), graph.shape(node.name)
-        if len(shape) not in (1, 3) and axis != -1:
-            raise self.refuse(f'node "{node.name}" writes {shape}', "choose vectors, tokens or maps")
-        shape = shape[-1:] if axis == -1 else shape
+        axis, whole = width_axis(graph, node.name), graph.shape(node.name)
+        if axis != -1 and (len(whole) > 4 or (len(whole) in (2, 4) and axis != 0)):
+            raise self.refuse(
+                f'node "{node.name}" writes {whole}', "choose vectors, tokens, signals, maps or volumes"
+            )
+        sizes = [*whole[-1:]] if axis == -1 else [*whole]
+        width, spatial = sizes[0], sizes[1:]
+        kernel = (1,) * len(spatial) if set(self.kernel) == {1} else self.kernel
         if self.channels is not None or self.then != (1, 1):
             raise self.refuse(
                 f'an identity after "{node.name}" keeps the width',
                 "leave out channels and then, or use how=netmorph",
             )
-        if any(k % 2 == 0 for k in self.kernel) or (len(shape) == 1 and self.kernel != (1, 1)):
+        if len(kernel) != len(spatial) or any(k % 2 == 0 for k in kernel):
             raise self.refuse(
-                f'node "{node.name}" writes {shape}, of which no identity has kernel {self.kernel}',
-                "use odd kernels, and 1 on vectors",
+                f'node "{node.name}" writes {whole}, of which no identity has kernel {self.kernel}',
+                f"use {len(spatial)} odd numbers from 1" if spatial else "use [1, 1]",
             )
         if node.op.trait is Trait.SOURCE or feeds_output(graph, node.name):
             raise self.refuse(f'node "{node.name}" is an end of the network', "choose a node inside")
         groups = 1 if self.groups is None else self.groups
-        if groups < 1 or (groups > 1 and (len(shape) == 1 or shape[0] % groups)):
+        if groups < 1 or (groups > 1 and (not spatial or width % groups)):
             raise self.refuse(
-                f'node "{node.name}" writes {shape}, which has no {groups} groups',
+                f'node "{node.name}" writes {whole}, which has no {groups} groups',
                 "choose a divisor of its channels",
             )
-        padding = (self.kernel[0] // 2, self.kernel[1] // 2)
-        op: Op = (
-            Linear(shape[0], bias=not self.norm)
-            if len(shape) == 1
-            else Conv2d(shape[0], self.kernel, padding=padding, groups=groups, bias=not self.norm)
-        )
+        op = _identity_op(width, kernel, groups, bias=not self.norm)
         name, phi = self._names(graph)
         keeps = (
             self.activation != PRELU
@@ -207,6 +210,9 @@ class Deepen(Move):
         return insert_after(graph, node.name, Node(name, op, (node.name,)), Node(phi, act, (name,)))
 
     def _factored(self, graph: ArchGraph, node: Node) -> ArchGraph:
+        if node.op.slides is not None and node.op.convolution is None:
+            fact = f'node "{node.name}" is a {len(node.op.slides.kernel)}-d convolution, which has no factoring here'
+            raise self.refuse(fact, "choose a conv2d or linear, or use how=identity")
         layer = layer_at(self, graph, node.name)
         if self.groups is not None:
             raise self.refuse(
@@ -216,7 +222,7 @@ class Deepen(Move):
             raise self.refuse(f'node "{node.name}" is linear', "leave out kernel and then")
         at = self._place(graph, layer.convolution) if layer.convolution else (0, 0)
         if self.channels is None or self.channels < 1:
-            enough = least_sure_channels(*self._parts(graph, layer), self.kernel, self.then)
+            enough = least_sure_channels(*self._parts(graph, layer), self._first, self.then)
             raise self.refuse(
                 f'the width between the factors of "{node.name}" is not given',
                 f"set channels; {enough * layer.groups} are enough for any weights",
@@ -231,6 +237,13 @@ class Deepen(Move):
             Node(name, first, node.inputs), Node(phi, act, (name,)), replace(node, op=second, inputs=(phi,))
         )
 
+    @property
+    def _first(self) -> Pair:
+        """The kernel of F1."""
+        if len(self.kernel) != 2:
+            raise self.refuse(f"kernel {self.kernel} is not that of a 2-d factor", "give 2 numbers")
+        return self.kernel[0], self.kernel[1]
+
     def _parts(self, graph: ArchGraph, op: Layer) -> tuple[int, int, Pair]:
         """Output and input channels of one group of the layer, and its kernel."""
         return op.width // op.groups, graph.input_shapes(self.node)[0][op.axis] // op.groups, op.kernel
@@ -240,7 +253,7 @@ class Deepen(Move):
         sizes = graph.input_shapes(self.node)[0][1:]
         found: list[int] = []
         for axis, (size, one, two, kernel) in enumerate(
-            zip(sizes, self.kernel, self.then, op.kernel, strict=True)
+            zip(sizes, self._first, self.then, op.kernel, strict=True)
         ):
             pad, step, apart = op.padding[axis], op.stride[axis], op.dilation[axis]
             more = one + two - 1 - kernel
@@ -265,7 +278,7 @@ class Deepen(Move):
         first = replace(
             op,
             channels=channels,
-            kernel=self.kernel,
+            kernel=self._first,
             padding=(op.padding[0] + op.dilation[0] * at[0], op.padding[1] + op.dilation[1] * at[1]),
             stride=(early[0], early[1]),
             bias=op.bias and not self.norm,
@@ -313,7 +326,7 @@ class Deepen(Move):
         at = self._place(parent.graph, op.convolution) if op.convolution else None
         assert self.channels is not None
         try:
-            found = factor(filters, self.channels, self.kernel, self.then, context.generator, op.groups, at)
+            found = factor(filters, self.channels, self._first, self.then, context.generator, op.groups, at)
         except NoFactoring as error:
             raise NoFactoring(f'{self.name}: node "{self.node}": {error}') from None
         context.notes.update(spread=found.spread, residual=found.residual)
@@ -321,3 +334,15 @@ class Deepen(Move):
             node: (part if weight.dim() == 4 else part[:, :, 0, 0]).contiguous()
             for node, part in ((name, found.first), (self.node, found.second))
         }
+
+
+def _identity_op(width: int, kernel: Sizes, groups: int, bias: bool) -> Op:
+    """The layer that keeps what it reads in its shape: of vectors and tokens, signals, maps, volumes."""
+    padding = tuple(k // 2 for k in kernel)
+    match kernel, padding:
+        case (), ():
+            return Linear(width, bias)
+        case (high, wide), (top, left):
+            return Conv2d(width, (high, wide), padding=(top, left), groups=groups, bias=bias)
+        case _:
+            return Conv(width, kernel, padding=padding, groups=groups, bias=bias)

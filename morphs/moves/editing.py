@@ -7,7 +7,7 @@ from typing import Any
 from morphs.errors import IllegalMove
 from morphs.graph.activations import ACTIVATIONS, PRELU, known_activations
 from morphs.graph.arch import ArchGraph, Node
-from morphs.graph.ops import Conv2d, Layer, PActivation, Pair, Role, Trait
+from morphs.graph.ops import Layer, PActivation, Pair, Role, Sliding, Trait
 from morphs.graph.widths import channel_groups
 from morphs.move import Move, Options
 
@@ -39,12 +39,12 @@ def layer_at(move: Move, graph: ArchGraph, name: str) -> Layer:
     return op.layer
 
 
-def convolution_at(move: Move, graph: ArchGraph, name: str) -> Conv2d:
-    """The convolution at node `name`; else IllegalMove."""
+def convolution_at(move: Move, graph: ArchGraph, name: str) -> Sliding:
+    """The convolution at node `name`, of a signal, a map or a volume; else IllegalMove."""
     op = require(graph, move.name, name).op
-    if op.convolution is None:
-        raise move.refuse(f'node "{name}" has the op {op.kind}', "choose a conv2d")
-    return op.convolution
+    if op.slides is None:
+        raise move.refuse(f'node "{name}" has the op {op.kind}', "choose a conv2d or conv")
+    return op.slides
 
 
 def insert_after(graph: ArchGraph, name: str, *chain: Node) -> ArchGraph:
@@ -100,9 +100,9 @@ def layers(graph: ArchGraph) -> Iterator[tuple[str, Layer]]:
     return ((node.name, node.op.layer) for node in owners(graph) if node.op.layer is not None)
 
 
-def convolutions(graph: ArchGraph) -> Iterator[tuple[str, Conv2d]]:
-    """Each convolution that owns its parameters, with its node's name."""
-    return ((node.name, node.op.convolution) for node in owners(graph) if node.op.convolution is not None)
+def convolutions(graph: ArchGraph) -> Iterator[tuple[str, Sliding]]:
+    """Each convolution that owns its parameters, of a signal, a map or a volume, with its node's name."""
+    return ((node.name, node.op.slides) for node in owners(graph) if node.op.slides is not None)
 
 
 def read_by(graph: ArchGraph, name: str, *roles: Role) -> str | None:

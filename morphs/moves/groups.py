@@ -129,5 +129,5 @@ def _regrouped(move: Move, parent: Network, name: str, groups: int) -> Made:
     columns = inputs - rows // (outs // before) * share  # where the parent keeps their weights
     there = (columns >= 0) & (columns < share)
     entries = np.arange(weight.numel()).reshape(weight.shape)[rows, columns.clip(0, share - 1)]
-    origin = Origin(key, (), np.where(there[..., None, None], entries, -1))
+    origin = Origin(key, (), np.where(there.reshape(*there.shape, *[1] * (weight.dim() - 2)), entries, -1))
     return {key: (origin.gather(weight), origin)}

@@ -11,13 +11,13 @@ from morphs.errors import GraphError, UnsupportedModule
 from morphs.graph import ops
 from morphs.graph.arch import ArchGraph
 from morphs.graph.codec import canonical_json
-from morphs.graph.node import Node, leading_to, natural_key
+from morphs.graph.node import Node, leading_to
 from morphs.network import Key, Network
 from morphs.torch_io.apart import called
 from morphs.torch_io.batch_first import batch_first
 from morphs.torch_io.functional import Misplaced
 from morphs.torch_io.lazy import LEARNED
-from morphs.torch_io.names import legal_name, node_name
+from morphs.torch_io.names import input_names, legal_name, node_name
 from morphs.torch_io.patterns import spelled_out
 from morphs.torch_io.program import Call, Frame, Made, Program, Value
 from morphs.torch_io.read_aten import read_aten
@@ -76,9 +76,7 @@ class _Builder:
         self.output = self._claim(self.names.get("output", "output"))
 
     def _inputs(self, wanted: list[str]) -> None:
-        names = self.names.get("inputs") or [self._claim(legal_name(name)) for name in wanted]
-        if sorted(names, key=natural_key) != [*names]:  # a network's inputs are ordered by name
-            names = [self._claim(f"input{number}_{name}") for number, name in enumerate(names, 1)]
+        names = self.names.get("inputs") or input_names([self._claim(legal_name(name)) for name in wanted])
         self.taken.update(names)
         for value, name in zip(self.program.inputs, names, strict=True):
             if value.size is None or value.size[:1] != (-1,):

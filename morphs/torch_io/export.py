@@ -179,8 +179,10 @@ def run_with(module: nn.Module, buffers: Mapping[str, Tensor], examples: Example
         with torch.no_grad():
             return functional_call(module, dict(buffers), given.args, dict(given.kwargs))
     except Exception as error:  # whatever a forward may raise
+        names = ["" for _ in examples.args] + [f'"{name}" ' for name in examples.kwargs]
         sizes = ", ".join(
-            f"{list(t.shape)} of {str(t.dtype).removeprefix('torch.')}" for t in examples.tensors()
+            f"{name}{list(t.shape)} of {str(t.dtype).removeprefix('torch.')}"
+            for name, t in zip(names, examples.tensors(), strict=True)
         )
         mode = "train" if module.training else "eval"
         raise UnsupportedModule(
@@ -210,7 +212,8 @@ def _reason(error: Exception) -> str:
 
 
 def _short(error: Exception) -> str:
-    text = " ".join(str(error).split("\n\n")[0].split())
+    text = f"no key {error}" if isinstance(error, KeyError) else str(error)
+    text = " ".join(text.split("\n\n")[0].split())
     return (text if len(text) <= LONG else f"{text[:LONG]}…") or type(error).__name__
 
 

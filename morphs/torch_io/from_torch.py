@@ -36,14 +36,15 @@ def from_torch(
     `module`: one that torch.export takes, for batches of any size. What the op vocabulary has no op for is kept as an
     `aten` op, an operator of PyTorch by name; channels next to it can't be morphed. Neither the module's weights nor
     its flags are touched, and the copy shares no memory with it. `example_inputs`: a tensor [N, C, H, W] or
-    [N, F], or one for each positional argument of the forward, or a mapping of arguments to tensors; they give the
-    shapes, and the copy must agree with the module on them, in both modes and to the bit, but for rounding where
+    [N, F], or one for each positional argument of the forward, or a mapping of arguments' names to tensors; they give
+    the shapes, and the copy must agree with the module on them, in both modes and to the bit, but for rounding where
     memory is laid out otherwise. modes: "eval" to copy what the module does in eval mode alone; its dropouts and
     batch norms still follow the mode.
 
     Nodes are named after the modules' own paths (`layer1.0.conv1`; `layer0` for the 0 of an unnamed Sequential),
-    calls of functions after module and function (`layer1.0.add`), a second use `…_2`. Inputs keep the names of
-    the forward's arguments, numbered where their order by name would be another. PReLU becomes a P-activation.
+    calls of functions after module and function (`layer1.0.add`), a second use `…_2`. Inputs are named after
+    the forward's arguments, with `input1_` and so on before them where their order by name would be another;
+    `to_torch()` and the export call the arguments by their names again. PReLU becomes a P-activation.
     Parameters keep the names and the order that they have in `module`, which the copy's `to_torch()` has too. A
     Network is a value without requires_grad: parameters that were frozen in `module` are not in the copy's
     `to_torch()`; freeze them again by their paths. Records that are dictionaries come back as plain dictionaries.
@@ -210,10 +211,12 @@ def _examples(module: nn.Module, given: Any) -> Examples:
             raise UnsupportedModule(
                 f"from_torch: example_inputs is a {type(given).__name__}; give a tensor, or a tuple of tensors"
             ) from None
-    for number, example in enumerate((*args, *kwargs.values()), 1):
-        _check_example(number, example)
+    places = {name: place for place, name in enumerate(inspect.signature(module.forward).parameters)}
+    kwargs = dict(sorted(kwargs.items(), key=lambda pair: places.get(pair[0], len(places))))
+    for name, example in (*enumerate(args, 1), *((f'"{name}"', example) for name, example in kwargs.items())):
+        _check_example(name, example)
     _check_lengths([len(example) for example in (*args, *kwargs.values())])
-    _check_count(module, len(args), kwargs)
+    _check_arguments(module, len(args), kwargs)
     kind = next(
         (t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()), torch.zeros(())
     )
@@ -226,18 +229,18 @@ def _examples(module: nn.Module, given: Any) -> Examples:
     return Examples(args, kwargs).mapped(fitting)
 
 
-def _check_example(number: int, example: Any) -> None:
+def _check_example(name: int | str, example: Any) -> None:
     if not isinstance(example, Tensor) or example.dim() < 1 or not example.numel() or example.is_complex():
         shape = tuple(example.shape) if isinstance(example, Tensor) else type(example).__name__
         kind = f" of {example.dtype}" if isinstance(example, Tensor) and example.is_complex() else ""
         raise UnsupportedModule(
-            f"from_torch: example input {number} is {shape}{kind}; give a real tensor such as [N, C, H, W] or [N, F], "
+            f"from_torch: example input {name} is {shape}{kind}; give a real tensor such as [N, C, H, W] or [N, F], "
             "batch axis included"
         )
     if example.is_meta or example.layout is not torch.strided or example.is_quantized:
         kind = "on the meta device" if example.is_meta else "quantized" if example.is_quantized else "sparse"
         raise UnsupportedModule(
-            f"from_torch: example input {number} is {kind}; give a dense tensor of numbers, which the module is run on"
+            f"from_torch: example input {name} is {kind}; give a dense tensor of numbers, which the module is run on"
         )
 
 
@@ -249,14 +252,26 @@ def _check_lengths(lengths: list[int]) -> None:
         )
 
 
-def _check_count(module: nn.Module, given: int, named: Mapping[str, Any]) -> None:
+def _check_arguments(module: nn.Module, given: int, named: Mapping[str, Any]) -> None:
+    """Refuse examples by names that the forward doesn't have, or too few, or too many."""
     parameters = [*inspect.signature(module.forward).parameters.values()]
-    if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
-        return
-    names = [p.name for p in parameters]
-    needed = [p.name for p in parameters if p.default is p.empty]
-    left = [name for name in needed[given:] if name not in named]
-    if left or given > len(names) or not given + len(named) or set(named) - set(names):
+    kinds = {p.kind for p in parameters}
+    single = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    names = [p.name for p in single]
+    unknown = [] if inspect.Parameter.VAR_KEYWORD in kinds else [name for name in named if name not in names]
+    left = [p.name for p in single[given:] if p.default is p.empty and p.name not in named]
+    known = ", ".join(names) or "nothing"
+    if unknown:
+        raise UnsupportedModule(
+            f'from_torch: the forward has no argument "{unknown[0]!s:.80}"; it takes {known}: give a mapping of these '
+            "to tensors, or a tuple of tensors in this order"
+        )
+    if left and named:
+        raise UnsupportedModule(
+            f'from_torch: the example inputs lack "{left[0]}"; the forward takes {known}: give one for each tensor'
+        )
+    most = given if inspect.Parameter.VAR_POSITIONAL in kinds else len(names)
+    if left or given > most or not given + len(named):
         raise UnsupportedModule(
             f"from_torch: the forward takes ({', '.join(names)}) and {given + len(named)} example inputs are given; "
             "give one for each tensor"
@@ -267,8 +282,7 @@ def _input_names(module: nn.Module, examples: Examples) -> list[str]:
     parameters = [*inspect.signature(module.forward).parameters.values()]
     names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     names += [f"input{number}" for number in range(len(names) + 1, len(examples.args) + 1)]
-    named = sorted(examples.kwargs, key=[*examples.kwargs].index)
-    return [*names[: len(examples.args)], *named]
+    return [*names[: len(examples.args)], *examples.kwargs]
 
 
 def _source(module: nn.Module) -> Source:

@@ -1,12 +1,14 @@
 """Names of nodes, and the paths of their modules."""
 
 import re
+from collections.abc import Sequence
 from keyword import kwlist
 
 import torch
 from torch import nn
 from torch.fx import Graph, GraphModule
 
+from morphs.graph.node import natural_key
 from morphs.torch_io.aten_call import AtenCall
 from morphs.torch_io.layers import (
     ACTIVATION_MODULES,
@@ -22,6 +24,9 @@ from morphs.torch_io.layers import (
 
 _TRACED = frozenset(dir(GraphModule(nn.Module(), Graph())))
 _RESERVED = _TRACED | frozenset((*kwlist, "self"))
+_CALLED = frozenset(
+    (*kwlist, "self", "torch", "nn", "device", "next", "float", "getattr")
+)  # by the code of a forward
 TAKEN = (_TRACED - frozenset(dir(nn.Module()))) | {
     "self"
 }  # of a module's own parts, by the module that a copy is
@@ -74,3 +79,35 @@ def legal_name(path: str) -> str:
     """`path` as a node's name: layer0 for the unnamed 0 of a Sequential."""
     name = re.sub(r"[^\w.]", "_", path, flags=re.ASCII)
     return f"layer{name}" if name[:1].isdigit() else name
+
+
+def input_names(arguments: Sequence[str]) -> list[str]:
+    """Nodes' names for the arguments of a forward, given as legal names that differ.
+
+    A network's inputs are ordered by name: where the arguments are not, `input1_` and so on comes before them.
+    """
+    ordered = sorted(arguments, key=natural_key) == [*arguments]
+    if ordered and _unnumbered(arguments) is None:
+        return [*arguments]
+    return [f"input{number}_{name}" for number, name in enumerate(arguments, 1)]
+
+
+def argument_names(inputs: Sequence[str]) -> list[str]:
+    """What a forward calls the inputs of a network: the inverse of `input_names`, with `_` after a name that the code
+    uses itself."""
+    found: list[str] = []
+    for name in _unnumbered(inputs) or inputs:
+        name = name.replace(".", "_")
+        while name in _CALLED or name in found:
+            name += "_"
+        found.append(name)
+    return found
+
+
+def _unnumbered(names: Sequence[str]) -> list[str] | None:
+    """Without `input1_` and so on, where all have it and still differ."""
+    starts = [f"input{number}_" for number in range(1, len(names) + 1)]
+    if not all(name.startswith(start) for name, start in zip(names, starts, strict=True)):
+        return None
+    bare = [name.removeprefix(start) for name, start in zip(names, starts, strict=True)]
+    return bare if all(map(str.isidentifier, bare)) and len({*bare}) == len(bare) else None

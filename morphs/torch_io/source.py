@@ -18,7 +18,7 @@ from morphs.graph.node import Key, Node
 from morphs.torch_io import source_text as text
 from morphs.torch_io.apart import Function, held_apart, row_weight_code
 from morphs.torch_io.layers import Layer, layer, method
-from morphs.torch_io.names import module_path
+from morphs.torch_io.names import argument_names, module_path
 from morphs.torch_io.source_text import attribute, broken, commented, literal
 
 POSITIONAL = frozenset(
@@ -204,17 +204,20 @@ def variable_names(graph: ArchGraph) -> dict[str, str]:
     """A local variable for each node's output, used again as soon as no later node reads it.
 
     A node overwrites the first input that it is the last to read, so a chain is `x = …` throughout and a branch
-    gets another letter; memory is released as early as possible. Tensors that the network holds have none.
+    gets another letter; memory is released as early as possible. Inputs have the names of the forward's arguments,
+    which are overwritten only where they are such letters. Tensors that the network holds have none.
     """
     inputs = [node.name for node in graph.inputs]
+    arguments = argument_names(inputs)
     read = {node.name: _sources(graph, node) for node in graph if node.name not in inputs and not _held(node)}
     last = {source: name for name, sources in read.items() for source in sources}
-    variables: dict[str, str] = {}
+    variables = dict(zip(inputs, arguments, strict=True))
     free: list[str] = []
-    fresh = chain("xyz", (f"x{number}" for number in count(4)))
-    for node in [*inputs, *read]:
-        sources = read.get(node, ())
-        unused = list(dict.fromkeys(variables[source] for source in sources if last[source] == node))
+    fresh = (name for name in chain("xyz", (f"x{number}" for number in count(4))) if name not in arguments)
+    kept = {name for name in arguments if name not in {*"xyz"}}
+    for node, sources in read.items():
+        unused = [variables[source] for source in dict.fromkeys(sources) if last[source] == node]
+        unused = [name for name in dict.fromkeys(unused) if name not in kept]
         variable = unused[0] if unused else free.pop(0) if free else next(fresh)
         variables[node] = variable
         free.extend(name for name in unused if name != variable)
@@ -245,6 +248,9 @@ class _Forward:
             for node in graph
         }
         self.first = variables[graph.inputs[0].name]
+        self.batch = "batch"  # how many examples there are
+        while self.batch in variables.values():
+            self.batch += "_"
 
     def lines(self) -> list[str]:
         """Signature and body, in canonical order, with a comment for the shape where it changes or paths join."""
@@ -254,7 +260,7 @@ class _Forward:
         body = [f'"""{self.about}"""'] if self.about else []
         body += [f"# {self.names[node.name]}: {self._shape(node)}" for node in self.graph.inputs]
         texts = [node.op.args + node.op.kwargs for node in self.graph if isinstance(node.op, ops.Aten)]
-        body += [f"batch = {self.first}.size(0)"] if any('"batch"' in args for args in texts) else []
+        body += [f"{self.batch} = {self.first}.size(0)"] if any('"batch"' in args for args in texts) else []
         for node in self.graph:
             if not isinstance(node.op, ops.Input) and not _held(node):
                 body += self._line(node, [self.names[source] for source in node.inputs])
@@ -288,7 +294,7 @@ class _Forward:
                 axis = node.op.axis if node.op.axis < 0 else node.op.axis + 1
                 return "torch.cat", [f"[{', '.join(read)}]", f"dim={axis}"]
             case ops.Aten():
-                return operator_code(node.op, read, self.first)
+                return operator_code(node.op, read, self.first, self.batch)
             case _:
                 if isinstance(node.op, ops.Recurrent):
                     return f"{attribute(self.paths[node.owner])}({', '.join(read)})[0]", None
@@ -341,20 +347,20 @@ def _form(form: Any, read: Sequence[str]) -> str:
             return literal(held)
 
 
-def operator_code(op: ops.Aten, read: Sequence[str], first: str) -> tuple[str, list[str] | None]:
-    """The call of an operator. first: the network's first input."""
+def operator_code(op: ops.Aten, read: Sequence[str], first: str, batch: str) -> tuple[str, list[str] | None]:
+    """The call of an operator. first: the network's first input. batch: the number of examples."""
     args, kwargs = json.loads(op.args), json.loads(op.kwargs)
     if op.operator == "getitem":
         return f"{read[0]}[{args[1]}]", None
     own = f"next(self.parameters(), {first})"
-    given = [_argument(value, read, own) for value in args]
-    named = [f"{key}={_argument(value, read, own)}" for key, value in kwargs.items()]
+    given = [_argument(value, read, own, batch) for value in args]
+    named = [f"{key}={_argument(value, read, own, batch)}" for key, value in kwargs.items()]
     return f"torch.ops.{op.operator}", [*given, *named]
 
 
-def _argument(value: Any, read: Sequence[str], own: str) -> str:
+def _argument(value: Any, read: Sequence[str], own: str, batch: str) -> str:
     if isinstance(value, list):
-        return f"[{', '.join(_argument(item, read, own) for item in cast(list[Any], value))}]"
+        return f"[{', '.join(_argument(item, read, own, batch) for item in cast(list[Any], value))}]"
     if not isinstance(value, dict):
         return literal(value)
     known = cast(dict[str, Any], value)
@@ -362,7 +368,7 @@ def _argument(value: Any, read: Sequence[str], own: str) -> str:
         return str(read[known["tensor"]])
     if "batch" in known:
         times, more = known["batch"]
-        return (f"{times} * batch" if times != 1 else "batch") + (f" + {more}" if more else "")
+        return (f"{times} * {batch}" if times != 1 else batch) + (f" + {more}" if more else "")
     if "dtype" in known:
         return f"{own}.dtype" if known["dtype"] == "own" else f"torch.{known['dtype']}"
     if "device" in known:
@@ -374,4 +380,5 @@ def _argument(value: Any, read: Sequence[str], own: str) -> str:
     train, evaluated = known["train"], known["eval"]
     if (train, evaluated) == (True, False):
         return "self.training"
-    return f"{_argument(train, read, own)} if self.training else {_argument(evaluated, read, own)}"
+    train, evaluated = (_argument(each, read, own, batch) for each in (train, evaluated))
+    return f"{train} if self.training else {evaluated}"

@@ -18,6 +18,7 @@ from morphs.torch_io.apart import held_apart, row_weight
 from morphs.torch_io.aten_call import AtenCall
 from morphs.torch_io.keys import Keys, reorder, state_keys
 from morphs.torch_io.layers import Join, Layer, Method, Product, Sum, build_layer, layer, method
+from morphs.torch_io.names import argument_names
 from morphs.torch_io.names import module_path as module_path  # for those who look for it here
 
 NAMES = "morphs"  # under which a module's `meta` holds the names that its code doesn't show
@@ -46,9 +47,10 @@ def to_torch(graph: ArchGraph, weights: Mapping[Key, Tensor], keys: Keys, shared
     """A torch.fx.GraphModule (an ordinary nn.Module) that computes `graph`, on copies of `weights`.
 
     keys: where tensors are in the module's state, and in which order. shared: use the parameters as they are, for a
-    module that is run without training and then dropped; buffers are copied all the same. It reads one positional
-    tensor for each Input node, in canonical order. torch.compile and torch.export accept it. All its parameters
-    require gradients: a Network doesn't know which were frozen, so set requires_grad=False again on those.
+    module that is run without training and then dropped; buffers are copied all the same. It reads one tensor for
+    each Input node, in canonical order, under the name of the argument that it was. torch.compile and torch.export
+    accept it. All its parameters require gradients: a Network doesn't know which were frozen, so set
+    requires_grad=False again on those.
     """
     made = _Maker(graph, state_keys(graph, keys))
     module = Copy(made.modules, made.trace, class_name="MorphedNetwork")
@@ -94,9 +96,9 @@ class _Maker:
         self.size: FxNode | None = None
         for (owner, _), key in keys.items():
             self.used.setdefault(key.rpartition(".")[0], owner)
-        for node in graph:  # placeholders come first in an fx graph
-            if node.op.trait is ops.Trait.SOURCE:
-                self.values[node.name] = self.trace.placeholder(node.name.replace(".", "_"))
+        inputs = [node.name for node in graph.inputs]
+        for name, argument in zip(inputs, argument_names(inputs), strict=True):  # first in an fx graph
+            self.values[name] = self.trace.placeholder(argument)
         for node in graph:
             if node.name not in self.values:
                 self.values[node.name] = self._emit(node, [self.values[i] for i in node.inputs])

@@ -357,8 +357,6 @@ def morph(
                 for refusal in morphing.refused(model, texts, size, trial):
                     say(f"{refusal.move}  {refusal.reason}")
         return
-    if to is None:
-        raise UserError("morph: there is no place for the result; add --to DIR, or list moves with --sites")
     with stoppable():
         found = morphing.morph(model, texts, to, size, data, data_root, seed, trial, optimizer, onnx)
         tables.show(tables.children(found))

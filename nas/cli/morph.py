@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from nas.export.write import check_target
 def morph(
     model: str,
     moves: Sequence[str],
-    to: Path,
+    to: Path | None,
     shape: Sequence[int] | None = None,
     data: str | None = None,
     root: Path | None = None,
@@ -41,6 +41,11 @@ def morph(
     """
     if not moves:
         raise UserError("morph: there is no move to apply; give one or more, such as 'widen(node=c1, to=64)'")
+    alone = _without_site(moves)
+    if alone is not None:
+        raise UserError(_with_site(alone, open_model(model, shape, trial).network))
+    if to is None:
+        raise UserError("morph: there is no place for the result; add --to DIR, or list moves with --sites")
     check_target(to)
     found = open_model(model, shape, trial)
     state = None if optimizer is None else optimizer_file.read(optimizer, found.network)
@@ -80,6 +85,22 @@ def _kinds(asked: Sequence[str]) -> list[type[Move]]:
                 f"{', '.join(known)}, or leave it out for all"
             )
     return [known[name] for name in asked] or [*MOVES]
+
+
+def _without_site(texts: Sequence[str]) -> type[Move] | None:
+    """The first move that is given by its name alone and must know where."""
+    bare = {part.strip().removesuffix("()") for text in texts for part in text.split(";")}
+    needs = (kind for kind in MOVES if any(field.default is MISSING for field in fields(kind)))
+    return next((kind for kind in needs if kind.name in bare), None)
+
+
+def _with_site(kind: type[Move], network: Network) -> str:
+    """What is wrong with the name of a move alone, and a site of it on the network, to be pasted."""
+    fact = f"morph: {kind.name} says neither where nor how"
+    site = next(iter(kind.sites(network)), None)
+    if site is None:
+        return f"{fact}, and has no site on this model; list the reasons with --refused"
+    return f"{fact}; write for example '{site}', or list them all with --sites"
 
 
 def _children(

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from carry_support import MOVES, OPTIMIZERS, TEXT, grouped, grown, step
+from copied_modules import along
 from strategies import lively
 from torch import nn
 
@@ -294,3 +295,41 @@ def test_kept_entries_step_as_they_would_have_without_new_ones():
         after = new[entry] / (1 - beta ** int(new["step"]))
         assert torch.allclose(before, after, rtol=1e-5)
     assert carried.state[module.c.weight]["step"] == 300
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+@pytest.mark.parametrize("move", [morphs.GrowKernel, morphs.Deepen])
+def test_the_state_of_convolutions_of_signals_and_volumes_is_carried(rank, move):
+    module, x = along(rank)
+    module.double()
+    optimizer = torch.optim.AdamW(module.parameters(), lr=0.01)
+    module(x).square().sum().backward()
+    optimizer.step()
+    net = morphs.from_torch(module, x)
+    for site in move.sites(net):
+        if getattr(site, "how", "identity") != "identity":
+            continue
+        child = morphs.apply(net, site)
+        grown = child.network.to_torch()
+        carried = morphs.carry(optimizer, module, grown, child)
+        old, new = net.state_keys(), child.network.state_keys()
+        kept = 0
+        for key, origin in child.origin.items():
+            if not child.network.graph.params[key].trainable:
+                continue
+            state = carried.state.get(grown.get_parameter(new[key]), {})
+            if origin.source is None:
+                assert not state
+                continue
+            moment = optimizer.state[module.get_parameter(old[origin.source])]["exp_avg"]
+            assert torch.equal(state["exp_avg"], origin.gather(moment))
+            kept += 1
+        assert kept == len([*module.parameters()])
+        grown(x).square().sum().backward()
+        carried.step()
+        if move is morphs.GrowKernel:
+            taps = (
+                child.origin[site.node, "weight"].gather(torch.ones_like(net.weights[site.node, "weight"]))
+                == 0
+            )
+            assert bool((grown.get_parameter(new[site.node, "weight"])[taps] != 0).any()), "new taps train"

@@ -1,6 +1,7 @@
 """Networks in folders: model.py, weights, torch.export's file, each computing the same in a process of its own."""
 
 import importlib.util
+import inspect
 
 import pytest
 import torch
@@ -54,6 +55,26 @@ def test_networks_on_tokens_and_signals_are_exported(name, tmp_path):
     net = lively(morphs.parse_graph(NETWORKS[name]))
     files = morphs.export(net, tmp_path / "out")  # which runs each file and compares what it computes
     assert [path.name for path in files] == FILES
+
+
+def test_files_have_the_arguments_of_the_forward(tmp_path):
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x, mask):
+            return self.conv(x) * mask
+
+    net = morphs.from_torch(Masked().double(), (normal(2, 3, 4, 4), normal(2, 1, 4, 4)))
+    folder = morphs.export(net, tmp_path / "out")[0].parent
+    assert "def forward(self, x: Tensor, mask: Tensor) -> Tensor:" in (folder / "model.py").read_text()
+    program = torch.export.load(folder / "model.pt2")
+    assert program.graph_signature.user_inputs == ("x", "mask")
+    again = morphs.from_program(program)
+    assert again.graph.inputs == net.graph.inputs
+    assert [*inspect.signature(again.to_torch().forward).parameters] == ["x", "mask"]
+    assert morphs.load(folder).graph == net.graph
 
 
 def test_an_export_is_of_an_empty_folder_and_of_known_code(tmp_path):

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+from copied_modules import along
 
 import morphs
 from morphs.errors import ShapeError
-from search_spaces import SPACES, Shape
+from search_spaces import SPACES, Shape, from_model
 from search_spaces.stages import RECEPTIVE_FIELD, three_stages
 
 SHAPES: dict[str, list[Shape]] = {
@@ -24,6 +25,18 @@ SHAPES: dict[str, list[Shape]] = {
 }
 TOKENS: dict[str, dict[str, int]] = {"transformer": {"tokens": 50}}
 BUILT = [(name, shape) for name, shapes in SHAPES.items() for shape in shapes]
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_the_space_of_a_model_grows_kernels_and_depth_of_signals_maps_and_volumes(rank: int) -> None:
+    space = from_model(morphs.from_torch(*along(rank)).graph)
+    kernels = {"grow_kernel": "to", "deepen": "kernel"}
+    found = {
+        move.name: {getattr(site, kernels[move.name]) for site in move.sites(space.seed, None, menu)}
+        for move, menu in space.moves
+        if move.name in kernels
+    }
+    assert found == {"grow_kernel": {(5,) * rank}, "deepen": {(3,) * rank}}
 
 
 def test_every_space_is_tested() -> None:

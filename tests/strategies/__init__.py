@@ -29,9 +29,10 @@ __all__ = [
 ]
 
 MENUS = {  # small, so that every kind of choice comes up often
-    "grow_kernel": {"by": ((2, 2), (2, 0), (0, 2))},
+    "grow_kernel": {"by": ((2, 2), (2, 0), (0, 2), (2,), (4,), (2, 2, 2), (0, 2, 0))},
     "deepen": {
-        "how": ("identity", "netmorph"), "activation": ("relu", "tanh"), "kernels": ((1, 1), (3, 3), (3, 1)),
+        "how": ("identity", "netmorph"), "activation": ("relu", "tanh"),
+        "kernels": ((1, 1), (3, 3), (3, 1), (1,), (3,), (1, 1, 1), (3, 1, 3)),
         "min_channels": (1,), "groups": (None, "depthwise"), "norm": (False, False, True),
     },
     "compact": {"how": ("alg1", "alg2", "alg3", "random"), "activation": ("relu", "sigmoid"), "rows": (60,)},

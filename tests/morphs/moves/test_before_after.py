@@ -283,7 +283,7 @@ PARSE_ERRORS = {
     "widen(node=c, to=6, how=fast)": ("'fast'", "replicate, zero, gradient"),
     "widen(node=c, to=6, to=7)": ("'to'",),
     "widen(node=c, to=__import__('os'))": ("__import__('os')",),
-    "grow_kernel(node=c, to=[3])": ("to: [3]", "2"),
+    "grow_kernel(node=c, to=3)": ("to: 3", "list"),
     "grow_kernel(node=c, to=" + "[" * 99999 + "])": ("8",),
     "{": ("JSON", "to_json"),
     '{"node": "c"}': ('"move"',),

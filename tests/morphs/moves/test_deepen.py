@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from copied_modules import along, copied
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import lively, some_batches
@@ -238,3 +239,39 @@ def test_the_spread_of_the_factors_is_reported():
         ratio = child.network.weights[key].std(correction=0) / net.weights["d", "weight"].std(correction=0)
         assert float(ratio) == pytest.approx(spread)
     assert 0.1 < spread < 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_identities_in_signals_maps_and_volumes(rank, dtype):
+    module, x = along(rank)
+    net = copied(module, x).to(dtype)
+    sites = list(morphs.Deepen.sites(net, options={"how": ("identity",)}))
+    assert [(site.node, site.kernel) for site in sites] == [("layer2", (3,) * rank), ("layer4", (3,) * rank)]
+    for site in (
+        *sites, morphs.Deepen("layer4", kernel=(5,) * rank, groups=3, activation="tanh"), morphs.Deepen("layer4"),
+        morphs.Deepen("layer0", kernel=(3,) * rank, activation="prelu"),
+    ):  # fmt: skip
+        child = morphs.apply(net, site)
+        assert max(child.drift.eval, child.drift.train) <= (1e-12 if dtype == torch.float64 else 1e-6), site
+        conv = child.network.graph["conv1"].op
+        assert conv.slides.kernel == (site.kernel if site.kernel != (1, 1) else (1,) * rank)
+        assert child.network.graph.shape("conv1") == net.graph.shape(site.node)
+        assert child.origin["conv1", "weight"].source is None
+        assert child.network.weights["conv1", "weight"].dtype == dtype
+    with_norm = morphs.apply(
+        net, morphs.Deepen("layer2", kernel=(3,) * rank, norm=True), batches=some_batches(net)
+    )
+    assert with_norm.drift.eval <= (1e-10 if dtype == torch.float64 else 0.05)
+
+
+def test_what_has_no_factoring_or_no_identity_says_so():
+    for rank in (1, 3):
+        net = morphs.from_torch(*along(rank))
+        assert {site.node for site in morphs.Deepen.sites(net, options={"how": ("netmorph",)})} == {"layer6"}
+        with pytest.raises(IllegalMove, match=f'"layer0" is a {rank}-d convolution.*identity'):
+            morphs.apply(net, "deepen(node=layer0, how=netmorph, channels=99, kernel=[3, 3])")
+        with pytest.raises(IllegalMove, match=f'"layer2".*{rank} odd'):
+            morphs.apply(net, "deepen(node=layer2, kernel=[3, 3])")
+        with pytest.raises(IllegalMove, match="groups"):
+            morphs.apply(net, morphs.Deepen("layer2", kernel=(3,) * rank, groups=3))

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from copied_modules import along
 from strategies import lively
 
 import morphs
@@ -110,3 +111,13 @@ def test_refusals_state_fact_place_and_remedy(net, move):
     with pytest.raises(IllegalMove) as caught:
         morphs.apply(net, move)
     assert all(name in str(caught.value) for name in REFUSED[move])
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_signals_and_volumes_merge_and_split_alike(rank):
+    net = morphs.from_torch(*along(rank))
+    merged = morphs.apply(net, "merge_groups(node=layer3)")
+    assert max(merged.drift.eval, merged.drift.train) <= 1e-6
+    assert merged.network.weights["layer3", "weight"].shape == (6, 4, *(3,) * rank)
+    again = morphs.apply(merged.network, "split_groups(node=layer3, groups=2)")
+    assert again.network.digest == net.digest

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from copied_modules import along, copied
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import lively
@@ -85,6 +86,36 @@ def test_the_menu_grows_each_axis_by_itself():
     assert {(site.node, site.to) for site in morphs.GrowKernel.sites(graph)} == {("c", (5, 5)), ("d", (3, 3))}
     uneven = [r for r in morphs.GrowKernel.refused(graph, options=menu) if r.move.to == (4, 3)]
     assert "evenly on both sides" in uneven[0].reason
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_convolutions_of_signals_maps_and_volumes_grow_alike(rank, dtype):
+    module, x = along(rank)
+    net = copied(module, x).to(dtype)
+    sites = list(morphs.GrowKernel.sites(net))
+    assert [(site.node, site.to) for site in sites] == [("layer0", (5,) * rank), ("layer3", (5,) * rank)]
+    sites.append(morphs.GrowKernel("layer3", (5, *(3,) * (rank - 1))))  # along the first axis alone
+    for site in sites:
+        child = morphs.apply(net, site)
+        assert max(child.drift.eval, child.drift.train) <= 1e-12, "zeros are zeros in every type"
+        old, grown = net.graph[site.node].op, child.network.graph[site.node].op
+        assert grown.padding == tuple(
+            p + d * (new - k) // 2
+            for p, d, k, new in zip(old.padding, old.dilation, old.kernel, site.to, strict=True)
+        )
+        origin, weight = child.origin[site.node, "weight"], net.weights[site.node, "weight"]
+        assert torch.equal(origin.gather(weight), child.network.weights[site.node, "weight"])
+        assert child.network.weights[site.node, "weight"].dtype == dtype
+
+
+def test_a_kernel_of_another_number_of_axes_is_refused():
+    for rank in (1, 2, 3):
+        net = morphs.from_torch(*along(rank))
+        for other in {1, 2, 3} - {rank}:
+            with pytest.raises(IllegalMove, match=f'"layer0".*give {rank}'):
+                morphs.apply(net, morphs.GrowKernel("layer0", (5,) * other))
+            assert not list(morphs.GrowKernel.sites(net, options={"by": ((2,) * other,)}))
 
 
 def test_new_taps_learn():

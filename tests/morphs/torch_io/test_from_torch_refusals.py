@@ -239,6 +239,40 @@ def test_examples_of_several_lengths_and_without_numbers():
     assert "not finite" in refusal(nn.Sequential(nn.Linear(3, 3)), torch.full((2, 3), float("nan")))
 
 
+class Named(nn.Module):
+    def forward(self, image, mask, scale=None):
+        return {"product": image * mask if scale is None else image * mask * scale}
+
+
+class Free(nn.Module):
+    def forward(self, image, **more):
+        return image * more["mask"]
+
+
+class Record(nn.Module):
+    def forward(self, record):
+        return record["image"] * record["mask"]
+
+
+KEYS = {  # the key that is wrong or missing, and those that are known
+    "unknown": (Named(), {"image": X, "maks": X}, ('"maks"', "image, mask, scale")),
+    "missing": (Named(), {"image": X}, ('"mask"', "image, mask, scale")),
+    "no name": (Named(), {"image": X, "mask": X, 3: X}, ('"3"', "image, mask, scale")),
+    "missing beside any": (Free(), {"mask": X}, ('"image"',)),
+    "unknown among any": (Free(), {"image": X, "maks": X}, ("'mask'", '"image"', '"maks"', "line")),
+    "keys of a record": (Record(), {"image": X, "mask": X}, ('"image"', "record")),
+    "a record by itself": (Record(), {"record": {"image": X, "mask": X}}, ('"record"', "dict")),
+    "a number": (Named(), {"image": X, "mask": 3}, ('"mask"', "int")),
+}
+
+
+@pytest.mark.parametrize("case", KEYS)
+def test_a_wrong_or_missing_key_is_named_with_the_known_ones(case):
+    module, given, parts = KEYS[case]
+    message = refusal(module, given)
+    assert all(part in message for part in parts)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_modules_of_half_precision_are_copied_as_they_are(dtype):
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).to(dtype).eval()

@@ -1,5 +1,9 @@
 """Modules as image_networks: sharing, in-place calls, several inputs, names, types, the round trip."""
 
+import inspect
+from types import MethodType
+
+import pytest
 import torch
 import torch.nn.functional as F
 from copied_modules import Calls, copied, difference, normal, shaken
@@ -8,6 +12,7 @@ from strategies import image_networks, lively
 from torch import nn
 
 import morphs
+from morphs.torch_io.source import model_source
 
 
 def test_a_shared_module_has_one_owner():
@@ -67,6 +72,79 @@ def test_several_inputs_keep_the_order_of_the_forward():
     net = copied(Two(), normal(2, 2, 4, 4), normal(2, 3))
     assert [node.name for node in net.graph.inputs] == ["input1_pixels", "input2_facts"]
     assert [node.op.size for node in net.graph.inputs] == [(2, 4, 4), (3,)]
+
+
+def arguments(module: nn.Module) -> list[str]:
+    return [*inspect.signature(module.forward).parameters]
+
+
+class Masked(nn.Module):
+    """With two arguments, of these names."""
+
+    def __init__(self, image: str = "image", mask: str = "mask") -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        made: dict = {}
+        exec(
+            f"def forward(self, {image}, {mask}):\n"
+            f"    ones = {image}.new_ones({image}.shape[0], 4, 1, 1)\n"
+            f"    return self.conv({image}) * {mask} + ones",
+            made,
+        )
+        self.forward = MethodType(made["forward"], self)
+
+
+NAMES = {
+    ("image", "mask"): ("image", "mask"),
+    ("x", "mask"): ("x", "mask"),
+    ("mask", "image"): ("mask", "image"),
+    ("input", "add"): ("input", "add"),
+    ("input1_ids", "input2_mask"): ("input1_ids", "input2_mask"),
+    ("input1_ids", "input2_ids"): ("input1_ids", "input2_ids"),
+    ("batch", "batch_"): ("batch", "batch_"),
+    ("torch", "device"): ("torch_", "device_"),
+    ("next", "next_"): ("next_", "next__"),
+}
+
+
+@pytest.mark.parametrize("given", NAMES, ids="-".join)
+def test_what_is_given_back_has_the_arguments_of_the_forward(given, tmp_path):
+    image, mask = normal(2, 3, 4, 4), normal(2, 1, 4, 4)
+    module = Masked(*given).double().eval()
+    net = morphs.from_torch(module, (image, mask))
+    wanted = [*NAMES[given]]
+    copy = net.to_torch().eval()
+    assert arguments(copy) == wanted
+    out = copy(**dict(zip(wanted, (image, mask), strict=True)))
+    assert torch.equal(out, module(image, mask))
+    assert morphs.from_torch(copy, (image, mask)).graph == net.graph
+    child = morphs.apply(net, "deepen(node=conv, kernel=[3, 3])").network
+    morphs.save(child, tmp_path / "saved")
+    back = morphs.load(tmp_path / "saved").to_torch()
+    assert arguments(back) == wanted
+    assert morphs.from_torch(back, (image, mask)).graph == child.graph
+    source = model_source(net.graph, net.state_keys())
+    made: dict = {"__name__": "made", "__file__": str(tmp_path / "model.py")}
+    exec(compile(source, "model.py", "exec"), made)
+    written = made["Network"]().double()
+    written.load_state_dict(copy.state_dict())
+    assert arguments(written) == wanted
+    assert torch.equal(written.eval()(image, mask), out)
+
+
+def test_examples_by_name_are_in_the_order_of_the_forward():
+    image, mask = normal(2, 3, 4, 4), normal(2, 1, 4, 4)
+    module = Masked().double().eval()
+    net = morphs.from_torch(module, {"mask": mask, "image": image})
+    assert net.graph == morphs.from_torch(module, (image, mask)).graph
+    assert torch.equal(net.to_torch().eval()(image, mask), module(image, mask))
+
+
+def test_graphs_with_other_names_of_inputs_are_run_by_them():
+    graph = morphs.parse_graph(
+        "a.b = input(size=[3]); class = input(size=[3]); s = add(a.b, class); out = output(s)"
+    )
+    assert arguments(lively(graph).to_torch()) == ["a_b", "class_"]
 
 
 def test_names_that_collide_or_are_no_names():

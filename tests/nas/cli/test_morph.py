@@ -97,6 +97,25 @@ def test_sites_are_listed_as_they_are_applied(home: Path) -> None:
         assert call("mine:with_example", *args).exit_code == 2
 
 
+@pytest.mark.parametrize(
+    "text", ["widen", "widen()", "deepen", "widen(node=layer0, to=6); deepen", "grow_kernel"]
+)
+def test_a_move_without_its_site_is_answered_with_one_that_applies(home: Path, text: str) -> None:
+    for to in ([], ["--to", "out"]):
+        done = call("mine:with_example", text, *to)
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert "--sites" in done.output
+    site = " ".join(done.output.split()).split("'")[1]
+    assert call("mine:with_example", site, "--to", "out").exit_code == 0
+
+
+def test_a_move_without_any_site_is_answered_with_how_to_find_the_reasons(home: Path) -> None:
+    done = call("mine:with_example", "add_block", "--to", "out")
+    assert done.exit_code == 2
+    assert "--refused" in done.output
+    assert not (home / "out").exists()
+
+
 def import_mine(name: str) -> Any:
     return getattr(importlib.import_module("mine"), name)
 
