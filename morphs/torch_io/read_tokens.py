@@ -34,7 +34,7 @@ def layer_norm(call: Call) -> Made:
     tensors, source = held(weight=a["weight"], bias=a["bias"]), data(a["input"])
     if list(a["normalized_shape"]) != [source.shape[-1]] or set(tensors) == {"bias"}:
         raise Refused("it normalises over several axes, or has no weight and a bias")
-    return Made((ops.LayerNorm(float(a["eps"]), bool(tensors), "bias" in tensors),), (source,), tensors)
+    return Made((ops.LayerNorm(float(a["eps"]), bool(tensors), len(tensors) != 1),), (source,), tensors)
 
 
 def rms_norm(call: Call) -> Made:

@@ -86,3 +86,15 @@ def test_it_computes_the_same_but_for_rounding_in_other_types(dtype):
 def test_what_is_no_layer_norm_is_not_read_as_one(norm):
     made = Calls(lambda m, x: m.out(norm(m.stem(x))), stem=nn.Linear(3, 8), out=nn.Linear(8, 2))
     assert not {"layer_norm", "rms_norm"} & kinds(copied(made, normal(4, 5, 3)))
+
+
+@pytest.mark.parametrize("given", [{}, {"affine": False}, {"bias": False}])
+def test_a_layer_norm_comes_back_as_it_was(given):
+    shown = "".join(f", {name}={str(value).lower()}" for name, value in given.items())
+    net = morphs.init(
+        morphs.parse_graph(
+            f"x = input(size=[3, 5]); e = linear(x, features=4); n = layer_norm(e{shown});"
+            "f = linear(n, features=2); y = output(f)"
+        )
+    )
+    returns(net, torch.randn(2, 3, 5))
