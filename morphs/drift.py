@@ -163,7 +163,7 @@ def _probes(graph: ArchGraph, probe: Tensor | tuple[Tensor, ...] | None, seed: i
     if len({len(given) for given in probes}) > 1:
         raise WeightsError("drift: the probes differ in length; give as many examples of each input")
     return tuple(
-        readable(given.cpu(), node.op).to(torch.int64 if node.op.vocabulary else torch.float64)
+        in_type(readable(given.cpu(), node.op), torch.float64)
         for given, node in zip(probes, graph.inputs, strict=True)
     )
 

@@ -10,21 +10,26 @@ from morphs.graph.ops import Op
 def random_inputs(
     graph: ArchGraph, count: int, generator: torch.Generator, dtype: torch.dtype
 ) -> tuple[Tensor, ...]:
-    """`count` examples for each input: standard normal in `dtype`, or whole numbers where it reads those."""
+    """`count` examples for each input: standard normal in `dtype`, or whole numbers where it reads those: below its
+    number of tokens, else 0 and 1."""
     found: list[Tensor] = []
     for node in graph.inputs:
-        size, below = (count, *graph.shape(node.name)), node.op.vocabulary
-        if below is None:
+        size, op = (count, *graph.shape(node.name)), node.op
+        if op.whole is None:
             found.append(torch.randn(size, generator=generator, dtype=dtype))
         else:
-            found.append(torch.randint(below, size, generator=generator))
+            below = op.vocabulary or 2
+            drawn = torch.randint(below, size, generator=generator)
+            if op.vocabulary is None:
+                drawn[..., :1] = 1  # as in masks, which hide only some of what they are of
+            found.append(readable(drawn, op))
     return tuple(found)
 
 
 def readable(tensor: Tensor, op: Op) -> Tensor:
-    """`tensor` as whole numbers of 64 bits where the input `op` reads those, else as floating numbers."""
-    if op.vocabulary is not None:
-        return tensor.long()
+    """`tensor` as whole numbers where the input `op` reads those, else as floating numbers."""
+    if op.whole is not None:
+        return tensor.to(getattr(torch, op.whole))
     if tensor.is_floating_point():
         return tensor
     return tensor.to(torch.float32 if tensor.element_size() == 1 else torch.float64)

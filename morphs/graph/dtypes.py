@@ -64,7 +64,7 @@ def _written(graph: ArchGraph, node: Node, read: list[Numbers]) -> Numbers:
             return _of_operator(op, read)
         case Held() as op:
             return Numbers.OWN if op.dtype == "float" else Numbers.WHOLE
-        case op if op.vocabulary is not None:
+        case op if op.whole is not None:
             return Numbers.WHOLE
         case op if op.role in (
             Role.LAYER,

@@ -120,6 +120,11 @@ class Op:
         return self.trait in (Trait.SOURCE, Trait.SINK)
 
     @property
+    def whole(self) -> str | None:
+        """Where it is an input of whole numbers or truth values: torch's name of their type."""
+        return None
+
+    @property
     def vocabulary(self) -> int | None:
         """Of an input that reads whole numbers, how many there are."""
         return None

@@ -33,17 +33,29 @@ from morphs.graph.tokens import (
 )
 from morphs.graph.traits import Axis, Param, Role, Trait
 
+WHOLE = ("bool", "uint8", "int8", "int16", "int32", "int64")
+"""Torch's names of types of whole numbers and truth values."""
+
 
 @dataclass(frozen=True)
 class Input(Op):
-    """What the network reads: a tensor of `size`, without the batch axis; of whole numbers below `tokens`, if given."""
+    """What the network reads: a tensor of `size`, without the batch axis; of whole numbers below `tokens`, if given.
+
+    dtype: "float" for the type of the network's weights, or torch's name of a type of whole numbers or truth values.
+    """
 
     kind: ClassVar[str] = "input"
-    later: ClassVar[tuple[str, ...]] = ("tokens",)
+    later: ClassVar[tuple[str, ...]] = ("tokens", "dtype")
     arity: ClassVar[tuple[int, int | None]] = (0, 0)
     trait: ClassVar[Trait] = Trait.SOURCE
     size: Shape
     tokens: int | None = None
+    dtype: str = "float"
+
+    @property
+    def whole(self) -> str | None:
+        """As declared; tokens have 64 bits."""
+        return "int64" if self.tokens is not None else None if self.dtype == "float" else self.dtype
 
     @property
     def vocabulary(self) -> int | None:
@@ -56,6 +68,10 @@ class Input(Op):
             raise ShapeError(f"input size {self.size} has a number below 1; give positive sizes")
         if self.tokens is not None and self.tokens < 1:
             raise ShapeError(f"input has {self.tokens} tokens; give a number of at least 1")
+        if self.dtype not in ("float", *WHOLE) or (self.dtype != "float" and self.tokens is not None):
+            raise ShapeError(
+                f'input has the type "{self.dtype}"; give tokens alone, float, or one of {", ".join(WHOLE)}'
+            )
         return self.size
 
 

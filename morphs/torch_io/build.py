@@ -84,7 +84,9 @@ class _Builder:
                     f'from_torch: the forward takes only {_lengths(value)} for input "{name}"; its first axis must be '
                     "the batch, of any length, which the forward doesn't compute with"
                 )
-            self._add(name, ops.Input(value.size[1:]), ())
+            floats = value.dtype is None or value.dtype.is_floating_point
+            kind = "float" if floats else str(value.dtype).removeprefix("torch.")
+            self._add(name, ops.Input(value.size[1:], dtype=kind), ())
             self.written[id(value)] = name
 
     def _claim(self, name: str) -> str:

@@ -33,7 +33,7 @@ def with_roles(graph: ArchGraph) -> ArchGraph:
             readers = [graph[name].op for name, _ in graph.consumers(node.name)]
             counts = [op.count for op in readers if isinstance(op, ops.Embedding)]
             if counts:
-                changed.append(replace(node, op=replace(node.op, tokens=min(counts))))
+                changed.append(replace(node, op=replace(node.op, tokens=min(counts), dtype="float")))
     return graph.update(*changed) if changed else graph
 
 

@@ -155,7 +155,9 @@ def token_graphs(draw) -> ArchGraph:
     if words and b.shapes[x][-1] == width and b.pick(True, False):
         x = b.add(Unembedding(7), x, owner=first)
     else:
-        last = Select(b.shapes[x][0] - 1)  # the first sees itself alone where attention is causal: nothing to learn
+        last = Select(
+            b.shapes[x][0] - 1
+        )  # the first sees itself alone where attention is causal: nothing to learn
         x = b.add(b.pick(Mean((0,)), last), x) if b.pick(True, False) else x
         x = b.add(Linear(3), x)
     b.add(Output(), x, name="out")

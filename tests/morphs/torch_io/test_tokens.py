@@ -250,3 +250,37 @@ def test_torchs_encoder_with_a_padding_mask_gets_more_heads():
             return self.layers(self.words(ids), src_key_padding_mask=seen == 0)
 
     gets_more_heads(copied(Encoder(), IDS, SEEN))
+
+
+def test_positions_counted_by_a_mask_are_whole_numbers_in_every_probe():
+    class Counted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.places, self.out = nn.Embedding(11, 8), nn.Embedding(7, 8), nn.Linear(8, 3)
+            self.hidden = nn.Linear(8, 8)
+
+        def forward(self, ids, mask):
+            places = self.places(torch.cumsum(mask, 1) * mask)
+            return self.out(torch.relu(self.hidden(self.words(ids) + places)))
+
+    net = copied(Counted(), IDS, SEEN)
+    assert [node.op.whole for node in net.graph.inputs] == ["int64", "int64"]
+    assert morphs.parse_graph(net.graph.text()) == net.graph
+    for probe in (None, (IDS, SEEN)):
+        assert morphs.apply(net, "widen(node=hidden, to=12)", probe=probe).drift.eval <= 1e-12
+    returns(net, (IDS, SEEN))
+
+
+@pytest.mark.parametrize("kind", [torch.bool, torch.uint8, torch.int32])
+def test_an_input_keeps_its_type(kind):
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.out = nn.Linear(4, 8), nn.Linear(8, 2)
+
+        def forward(self, x, mask):
+            return self.out(torch.relu(self.stem(x)) * mask[:, :, None])
+
+    net = copied(Masked(), normal(2, 6, 4), SEEN.to(kind))
+    assert {node.op.dtype for node in net.graph.inputs} == {"float", str(kind).removeprefix("torch.")}
+    assert morphs.apply(net, "widen(node=stem, to=12)").drift.eval <= 1e-12
