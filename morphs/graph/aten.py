@@ -185,11 +185,16 @@ class DropPath(Op):
 
 @dataclass(frozen=True)
 class FrozenBatchNorm(Op):
-    """Batch norm that uses its running statistics in train mode too, and leaves them as they are."""
+    """Batch norm that uses its running statistics in train mode too, and leaves them as they are.
+
+    trained: whether γ and β are parameters; else they are buffers (torchvision's FrozenBatchNorm2d).
+    """
 
     kind: ClassVar[str] = "frozen_batch_norm"
+    later: ClassVar[tuple[str, ...]] = ("trained",)
     eps: float = 1e-5
     affine: bool = True
+    trained: bool = True
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """Kept."""
@@ -199,13 +204,15 @@ class FrozenBatchNorm(Op):
 
     def params(self, inputs: tuple[Shape, ...]) -> dict[str, Param]:
         """γ (weight), β (bias), mean and variance, the count of batches."""
-        one, shape = (Axis.OUT,), (inputs[0][0],)
-        params = {"weight": Param(shape, one, start=1.0), "bias": Param(shape, one)} if self.affine else {}
+        one, shape, trained = (Axis.OUT,), (inputs[0][0],), self.trained
+        weight = Param(shape, one, trainable=trained, start=1.0)
+        params = {"weight": weight, "bias": Param(shape, one, trainable=trained)} if self.affine else {}
+        count = {"num_batches_tracked": Param((), (), trainable=False, counts=True)} if trained else {}
         return {
             **params,
             "running_mean": Param(shape, one, trainable=False),
             "running_var": Param(shape, one, trainable=False, start=1.0),
-            "num_batches_tracked": Param((), (), trainable=False, counts=True),
+            **count,
         }
 
 

@@ -345,7 +345,10 @@ def resized(graph: ArchGraph, group: int, to: int) -> ArchGraph:
         if op is not node.op:
             changed.append(replace(node, op=op))
     child = graph.update(*changed)
-    child.seed(_channel_groups, after)
+    if (
+        more > 0
+    ):  # a layer with fewer channels may be another: with one channel for each group it is depthwise
+        child.seed(_channel_groups, after)
     return child
 
 

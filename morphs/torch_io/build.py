@@ -110,7 +110,9 @@ class _Builder:
     def _readings(self) -> list[_Reading]:
         """What each call comes to; parameters that operators read as well are no nodes of their own."""
         calls, bare = (
-            with_weights(with_norms(spelled_out(with_recurrent(with_units(self.program))))),
+            with_weights(
+                with_norms(self.source.kinds, spelled_out(with_recurrent(with_units(self.program))))
+            ),
             set[str](),
         )
         while True:

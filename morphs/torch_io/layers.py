@@ -196,6 +196,26 @@ class FrozenBatchNorm(nn.Module):
         return nn.functional.batch_norm(x, mean, variance, self.weight, self.bias, False, 0.0, self.eps)
 
 
+class HeldBatchNorm(nn.Module):
+    """Batch norm by its running statistics, all of it buffers."""
+
+    def __init__(self, num_features: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.register_buffer("weight", torch.ones(num_features))
+        self.register_buffer("bias", torch.zeros(num_features))
+        self.register_buffer("running_mean", torch.zeros(num_features))
+        self.register_buffer("running_var", torch.ones(num_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape as x (N, C, ...)."""
+        size = [1, -1] + [1] * (x.dim() - 2)
+        variance = self.get_buffer("running_var").reshape(size)
+        scale = self.get_buffer("weight").reshape(size) * (variance + self.eps).rsqrt()
+        mean = self.get_buffer("running_mean").reshape(size)
+        return x * scale + (self.get_buffer("bias").reshape(size) - mean * scale)
+
+
 class RegisteredActivation(nn.Module):
     """An activation function that `morphs.register_activation` added, by its name."""
 
@@ -283,6 +303,8 @@ def layer(op: Op, inputs: tuple[Shape, ...]) -> Layer | None:
             return nn.Dropout, {"p": op.p}
         case ops.DropPath():
             return DropPath, {"p": op.p, "mode": op.mode, "scaled": op.scaled}
+        case ops.FrozenBatchNorm(trained=False):
+            return HeldBatchNorm, {"num_features": width, "eps": op.eps}
         case ops.FrozenBatchNorm():
             return FrozenBatchNorm, {"num_features": width, "eps": op.eps, "affine": op.affine}
         case ops.Aten():

@@ -15,6 +15,7 @@ from morphs.torch_io.layers import (
     Attention,
     DropPath,
     FrozenBatchNorm,
+    HeldBatchNorm,
     Lerp,
     Method,
     PActivation,
@@ -42,7 +43,7 @@ def _attributes_of_layers() -> frozenset[str]:
             embedding, nn.LayerNorm(1), nn.RMSNorm(1), nn.GroupNorm(1, 1), Attention(),
             nn.InstanceNorm1d(1), nn.LSTM(1, 1), nn.GRU(1, 1),
             nn.ConvTranspose2d(1, 1, 1), Method("mean", ()), Projection(1, 1),
-            DropPath(0.5), FrozenBatchNorm(1), AtenCall("aten.relu.default"),
+            DropPath(0.5), FrozenBatchNorm(1), HeldBatchNorm(1), AtenCall("aten.relu.default"),
             *(activation() for activation in ACTIVATION_MODULES.values()),
         )  # fmt: skip
     of_registered = ("activation_name", "activation_function")

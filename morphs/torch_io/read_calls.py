@@ -165,6 +165,14 @@ def batch_norm(call: Call) -> Made:
     return Made((ops.BatchNorm(float(a["eps"]), momentum, affine, tracked),), (source,), tensors)
 
 
+def frozen_norm(call: Call) -> Made:
+    """Batch norm of buffers alone."""
+    a = call.args
+    tensors = {name: a[name] for name in ("weight", "bias", "running_mean", "running_var")}
+    op = ops.FrozenBatchNorm(float(a["eps"]), trained=False)
+    return Made((op,), (data(a["input"], 1, 2, 3, 4),), tensors)
+
+
 # -- windows -------------------------------------------------------------------------------------------
 
 
@@ -231,5 +239,6 @@ CALLS: Mapping[str, Callable[[Call], Made]] = {
     "getitem": first_of_several, "pad": pad,
     "clone": same, "contiguous": same, "to": same, "_to_copy": same, "alias": same, "lift_fresh_copy": same,
     "expand": same, "expand_as": same, "type_as": same, "normed_layer": normed_layer, "recurrent": recurrent,
+    "frozen_norm": frozen_norm,
     **TOKENS, **AXES, **SPATIAL,
 }  # fmt: skip

@@ -1,6 +1,8 @@
-"""Norms that a forward spells out: several calls that are one layer norm or RMS norm, but for rounding."""
+"""Norms that a forward spells out: several calls that are one layer norm, RMS norm or frozen batch norm, but for
+rounding."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,6 +10,7 @@ from morphs.torch_io.lazy import CONVERTED
 from morphs.torch_io.program import Call, Value
 
 SAME = CONVERTED | {"contiguous", "clone", "alias"}
+FROZEN = "morphs.frozen_norm"
 SHAPED = frozenset(("unsqueeze", "view", "reshape", "_unsafe_view", "slice"))
 
 
@@ -24,18 +27,20 @@ class Norm:
     bias: Value | None = None
 
 
-def with_norms(calls: Iterable[Call]) -> list[Call]:
+def with_norms(kinds: Mapping[str, str], calls: Iterable[Call]) -> list[Call]:
     """The calls, norms that are spelled out as a call each besides: along the last axis, or along another one between
-    two permutations.
+    two permutations. kinds: of the tensors of the module's state, "parameter", "buffer" or "constant".
 
     What a norm was made of is left there, for whoever else reads it.
     """
+    calls = [*calls]
+    frozen = _frozen_norms(calls, kinds)
     made: dict[int, Norm] = {}  # of what a norm gives, the norm
     found: list[Call] = []
     for call in calls:
         norm = _plain(call) or _scaled(call, made) or _shifted(call, made)
         if norm is None:
-            found.append(call)
+            found.append(frozen.get(id(call), call))
         else:
             made[id(call.out)] = norm
             found.extend(_calls(norm, call))
@@ -101,7 +106,7 @@ def _scaled(call: Call, made: dict[int, Norm]) -> Norm | None:
     for normed, weight in _both(call) if call.name == "mul" else ():
         norm = made.get(id(_bare(normed)))
         if norm is not None and norm.weight is None:
-            found = _parameter(weight, norm)
+            found = _laid(weight, norm.source, norm.axis)
             return replace(norm, weight=found) if found is not None else None
     return None
 
@@ -110,16 +115,70 @@ def _shifted(call: Call, made: dict[int, Norm]) -> Norm | None:
     for normed, bias in _both(call) if call.name == "add" and call.args.get("alpha", 1) == 1 else ():
         norm = made.get(id(_bare(normed)))
         if norm is not None and norm.centred and norm.weight is not None and norm.bias is None:
-            found = _parameter(bias, norm)
+            found = _laid(bias, norm.source, norm.axis)
             return replace(norm, bias=found) if found is not None else None
     return None
 
 
-def _parameter(value: Any, norm: Norm) -> Value | None:
-    """The tensor of the module's state that `value` lays along the axis of the norm."""
-    if not isinstance(value, Value) or value.dtype != norm.source.dtype:
+def _frozen_norms(calls: list[Call], kinds: Mapping[str, str]) -> dict[int, Call]:
+    """By the call that it is instead of, each frozen batch norm whose buffers nothing else reads."""
+    norms = {id(call): norm for call in calls if (norm := _frozen(call, kinds)) is not None}
+    reads = Counter(value.key for call in calls for value in call.reads() if value.key)
+    uses = Counter(value.key for norm in norms.values() for value in norm.reads() if value.key)
+    found = {
+        number: norm
+        for number, norm in norms.items()
+        if all(reads[value.key] == uses[value.key] for value in norm.reads() if value.key)
+    }
+    for norm in found.values():
+        norm.out.call = norm
+    return found
+
+
+def _frozen(call: Call, kinds: Mapping[str, str]) -> Call | None:
+    """x · s + (β − μ · s) with s = γ · rsqrt(σ² + ε), all four of them buffers of one module."""
+    for product, shift in _both(call) if call.name == "add" and call.args.get("alpha", 1) == 1 else ():
+        scaled, shifted = _made(product), _made(shift)
+        if scaled is None or shifted is None or (scaled.name, shifted.name) != ("mul", "sub"):
+            continue
+        for x, scale in _both(scaled):
+            batch = _is_tensor(x) and len(x.sizes) > 1
+            held = _buffers(x, scale, shifted, kinds) if batch else None
+            if held is not None:
+                return Call(f"{FROZEN}.default", {"input": x, **held}, call.out, call.scope)
+    return None
+
+
+def _buffers(x: Value, scale: Any, shifted: Call, kinds: Mapping[str, str]) -> dict[str, Any] | None:
+    """γ, β, μ and σ² of such a norm, and its ε."""
+    made, product = _made(scale), _made(shifted.args["other"])
+    if made is None or product is None or (made.name, product.name) != ("mul", "mul"):
         return None
-    size, after = norm.source.sizes[norm.axis], len(norm.source.sizes) - 1 - norm.axis
+    means = [mean for mean, other in _both(product) if _bare(other) is _bare(scale)]
+    for weight, inverse in _both(made) if means and shifted.args.get("alpha", 1) == 1 else ():
+        root = _made(inverse)
+        spread = _made(root.args["self"]) if root is not None and root.name == "rsqrt" else None
+        if spread is None or spread.name != "add" or not isinstance(spread.args["other"], float):
+            continue
+        read = {
+            "weight": weight, "bias": shifted.args["self"], "running_mean": means[0],
+            "running_var": spread.args["self"],
+        }  # fmt: skip
+        laid = (_laid(value, x, 1) for value in read.values())
+        held = {name: value for name, value in zip(read, laid, strict=True) if value is not None}
+        home = next(iter(held.values())).key.rpartition(".")[0] if len(held) == len(read) else ""
+        if home and all(
+            v.key == f"{home}.{name}" and kinds.get(v.key) == "buffer" for name, v in held.items()
+        ):
+            return {**held, "eps": spread.args["other"]}
+    return None
+
+
+def _laid(value: Any, source: Value, axis: int) -> Value | None:
+    """The tensor of the module's state that `value` lays along `axis` of `source`."""
+    if not isinstance(value, Value) or value.dtype != source.dtype:
+        return None
+    size, after = source.sizes[axis], len(source.sizes) - 1 - axis
     laid = (size, *(1 for _ in range(after)))
     if value.sizes[-len(laid) :] != laid or any(n != 1 for n in value.sizes[: -len(laid)]):
         return None

@@ -9,6 +9,7 @@ from morphs.graph.ops import (
     Aten,
     BatchNorm,
     Conv2d,
+    FrozenBatchNorm,
     Op,
     PActivation,
 )  # fmt: skip
@@ -37,6 +38,8 @@ class Builder:
     def norm(self, x: str) -> str:
         if not self.pick(True, False):
             return x
+        if self.pick(True, False, False, False):
+            return self.add(FrozenBatchNorm(trained=self.pick(True, False)), x)
         return self.add(
             BatchNorm(affine=self.pick(True, True, False), track_running_stats=self.pick(True, True, False)),
             x,

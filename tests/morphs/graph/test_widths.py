@@ -176,13 +176,11 @@ def test_groups_after_a_change_of_width_are_those_of_a_graph_made_anew(net):
     widths = channel_groups(net.graph)
     for number in widths.free():
         group = widths.groups[number]
-        wider = resized(net.graph, number, group.width + group.blocks)
-        anew = ArchGraph(wider)
-        assert channel_groups(wider) == channel_groups(anew)
-        assert (channel_groups(wider).spans, channel_groups(wider).writers) == (
-            channel_groups(anew).spans,
-            channel_groups(anew).writers,
-        )
+        for to in {group.width + group.blocks, max(group.width - group.blocks, group.blocks)}:
+            found = resized(net.graph, number, to)
+            anew = channel_groups(ArchGraph(found))
+            assert channel_groups(found) == anew
+            assert (channel_groups(found).spans, channel_groups(found).writers) == (anew.spans, anew.writers)
 
 
 @given(graph=graphs(), data=st.data())

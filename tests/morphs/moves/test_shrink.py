@@ -8,6 +8,7 @@ from strategies import image_networks, lively
 
 import morphs
 from morphs.errors import DriftExceeded, IllegalMove
+from morphs.graph.arch import ArchGraph
 
 TEXT = """
     x = input(size=[3, 6, 6])
@@ -192,3 +193,17 @@ def test_inputs_and_shared_modules_stay_whole():
     with pytest.raises(IllegalMove, match=r'"h".*"g"'):
         morphs.apply(tied, "remove_layer(node=h, instead=x)")
     assert morphs.apply(tied, "remove_layer(node=g, instead=r)").drift is not None
+
+
+def test_a_grouped_convolution_may_become_depthwise():
+    """One channel for each group is left; what is joined to its output then has widths of another kind."""
+    net = lively(
+        morphs.parse_graph("""
+        x = input(size=[6, 4, 4]); a = conv2d(x, channels=6, kernel=3, padding=1, groups=3)
+        b = conv2d(a, channels=6, kernel=1, groups=3); c = conv2d(x, channels=6, kernel=1); s = add(b, c)
+        r = relu(s); f = flatten(r); l = linear(f, features=3); out = output(l)""")
+    )
+    small = morphs.apply(net, "narrow(node=a, to=3)").network
+    assert morphs.channel_groups(small.graph) == morphs.channel_groups(ArchGraph(small.graph))
+    for site in morphs.Widen.sites(small, options={"how": ("zero", "replicate")}):
+        assert morphs.apply(small, site).drift.eval <= 1e-10

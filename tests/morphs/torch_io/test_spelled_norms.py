@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torchvision
 from copied_modules import Calls, copied, kinds, normal, returns
 from torch import nn
 
@@ -98,3 +99,69 @@ def test_a_layer_norm_comes_back_as_it_was(given):
         )
     )
     returns(net, torch.randn(2, 3, 5))
+
+
+NAMES = ("weight", "bias", "running_mean", "running_var")
+
+
+class Held(nn.Module):
+    """A batch norm that is all buffers, as DETR has it."""
+
+    def __init__(self, count, names=NAMES):
+        super().__init__()
+        self.names = names
+        for name, start in zip(names, (1.5, 0.5, -0.5, 2.0), strict=True):
+            self.register_buffer(name, start + 0.1 * torch.arange(count))
+
+    def forward(self, x):
+        w, b, m, v = (getattr(self, name).reshape(1, -1, 1, 1) for name in self.names)
+        scale = w * (v + 1e-5).rsqrt()
+        return x * scale + (b - m * scale)
+
+
+@pytest.mark.parametrize("norm", [Held, torchvision.ops.FrozenBatchNorm2d])
+def test_a_batch_norm_of_buffers_stays_one_and_its_width_can_change(norm, tmp_path):
+    def forward(m, x):
+        return m.out(torch.relu(m.norm(m.stem(x))))
+
+    made = Calls(forward, stem=nn.Conv2d(3, 8, 3), norm=norm(8), out=nn.Conv2d(8, 4, 1))
+    net = copied(made, normal(2, 3, 9, 9))
+    assert net.graph["norm"].op.kind == "frozen_batch_norm"
+    returns(net, normal(2, 3, 9, 9))
+    assert {key: t.shape for key, t in net.to_torch().state_dict().items()} == {
+        key: t.shape for key, t in made.state_dict().items()
+    }
+    assert len([*net.to_torch().parameters()]) == len([*made.parameters()])
+    for move in ("widen(node=stem, to=12, how=replicate)", "widen(node=stem, to=12, how=zero)"):
+        child = morphs.apply(net, move)
+        assert max(child.drift.eval, child.drift.train) <= 1e-12
+    morphs.export(child.network, tmp_path / "out", normal(2, 3, 9, 9))
+    assert morphs.load(tmp_path / "out").graph == child.network.graph
+
+
+def test_such_a_norm_is_used_twice():
+    made = Calls(lambda m, x: m.norm(torch.relu(m.norm(m.stem(x)))), stem=nn.Conv2d(3, 8, 3), norm=Held(8))
+    net = copied(made, normal(2, 3, 9, 9))
+    assert sum(node.op.kind == "frozen_batch_norm" for node in net.graph) == 2
+    returns(net, normal(2, 3, 9, 9))
+
+
+def of_parameters(norm):
+    for name, buffer in [*norm.named_buffers()]:
+        delattr(norm, name)
+        setattr(norm, name, nn.Parameter(buffer))
+    return norm
+
+
+@pytest.mark.parametrize(
+    ("forward", "norm"),
+    [
+        (lambda m, x: m.norm(m.stem(x)), of_parameters(Held(8))),
+        (lambda m, x: m.norm(m.stem(x)), Held(8, ("g", "b", "m", "v"))),
+        (lambda m, x: m.norm(m.stem(x)) * m.norm.weight[:, None, None], Held(8)),
+    ],
+)
+def test_what_is_no_such_norm_is_left_as_it_is(forward, norm):
+    net = copied(Calls(forward, stem=nn.Conv2d(3, 8, 3), norm=norm), normal(2, 3, 9, 9))
+    assert "frozen_batch_norm" not in kinds(net)
+    returns(net, normal(2, 3, 9, 9))
