@@ -99,14 +99,29 @@ def allowance(
 ) -> Drift:
     """The drift that an exact move may show on `network`: 1e-10 in float64, 1e-5 in coarser types.
 
-    With `measure`, a coarser type may also show ten times the network's own error against float64 on the probe.
+    With `measure`, it may also show ten times the network's own error on the probe: that of its type against float64,
+    or in float64 that of weights which are all off by one unit in the last place.
     """
-    if network.dtype == torch.float64:
-        return Drift(BOUND64, BOUND64)
+    fine = network.dtype == torch.float64
+    bound = BOUND64 if fine else BOUND32
     if not measure:
-        return Drift(BOUND32, BOUND32)
-    own = _measured(network, network, _probes(network.graph, probe, seed), network.dtype)
-    return Drift(max(BOUND32, 10 * own.eval), max(BOUND32, 10 * own.train))
+        return Drift(bound, bound)
+    other = _nudged(network) if fine else network
+    own = _measured(network, other, _probes(network.graph, probe, seed), network.dtype)
+    return Drift(max(bound, 10 * own.eval), max(bound, 10 * own.train))
+
+
+def _nudged(network: Network) -> Network:
+    """`network` with each number of its weights one unit in the last place larger or smaller."""
+    draws = torch.Generator().manual_seed(0)
+
+    def nudged(tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point():
+            return tensor
+        up = torch.rand(tensor.shape, generator=draws).to(tensor.device) < 0.5
+        return torch.nextafter(tensor, torch.where(up, torch.inf, -torch.inf).to(tensor))
+
+    return Network(network.graph, {key: nudged(tensor) for key, tensor in network.weights.items()})
 
 
 def _run(network: Network, probes: tuple[Tensor, ...], dtype: torch.dtype) -> list[list[Tensor]]:

@@ -86,11 +86,11 @@ def test_chains_of_moves_stay_exact(data):
     changed = [site for site in chain if site.preserves is not Preserves.EXACT]
     in_train = all(isinstance(site, morphs.InsertDropout) for site in changed)
     drifts = {"eval": found.eval, "train": found.train} if in_train else {"eval": found.eval}
-    if dtype == torch.float64:
-        assert max(drifts.values()) <= BOUND64
-    else:  # each step may add what its parent's precision explains
-        steps = [allowance(parent, measure=max(drifts.values()) > BOUND32) for parent in parents]
-        assert all(drift <= sum(getattr(step, mode) for step in steps) for mode, drift in drifts.items())
+    bound = (
+        BOUND64 if dtype == torch.float64 else BOUND32
+    )  # each step may add what its parent's precision explains
+    steps = [allowance(parent, measure=max(drifts.values()) > bound) for parent in parents]
+    assert all(drift <= sum(getattr(step, mode) for step in steps) for mode, drift in drifts.items())
     text = "; ".join(str(site) for site in chain)
     replayed = [child.network for child in morphs.apply_chain(net, text, batches=batches, measure=False)]
     assert not chain or replayed[-1].digest == last.digest

@@ -157,6 +157,19 @@ def test_networks_of_different_shapes_are_not_compared():
         morphs.drift(lively(morphs.parse_graph(TEXT)), lively(morphs.parse_graph(NORM)))
 
 
+def test_a_network_that_amplifies_its_last_bits_is_allowed_what_they_make():
+    net = lively(
+        morphs.parse_graph(
+            "x = input(size=[4]); e = linear(x, features=6); n = layer_norm(e);"
+            "f = linear(n, features=2); y = output(f)"
+        )
+    )
+    far = changed(net, ("e", "bias"), net.weights["e", "bias"] + 1e8)
+    allowed = allowance(far, measure=True)
+    assert 1e-9 < allowed.eval < 1e-4
+    assert morphs.apply(far, "widen(node=e, to=12, how=replicate)").drift.eval < allowed.eval
+
+
 def test_coarse_types_are_allowed_what_their_precision_explains():
     net = lively(morphs.parse_graph(NORM))
     assert allowance(net, measure=True) == morphs.Drift(1e-10, 1e-10)
