@@ -16,6 +16,7 @@ LAYERS = (  # each may import its own and those before it; the longest name that
         "morphs.limits",
         "morphs.activations",
         "morphs.torch_io.aten_call",
+        "morphs.torch_io.frozen",
         "morphs.torch_io.layers",
         "morphs.torch_io.apart",
     ),

@@ -10,12 +10,11 @@ from torch.fx import Graph, GraphModule
 
 from morphs.graph.node import natural_key
 from morphs.torch_io.aten_call import AtenCall
+from morphs.torch_io.frozen import FrozenBatchNorm, HeldBatchNorm
 from morphs.torch_io.layers import (
     ACTIVATION_MODULES,
     Attention,
     DropPath,
-    FrozenBatchNorm,
-    HeldBatchNorm,
     Lerp,
     Method,
     PActivation,
