@@ -87,8 +87,7 @@ def _relative(parent: Network, before: Tensor, after: Tensor) -> float:
         raise WeightsError(f"drift: the parent's output is not finite: {place}; fix the parent first")
     if not bool(torch.isfinite(after).all()):
         return float("inf")
-    error = (after - before).abs().flatten(1).amax(1)
-    size = before.abs().flatten(1).amax(1)
+    error, size = (t.abs().reshape(len(t), -1).amax(1) for t in (after - before, before))
     largest = size.max()
     size = torch.where(size < RESIDUE * largest, largest, size)
     return float(torch.where(size > 0, error / torch.where(size > 0, size, 1), error).max())

@@ -157,6 +157,15 @@ def test_networks_of_different_shapes_are_not_compared():
         morphs.drift(lively(morphs.parse_graph(TEXT)), lively(morphs.parse_graph(NORM)))
 
 
+def test_outputs_of_one_number_for_each_example_have_a_drift():
+    module = Calls(lambda m, x: m.b(torch.relu(m.a(x))).squeeze(-1), a=nn.Linear(4, 6), b=nn.Linear(6, 1))
+    net = morphs.from_torch(module.double(), normal(3, 4))
+    assert net.to_torch()(normal(3, 4)).shape == (3,)
+    child = morphs.apply(net, "widen(node=a, to=9)")
+    assert max(child.drift.eval, child.drift.train) <= 1e-12
+    assert morphs.drift(net, changed(net, ("a", "bias"), net.weights["a", "bias"] + 1)).eval > 1e-3
+
+
 def test_a_network_that_amplifies_its_last_bits_is_allowed_what_they_make():
     net = lively(
         morphs.parse_graph(
