@@ -19,6 +19,7 @@ SINGLE = POINTWISE | {"dropout"}  # of one element, what else it is given being 
 LAST = {"linear": "input", "layer_norm": "input", "rms_norm": "input", "addmm": "mat1", "matmul": "self"}  # fmt: skip
 # what is done to parameters before they are put together with examples
 ONCE = MAPWISE | {"cat", "select", "slice", "to", "_to_copy"}
+RESHAPES = frozenset(("view", "reshape", "_unsafe_view"))
 CONVOLUTIONS = frozenset(("conv1d", "conv2d", "conv3d"))
 SEVERAL = frozenset(("split", "split_with_sizes", "chunk", "unbind"))
 
@@ -315,7 +316,7 @@ class _Steps:
         if len(q) != 3 or len(k) != 3:
             return False
         size, scope = (-1, q[1], k[1]), call.scope[:-1]
-        flat = self._without_heads(mask, scope)
+        flat = self._without_heads(mask, q[0], scope)
         if flat is None:
             return False
         if flat.sizes != size:
@@ -325,12 +326,16 @@ class _Steps:
         self.values.keep(replace(call, args={**call.args, "attn_mask": again}))
         return True
 
-    def _without_heads(self, mask: Value, scope: tuple[Frame, ...]) -> Value | None:
+    def _without_heads(self, mask: Value, heads: int, scope: tuple[Frame, ...]) -> Value | None:
         """The mask along (examples or 1, queries or 1, keys or 1); None where heads have masks of their own."""
+        sizes, made = mask.sizes, mask.call
+        if heads > 1 and (sizes[:2] == (-1, heads) or sizes[:1] == (-heads,)) and made is not None:
+            a = made.args
+            if made.name == "add" and a["alpha"] == 1:
+                return self._added([a["self"], a["other"]], heads, scope)
+            expanded = made.name in EXPANDED and len(a["self"].sizes) == len(sizes)
+            return self._without_heads(a["self"], heads, scope) if expanded or made.name in RESHAPES else None
         mask = self.values.exact(mask)
-        made = mask.call
-        if made is not None and made.name in EXPANDED and len(made.args["self"].sizes) == len(mask.sizes):
-            mask = self.values.exact(made.args["self"])
         sizes, made = mask.sizes, mask.call
         if (
             made is not None
@@ -345,6 +350,18 @@ class _Steps:
             args = {"self": mask, "shape": [1, *sizes[-2:]]}
             return self.values.emit("aten.reshape.default", args, (1, *sizes[-2:]), scope)
         return None
+
+    def _added(self, masks: list[Any], heads: int, scope: tuple[Frame, ...]) -> Value | None:
+        found = [self._without_heads(mask, heads, scope) for mask in masks if isinstance(mask, Value)]
+        known = [mask for mask in found if mask is not None]
+        if len(known) < len(masks):
+            return None
+        size = (
+            min(mask.sizes[0] for mask in known),
+            *(max(at) for at in zip(*(m.sizes[1:] for m in known), strict=True)),
+        )
+        args = {"self": known[0], "other": known[1], "alpha": 1}
+        return self.values.emit("aten.add.Tensor", args, size, scope)
 
 
 def _with(args: Mapping[str, Any], old: Value, new: Value) -> dict[str, Any]:

@@ -238,16 +238,21 @@ def gets_more_heads(net: morphs.Network) -> None:
     assert any(graph.shape(attention.name)[0] > heads for graph in sites)
 
 
-def test_torchs_encoder_with_a_padding_mask_gets_more_heads():
+@pytest.mark.parametrize("causal", [False, True])
+def test_torchs_encoder_with_a_padding_mask_gets_more_heads(causal):
     class Encoder(nn.Module):
         def __init__(self):
             super().__init__()
+            seen = torch.ones(6, 6).triu(1) == 1
+            self.register_buffer("later", torch.zeros(6, 6).masked_fill(seen, -torch.inf) if causal else None)
             self.words = nn.Embedding(11, 8)
             layer = nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True, norm_first=True)
             self.layers = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
 
         def forward(self, ids, seen):
-            return self.layers(self.words(ids), src_key_padding_mask=seen == 0)
+            hidden = self.words(ids)
+            padding = torch.zeros_like(seen, dtype=hidden.dtype).masked_fill(seen == 0, -torch.inf)
+            return self.layers(hidden, self.later, src_key_padding_mask=padding, is_causal=False)
 
     gets_more_heads(copied(Encoder(), IDS, SEEN))
 
