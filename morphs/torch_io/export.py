@@ -194,7 +194,10 @@ def run_with(module: nn.Module, buffers: Mapping[str, Tensor], examples: Example
 def _reason(error: Exception) -> str:
     """Why export failed, in one line: what was raised, the line of the module's code, and what to do there."""
     text = _short(error)
-    if "data-dependent" in text or "DataDependent" in type(error).__name__:
+    if any(function == "_detect_is_causal_mask" for _, _, function in _frames(error)):
+        text = "torch's transformer looks at the values of a mask to find out whether it is causal"
+        remedy = "say so beside the mask: is_causal=, tgt_is_causal=, True or False"
+    elif "data-dependent" in text or "DataDependent" in type(error).__name__:
         text = "it decides by the values of a tensor"
         remedy = "write it without control flow that depends on data, with torch.where for example"
     elif "numpy" in text:

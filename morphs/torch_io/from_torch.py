@@ -230,6 +230,11 @@ def _examples(module: nn.Module, given: Any) -> Examples:
 
 
 def _check_example(name: int | str, example: Any) -> None:
+    if isinstance(example, (Mapping, list, tuple)):
+        raise UnsupportedModule(
+            f"from_torch: example input {name} is a {type(example).__name__}, and each argument must be a tensor; give "
+            "a module around it that takes the tensors one by one"
+        )
     if not isinstance(example, Tensor) or example.dim() < 1 or not example.numel() or example.is_complex():
         shape = tuple(example.shape) if isinstance(example, Tensor) else type(example).__name__
         kind = f" of {example.dtype}" if isinstance(example, Tensor) and example.is_complex() else ""

@@ -289,3 +289,28 @@ def test_an_input_keeps_its_type(kind):
     net = copied(Masked(), normal(2, 6, 4), SEEN.to(kind))
     assert {node.op.dtype for node in net.graph.inputs} == {"float", str(kind).removeprefix("torch.")}
     assert morphs.apply(net, "widen(node=stem, to=12)").drift.eval <= 1e-12
+
+
+def test_a_mask_that_torch_would_look_into_is_refused_with_what_to_say():
+    class Decoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            layer = nn.TransformerDecoderLayer(8, 2, 16, 0.0, batch_first=True)
+            self.layers, self.said = nn.TransformerDecoder(layer, 1), {}
+
+        def forward(self, x, seen):
+            later = torch.ones(6, 6).triu(1) == 1
+            return self.layers(x, x, later, memory_key_padding_mask=seen == 0, **self.said)
+
+    made = Decoder().double()
+    given = normal(2, 6, 8), SEEN
+    with pytest.raises(morphs.errors.UnsupportedModule, match="tgt_is_causal"):
+        morphs.from_torch(made, given)
+    made.said = {"tgt_is_causal": False}
+    assert "attention" in kinds(copied(made, *given))
+
+
+def test_an_argument_that_is_no_tensor_is_refused_by_its_name():
+    module = Calls(lambda m, x: m.a(x["a"]), a=nn.Linear(4, 2))
+    with pytest.raises(morphs.errors.UnsupportedModule, match='"x" is a dict'):
+        morphs.from_torch(module, {"x": {"a": torch.ones(2, 4)}})
