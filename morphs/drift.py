@@ -98,29 +98,31 @@ def allowance(
 ) -> Drift:
     """The drift that an exact move may show on `network`: 1e-10 in float64, 1e-5 in coarser types.
 
-    With `measure`, it may also show ten times the network's own error on the probe: that of its type against float64,
-    or in float64 that of weights which are all off by one unit in the last place.
+    With `measure`, it may also show ten times the network's own error on the probe: what rounding makes of its outputs,
+    measured in the type of its weights with the last bit of each off, and for float64 in float32 and scaled down.
     """
     fine = network.dtype == torch.float64
     bound = BOUND64 if fine else BOUND32
     if not measure:
         return Drift(bound, bound)
-    other = _nudged(network) if fine else network
-    own = _measured(network, other, _probes(network.graph, probe, seed), network.dtype)
-    return Drift(max(bound, 10 * own.eval), max(bound, 10 * own.train))
+    coarse = torch.float32 if fine else network.dtype
+    scale = 10 * torch.finfo(network.dtype).eps / torch.finfo(coarse).eps
+    given = _probes(network.graph, probe, seed)
+    own = [_measured(network, _nudged(network, coarse, again), given, coarse) for again in range(3)]
+    worst = (max(bound, *(scale * getattr(one, mode) for one in own)) for mode in ("eval", "train"))
+    return Drift(*worst)
 
 
-def _nudged(network: Network) -> Network:
-    """`network` with each number of its weights one unit in the last place larger or smaller."""
-    draws = torch.Generator().manual_seed(0)
+def _nudged(network: Network, dtype: torch.dtype, seed: int) -> Network:
+    """`network` in float64, each number of its weights half a unit in the last place of `dtype` larger or smaller."""
+    draws, half = torch.Generator().manual_seed(seed), torch.finfo(dtype).eps / 2
 
     def nudged(tensor: Tensor) -> Tensor:
-        if not tensor.is_floating_point():
-            return tensor
-        up = torch.rand(tensor.shape, generator=draws).to(tensor.device) < 0.5
-        return torch.nextafter(tensor, torch.where(up, torch.inf, -torch.inf).to(tensor))
+        signs = 1 - 2 * torch.randint(2, tensor.shape, generator=draws).to(tensor.device)
+        return tensor * (1 + half * signs) if tensor.is_floating_point() else tensor
 
-    return Network(network.graph, {key: nudged(tensor) for key, tensor in network.weights.items()})
+    weights = network.to(torch.float64).weights
+    return Network(network.graph, {key: nudged(tensor) for key, tensor in weights.items()})
 
 
 def _run(network: Network, probes: tuple[Tensor, ...], dtype: torch.dtype) -> list[list[Tensor]]:

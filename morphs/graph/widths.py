@@ -315,9 +315,9 @@ def _group(
         None,
     )
     blocks = 1
-    for name, _ in parts:
+    for (name, _), times in parts.items():
         blocks = lcm(blocks, ties.blocks.get(name, 1))
-        if name in ties.blocks and (len(cuts[name]) > 2 or size > 1):
+        if name in ties.blocks and (len(cuts[name]) > 2 or times > 1):
             reason = reason or f'is part of the grouped convolution "{name}"'
     return ChannelGroup(tuple(owners), width, blocks, reason, even)
 

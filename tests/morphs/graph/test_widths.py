@@ -226,3 +226,17 @@ def test_the_mean_over_places_with_the_width_last_is_as_wide():
     for site in morphs.Widen.sites(net):
         drift = morphs.apply(net, site).drift
         assert max(drift.eval, drift.train) <= 1e-12
+
+
+def test_columns_of_a_grouped_convolution_that_count_several_for_a_channel_are_no_width():
+    text = (
+        IN
+        + """a = conv2d(x, channels=2, kernel=1); d = conv2d(a, channels=12, kernel=1, groups=2)
+        b = conv2d(x, channels=12, kernel=1); g = conv2d(b, channels=12, kernel=1, groups=6); s = add(d, g)
+        o = conv2d(s, channels=2, kernel=1); out = output(o)"""
+    )
+    groups = channel_groups(morphs.parse_graph(text)).groups
+    assert all(group.width % group.blocks == 0 for group in groups if group.fixed is None)
+    net = lively(morphs.parse_graph(text))
+    for site in (*morphs.Widen.sites(net), *morphs.WidenAll.sites(net)):
+        assert morphs.apply(net, site).drift.eval <= 1e-10
