@@ -267,6 +267,10 @@ class _Reader:
         if len(written) != 1 or not name.endswith("_") or name.startswith("__"):
             raise Refused("it writes into tensors that it is given; use the form that returns a new one")
         cell: Cell = self.cells[arguments[written[0]]]
+        if name == "copy_":
+            self._put(cell, self._copied(self._contents(arguments["src"]), cell.value, scope))
+            self._wrote(node, cell, scope)
+            return
         new = NEW_NAMES.get(name, f"{name[:-1]}.{target._overloadname}")
         packet, _, overload = new.partition(".")
         functional: Any = getattr(getattr(getattr(torch.ops, namespace), packet, None), overload, None)
@@ -278,9 +282,29 @@ class _Reader:
         places = sum(not a.kwarg_only for a in functional._schema.arguments)
         value = self._emit(f"{namespace}.{new}", bound, cell.value, scope, places)
         self._put(cell, value)
+        self._wrote(node, cell, scope)
+
+    def _wrote(self, node: Node, cell: Cell, scope: tuple[Frame, ...]) -> None:
         self.cells[node] = cell
         if key := self._root(cell).key:
             self.program.written[key] = scope[-1].path if scope else ""
+
+    def _copied(self, source: Value, into: Value, scope: tuple[Frame, ...]) -> Value:
+        """`source` in the type and size of the tensor that it is copied into; aten.copy itself has no gradient."""
+        if source.dtype != into.dtype:
+            typed = Value(source.size, into.dtype)
+            args = {
+                "self": source,
+                "dtype": into.dtype,
+                "non_blocking": False,
+                "copy": False,
+                "memory_format": None,
+            }
+            source = self._emit("aten.to.dtype", args, typed, scope, 5)
+        if source.size == into.size:
+            return source
+        args = {"self": source, "size": [Sym(-n) if n < 0 else n for n in into.sizes], "implicit": False}
+        return self._emit("aten.expand.default", args, into, scope, 2)
 
     def _root(self, cell: Cell) -> Cell:
         return cell if cell.base is None else self._root(cell.base)

@@ -122,6 +122,7 @@ def _configured(model: str) -> tuple[nn.Module, Any]:
     from transformers import AutoConfig, AutoModelForImageClassification, AutoModelForSequenceClassification
 
     config = AutoConfig.for_model(model)
+    config.architectures = config.architectures or []  # which a few lack
     small = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128,
              "vocab_size": 100, "n_embd": 64, "n_layer": 2, "n_head": 4, "dim": 64, "hidden_dim": 128, "n_layers": 2,
              "n_heads": 4, "ffn_dim": 128, "num_key_value_heads": 2, "word_embed_proj_dim": 64, "embedding_size": 64,
