@@ -397,7 +397,9 @@ def test_an_optimizer_does_not_see_positions_in_a_buffer():
     child = morphs.apply(net.with_weights_from(module), "widen(node=stem, to=16, how=replicate)")
     grown = child.network.to_torch()
     carried = morphs.carry(steps, module, grown, child)
-    assert [id(p) for group in carried.param_groups for p in group["params"]] == [*map(id, grown.parameters())]
+    assert [id(p) for group in carried.param_groups for p in group["params"]] == [
+        *map(id, grown.parameters())
+    ]
     assert not morphs.new_parameters(child)
 
 
