@@ -17,7 +17,7 @@ from morphs.torch_io.apart import called
 from morphs.torch_io.batch_first import batch_first
 from morphs.torch_io.functional import Misplaced
 from morphs.torch_io.lazy import LEARNED
-from morphs.torch_io.lifted import gives_width
+from morphs.torch_io.lifted import gives_width, lifted_buffers
 from morphs.torch_io.names import input_names, legal_name, node_name
 from morphs.torch_io.patterns import spelled_out
 from morphs.torch_io.program import Call, Frame, Made, Program, Value
@@ -125,7 +125,7 @@ class _Builder:
         while True:
             made, self.outputs = batch_first(self.calls, self.program.outputs, self._liftable)
             readings, torn = self._settle(self._live(_tied([self._read(call) for call in made])))
-            unread = _buffers(made) - _buffers(reading.call for reading in readings)
+            unread = lifted_buffers(made) - lifted_buffers(reading.call for reading in readings)
             if not torn | unread:
                 return self._live(readings)
             self.bare |= torn | unread
@@ -384,12 +384,6 @@ def _tied(readings: list[_Reading]) -> list[_Reading]:
             reading = replace(reading, made=made, place=place)
         found.append(reading)
     return found
-
-
-def _buffers(calls: Iterable[Call]) -> set[str]:
-    """The keys of the buffers and constants among what is to be nodes."""
-    lifted = (call.args for call in calls if call.target == LEARNED)
-    return {args["held"].key for args in lifted if args["source"] != "parameter"}
 
 
 def _identity(reading: _Reading, value: Value) -> Any:

@@ -1,10 +1,20 @@
 """Which buffers are nodes with a width of their own: those added to a stream whose width they let change."""
 
+from collections.abc import Iterable
+
 from morphs.graph import ops
 from morphs.graph.arch import ArchGraph
 from morphs.graph.widths import channel_groups
+from morphs.torch_io.lazy import LEARNED
+from morphs.torch_io.program import Call
 
 PASSING = frozenset((ops.Trait.RESHAPE, ops.Trait.PERMUTE, ops.Trait.SLICE, ops.Trait.DROP))
+
+
+def lifted_buffers(calls: Iterable[Call]) -> set[str]:
+    """The keys of the buffers and constants among what is to be nodes."""
+    lifted = (call.args for call in calls if call.target == LEARNED)
+    return {args["held"].key for args in lifted if args["source"] != "parameter"}
 
 
 def gives_width(graph: ArchGraph, name: str) -> bool:
