@@ -5,7 +5,7 @@ Shapes leave the batch axis out; so do the numbers of axes, which may be negativ
 
 from dataclasses import dataclass, replace
 from math import prod
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from morphs.errors import ShapeError
 from morphs.graph.layers import Op, Resized
@@ -16,13 +16,18 @@ from morphs.graph.traits import Axis, Param, Role, Trait
 
 @dataclass(frozen=True)
 class Parameter(Op):
-    """A learned tensor of `size`, the same for each example: positions, a class token. `axis` is its width, if any."""
+    """A tensor of `size`, the same for each example: positions, a class token. `axis` is its width, if any.
+
+    source: whether it is learned, or as a buffer or constant stays what it is.
+    """
 
     kind: ClassVar[str] = "parameter"
+    later: ClassVar[tuple[str, ...]] = ("source",)
     arity: ClassVar[tuple[int, int | None]] = (0, 0)
     trait: ClassVar[Trait] = Trait.ABSORB
     size: Shape
     axis: int = -1
+    source: Literal["parameter", "buffer", "constant"] = "parameter"
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """The declared size."""
@@ -34,7 +39,8 @@ class Parameter(Op):
         """weight, of the declared size."""
         width = axis_of(self.kind, self.axis, self.size)
         axes = tuple(Axis.OUT if axis == width else Axis.NONE for axis in range(len(self.size)))
-        return {"weight": Param(self.size, axes, start=None, deviation=DEVIATION)}
+        trained = self.source == "parameter"
+        return {"weight": Param(self.size, axes, trained, start=None, deviation=DEVIATION, any=not trained)}
 
     def resized(self, inputs: tuple[Shape, ...], after: Resized) -> Op:
         """Of another width."""

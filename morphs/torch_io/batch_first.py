@@ -25,9 +25,12 @@ SEVERAL = frozenset(("split", "split_with_sizes", "chunk", "unbind"))
 
 
 def batch_first(
-    calls: Iterable[Call], outputs: Iterable[Value], liftable: Callable[[Value], bool]
+    calls: Iterable[Call], outputs: Iterable[Value], liftable: Callable[[Value], str]
 ) -> tuple[list[Call], list[Value]]:
-    """The calls, and what they return. liftable: whether a tensor of the module's state may be a node of its own."""
+    """The calls, and what they return.
+
+    liftable: as what a tensor of the module's state may be a node of its own; "" where it may not.
+    """
     values = Lazy(liftable)
     steps = _Steps(values)
     for call in calls:

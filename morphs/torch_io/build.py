@@ -17,6 +17,7 @@ from morphs.torch_io.apart import called
 from morphs.torch_io.batch_first import batch_first
 from morphs.torch_io.functional import Misplaced
 from morphs.torch_io.lazy import LEARNED
+from morphs.torch_io.lifted import gives_width, lifted_buffers
 from morphs.torch_io.names import input_names, legal_name, node_name
 from morphs.torch_io.patterns import spelled_out
 from morphs.torch_io.program import Call, Frame, Made, Program, Value
@@ -57,12 +58,24 @@ class _Reading:
 
 def read_network(program: Program, source: Source, inputs: Iterable[str]) -> Network:
     """The network of `program`, whose inputs are called `inputs`."""
-    return _Builder(program, source, [*inputs]).build()
+    wanted, bare = [*inputs], set[str]()
+    calls = with_weights(with_norms(source.kinds, spelled_out(with_recurrent(with_units(program)))))
+    while True:
+        builder = _Builder(program, calls, source, wanted, bare)
+        network = builder.build()
+        useless = {key for key, node in builder.buffers().items() if not gives_width(network.graph, node)}
+        if not useless:
+            return network
+        bare = builder.bare | useless
 
 
 class _Builder:
-    def __init__(self, program: Program, source: Source, inputs: list[str]) -> None:
-        self.program, self.source = program, source
+    """Reads `calls`. bare: the keys of tensors that are no nodes with a width, but read by operators as they are."""
+
+    def __init__(
+        self, program: Program, calls: list[Call], source: Source, inputs: list[str], bare: set[str]
+    ) -> None:
+        self.program, self.calls, self.source, self.bare = program, calls, source, {*bare}
         self.names = source.names
         self.taken: set[str] = set()
         self.nodes: dict[str, Node] = {}
@@ -109,24 +122,27 @@ class _Builder:
 
     def _readings(self) -> list[_Reading]:
         """What each call comes to; parameters that operators read as well are no nodes of their own."""
-        calls, bare = (
-            with_weights(
-                with_norms(self.source.kinds, spelled_out(with_recurrent(with_units(self.program))))
-            ),
-            set[str](),
-        )
         while True:
-
-            def liftable(value: Value) -> bool:
-                trained = self.source.kinds.get(value.key) == "parameter"
-                floats = value.dtype is not None and value.dtype.is_floating_point
-                return trained and floats and bool(value.size) and value.key not in bare  # noqa: B023
-
-            made, self.outputs = batch_first(calls, self.program.outputs, liftable)
+            made, self.outputs = batch_first(self.calls, self.program.outputs, self._liftable)
             readings, torn = self._settle(self._live(_tied([self._read(call) for call in made])))
-            if not torn:
+            unread = lifted_buffers(made) - lifted_buffers(reading.call for reading in readings)
+            if not torn | unread:
                 return self._live(readings)
-            bare |= torn
+            self.bare |= torn | unread
+
+    def _liftable(self, value: Value) -> str:
+        floats = value.dtype is not None and value.dtype.is_floating_point
+        if not floats or min(value.sizes, default=0) < 1 or value.key in self.bare:
+            return ""
+        return self.source.kinds.get(value.key, "constant")
+
+    def buffers(self) -> dict[str, str]:
+        """The nodes of buffers and constants that may have a width, by key."""
+        return {
+            self.tensors[node.owner, "weight"]: name
+            for name, node in self.nodes.items()
+            if isinstance(node.op, ops.Parameter) and node.op.source != "parameter"
+        }
 
     def _read(self, call: Call, known: bool = True) -> _Reading:
         try:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from torch._ops import HigherOrderOperator
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.fx import Node
 from torch.utils import _pytree as pytree
 
+from morphs.torch_io.fx_nodes import bound, operator_name, scope_of, storage, taken_out
 from morphs.torch_io.program import Call, Frame, Program, Sym, Value, mapped, size_of, symbolic
 from morphs.torch_io.reading import Refused
 
@@ -104,11 +104,11 @@ class _Reader:
             if node.op == "get_attr":
                 self._attribute(module, node)
             elif node.op == "call_function":
-                scope = _scope(node) or outer
+                scope = scope_of(node) or outer
                 try:
                     self._call(module, node, scope)
                 except Refused as error:
-                    raise Misplaced(_operator(node)[1], scope, error) from None
+                    raise Misplaced(operator_name(node)[1], scope, error) from None
         return ([],)
 
     def _attribute(self, module: Any, node: Node) -> None:
@@ -164,13 +164,13 @@ class _Reader:
         return value
 
     def _call(self, module: Any, node: Node, scope: tuple[Frame, ...]) -> None:
-        namespace, name = _operator(node)
+        namespace, name = operator_name(node)
         meta: Any = node.meta.get("val")
         if namespace == "higher_order":
             self._nested(node, name, scope)
         elif node.target is operator.getitem:
             self._getitem(node, meta, scope)
-        elif isinstance(meta, (torch.SymBool, torch.SymFloat)) or _taken(meta):
+        elif isinstance(meta, (torch.SymBool, torch.SymFloat)) or taken_out(meta):
             self.cells[node] = TAKEN
         elif isinstance(meta, (torch.SymInt, int, float, bool)) and not isinstance(meta, torch.Tensor):
             self.cells[node] = symbolic(meta)
@@ -222,7 +222,7 @@ class _Reader:
         if not hasattr(target, "_schema"):
             raise Refused(f"{name} is no operator of torch; write it with tensor operations")
         schema = target._schema
-        arguments = _bound(schema, node)
+        arguments = bound(schema, node)
         written = [a.name for a in schema.arguments if a.alias_info is not None and a.alias_info.is_write]
         places = sum(not a.kwarg_only for a in schema.arguments)
         if name == "detach_":  # of a constant, which nothing has a gradient of
@@ -249,7 +249,7 @@ class _Reader:
         given, made = first.meta.get("val"), metas[0]
         if not isinstance(given, torch.Tensor) or not isinstance(made, torch.Tensor):
             return Cell(value)
-        shared = _storage(made) == _storage(given)
+        shared = storage(made) == storage(given)
         return Cell(value, base, value.call, base.value) if shared else Cell(value)
 
     # -- writing ---------------------------------------------------------------------------------------
@@ -355,48 +355,8 @@ class _Reader:
                 raise Refused(f"it writes into a view that {name} made; write to a new tensor instead")
 
 
-def _bound(schema: Any, node: Node) -> dict[str, Any]:
-    """The arguments by name, in the schema's order, defaults filled in."""
-    given = dict(zip((a.name for a in schema.arguments), node.args, strict=False))
-    return {
-        a.name: given[a.name] if a.name in given else node.kwargs.get(a.name, a.default_value)
-        for a in schema.arguments
-    }
-
-
-def _taken(meta: Any) -> bool:
-    """Whether it is a whole number that a tensor holds, and no size."""
-    names = map(str, cast(Any, meta).node.expr.free_symbols if isinstance(meta, torch.SymInt) else ())
-    return any(name.startswith("u") for name in names)
-
-
 def _whole(args: dict[str, Any]) -> bool:
     return args.get("start") in (0, None) and args.get("end") in (None, 2**63 - 1) and args.get("step") == 1
-
-
-def _operator(node: Node) -> tuple[str, str]:
-    """Namespace and name."""
-    target: Any = node.target
-    if isinstance(target, HigherOrderOperator):
-        return "higher_order", target.name()
-    if hasattr(target, "_opname"):
-        return target.namespace, target._opname
-    return "", getattr(target, "__name__", str(target))
-
-
-def _storage(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage()._cdata  # pyright: ignore[reportPrivateUsage]
-
-
-def _scope(node: Node) -> tuple[Frame, ...]:
-    frames: list[Frame] = []
-    for key, (path, cls) in node.meta.get("nn_module_stack", {}).items():
-        if str(key).startswith("_empty"):
-            continue
-        _, _, call = str(key).partition("@")
-        name = cls if isinstance(cls, str) else f"{cls.__module__}.{cls.__qualname__}"
-        frames.append(Frame(str(path).partition("@")[0], name, int(call) if call.isdigit() else 0))
-    return tuple(frames)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from morphs.graph.shapes import Shape
 from morphs.torch_io.program import Call, Frame, Sym, Value, mapped, values_in
 from morphs.torch_io.views import BATCH, View, whole
 
-LEARNED = "morphs.parameter"  # a parameter, the same for each example
+LEARNED = "morphs.parameter"  # a parameter or buffer, the same for each example
 REGROUPED = frozenset(
     ("view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "reshape_as",
      "contiguous", "clone", "alias", "lift_fresh_copy")
@@ -65,10 +65,10 @@ def lengths(sizes: Iterable[int]) -> list[Any]:
 class Lazy:
     """The calls made so far, and what is in the place of each tensor of before.
 
-    liftable: whether a tensor of the module's state may be a node of its own.
+    liftable: as what a tensor of the module's state may be a node of its own; "" where it may not.
     """
 
-    def __init__(self, liftable: Callable[[Value], bool]) -> None:
+    def __init__(self, liftable: Callable[[Value], str]) -> None:
         self.liftable = liftable
         self.made: list[Call] = []
         self.views: dict[int, tuple[Value, View]] = {}  # of a value of before: which numbers, of what
@@ -134,7 +134,8 @@ class Lazy:
     def _learned(self, value: Value, scope: Scope) -> tuple[Value, View]:
         sizes = value.size or ()
         if value.key not in self.lifted:
-            self.lifted[value.key] = self.emit(LEARNED, {"held": value}, [-1, *sizes], scope[:-1])
+            args = {"held": value, "source": self.liftable(value)}
+            self.lifted[value.key] = self.emit(LEARNED, args, [-1, *sizes], scope[:-1])
         return self.lifted[value.key], whole(sizes, batched=False)
 
     def _opaque(self, value: Value, at: int) -> tuple[Value, View] | None:

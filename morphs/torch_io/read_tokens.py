@@ -109,9 +109,9 @@ def _mask(mask: Value) -> Value:
 
 
 def learned(call: Call) -> Made:
-    """A parameter, the same for each example."""
+    """A parameter or buffer, the same for each example."""
     value: Value = call.args["held"]
-    return Made((ops.Parameter(value.size or ()),), (), {"weight": value})
+    return Made((ops.Parameter(value.size or (), source=call.args["source"]),), (), {"weight": value})
 
 
 TOKENS: Mapping[str, Callable[[Call], Made]] = {

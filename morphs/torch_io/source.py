@@ -48,7 +48,7 @@ class More:
 def model_source(graph: ArchGraph, keys: Mapping[Key, str], more: More | None = None) -> str:
     """model.py of `graph`, whose tensors are under `keys`, in their order."""
     more = More() if more is None else more
-    held = [node.op for node in graph if isinstance(node.op, ops.Held)]
+    held = [node.op for node in graph if isinstance(node.op, ops.Held | ops.Parameter)]
     constants = any(op.source == "constant" for op in held)
     body, code = _parts(graph, keys), _Forward(graph, keys, more.forward).lines()
     puts = constants or any(line.startswith("put(") for line in body)
@@ -150,6 +150,7 @@ def _tensor(graph: ArchGraph, node: Node, name: str, path: str) -> list[str]:
     dtype, source = "", "parameter"
     if isinstance(node.op, ops.Held):
         dtype = ", dtype=torch.float32" if node.op.dtype == "float" else f", dtype=torch.{node.op.dtype}"
+    if isinstance(node.op, ops.Held | ops.Parameter):
         source = node.op.source
     empty = f"torch.empty({list(graph.params[node.name, name].shape)}{dtype})"
     if source == "parameter":

@@ -61,8 +61,9 @@ def to_torch(graph: ArchGraph, weights: Mapping[Key, Tensor], keys: Keys, shared
         held = module.get_submodule(owner)
         lent = shared and graph.params[key].trainable and not tensor.is_inference()
         copy = tensor.contiguous() if lent else tensor.clone(memory_format=torch.contiguous_format)
-        if graph[key[0]].op.kind == "tensor" and not graph.params[key].trainable:
-            held.register_buffer(name, copy, persistent=_persists(graph[key[0]]))
+        op = graph[key[0]].op
+        if isinstance(op, ops.Held | ops.Parameter) and op.source != "parameter":
+            held.register_buffer(name, copy, persistent=op.source == "buffer")
         state[path] = copy.reshape(-1) if isinstance(held, nn.PReLU) else copy
     kept = {path: state[path] for path in module.state_dict()}
     module.load_state_dict(kept, strict=True, assign=True)
@@ -76,10 +77,6 @@ def to_torch(graph: ArchGraph, weights: Mapping[Key, Tensor], keys: Keys, shared
     if keys:
         reorder(module, made.keys.values())
     return module.train()
-
-
-def _persists(node: Node) -> bool:
-    return getattr(node.op, "source", "") == "buffer"
 
 
 class _Maker:
@@ -157,8 +154,9 @@ class _Maker:
                     self.modules[path] = build_layer(self._layer(owner))
             self.modules[key] = getattr(self.modules[path], name)
         elif key not in self.modules:
-            shape = self.graph.params[node.owner, name].shape
-            self.modules[key] = nn.Parameter(torch.empty(shape, device="meta"))
+            param = self.graph.params[node.owner, name]
+            empty = torch.empty(param.shape, device="meta")
+            self.modules[key] = nn.Parameter(empty) if param.trainable else empty
         return self.trace.get_attr(key)
 
     def _batch(self) -> FxNode:

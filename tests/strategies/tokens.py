@@ -141,7 +141,9 @@ def token_graphs(draw) -> ArchGraph:
         image = b.add(Conv2d(width, (2, 2), (2, 2)), b.add(Input((3, 4, 2 * tokens)), name="x"))
         x = first = b.add(Permute((1, 0)), b.add(Reshape((width, 2 * tokens)), image))
         x = b.add(Concat(axis=0), b.add(Parameter((1, width)), name="cls"), x) if b.pick(True, False) else x
-    x = b.add(Add(), x, b.add(Parameter(b.shapes[x]), name="pos")) if b.pick(True, False) else x
+    if b.pick(True, False):
+        places = Parameter(b.shapes[x], source=b.pick("parameter", "parameter", "buffer", "constant"))
+        x = b.add(Add(), x, b.add(places, name="pos"))
     x = (
         operator(b, "roll.default", "[1],[1]", (-1, b.shapes[x][0], 0), x)
         if b.pick(True, False, False)
