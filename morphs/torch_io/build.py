@@ -21,7 +21,7 @@ from morphs.torch_io.lifted import gives_width, lifted_buffers
 from morphs.torch_io.names import input_names, legal_name, node_name
 from morphs.torch_io.patterns import spelled_out
 from morphs.torch_io.program import Call, Frame, Made, Program, Value
-from morphs.torch_io.read_aten import read_aten
+from morphs.torch_io.read_aten import kept_type, read_aten
 from morphs.torch_io.read_calls import CALLS
 from morphs.torch_io.read_normed import home, with_weights
 from morphs.torch_io.read_recurrent import with_recurrent
@@ -97,9 +97,7 @@ class _Builder:
                     f'from_torch: the forward takes only {_lengths(value)} for input "{name}"; its first axis must be '
                     "the batch, of any length, which the forward doesn't compute with"
                 )
-            floats = value.dtype is None or value.dtype.is_floating_point
-            kind = "float" if floats else str(value.dtype).removeprefix("torch.")
-            self._add(name, ops.Input(value.size[1:], dtype=kind), ())
+            self._add(name, ops.Input(value.size[1:], dtype=kept_type(value.dtype)), ())
             self.written[id(value)] = name
 
     def _claim(self, name: str) -> str:

@@ -23,7 +23,7 @@ def read_aten(call: Call, own: torch.dtype) -> Made:
     encode = _Encoder(reads, own)
     if call.target == "getitem":
         args = [encode.value(call.args["self"]), call.args["index"]]
-        op = Aten("getitem", canonical_json(args), size=_recorded(call), dtype=_numbers(call))
+        op = Aten("getitem", canonical_json(args), size=_recorded(call), dtype=kept_type(call.out.dtype))
         return Made((op,), tuple(reads), stem="item")
     function = find_operator(call.target)
     schema = {a.name: a for a in function._schema.arguments}
@@ -45,7 +45,7 @@ def read_aten(call: Call, own: torch.dtype) -> Made:
     }
     size = _read_off(call, reads)
     size = _recorded(call) if size is None else size
-    op = Aten(call.target, canonical_json(args), canonical_json(kwargs), size, _numbers(call))
+    op = Aten(call.target, canonical_json(args), canonical_json(kwargs), size, kept_type(call.out.dtype))
     return Made((op,), tuple(reads), stem=call.name)
 
 
@@ -59,9 +59,8 @@ def _recorded(call: Call) -> Shape:
     return call.out.size or ()
 
 
-def _numbers(call: Call) -> str:
-    """The type to record: what stays when the network's floating type changes."""
-    kind = call.out.dtype
+def kept_type(kind: torch.dtype | None) -> str:
+    """The type to record in a graph: what stays when the network's floating type changes."""
     if kind is None or kind.is_floating_point:
         return "float"
     return "complex" if kind.is_complex else str(kind).removeprefix("torch.")
