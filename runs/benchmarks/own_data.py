@@ -2,8 +2,9 @@
 
 Nine small data sets as folders, tables and arrays; `nas search auto` with a budget of wall time, beside the commonest
 answer (or the mean), a linear model, a random forest as it comes, and a small network of fixed size that Adam trains
-for the same time, with the best of its weights by validation. All learn from the same examples but those that each
-holds out, and are scored on the same test examples. Settings of the search were chosen on validation splits.
+for the same time (ended when a third of it brought no lower validation loss), with the best of its weights by
+validation. All learn from the same examples but those that each holds out, and are scored on the same test examples.
+Settings of the search were chosen on validation splits.
 
 An arm's result is a line of the state file; what is there is not run again. The interval of a difference is 1.96
 standard errors of a score of so many test examples.

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -25,7 +26,7 @@ from nas.ledger.scores import LINEAR, SIMPLE, merit
 from nas.train.evaluate import evaluate
 
 BATCH, RATE = 32, 1e-3
-LOOKS = 20  # at the validation loss, for the best weights
+PATIENCE = 1 / 3  # of the time, without a lower validation loss, ends the fixed network's training
 
 
 @dataclass(frozen=True)
@@ -79,36 +80,32 @@ def search(task: Task) -> Found:
 
 
 def fixed(task: Task) -> Found:
-    """A small network of fixed size, trained by Adam for the same time; the weights with the least validation loss."""
+    """A small network of fixed size, trained by Adam for the same time, or until a third of that time has brought no
+    lower validation loss; the weights with the least one, of all epochs.
+    """
     data, test = _data(task)
     torch.manual_seed(task.seed)
     module = network(data.input_shape, data.outputs)
-    best, least, steps = deepcopy(module.state_dict()), float("inf"), 0
     optimizer = torch.optim.Adam(module.parameters(), lr=RATE, weight_decay=1e-4)
-    began = time.monotonic()
     seconds = 1.0 if task.seconds is None else task.seconds
-    batches = train_batches(
-        data.train,
-        min(BATCH, len(data.train)),
-        torch.Generator().manual_seed(task.seed),
-        data.mean,
-        data.std,
-        NONE,
-    )
-    for look in range(1, LOOKS + 1):
+    size = min(BATCH, len(data.train))
+    order = torch.Generator().manual_seed(task.seed)
+    batches = train_batches(data.train, size, order, data.mean, data.std, NONE)
+    best, least, epochs = deepcopy(module.state_dict()), float("inf"), 0
+    began = found = time.monotonic()
+    while (now := time.monotonic()) - began < seconds and now - found < seconds * PATIENCE:
         module.train()
-        while time.monotonic() - began < seconds * look / LOOKS:
-            x, y = next(batches)
+        for x, y in islice(batches, len(data.train) // size):
             optimizer.zero_grad()
             data.task.mean_loss(module(x), y).backward()
             optimizer.step()
-            steps += 1
+        epochs += 1
         loss = evaluate(module, data.val, data).loss
         if loss < least:
-            best, least = deepcopy(module.state_dict()), loss
+            best, least, found = deepcopy(module.state_dict()), loss, time.monotonic()
     module.load_state_dict(best)
     value = evaluate(module, test, data).values[data.task.scores[0].name]
-    return Found(value, data.task.main, len(test), {"steps": steps, "used": time.monotonic() - began})
+    return Found(value, data.task.main, len(test), {"epochs": epochs, "used": time.monotonic() - began})
 
 
 def network(shape: tuple[int, ...], outputs: int) -> nn.Module:
