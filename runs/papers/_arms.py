@@ -1,67 +1,31 @@
-"""The arms of the Network Morphism experiments: which network, grown from which, trained for how long."""
+"""What an arm of the Network Morphism experiments is, and the ways to make its network from another."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 
 import morphs
 from morphs import Deepen, Network, Widen
 
-SOFTMAX = """
-    x = input(size=[1, 28, 28])
-    f = flatten(x)
-    fc = linear(f, features=10)
-    y = output(fc)
-"""
-
-# Caffe pools before the first ReLU. The maximum and ReLU commute, so this order computes the same, and the layers that
-# both methods insert then stand at the same place.
-CIFAR_111 = """
-    x = input(size=[3, 32, 32])
-    c1 = conv2d(x, channels=32, kernel=5, padding=2)
-    r1 = relu(c1)
-    p1 = max_pool2d(r1, kernel=3, stride=2, ceil_mode=true)
-    c2 = conv2d(p1, channels=32, kernel=5, padding=2)
-    r2 = relu(c2)
-    p2 = avg_pool2d(r2, kernel=3, stride=2, ceil_mode=true)
-    c3 = conv2d(p2, channels=64, kernel=5, padding=2)
-    r3 = relu(c3)
-    p3 = avg_pool2d(r3, kernel=3, stride=2, ceil_mode=true)
-    f = flatten(p3)
-    fc1 = linear(f, features=64)
-    fc2 = linear(fc1, features=10)
-    y = output(fc2)
-"""
-
 Made = tuple[Network, float]  # the arm's network before its training, and its drift from what it grew from
 Make = Callable[[Network, int], Made]
-
-
-@dataclass(frozen=True)
-class Length:
-    """How long a setting trains. Epochs; `mnist` and `cifar` are (the parent, each child); points on a curve."""
-
-    mnist: tuple[float, float]
-    cifar: tuple[float, float]
-    points: int
-    images: int | None = None  # of validation and test split each; None is all
 
 
 @dataclass(frozen=True)
 class Arm:
     """One network and its training.
 
+    figure:  the paper's, in which it is drawn.
     after:   the arm whose trained network `make` turns into this one; None starts from `seed` with fresh weights.
     cost_of: the arms whose multiply-adds together this arm gets; empty for a parent's or a child's own epochs.
     paper:   the paper's accuracy in percent, None where it gives none.
     """
 
     name: str
-    data: str
+    figure: str
     seed: str
     make: Make
     after: str | None = None
@@ -163,64 +127,3 @@ def net2net(node: str, relu: str, channels: int) -> tuple[str, str]:
         f"deepen(node={relu}, how=identity, kernel=[1, 1], activation=relu)",
         f"widen(node={node}, to={channels}, how=replicate)",
     )
-
-
-PRELU = moves(netmorph("fc", 50, 1))
-PTANH = moves(netmorph("fc", 50, 1, "tanh"))
-TO_211 = moves(netmorph("c1", 128, 5))
-TO_222 = moves(netmorph("c2", 128, 5), netmorph("c3", 256, 5))
-BOTH = moves(netmorph("c1", 128, 5), netmorph("c2", 128, 5), netmorph("c3", 256, 5))
-
-ARMS = (
-    Arm("softmax", "mnist", SOFTMAX, as_it_is, paper=92.29),
-    Arm("MLP PReLU, NetMorph", "mnist", SOFTMAX, PRELU, "softmax", paper=97),
-    Arm("MLP PReLU, Net2Net, equal shares", "mnist", SOFTMAX, net2net_equal, "softmax", paper=94),
-    Arm("MLP PReLU, Net2Net, unequal shares", "mnist", SOFTMAX, identity_mlp, "softmax"),
-    Arm("MLP PReLU, identity layer of 10 units", "mnist", SOFTMAX, identity_ten, "softmax"),
-    Arm("MLP PTanH, NetMorph", "mnist", SOFTMAX, PTANH, "softmax", paper=97),
-    Arm("MLP PReLU from scratch", "mnist", SOFTMAX, afresh(PRELU), None, ("softmax", "MLP PReLU, NetMorph")),
-    Arm("MLP PTanH from scratch", "mnist", SOFTMAX, afresh(PTANH), None, ("softmax", "MLP PTanH, NetMorph")),
-    Arm("cifar_111", "cifar10", CIFAR_111, as_it_is, paper=78.15),
-    Arm("cifar_211, NetMorph", "cifar10", CIFAR_111, TO_211, "cifar_111", paper=82.06),
-    Arm("cifar_211, Net2Net", "cifar10", CIFAR_111, moves(*net2net("c1", "r1", 128)), "cifar_111", paper=81.21),
-    Arm("cifar_222, NetMorph", "cifar10", CIFAR_111, TO_222, "cifar_211, NetMorph", paper=82.43),
-    Arm(
-        "cifar_222, Net2Net", "cifar10", CIFAR_111,
-        moves(*net2net("c2", "r2", 128), *net2net("c3", "r3", 256)), "cifar_211, Net2Net", paper=81.99,
-    ),
-    Arm(
-        "cifar_211 from scratch", "cifar10", CIFAR_111, afresh(TO_211), None, ("cifar_111", "cifar_211, NetMorph"),
-    ),
-    Arm(
-        "cifar_222 from scratch", "cifar10", CIFAR_111, afresh(BOTH), None,
-        ("cifar_111", "cifar_211, NetMorph", "cifar_222, NetMorph"),
-    ),
-    Arm(
-        "cifar_111, trained on", "cifar10", CIFAR_111, as_it_is, "cifar_111",
-        ("cifar_211, NetMorph", "cifar_222, NetMorph"),
-    ),
-)  # fmt: skip
-BY_NAME: Mapping[str, Arm] = {arm.name: arm for arm in ARMS}
-
-
-@cache
-def macs(name: str) -> int:
-    """Forward multiply-adds of an arm's network for one image."""
-    return morphs.cost(untrained(name).graph).macs
-
-
-@cache
-def untrained(name: str) -> Network:
-    """The arm's network grown from untrained ancestors: its architecture."""
-    arm = BY_NAME[name]
-    before = untrained(arm.after) if arm.after else morphs.init(morphs.parse_graph(arm.seed))
-    return arm.make(before, 0)[0]
-
-
-def epochs(name: str, length: Length) -> float:
-    """Epochs of an arm: its own, or as many as cost what the named arms cost together."""
-    arm = BY_NAME[name]
-    if arm.cost_of:
-        return sum(epochs(other, length) * macs(other) for other in arm.cost_of) / macs(name)
-    own = length.mnist if arm.data == "mnist" else length.cifar
-    return own[arm.after is not None]

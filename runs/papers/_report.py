@@ -50,6 +50,8 @@ def figures(rows: Sequence[Record]) -> list[Figure]:
     for name, target in (
         ("MLP PReLU, NetMorph", ">= 97"), ("MLP PTanH, NetMorph", ">= 97"),
         ("cifar_211, NetMorph", ">= 82.06"), ("cifar_222, NetMorph", ">= 82.43"),
+        ("cifar_2222, NetMorph", ">= 83.14"), ("cifar_3333, NetMorph", ">= 84"),
+        ("cifar_ksize, NetMorph", ">= 82.81"), ("cifar_width, NetMorph", ">= 83.09"),
     ):  # fmt: skip
         if found := of_arm(rows, name):
             made.append(
@@ -60,6 +62,15 @@ def figures(rows: Sequence[Record]) -> list[Figure]:
         ("cifar_211, NetMorph", "cifar_211, Net2Net"), ("cifar_222, NetMorph", "cifar_222, Net2Net"),
         ("cifar_211, NetMorph", "cifar_211 from scratch"), ("cifar_222, NetMorph", "cifar_222 from scratch"),
         ("cifar_222, NetMorph", "cifar_111, trained on"),
+        ("cifar_2222, NetMorph", "cifar_222, NetMorph"), ("cifar_2222, NetMorph", "cifar_2222 from scratch"),
+        ("cifar_3333, NetMorph", "cifar_2222, NetMorph"), ("cifar_3333, NetMorph", "cifar_3333 from scratch"),
+        ("cifar_3333, NetMorph", "cifar_222, trained on"),
+        ("cifar_ksize, NetMorph", "cifar_base"), ("cifar_ksize, NetMorph", "cifar_ksize from scratch"),
+        ("cifar_ksize, NetMorph", "cifar_base, trained on"),
+        ("cifar_width, NetMorph", "cifar_width, Net2Net"), ("cifar_width, NetMorph", "cifar_width from scratch"),
+        ("cifar_width, NetMorph", "cifar_ksize, trained on"),
+        ("cifar_base TanH, wider, NetMorph", "cifar_base TanH"),
+        ("cifar_base TanH, wider, NetMorph", "cifar_base TanH, trained on"),
     ):  # fmt: skip
         pairs = [
             (one["test"], other["test"])
