@@ -1,4 +1,4 @@
-"""Tables 1 and 2 of CompNet (Lu, Ma, Faltings) for LeNet4 -> LeNet5 on MNIST and VGG15 -> VGG16 on CIFAR-10.
+"""Tables 1 and 2 of CompNet (Lu, Ma, Faltings): LeNet4 -> LeNet5 on MNIST; VGG15 -> 16 -> 17 and 18 -> 19 on CIFAR-10.
 
 A parent is trained, a convolution inserted where the paper inserts it, and the child trained on: with Algorithms 1, 2
 and 3, with NetMorph at the width of Algorithm 2 (Oracle) and at the width before sparsifying (Redundant), each for
@@ -20,7 +20,7 @@ import copy
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
@@ -32,8 +32,9 @@ import torch
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "benchmarks"))
 from _common import environment, finish, guarded  # noqa: E402
+from _compnet_charitable import compacted  # noqa: E402
 from _compnet_report import figures, line, report  # noqa: E402
-from _compnet_rows import ARMS, CHANCE, ROWS, Row  # noqa: E402
+from _compnet_rows import ARMS, CHANCE, QUICK, ROWS, Row  # noqa: E402
 from _state import Record, append, read  # noqa: E402
 
 import morphs  # noqa: E402
@@ -54,10 +55,14 @@ LENET4 = """
 """
 
 
-def vgg15(width: int, phi: str) -> str:
-    """VGG16 without its first convolution of 512 filters; `width` stands for the paper's 64. No batch norms."""
+# VGG16 and VGG19 without their first convolution of 512 filters: convolutions of each stage.
+VGG = {"vgg15": (2, 2, 3, 2, 3), "vgg18": (2, 2, 4, 3, 4)}
+
+
+def vgg(base: str, width: int, phi: str) -> str:
+    """VGG15 or VGG18; `width` stands for the paper's 64. No batch norms."""
     lines, read, number = ["x = input(size=[3, 32, 32])"], "x", 0
-    for stage, (times, count) in enumerate(((1, 2), (2, 2), (4, 3), (8, 2), (8, 3))):
+    for stage, (times, count) in enumerate(zip((1, 2, 4, 8, 8), VGG[base], strict=True)):
         for _ in range(count):
             number += 1
             lines.append(f"c{number} = conv2d({read}, channels={times * width}, kernel=3, padding=1)")
@@ -131,7 +136,7 @@ def main() -> None:
         state.unlink(missing_ok=True)
     run = Run(name, SETTINGS[name], state, arguments.data_root, arguments.device)
     seeds = arguments.seeds[:1] if arguments.quick else arguments.seeds
-    rows = [row for row in (ROWS[:2] if arguments.quick else ROWS) if arguments.only in (None, row.net)]
+    rows = [row for row in (QUICK if arguments.quick else ROWS) if arguments.only in (None, row.net)]
     for seed in seeds:  # the first seed of every row, then the others
         for row in rows:
             if seed < row.seeds or arguments.quick:
@@ -144,39 +149,62 @@ def main() -> None:
 
 def one_row(run: Run, row: Row, seed: int) -> Iterator[Record]:
     """Everything of one row and seed that the state file lacks."""
-    done = {
-        run.key(r["kind"], r["row"], r["arm"], r["seed"]): r
-        for r in read(run.state)
-        if r["setting"] == run.name
-    }
-    shared = f"{row.net} {row.parent}"
-    key = run.key("parent", shared, "parent", seed)
-    folder = OUT / run.name / f"compnet_{row.net}_{row.parent}_{seed}"
-    if key not in done or not (folder / "graph.json").exists():
-        record = parent(run, row, seed, folder) | {"row": shared}
-        if key not in done:
-            append(run.state, record)
-            yield record
-        done[key] = record
-    if done[key]["test"] < CHANCE and run.name != "quick":
-        yield {**done[key], "arm": f"parent at chance, {row.name} left out"}
+    folder, found = yield from parent(run, row, seed)
+    if found["test"] < CHANCE and run.name != "quick":
+        yield {**found, "arm": f"parent at chance, {row.name} left out"}
         return
-    net = morphs.load(folder)
+    net, done = morphs.load(folder), results(run)
     wanted = [("arm", arm) for arm in ARMS]
     if row.name == ROWS[0].name or (row.inserted == row.parent == "relu"):
         wanted = [*(("choice", text) for text in choices(row, run.setting)), *wanted]
     for kind, arm in wanted:
         if run.key(kind, row.name, arm, seed) not in done:
             make = choose if kind == "choice" else train_arm
-            record = base(run, row, seed, kind, arm) | make(run, row, seed, arm, net, done[key])
+            record = base(run, row, seed, kind, arm) | make(run, row, seed, arm, net, found)
             append(run.state, record)
             yield record
 
 
-def parent(run: Run, row: Row, seed: int, folder: Path) -> Record:
+def results(run: Run) -> dict[tuple[str, str, str, str, int], Record]:
+    """What the state file has of this setting."""
+    rows = [r for r in read(run.state) if r["setting"] == run.name]
+    return {run.key(r["kind"], r["row"], r["arm"], r["seed"]): r for r in rows}
+
+
+def parent(run: Run, row: Row, seed: int) -> Generator[Record, None, tuple[Path, Record]]:
+    """Where the row's trained parent is, and its line. Yields the lines of what had to be trained for it."""
+    if row.after:
+        before = next(other for other in ROWS if other.name == row.after)
+        folder, arm = child_folder(run, before, seed), ARMS[0]
+        key = run.key("arm", before.name, arm, seed)
+        if key not in results(run):
+            yield from one_row(run, before, seed)
+        found = results(run)[key]
+        if not (folder / "graph.json").exists():  # measured, but its network is gone
+            source, line = yield from parent(run, before, seed)
+            train_arm(run, before, seed, arm, morphs.load(source), line)
+        return folder, found | {"validation": found["curve"][-1][1]}
+    key = run.key("parent", row.shared, "parent", seed)
+    folder = OUT / run.name / f"compnet_{row.shared.replace(' ', '_')}_{seed}"
+    done = results(run)
+    if key not in done or not (folder / "graph.json").exists():
+        record = trained_parent(run, row, seed, folder) | {"row": row.shared}
+        if key not in done:
+            append(run.state, record)
+            yield record
+        done[key] = record
+    return folder, done[key]
+
+
+def child_folder(run: Run, row: Row, seed: int) -> Path:
+    """Where a row's trained child of Algorithm 1 is, which another row may begin with."""
+    return OUT / run.name / f"compnet_{''.join(filter(str.isalnum, row.name))}_{ARMS[0]}_{seed}"
+
+
+def trained_parent(run: Run, row: Row, seed: int, folder: Path) -> Record:
     """Train and keep a parent."""
     data, test = splits(row.net, seed, run.root, run.setting.images)
-    text = LENET4 if row.net == "lenet" else vgg15(64 // run.setting.divide, row.parent)
+    text = LENET4 if row.net == "lenet" else vgg(row.base, 64 // run.setting.divide, row.parent)
     net = morphs.init(morphs.parse_graph("\n".join(text.split(";"))), derive(seed, row.net, "init"))
     epochs = getattr(run.setting, row.net)[0]
     trained, curve, seconds = fitted(run, TRAIN[row.net], net, data, epochs, derive(seed, "parent"))
@@ -196,9 +224,13 @@ def scaled(row: Row, setting: Setting) -> tuple[int, tuple[int, ...]]:
 
 def move(row: Row, setting: Setting, **changes: Any) -> Compact:
     """The insertion of this row."""
-    node = "c2" if row.net == "lenet" else "c8"
     return Compact(
-        node, scaled(row, setting)[0], kernel=(3, 3), activation=row.inserted, rows=setting.rows, **changes
+        row.node,
+        scaled(row, setting)[0],
+        kernel=(3, 3),
+        activation=row.inserted,
+        rows=setting.rows,
+        **changes,
     )
 
 
@@ -208,7 +240,10 @@ def choices(row: Row, setting: Setting) -> list[str]:
     share = after[1] / before
     literal = [f"{how} literal" for how in ("alg1", "alg2", "alg3")]
     rules = ("alg1", "alg2", "alg3", "alg3 unfitted", "random", "random again", "norm", "contribution")
-    return [*literal, *(f"{how} {share:.3f}" for how in rules), "alg3 1.000"]
+    charitable = [
+        f"{how} charitable {size}" for how in ("alg1", "alg3") for size in ("literal", f"{share:.3f}")
+    ]
+    return [*literal, *(f"{how} {share:.3f}" for how in rules), "alg3 1.000", *charitable]
 
 
 def choose(run: Run, row: Row, seed: int, text: str, net: Network, _: Record) -> Record:
@@ -217,18 +252,18 @@ def choose(run: Run, row: Row, seed: int, text: str, net: Network, _: Record) ->
     how, *words, last = text.split()
     aim = {"penalty": 0.1} if last == "literal" else {"keep": float(last)}
     unfitted = "unfitted" in words or (how, last) == ("alg3", "literal")
-    bound = move(row, run.setting, how=how, refit=not unfitted, **aim)
+    draw, given = derive(seed, "new layer", "again" in words) >> 1, batches(data, seed)
     began = time.process_time()
-    child = morphs.apply(
-        net,
-        bound,
-        seed=derive(seed, "new layer", "again" in words) >> 1,
-        batches=batches(data, seed),
-        measure=False,
-    )
+    if "charitable" in words:
+        share = None if last == "literal" else float(last)
+        grown, notes = compacted(how, net, move(row, run.setting, keep=1.0), share, draw, given)
+    else:
+        bound = move(row, run.setting, how=how, refit=not unfitted, **aim)
+        child = morphs.apply(net, bound, seed=draw, batches=given, measure=False)
+        grown, notes = child.network, dict(child.notes)
     seconds = time.process_time() - began
-    scores = evaluate(child.network.to_torch(), data.val, data, device=run.device)
-    return {"notes": dict(child.notes), "after": scores.accuracy, "seconds": round(seconds, 1)}
+    scores = evaluate(grown.to_torch(), data.val, data, device=run.device)
+    return {"notes": notes, "after": scores.accuracy, "seconds": round(seconds, 1)}
 
 
 def train_arm(run: Run, row: Row, seed: int, arm: str, net: Network, parent: Record) -> Record:
@@ -245,6 +280,8 @@ def train_arm(run: Run, row: Row, seed: int, arm: str, net: Network, parent: Rec
     else:
         config = replace(config, lr=CHILD_LR)
     trained, curve, seconds = fitted(run, config, child, data, epochs, derive(seed, row.name, "train"))
+    if arm == ARMS[0]:
+        morphs.save(trained, child_folder(run, row, seed))
     reached = next((at for at, value in curve if value >= parent["validation"]), None)
     return {
         "before": before, "kept": kept, "after": curve[0][1], "curve": curve, "epochs_to_parent": reached,
