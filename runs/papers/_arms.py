@@ -18,9 +18,10 @@ Make = Callable[[Network, int], Made]
 class Arm:
     """One network and its training.
 
-    figure:  the paper's, in which it is drawn.
+    figure:  the figure or section of the paper, by which arms are chosen and drawn together.
     after:   the arm whose trained network `make` turns into this one; None starts from `seed` with fresh weights.
     cost_of: the arms whose multiply-adds together this arm gets; empty for a parent's or a child's own epochs.
+    times:   so many times over.
     paper:   the paper's accuracy in percent, None where it gives none.
     """
 
@@ -30,6 +31,7 @@ class Arm:
     make: Make
     after: str | None = None
     cost_of: tuple[str, ...] = ()
+    times: int = 1
     paper: float | None = None
 
 

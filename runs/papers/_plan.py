@@ -17,31 +17,44 @@ from _arms import (
     net2net_equal,
     netmorph,
 )
+from _vgg import vgg
 
 import morphs
 from morphs import Network
 
-MNIST, CIFAR = "mnist", "cifar10"
-DATA = {"7": MNIST, "8": CIFAR, "9": CIFAR}  # by the first letter of a figure's name
+MNIST, CIFAR, VGG = (
+    "mnist",
+    "cifar",
+    "vgg",
+)  # kinds of networks: each has its data, its length, and its training
+KINDS = {"7": MNIST, "8": CIFAR, "9": CIFAR, "4": VGG}  # by the first letter of a figure's or section's name
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Epochs of parents and of each child; `width` of Caffe's first convolution, 32 in the paper; points on a curve."""
+    """Epochs of parents and of each child, by the kind of network; points on a curve.
+
+    narrow: how many times narrower than in the paper the networks for CIFAR-10 are; VGG twice as much.
+    """
 
     mnist: tuple[float, float]
     cifar: tuple[float, float]
-    width: int
+    vgg: tuple[float, float]
+    narrow: int
     points: int
     images: int | None = None  # of validation and test split each; None is all
 
 
 SETTINGS: Mapping[str, Setting] = {
-    "hour": Setting(mnist=(10, 36), cifar=(4, 1), width=32, points=6),
-    "narrow": Setting(mnist=(10, 36), cifar=(40, 12), width=8, points=24),
-    "full": Setting(mnist=(91, 91), cifar=(80, 80), width=32, points=80),  # 50,000 and 40,000 iterations
-    "quick": Setting(mnist=(0.1, 0.1), cifar=(0.02, 0.01), width=8, points=2, images=200),
+    "hour": Setting(mnist=(10, 36), cifar=(4, 1), vgg=(4, 1), narrow=1, points=6),
+    "narrow": Setting(mnist=(10, 36), cifar=(40, 12), vgg=(20, 4), narrow=4, points=24),
+    "full": Setting(
+        mnist=(91, 91), cifar=(80, 80), vgg=(80, 16), narrow=1, points=80
+    ),  # 50,000, 40,000 iterations
+    "quick": Setting(mnist=(0.1, 0.1), cifar=(0.02, 0.01), vgg=(0.01, 0.005), narrow=4, points=2, images=200),
 }
+
+STAGE_ENDS = (("c2", 1), ("c4", 2), ("c7", 4))  # VGG16's, and their widths in units of the first stage's
 
 SOFTMAX = """
     x = input(size=[1, 28, 28])
@@ -175,16 +188,33 @@ def figure_9(n: int) -> tuple[Arm, ...]:
     )  # fmt: skip
 
 
+def section_44(n: int) -> tuple[Arm, ...]:
+    """VGG16, whose first three stages get a convolution more; and its rivals, for several times the child's cost."""
+    seed, grow = (
+        vgg("vgg16", n, "relu"),
+        moves(*(netmorph(node, 4 * n * times, 3) for node, times in STAGE_ENDS)),
+    )
+    child = "VGG16, NetMorph"
+    return (
+        Arm("VGG16", "4.4", seed, as_it_is),
+        Arm(child, "4.4", seed, grow, "VGG16"),
+        *(Arm(f"VGG16, trained on, {k} times", "4.4", seed, as_it_is, "VGG16", (child,), k) for k in (1, 2, 4)),
+        *(Arm(f"grown VGG16 from scratch, {k} times", "4.4", seed, afresh(grow), None, (child,), k)
+          for k in (1, 2, 4, 8, 16)),
+    )  # fmt: skip
+
+
 @cache
 def arms_of(setting: str) -> Mapping[str, Arm]:
     """All arms at the width of a setting, by name; those that others grow from come first."""
-    n = SETTINGS[setting].width
-    return {arm.name: arm for arm in (*figure_7(), *figure_8(n), *figure_9(n))}
+    narrow = SETTINGS[setting].narrow
+    cifar = (*figure_8(32 // narrow), *figure_9(32 // narrow), *section_44(64 // narrow // min(narrow, 2)))
+    return {arm.name: arm for arm in (*figure_7(), *cifar)}
 
 
-def data_of(arm: Arm) -> str:
-    """The data set of an arm."""
-    return DATA[arm.figure[0]]
+def kind_of(arm: Arm) -> str:
+    """The kind of network of an arm."""
+    return KINDS[arm.figure[0]]
 
 
 @cache
@@ -206,6 +236,6 @@ def epochs(setting: str, name: str) -> float:
     arm, length = arms_of(setting)[name], SETTINGS[setting]
     if arm.cost_of:
         cost = sum(epochs(setting, other) * macs(setting, other) for other in arm.cost_of)
-        return cost / macs(setting, name)
-    own = length.mnist if data_of(arm) == MNIST else length.cifar
+        return arm.times * cost / macs(setting, name)
+    own = {MNIST: length.mnist, CIFAR: length.cifar, VGG: length.vgg}[kind_of(arm)]
     return own[arm.after is not None]

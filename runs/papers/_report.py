@@ -79,8 +79,35 @@ def figures(rows: Sequence[Record]) -> list[Figure]:
         if pairs:
             gained = mean(100 * (one - other) for one, other in pairs)
             made.append(figure(f"{better} minus {worse}, n = {len(pairs)}", gained, "points", "> 0"))
+    made += ratios(rows)
     if rows:
         made.append(figure("drift of a morph, most", max(row["drift"] for row in rows), "", "<= 1e-5"))
+    return made
+
+
+def ratios(rows: Sequence[Record]) -> list[Figure]:
+    """Section 4.4: how many times the grown network's cost its rivals need to reach its validation accuracy."""
+
+    def reached(name: str) -> float | None:
+        found = of_arm(rows, name)
+        return mean(row["curve"][-1][1] for row in found) if found else None
+
+    made, aim = list[Figure](), reached("VGG16, NetMorph")
+    for rival in ("VGG16, trained on", "grown VGG16 from scratch"):
+        tried = {k: value for k in (1, 2, 4, 8, 16) if (value := reached(f"{rival}, {k} times")) is not None}
+        if aim is None or not tried:
+            continue
+        enough = [k for k, value in tried.items() if value >= aim]
+        if enough:
+            made.append(
+                figure(
+                    f"{rival}: reaches the grown network's accuracy at", min(enough), "times its cost", None
+                )
+            )
+        else:
+            made.append(
+                figure(f"{rival}: below the grown network's accuracy at", max(tried), "times its cost", None)
+            )
     return made
 
 

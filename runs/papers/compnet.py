@@ -36,6 +36,7 @@ from _compnet_charitable import compacted  # noqa: E402
 from _compnet_report import figures, line, report  # noqa: E402
 from _compnet_rows import ARMS, CHANCE, QUICK, ROWS, Row  # noqa: E402
 from _state import Record, append, read  # noqa: E402
+from _vgg import vgg  # noqa: E402
 
 import morphs  # noqa: E402
 from morphs import Compact, Network  # noqa: E402
@@ -53,26 +54,6 @@ LENET4 = """
     c2 = conv2d(m1, channels=50, kernel=5); r2 = relu(c2); m2 = max_pool2d(r2, kernel=2)
     f = flatten(m2); fc1 = linear(f, features=500); r3 = relu(fc1); fc2 = linear(r3, features=10); y = output(fc2)
 """
-
-
-# VGG16 and VGG19 without their first convolution of 512 filters: convolutions of each stage.
-VGG = {"vgg15": (2, 2, 3, 2, 3), "vgg18": (2, 2, 4, 3, 4)}
-
-
-def vgg(base: str, width: int, phi: str) -> str:
-    """VGG15 or VGG18; `width` stands for the paper's 64. No batch norms."""
-    lines, read, number = ["x = input(size=[3, 32, 32])"], "x", 0
-    for stage, (times, count) in enumerate(zip((1, 2, 4, 8, 8), VGG[base], strict=True)):
-        for _ in range(count):
-            number += 1
-            lines.append(f"c{number} = conv2d({read}, channels={times * width}, kernel=3, padding=1)")
-            lines.append(f"r{number} = {phi}(c{number})")
-            read = f"r{number}"
-        lines.append(f"m{stage} = max_pool2d({read}, kernel=2)")
-        read = f"m{stage}"
-    lines += [f"f = flatten({read})", f"fc1 = linear(f, features={8 * width})", f"a = {phi}(fc1)",
-              "o = dropout(a)", "fc2 = linear(o, features=10)", "y = output(fc2)"]  # fmt: skip
-    return "\n".join(lines)
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,17 @@
 
 Figure 7: softmax regression on MNIST grows a hidden layer of 50 units. Figure 8 and Table 1: Caffe's cifar10_quick
 (cifar_111) grows to cifar_211 and cifar_222 by depth, to cifar_2222 and cifar_3333 by subnets. Figure 9: cifar_base
-grows its kernels, then its width; with tanh its width. NetMorph and Net2Net grow from the same trained parents; the
-same networks from scratch, and the parents trained on, get as many multiply-adds as the chain they are compared with.
-Each arm trains for a length fixed beforehand, under one cosine, and reads the test split once, at its end; curves are
-of the validation split.
+grows its kernels, then its width; with tanh its width. Section 4.4: VGG16 grows a convolution in each of its first
+three stages, on CIFAR-10 instead of ImageNet, and its rivals train for several times what the child costs. NetMorph
+and Net2Net grow from the same trained parents; the same networks from scratch, and the parents trained on, get as many
+multiply-adds as the chain they are compared with. Each arm trains for a length fixed beforehand, under one cosine, and
+reads the test split once, at its end; curves are of the validation split.
 
 The paper states neither learning rate nor augmentation: as in Caffe's recipe there is no augmentation, batches are of
 100, momentum is 0.9. Nothing in an arm depends on what another reached. Results are appended to a state file, one line
 of JSON for each arm and seed, and what is there is not run again.
 
-    python runs/papers/network_morphism.py --data-root DIR [--seeds 0 1 2] [--jobs 2] [--figure 7|8|9]
+    python runs/papers/network_morphism.py --data-root DIR [--seeds 0 1 2] [--jobs 2] [--figure 7|8|9|4.4]
         [--quick | --narrow | --full]
 """
 
@@ -38,7 +39,7 @@ import torch
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "benchmarks"))
 from _common import environment, finish, guarded  # noqa: E402
-from _plan import CIFAR, MNIST, SETTINGS, arms_of, data_of, epochs, macs  # noqa: E402
+from _plan import CIFAR, MNIST, SETTINGS, VGG, arms_of, epochs, kind_of, macs  # noqa: E402
 from _report import curves, figures, table  # noqa: E402
 from _state import Record, append, read  # noqa: E402
 
@@ -56,8 +57,12 @@ OUT = HERE / "out"  # trained networks, which later arms grow from; git ignores 
 TRAIN = {
     MNIST: TrainConfig(lr=0.05, weight_decay=1e-4, label_smoothing=0.0, batch_size=100),
     CIFAR: TrainConfig(lr=0.01, weight_decay=5e-4, label_smoothing=0.0, batch_size=100),
+    VGG: TrainConfig(
+        lr=0.02, weight_decay=5e-4, label_smoothing=0.0, batch_size=100, clip_norm=1.0, warmup_steps=100
+    ),
 }
-CHILD_CLIP = {MNIST: None, CIFAR: 1.0}  # norm to which the gradients of grown networks are clipped
+DATA = {MNIST: "mnist", CIFAR: "cifar10", VGG: "cifar10"}
+CHILD_CLIP = {MNIST: None, CIFAR: 1.0, VGG: 1.0}  # norm to which the gradients of grown networks are clipped
 
 
 def main() -> None:
@@ -70,7 +75,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--state", type=Path, default=HERE / "network_morphism.jsonl")
-    parser.add_argument("--figure", choices=("7", "8", "9"), help="of the paper; all if not given")
+    parser.add_argument(
+        "--figure", choices=("7", "8", "9", "4.4"), help="of the paper, or a section; all if not given"
+    )
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--full", action="store_true", help="the paper's width and length: hours on a GPU")
     length.add_argument(
@@ -82,7 +89,7 @@ def main() -> None:
     arguments = parser.parse_args()
     setting = next((name for name in ("full", "narrow", "quick") if getattr(arguments, name)), "hour")
     seeds = arguments.seeds[:1] if arguments.quick else arguments.seeds
-    arms = [arm for arm in arms_of(setting).values() if arguments.figure in (None, arm.figure[0])]
+    arms = [arm for arm in arms_of(setting).values() if arm.figure.startswith(arguments.figure or "")]
     wanted = [(arm.name, seed) for seed in seeds for arm in arms]
     state = OUT / "quick.jsonl" if arguments.quick else arguments.state
     if arguments.quick:
@@ -136,14 +143,14 @@ def run(wanted: list[tuple[str, int]], setting: str, state: Path, arguments: Any
 def one_arm(name: str, seed: int, setting: str, root: Path | None, device: str) -> Record:
     """Grow, train and test one arm."""
     arm, length = arms_of(setting)[name], SETTINGS[setting]
-    source = data_of(arm)
-    data, test = splits(source, seed, root, length.images)
-    fresh = morphs.init(morphs.parse_graph(arm.seed), derive(seed, source))
+    kind = kind_of(arm)
+    data, test = splits(kind, seed, root, length.images)
+    fresh = morphs.init(morphs.parse_graph(arm.seed), derive(seed, kind))
     parent = morphs.load(folder(setting, arm.after, seed)) if arm.after else fresh
     network, drift = arm.make(parent, derive(seed, name))
-    config = TRAIN[source]
+    config = TRAIN[kind]
     if arm.after:
-        config = replace(config, clip_norm=CHILD_CLIP[source])
+        config = replace(config, clip_norm=CHILD_CLIP[kind])
     steps = max(1, round(epochs(setting, name) * len(data.train) / config.batch_size))
     module = network.to_torch()
     curve = [(0, evaluate(module, data.val, data, device=device).accuracy)]
@@ -176,11 +183,12 @@ def one_arm(name: str, seed: int, setting: str, root: Path | None, device: str) 
 
 
 @cache
-def splits(name: str, seed: int, root: Path | None, images: int | None) -> tuple[SearchData, Any]:
-    """Training and validation data (1/20 held out by the seed) without augmentation, and the test split."""
-    data = load_search_data(name, root, seed, 0.05)
-    data = replace(data, augment=Augment(flip=False, crop=0))
-    test = load_test_split(name, root, seed)
+def splits(kind: str, seed: int, root: Path | None, images: int | None) -> tuple[SearchData, Any]:
+    """Training and validation data (1/20 held out by the seed), augmented for VGG alone, and the test split."""
+    data = load_search_data(DATA[kind], root, seed, 0.05)
+    if kind != VGG:
+        data = replace(data, augment=Augment(flip=False, crop=0))
+    test = load_test_split(DATA[kind], root, seed)
     if images is not None:
         data = replace(data, val=data.val.subset(torch.arange(images)))
         test = test.subset(torch.arange(images))
