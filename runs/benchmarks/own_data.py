@@ -1,10 +1,10 @@
 """Does `nas search auto` serve the person with their own data, who sets nothing but a budget?
 
 Nine small data sets as folders, tables and arrays; `nas search auto` with a budget of wall time, beside the commonest
-answer (or the mean), a linear model, a random forest as it comes, and a small network of fixed size that Adam trains
-for the same time (ended when a third of it brought no lower validation loss), with the best of its weights by
-validation. All learn from the same examples but those that each holds out, and are scored on the same test examples.
-Settings of the search were chosen on validation splits.
+answer (or the mean), a linear model, a random forest as it comes, AutoGluon (tables) and AutoKeras (images) where they
+are installed, and a small network of fixed size that Adam trains for the same time (ended when a third of it brought no
+lower validation loss), with the best of its weights by validation. All learn from the same examples but those that each
+holds out, and are scored on the same test examples. Settings of the search were chosen on validation splits.
 
 An arm's result is a line of the state file; what is there is not run again. The interval of a difference is 1.96
 standard errors of a score of so many test examples.
@@ -69,16 +69,21 @@ def run(given: Any) -> None:
     """Do the runs that the state file lacks, seed by seed. Raises UserError if one fails, after the others."""
     torch.set_num_threads(given.threads)
     done = {key_of(row) for row in read(given.state)}
+    lacking = {name: reason for name in given.arms if (reason := ARMS[name].lacks())}
+    for name, reason in lacking.items():
+        print(f"{name} is left out: {reason}")
     wanted = [
-        (data, arm, seed, given.budget) for seed in given.seeds for data in given.data for arm in given.arms
-    ]
+        (data, arm, seed, given.budget)
+        for seed in given.seeds for data in given.data for arm in given.arms
+        if arm not in lacking and (ARMS[arm].tables if SETS[data].table else ARMS[arm].images)
+    ]  # fmt: skip
     lost: list[str] = []
     for data, arm, seed, budget in [key for key in wanted if key not in done]:
         name = f"{data} {arm} seed {seed}"
         spec = spec_of(SETS[data], FOLDER, given.data_root)
         began = time.monotonic()
         try:
-            found = ARMS[arm](Task(spec, seed, budget, FOLDER / f"run-{os.getpid()}", given.threads))
+            found = ARMS[arm].run(Task(spec, seed, budget, FOLDER / f"run-{os.getpid()}", given.threads))
         except UserError as error:
             lost.append(f"{name}: {error}")
             print(f"{name} failed: {error}", flush=True)

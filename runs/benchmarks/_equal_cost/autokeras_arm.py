@@ -24,6 +24,8 @@ from nas.base.seeds import derive
 from nas.data import ImageSplit, Split
 from nas.train.evaluate import Scores
 
+Arrays = tuple[np.ndarray, np.ndarray]
+
 
 def lacks() -> str:
     """Why the arm can't be run here; empty if it can."""
@@ -32,9 +34,17 @@ def lacks() -> str:
 
 
 def searched(problem: Problem, seconds: float, folder: Path) -> Outcome:
+    """Search for `seconds` on the arrays of a problem. Raises UserError if that is not enough for one epoch."""
+    train, val, test = map(_arrays, (problem.data.train, problem.data.val, problem.test))
+    return searched_arrays(train, val, test, problem.seed, seconds, folder)
+
+
+def searched_arrays(
+    train: Arrays, val: Arrays, test: Arrays, seed: int, seconds: float, folder: Path
+) -> Outcome:
     """Search for `seconds`; the epoch that runs then is cut short, and the best network so far is handed out.
 
-    Raises UserError if that is not enough for one epoch.
+    Arrays are images [N, H, W, C] and classes [N]. Raises UserError if that is not enough for one epoch.
     """
     os.environ.setdefault("KERAS_BACKEND", "torch")
     import autokeras
@@ -46,7 +56,7 @@ def searched(problem: Problem, seconds: float, folder: Path) -> Outcome:
     classifier = autokeras.AutoModel(
         images, autokeras.ClassificationHead()(autokeras.ImageBlock(block_type="vanilla")(images)),
         max_trials=1000, directory=folder, overwrite=True, objective="val_accuracy",
-        seed=derive(problem.seed, "autokeras") % 2**31,
+        seed=derive(seed, "autokeras") % 2**31,
     )  # fmt: skip
 
     class Deadline(keras.callbacks.Callback):
@@ -64,19 +74,18 @@ def searched(problem: Problem, seconds: float, folder: Path) -> Outcome:
             best = max([float((logs or {}).get("val_accuracy", 0.0)), *(y for _, _, y in curve)])
             curve.append((0.0, time.perf_counter() - began, best))
 
-    train, val, test = map(_arrays, (problem.data.train, problem.data.val, problem.test))
     classifier.fit(*train, validation_data=val, callbacks=[Deadline()], verbose=0)
     took = time.perf_counter() - began
     if not curve:
         raise UserError(f"autokeras: {seconds:.0f} s are not enough for one epoch")
 
-    def scores(part: tuple[np.ndarray, np.ndarray]) -> Scores:
+    def scores(part: Arrays) -> Scores:
         loss, accuracy = classifier.evaluate(*part, verbose=0)
         return Scores({"accuracy": float(accuracy)}, float(loss))
 
     return Outcome(None, scores(val), {}, took, tuple(curve), test=scores(test))
 
 
-def _arrays(part: ImageSplit) -> tuple[np.ndarray, np.ndarray]:
+def _arrays(part: ImageSplit) -> Arrays:
     assert isinstance(part, Split)
     return part.pixels.numpy(), part.labels.numpy()

@@ -11,15 +11,15 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from _own_data import automl
+from _own_data.task import Found, Task, loaded, rows_of
 from nas.base.errors import UserError
-from nas.data import ImageSplit, SearchData, eval_batches, load_search_data, load_test_split, train_batches
+from nas.data import train_batches
 from nas.data.augment import NONE
 from nas.data.baseline import baseline_scores
 from nas.ledger.scores import LINEAR, SIMPLE, merit
@@ -27,31 +27,6 @@ from nas.train.evaluate import evaluate
 
 BATCH, RATE = 32, 1e-3
 PATIENCE = 1 / 3  # of the time, without a lower validation loss, ends the fixed network's training
-
-
-@dataclass(frozen=True)
-class Task:
-    """One arm on one data set. spec: for --data. seconds: the budget; None: next to nothing, to see that it runs."""
-
-    spec: str
-    seed: int
-    seconds: float | None
-    folder: Path
-    threads: int
-
-
-@dataclass(frozen=True)
-class Found:
-    """score: on the test split, of `main`. facts: more, for the record."""
-
-    score: float
-    main: str
-    tested: int
-    facts: Mapping[str, Any]
-
-
-def _data(task: Task) -> tuple[SearchData, ImageSplit]:
-    return load_search_data(task.spec, None, task.seed), load_test_split(task.spec, None, task.seed)
 
 
 def search(task: Task) -> Found:
@@ -76,14 +51,14 @@ def search(task: Task) -> Found:
     shutil.rmtree(task.folder, ignore_errors=True)
     kept = ("best_score", "best_params", "generation", "complete", "remarks")
     facts = {"used": status["seconds"], **{name: status[name] for name in kept}}
-    return Found(status["test_score"], status["score"], len(_data(task)[1]), facts)
+    return Found(status["test_score"], status["score"], len(loaded(task)[1]), facts)
 
 
 def fixed(task: Task) -> Found:
     """A small network of fixed size, trained by Adam for the same time, or until a third of that time has brought no
     lower validation loss; the weights with the least one, of all epochs.
     """
-    data, test = _data(task)
+    data, test = loaded(task)
     torch.manual_seed(task.seed)
     module = network(data.input_shape, data.outputs)
     optimizer = torch.optim.Adam(module.parameters(), lr=RATE, weight_decay=1e-4)
@@ -123,7 +98,7 @@ def network(shape: tuple[int, ...], outputs: int) -> nn.Module:
 
 def _baseline(name: str) -> Callable[[Task], Found]:
     def run(task: Task) -> Found:
-        data, test = _data(task)
+        data, test = loaded(task)
         return Found(baseline_scores(data, {"test": test})[f"{name}_test"], data.task.main, len(test), {})
 
     return run
@@ -133,8 +108,8 @@ def forest(task: Task) -> Found:
     """scikit-learn's random forest as it comes, on the pixels or numbers."""
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
-    data, test = _data(task)
-    x, held = _rows(data, data.train), _rows(data, test)
+    data, test = loaded(task)
+    x, held = rows_of(data, data.train), rows_of(data, test)
     if data.task.targets == "values":
         values = RandomForestRegressor(random_state=task.seed).fit(x, data.train.labels[:, 0]).predict(held)
         score = float((torch.as_tensor(values) - test.labels[:, 0]).square().mean().sqrt())
@@ -145,13 +120,27 @@ def forest(task: Task) -> Found:
     return Found(float(score), data.task.main, len(test), {})
 
 
-def _rows(data: SearchData, split: ImageSplit) -> Tensor:
-    return torch.cat([x.flatten(1) for x, _ in eval_batches(split, 500, data.mean, data.std)])
+@dataclass(frozen=True)
+class Arm:
+    """One way. tables, images: what it is for. lacks: why it can't be run here; empty if it can."""
+
+    run: Callable[[Task], Found]
+    tables: bool = True
+    images: bool = True
+    lacks: Callable[[], str] = lambda: ""
 
 
 SEARCH, FIXED, BASELINES = "search", "fixed", (SIMPLE, LINEAR)
-ARMS: Mapping[str, Callable[[Task], Found]] = MappingProxyType(
-    {SEARCH: search, FIXED: fixed, SIMPLE: _baseline(SIMPLE), LINEAR: _baseline(LINEAR), "forest": forest}
+ARMS: Mapping[str, Arm] = MappingProxyType(
+    {
+        SEARCH: Arm(search),
+        FIXED: Arm(fixed),
+        SIMPLE: Arm(_baseline(SIMPLE)),
+        LINEAR: Arm(_baseline(LINEAR)),
+        "forest": Arm(forest),
+        "autogluon": Arm(automl.autogluon, images=False, lacks=automl.autogluon_lacks),
+        "autokeras": Arm(automl.autokeras, tables=False, lacks=automl.autokeras_lacks),
+    }
 )
 
 

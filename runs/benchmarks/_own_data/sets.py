@@ -23,13 +23,13 @@ TESTED = 2000  # test images of a published set
 class DataSet:
     """make: writes the files into an empty folder, given the root of the published sets; returns the text for --data.
 
-    what: for a table. published: whether it needs that root.
+    what: for people. table: or images.
     """
 
     name: str
     what: str
     make: Callable[[Path, Path | None], str]
-    published: bool = False
+    table: bool = False
 
 
 def _digits(folder: Path, root: Path | None) -> str:
@@ -83,14 +83,14 @@ def _loaded(name: str) -> Callable[[], tuple[Any, Any]]:
 
 _ALL: Sequence[DataSet] = (
     DataSet("digits", "1,797 digits of 8 × 8 as PNG folders, 10 classes", _digits),
-    DataSet("wine", "178 rows of 13 numbers, 3 classes", _table(_loaded("wine"))),
-    DataSet("breast-cancer", "569 rows of 30 numbers, 2 classes", _table(_loaded("breast_cancer"))),
-    DataSet("diabetes", "442 rows of 10 numbers, a value", _table(_loaded("diabetes"))),
-    DataSet("friedman", "1,000 rows of 10 numbers, a value: Friedman's first function, made up", _table(_friedman)),
-    DataSet("fashion-300", "300 articles of clothing, 10 classes", _some("fashion-mnist", 300), True),
-    DataSet("fashion-3000", "3,000 of them", _some("fashion-mnist", 3000), True),
-    DataSet("fashion-30000", "30,000 of them", _some("fashion-mnist", 30_000), True),
-    DataSet("cifar-1000", "1,000 photographs, 10 classes", _some("cifar10", 1000), True),
+    DataSet("wine", "178 rows of 13 numbers, 3 classes", _table(_loaded("wine")), True),
+    DataSet("breast-cancer", "569 rows of 30 numbers, 2 classes", _table(_loaded("breast_cancer")), True),
+    DataSet("diabetes", "442 rows of 10 numbers, a value", _table(_loaded("diabetes")), True),
+    DataSet("friedman", "1,000 rows of 10 numbers, a value: Friedman's first function", _table(_friedman), True),
+    DataSet("fashion-300", "300 articles of clothing, 10 classes", _some("fashion-mnist", 300)),
+    DataSet("fashion-3000", "3,000 of them", _some("fashion-mnist", 3000)),
+    DataSet("fashion-30000", "30,000 of them", _some("fashion-mnist", 30_000)),
+    DataSet("cifar-1000", "1,000 photographs, 10 classes", _some("cifar10", 1000)),
 )  # fmt: skip
 SETS: Mapping[str, DataSet] = MappingProxyType({each.name: each for each in _ALL})
 
