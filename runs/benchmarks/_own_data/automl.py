@@ -1,7 +1,7 @@
 """Other people's AutoML on the same examples, for the same wall time.
 
-None is a dependency. `pip install "autogluon.tabular[lightgbm,catboost,xgboost,fastai]"` for the tables; what AutoGluon does
-with images starts from weights that it fetches. `pip install autokeras six "keras<3.13"` for the images.
+None is a dependency. `pip install "autogluon.tabular[lightgbm,catboost,xgboost,fastai]"` for the tables; what AutoGluon
+does with images starts from weights that it fetches. `pip install autokeras six "keras<3.13"` for the images.
 """
 
 from __future__ import annotations
