@@ -21,6 +21,7 @@ from nas.registry.registry import Registry
 
 # Settings of where and how a run is carried out, which decide no results: they may differ when it is resumed.
 PLACE = ("data_root", "executor", "address", "gpus_per_child", "storage", "workers")
+AUTO = "auto"  # a GPU if there is one
 
 
 def configuration(
@@ -45,6 +46,8 @@ def configuration(
         values["limits"] = _limits(values["limits"])
     config, registry = configure(what, values, with_plugins() if registry is None else registry, trained)
     check_executor(config.executor, config.storage)
+    if config.device == AUTO or "device" in config.fitted:
+        config = config.model_copy(update={"device": best_device(config.address)})
     if not config.address:  # else it is a device of the cluster's nodes
         check_device(config.device)
     return config, registry
@@ -61,6 +64,13 @@ def place_of(given: Mapping[str, Any]) -> dict[str, Any]:
         found["data_root"] = str(Path(os.path.expanduser(found["data_root"])).absolute())
     check_executor(found.get("executor", "local"), found.get("storage"))
     return found
+
+
+def best_device(address: str | None) -> str:
+    """The device where nobody chose one: a GPU if this machine has one; of a cluster, at `address`, it isn't known."""
+    import torch
+
+    return "cuda" if address is None and torch.cuda.is_available() else "cpu"
 
 
 def check_device(name: str) -> None:

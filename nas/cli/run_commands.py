@@ -19,7 +19,7 @@ from nas.base.errors import NasError
 from nas.base.printing import say, warn
 from nas.base.text import nas_command
 from nas.cli import tables
-from nas.config.run_config import MODEL, RunConfig
+from nas.config.run_config import MODEL
 from nas.execute.worker_processes import WorkerProcesses
 from nas.inspect.status import find_run
 from nas.ledger import LedgerView, read, read_config
@@ -63,7 +63,6 @@ def search(
     Raises UserError for wrong input.
     """
     config, registry = configuration(what or MODEL, overrides, trained=model is not None)
-    _mention_gpu(config, session.quiet)
     folder = run if run is not None else default_run_folder(config)
     start = None if model is None else starting(model)
     drive = partial(watched_run.search, config, folder, start=start)
@@ -123,14 +122,6 @@ def _compared(run: Path, view: LedgerView, quiet: bool) -> int:
         fact = "the original can't be read any more"
     warn(f"nas: replay: the result differs from {again.of}: {fact}")
     return 1
-
-
-def _mention_gpu(config: RunConfig, quiet: bool) -> None:
-    """Warn if an accelerator is not used."""
-    import torch
-
-    if config.device == "cpu" and not quiet and torch.cuda.is_available():
-        warn("nas: training on the CPU though there is a GPU; use it with --device cuda")
 
 
 def _reported(run: Path) -> Path | None:

@@ -23,7 +23,7 @@ from nas.config.training import TrainConfig
 CODE = r"[\w.]+:\w+"  # package.module:name
 TASKS = ("classification", "balanced", "multi-label", "regression")
 FITTED = (
-    "augment", "batch_size", "children", "clip_norm", "epochs", "final_data", "final_share", "generations",
+    "augment", "batch_size", "children", "clip_norm", "device", "epochs", "final_data", "final_share", "generations",
     "grow_share", "label_smoothing", "limits", "lr", "macs", "most_epochs", "moves_per_child", "optimizer", "parent",
     "select", "threads", "val_fraction", "warmup_steps", "weight_decay",
 )  # fmt: skip
@@ -251,7 +251,9 @@ class RunConfig(BaseModel):
     threads: Annotated[int, Shown(WORK, "N")] = Field(
         1, ge=1, le=4096, description="CPU threads of each child, whatever the number of workers."
     )
-    device: Annotated[str, Shown(WORK, "D")] = Field("cpu", description="Torch device: cpu, cuda, cuda:1.")
+    device: Annotated[str, Shown(WORK, "D", unset="auto: a GPU if there is one")] = Field(
+        "cpu", description="Torch device: auto, cpu, cuda, cuda:1."
+    )
     child_timeout: Annotated[float | None, Seconds, Shown(WORK, "TIME", unset="none")] = Field(
         None,
         gt=0,

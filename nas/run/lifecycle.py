@@ -96,6 +96,8 @@ def search(
             f"--threads {config.threads} is more than the {plural(cores(), 'core')} of this machine, which trains "
             f"slower than --threads {cores()}"
         )
+    if config.device != "cpu" and "device" in config.fitted:
+        said.append(f"device: {config.device}, a GPU of this machine; --device cpu trains on the processor")
     if config.space == "auto":
         said.append(
             f"space: {choice(data.input_shape, data.tokens).__name__}, which suits "

@@ -11,7 +11,7 @@ NAS = Path(sys.executable).with_name("nas")
 
 
 @pytest.mark.skipif(sys.platform != "linux" or shutil.which("bash") is None, reason="needs ulimit -v")
-@pytest.mark.parametrize("kilobytes", [1_000_000, 600_000])
+@pytest.mark.parametrize("kilobytes", [900_000, 600_000])
 @pytest.mark.parametrize("command", ["search digits --generations 1", "moves"])
 def test_too_little_address_space_is_one_line(kilobytes: int, command: str, tmp_path: Path) -> None:
     line = f'ulimit -v {kilobytes}; exec "$0" {command}'
