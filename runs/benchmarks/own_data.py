@@ -4,10 +4,11 @@ Nine small data sets as folders, tables and arrays; `nas search auto` with a bud
 answer (or the mean), a linear model, a random forest as it comes, AutoGluon (tables) and AutoKeras (images) where they
 are installed, and a small network of fixed size that Adam trains for the same time (ended when a third of it brought no
 lower validation loss), with the best of its weights by validation. All learn from the same examples but those that each
-holds out, and are scored on the same test examples. Settings of the search were chosen on validation splits.
+holds out, and are scored on the same test examples, which each seed draws anew. Settings of the search were chosen on
+validation splits.
 
 An arm's result is a line of the state file; what is there is not run again. The interval of a difference is 1.96
-standard errors of a score of so many test examples.
+standard errors of a score on so many test examples, all seeds together.
 
     python runs/benchmarks/own_data.py --data-root DIR [--data wine,digits] [--budget 180] [--seeds 0-4] [--quick]
     python runs/benchmarks/own_data.py --table
@@ -80,7 +81,7 @@ def run(given: Any) -> None:
     lost: list[str] = []
     for data, arm, seed, budget in [key for key in wanted if key not in done]:
         name = f"{data} {arm} seed {seed}"
-        spec = spec_of(SETS[data], FOLDER, given.data_root)
+        spec = spec_of(SETS[data], FOLDER, given.data_root, seed)
         began = time.monotonic()
         try:
             found = ARMS[arm].run(Task(spec, seed, budget, FOLDER / f"run-{os.getpid()}", given.threads))
@@ -110,11 +111,14 @@ def scores(rows: Sequence[Record], data: str, arm: str) -> list[float]:
     return [row["score"] for row in sorted(found, key=lambda row: row["seed"])]
 
 
-def interval(row: Record, score: float) -> float:
-    """Half of the 95 % interval of a mean score on so many test examples; of an error, as of normal errors."""
-    if is_fraction(row["main"]):
-        return SIGNIFICANT * max(score * (1 - score), 1 / row["tested"]) ** 0.5 / row["tested"] ** 0.5
-    return SIGNIFICANT * score / (2 * row["tested"]) ** 0.5
+def interval(rows: Sequence[Record], score: float) -> float:
+    """Half of the 95 % interval of the mean score of an arm's runs, on the test examples of all of them; of an error, as
+    of normal errors.
+    """
+    tested = sum(row["tested"] for row in rows)
+    if is_fraction(rows[0]["main"]):
+        return SIGNIFICANT * max(score * (1 - score), 1 / tested) ** 0.5 / tested**0.5
+    return SIGNIFICANT * score / (2 * tested) ** 0.5
 
 
 def table(rows: Sequence[Record], names: Sequence[str]) -> str:
@@ -125,11 +129,17 @@ def table(rows: Sequence[Record], names: Sequence[str]) -> str:
         if not own:
             continue
         main, means = own[0]["main"], {arm: scores(rows, name, arm) for arm in ARMS}
-        cells = [value_text(main, fmean(found)) if found else "–" for found in means.values()]
-        half = interval(own[0], fmean(means[SEARCH] or next(filter(None, means.values()))))
-        seeds = len({row["seed"] for row in own})
+        seeds = max(map(len, means.values()))
+        cells = [_cell(main, found, seeds) for found in means.values()]
+        first = next(arm for arm in ARMS if means[arm])
+        half = interval([row for row in own if row["arm"] == first], fmean(means[first]))
         lines.append(f"| {name} ({main}) | {seeds} | {' | '.join(cells)} | ± {value_text(main, half)} |")
     return "\n".join(lines)
+
+
+def _cell(main: str, found: Sequence[float], seeds: int) -> str:
+    fewer = f" (n = {len(found)})" if 0 < len(found) < seeds else ""
+    return f"{value_text(main, fmean(found))}{fewer}" if found else "–"
 
 
 def figures(rows: Sequence[Record], names: Sequence[str], quick: bool) -> list[Figure]:
@@ -139,16 +149,12 @@ def figures(rows: Sequence[Record], names: Sequence[str], quick: bool) -> list[F
     compared = [name for name in names if scores(rows, name, SEARCH) and scores(rows, name, FIXED)]
     below, above, used = 0, 0, list[float]()
     for name in compared:
-        row = next(row for row in rows if (row["data"], row["arm"]) == (name, SEARCH))
-        mine = fmean(scores(rows, name, SEARCH))
+        own = [row for row in rows if (row["data"], row["arm"]) == (name, SEARCH)]
+        main, mine = own[0]["main"], fmean(scores(rows, name, SEARCH))
         simple = [fmean(found) for arm in BASELINES if (found := scores(rows, name, arm))]
-        below += any(gain(row["main"], mine, other) < -interval(row, other) for other in simple)
-        above += gain(row["main"], mine, fmean(scores(rows, name, FIXED))) > 0
-        used += [
-            row["used"] / row["budget"]
-            for row in rows
-            if (row["data"], row["arm"]) == (name, SEARCH) and row["budget"]
-        ]
+        below += any(gain(main, mine, other) < -interval(own, other) for other in simple)
+        above += gain(main, mine, fmean(scores(rows, name, FIXED))) > 0
+        used += [row["used"] / row["budget"] for row in own if row["budget"]]
     wanted = (None, None) if quick else ("<= 0", ">= 0.75")
     found = [
         figure(f"of {len(compared)} sets, below a baseline by more than the interval", below, "", wanted[0]),

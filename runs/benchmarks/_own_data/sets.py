@@ -1,4 +1,8 @@
-"""Small data sets as files, as somebody would have them: folders of PNG, tables of CSV, arrays of NPZ."""
+"""Small data sets as files, as somebody would have them: folders of PNG, tables of CSV, arrays of NPZ.
+
+A seed draws its own examples: another order of rows or names, which is another test split, other images of a published
+set, other numbers of a set that is made up. Five seeds on the same 45 test rows would tell no more than one.
+"""
 
 from __future__ import annotations
 
@@ -19,30 +23,37 @@ from nas.data import Split, load_search_data, load_test_split
 TESTED = 2000  # test images of a published set
 
 
+Make = Callable[[Path, Path | None, int], str]
+
+
 @dataclass(frozen=True)
 class DataSet:
-    """make: writes the files into an empty folder, given the root of the published sets; returns the text for --data.
+    """make: writes a seed's files into an empty folder, given the root of the published sets; returns the text for
+    --data.
 
     what: for people. table: or images.
     """
 
     name: str
     what: str
-    make: Callable[[Path, Path | None], str]
+    make: Make
     table: bool = False
 
 
-def _digits(folder: Path, root: Path | None) -> str:
+def _digits(folder: Path, root: Path | None, seed: int) -> str:
     found: Any = datasets.load_digits()
-    for number, (image, label) in enumerate(zip(found.images, found.target, strict=True)):
+    order = np.random.default_rng(seed).permutation(len(found.images))
+    for number, (image, label) in enumerate(zip(found.images[order], found.target[order], strict=True)):
         (folder / str(label)).mkdir(exist_ok=True)
         Image.fromarray((image * 15.9375).astype(np.uint8)).save(folder / str(label) / f"{number:04}.png")
     return f"imagefolder:{folder}"
 
 
-def _table(load: Callable[[], tuple[Any, Any]]) -> Callable[[Path, Path | None], str]:
-    def make(folder: Path, root: Path | None) -> str:
-        x, y = load()
+def _table(load: Callable[[int], tuple[Any, Any]]) -> Make:
+    def make(folder: Path, root: Path | None, seed: int) -> str:
+        x, y = load(seed)
+        order = np.random.default_rng(seed).permutation(len(x))
+        x, y = x[order], y[order]
         file = folder / "table.csv"
         with file.open("w", newline="") as text:
             rows = csv.writer(text)
@@ -55,13 +66,14 @@ def _table(load: Callable[[], tuple[Any, Any]]) -> Callable[[Path, Path | None],
     return make
 
 
-def _some(name: str, count: int) -> Callable[[Path, Path | None], str]:
-    def make(folder: Path, root: Path | None) -> str:
+def _some(name: str, count: int) -> Make:
+    def make(folder: Path, root: Path | None, seed: int) -> str:
         rest, test = load_search_data(name, root, 0).train, load_test_split(name, root, 0)
         assert isinstance(rest, Split)
         assert isinstance(test, Split)
-        chosen = torch.randperm(len(rest), generator=torch.Generator().manual_seed(0))[:count]
-        parts = {"train": rest.subset(chosen), "test": test.subset(torch.arange(TESTED))}
+        chosen = torch.randperm(len(rest), generator=torch.Generator().manual_seed(seed))[:count]
+        first = TESTED * seed % len(test)
+        parts = {"train": rest.subset(chosen), "test": test.subset(torch.arange(first, first + TESTED))}
         arrays = {f"x_{role}": part.pixels.numpy() for role, part in parts.items()}
         np.savez(
             folder / "images.npz",
@@ -73,12 +85,12 @@ def _some(name: str, count: int) -> Callable[[Path, Path | None], str]:
     return make
 
 
-def _friedman() -> tuple[Any, Any]:
-    return datasets.make_friedman1(1000, noise=1.0, random_state=0)
+def _friedman(seed: int) -> tuple[Any, Any]:
+    return datasets.make_friedman1(1000, noise=1.0, random_state=seed)
 
 
-def _loaded(name: str) -> Callable[[], tuple[Any, Any]]:
-    return lambda: getattr(datasets, f"load_{name}")(return_X_y=True)
+def _loaded(name: str) -> Callable[[int], tuple[Any, Any]]:
+    return lambda _: getattr(datasets, f"load_{name}")(return_X_y=True)
 
 
 _ALL: Sequence[DataSet] = (
@@ -95,10 +107,10 @@ _ALL: Sequence[DataSet] = (
 SETS: Mapping[str, DataSet] = MappingProxyType({each.name: each for each in _ALL})
 
 
-def spec_of(data: DataSet, folder: Path, root: Path | None) -> str:
+def spec_of(data: DataSet, folder: Path, root: Path | None, seed: int) -> str:
     """What --data takes; the files are made once."""
-    place, note = folder / data.name, folder / f"{data.name}.txt"
+    place, note = folder / f"{data.name}-{seed}", folder / f"{data.name}-{seed}.txt"
     if not note.exists():
         place.mkdir(parents=True, exist_ok=True)
-        note.write_text(data.make(place, root))
+        note.write_text(data.make(place, root, seed))
     return note.read_text()
