@@ -112,9 +112,7 @@ def scores(rows: Sequence[Record], data: str, arm: str) -> list[float]:
 
 
 def interval(rows: Sequence[Record], score: float) -> float:
-    """Half of the 95 % interval of the mean score of an arm's runs, on the test examples of all of them; of an error, as
-    of normal errors.
-    """
+    """Half of the 95 % interval of an arm's mean score on all its test examples; errors are taken as normal."""
     tested = sum(row["tested"] for row in rows)
     if is_fraction(rows[0]["main"]):
         return SIGNIFICANT * max(score * (1 - score), 1 / tested) ** 0.5 / tested**0.5

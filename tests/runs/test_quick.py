@@ -44,6 +44,7 @@ CASES = (
     case("benchmarks/worker_memory.py", marks=(LONG,)),
     case("benchmarks/zoo.py", marks=(LONG,)),
     case("papers/compnet.py", "--data-root", DATA, marks=NEEDS),
+    case("papers/nash.py", "--data-root", DATA, marks=NEEDS),
     case("papers/network_morphism.py", "--data-root", DATA, marks=NEEDS),
 )
 
