@@ -32,6 +32,7 @@ CASES = (
     case("benchmarks/large_run.py", marks=(LONG,)),
     case("benchmarks/live_page.py", marks=(LONG,)),
     case("benchmarks/morph_speed.py", marks=(LONG,)),
+    case("benchmarks/gpu_speed.py", "--device", "cpu", "--data-root", DATA, marks=NEEDS),
     case("benchmarks/own_data.py", marks=(LONG,)),
     case("benchmarks/parallel.py", "--executor", "local", marks=(LONG,)),
     case("benchmarks/signals.py", marks=(LONG,)),
