@@ -40,7 +40,7 @@ class InsertNorm(Move):
     @classmethod
     def candidates(cls, graph: ArchGraph, options: Options) -> Iterator[Self]:
         """After every convolution or linear layer."""
-        return (cls(node.name) for node in graph if node.op.layer is not None)
+        return (cls(node.name) for node in graph if node.op.layer is not None or node.op.slides is not None)
 
     def offer(self, graph: ArchGraph) -> ArchGraph:
         """Not listed: a norm of the network's output, and a second norm of one layer."""

@@ -19,16 +19,14 @@ from morphs.torch_io.functional import Misplaced
 from morphs.torch_io.lazy import LEARNED
 from morphs.torch_io.lifted import gives_width, lifted_buffers
 from morphs.torch_io.names import input_names, legal_name, node_name
-from morphs.torch_io.patterns import spelled_out
 from morphs.torch_io.program import Call, Frame, Made, Program, Value
 from morphs.torch_io.read_aten import kept_type, read_aten
 from morphs.torch_io.read_calls import CALLS
-from morphs.torch_io.read_normed import home, with_weights
-from morphs.torch_io.read_recurrent import with_recurrent
+from morphs.torch_io.read_normed import home
 from morphs.torch_io.reading import Refused
 from morphs.torch_io.roles import with_roles
-from morphs.torch_io.spelled_norms import with_norms
-from morphs.torch_io.units import OWN, UNIT, read_unit, with_units
+from morphs.torch_io.units import OWN, UNIT, read_unit
+from morphs.torch_io.whole_layers import whole_layers
 
 COUNT = "num_batches_tracked"
 
@@ -59,7 +57,7 @@ class _Reading:
 def read_network(program: Program, source: Source, inputs: Iterable[str]) -> Network:
     """The network of `program`, whose inputs are called `inputs`."""
     wanted, bare = [*inputs], set[str]()
-    calls = with_weights(with_norms(source.kinds, spelled_out(with_recurrent(with_units(program)))))
+    calls = whole_layers(program, source.kinds)
     while True:
         builder = _Builder(program, calls, source, wanted, bare)
         network = builder.build()

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 from torch import nn
 
+from morphs.torch_io.chance import DROPOUTS
 from morphs.torch_io.functional import Misplaced
 from morphs.torch_io.program import Call, Modes, Program, Value, mapped, values_in
 from morphs.torch_io.reading import Refused
@@ -95,7 +96,7 @@ class _Merge:
                 args = {name: _both(twin.args[name], value) for name, value in call.args.items()}
                 call.args = mapped(args, lambda value: self.instead.get(id(value), value))
                 calls.append(call)
-            elif (path := self._drop_path(call)) is not None:
+            elif (path := self._drop_path(call) or self._dropout(call)) is not None:
                 calls.append(path)
         for mine, other in zip(self.trained.outputs, self.evaluated.outputs, strict=True):
             if self._identity(self._find(mine)) != self._identity(other):
@@ -120,6 +121,18 @@ class _Merge:
         if chosen is not None:
             self.calls[self._key(call, self._find)].remove(chosen)
         return chosen
+
+    def _dropout(self, call: Call) -> Call | None:
+        """A dropout that eval mode doesn't even call."""
+        source = (
+            self._find(call.args["input"]) if call.name in DROPOUTS and call.args["train"] is True else None
+        )
+        if source is None:
+            return None
+        self.twin[id(call.out)] = source
+        call.args = mapped(call.args, lambda value: self.instead.get(id(value), value))
+        call.args["train"] = Modes(False, True)
+        return call
 
     def _drop_path(self, call: Call) -> Call | None:
         """x times a mask of one number for each example, drawn by a chance that no tensor decides."""

@@ -5,7 +5,8 @@ B batch. Sizes hold −k for k·B.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
@@ -14,6 +15,8 @@ import torch
 from morphs.graph.ops import Op
 from morphs.graph.shapes import Shape
 from morphs.torch_io.reading import Refused
+
+Reads = Counter[int]  # of each value, by its id, how often it is read
 
 
 class Frame(NamedTuple):
@@ -132,6 +135,15 @@ class Program:
                 found.append(call)
                 wanted.update(map(id, call.reads()))
         return found[::-1]
+
+
+def reads(calls: Iterable[Call], outputs: Iterable[Value]) -> Reads:
+    """How often each value is read by the calls that the outputs depend on, and by these."""
+    found: Reads = Counter(map(id, outputs))
+    for call in reversed([*calls]):
+        if found[id(call.out)]:
+            found.update(map(id, call.reads()))
+    return found
 
 
 def values_in(given: Any) -> Iterator[Value]:

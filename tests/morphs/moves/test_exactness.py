@@ -253,6 +253,19 @@ def test_an_inserted_norm_is_exact_in_eval_and_in_train_on_its_own_calibration_b
     assert child.move.preserves is morphs.Preserves.EXACT_IN_EVAL
 
 
+@pytest.mark.parametrize(("size", "kernel"), [("9", "3"), ("5, 5, 5", "3, 3, 3")])
+def test_a_norm_after_each_convolution_of_a_signal_or_a_volume(size: str, kernel: str):
+    net = lively(
+        morphs.parse_graph(f"""
+            x = input(size=[3, {size}]); c = conv(x, channels=4, kernel=[{kernel}]); t = tanh(c)
+            y = conv(t, channels=2, kernel=[{kernel}]); out = output(y)
+        """)
+    )
+    (site,) = morphs.InsertNorm.sites(net)
+    assert site.node == "c"
+    assert morphs.apply(net, site, batches=some_batches(net)).drift.eval <= 1e-12
+
+
 def test_the_calibration_is_that_of_all_batches_together():
     net = lively(morphs.parse_graph(NORMED))
     batches = [(x + 1000, y) for x, y in some_batches(net, count=3)]

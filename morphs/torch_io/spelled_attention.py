@@ -1,0 +1,185 @@
+"""Attention that a forward spells out: softmax(scale · q kᵀ + mask) v as one call, but for rounding.
+
+h heads, T queries, S keys, D numbers of each.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from morphs.torch_io.lazy import CONVERTED, lengths, permutation
+from morphs.torch_io.program import Call, Modes, Reads, Value
+
+PRODUCTS = {"matmul": ("self", "other"), "bmm": ("self", "mat2"), "baddbmm": ("batch1", "batch2")}
+SAME = CONVERTED | {"contiguous", "clone", "alias"}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """scale · query keyᵀ + mask, query [N, h, T, D] or [N·h, T, D]. blocked: the mask tells which are left out."""
+
+    query: Value
+    key: Value
+    scale: float
+    mask: Value | None = None
+    blocked: bool = False
+
+
+def with_attention(calls: Iterable[Call], read: Reads) -> list[Call]:
+    """The calls, attention that is spelled out as one of `scaled_dot_product_attention`, unless its weights are wanted.
+
+    What it was made of is left there, for whoever else reads it.
+    """
+    return [made for call in calls for made in _attention(call, read) or (call,)]
+
+
+def _attention(call: Call, read: Reads) -> list[Call]:
+    """The calls for a product of attention weights with values; none for other calls."""
+    if call.name not in ("matmul", "bmm"):
+        return []
+    weights, value = (call.args[name] for name in PRODUCTS[call.name])
+    made, dropped = _dropout(_made(weights))
+    if made is None or read[id(weights)] > 1 or read[id(made.out)] > 1:
+        return []
+    if made.name != "softmax" or made.args["dim"] not in (-1, len(made.out.sizes) - 1):
+        return []
+    scores = _scores(made.args["self"])
+    if scores is None or made.args.get("dtype") is not None:
+        return []
+    leading = {tensor.sizes[:-2] for tensor in (scores.query, scores.key, value, call.out)}
+    heads = _heads(scores.query.sizes)
+    if len(leading) > 1 or heads is None or not scores.query.dtype == scores.key.dtype == value.dtype:
+        return []
+    return _Writer(call).calls(scores, value, heads, dropped)
+
+
+def _heads(sizes: tuple[int, ...]) -> int | None:
+    """The number of heads of a query; None where its leading axes aren't the batch and the heads."""
+    if len(sizes) == 4 and sizes[0] == -1 and sizes[1] > 0:
+        return sizes[1]
+    return -sizes[0] if len(sizes) == 3 and sizes[0] < 0 else None
+
+
+def _dropout(made: Call | None) -> tuple[Call | None, Any]:
+    """What a dropout reads, and its probability as an argument; the call itself and 0 where it is none."""
+    if made is None or made.name != "dropout":
+        return made, 0.0
+    train, p = made.args["train"], made.args["p"]
+    if isinstance(train, Modes) and (train.eval, train.train) == (False, True):
+        return _made(made.args["input"]), Modes(0.0, p)
+    return (_made(made.args["input"]), 0.0) if train is False else (None, 0.0)
+
+
+def _scores(value: Value) -> Scores | None:
+    """What is under the softmax; the mask comes last, over products that are scaled already."""
+    made = _made(value)
+    if made is None:
+        return None
+    if (
+        made.name == "masked_fill"
+        and made.args["value"] == float("-inf")
+        and isinstance(made.args["mask"], Value)
+    ):
+        found = _product(made.args["self"])
+        return None if found is None else replace(found, mask=made.args["mask"], blocked=True)
+    if made.name == "add" and made.args.get("alpha", 1) == 1:
+        for one, mask in ((made.args["self"], made.args["other"]), (made.args["other"], made.args["self"])):
+            found = _product(one) if isinstance(mask, Value) and isinstance(one, Value) else None
+            if found is not None:
+                return replace(found, mask=mask)
+        return None
+    if made.name == "baddbmm":
+        found = _product(value)
+        plain = made.args.get("beta", 1) == 1 == made.args.get("alpha", 1)
+        return replace(found, mask=made.args["self"]) if found is not None and plain else None
+    return _product(value)
+
+
+def _product(value: Value) -> Scores | None:
+    """A product of queries with keys, scaled by numbers before or after."""
+    value, scale = _unscaled(value)
+    made = _made(value)
+    if made is None or made.name not in PRODUCTS:
+        return None
+    query, turned = (made.args[name] for name in PRODUCTS[made.name])
+    (query, first), (turned, second) = _unscaled(query), _unscaled(turned)
+    flip = _made(turned)
+    rank = len(turned.sizes)
+    if flip is None or rank < 3 or permutation(flip) != [*range(rank - 2), rank - 1, rank - 2]:
+        return None
+    key, third = _unscaled(flip.args["self"])
+    return Scores(query, key, scale * first * second * third)
+
+
+def _unscaled(value: Value) -> tuple[Value, float]:
+    """What a value is a multiple of, and by which number."""
+    made, scale = _made(value), 1.0
+    while made is not None and made.name in ("mul", "div") and made.args.get("rounding_mode") is None:
+        source, number = made.args["self"], made.args["other"]
+        if isinstance(number, Value) or not isinstance(source, Value) or not isinstance(number, (int, float)):
+            break
+        scale = scale * number if made.name == "mul" else scale / number
+        value, made = source, _made(source)
+    return value, scale
+
+
+def _made(value: Any) -> Call | None:
+    """The call that made a value, copies of it aside."""
+    while isinstance(value, Value):
+        made = value.call
+        if made is None or made.name not in SAME or made.args["self"].dtype != made.out.dtype:
+            return made
+        value = made.args["self"]
+    return None
+
+
+class _Writer:
+    """Writes the calls that come in the place of `call`, one after the other."""
+
+    def __init__(self, call: Call) -> None:
+        self.call, self.written = call, list[Call]()
+
+    def calls(self, scores: Scores, value: Value, heads: int, dropped: Any) -> list[Call]:
+        """The attention, and the views around it where the heads are folded into the batch."""
+        folded = len(value.sizes) == 3
+        q, k, v = (
+            self._apart(tensor, heads) if folded else tensor for tensor in (scores.query, scores.key, value)
+        )
+        mask = scores.mask
+        if mask is not None and len(mask.sizes) == 3:
+            first = mask.sizes[0]
+            mask = (
+                self._apart(mask, heads) if first == -heads else self._view(mask, (first, 1, *mask.sizes[1:]))
+            )
+        if mask is not None and scores.blocked:
+            mask = self._emit("aten.logical_not.default", {"self": mask}, mask.sizes, mask)
+        args = {
+            "query": q, "key": k, "value": v, "attn_mask": mask, "dropout_p": dropped, "is_causal": False,
+            "scale": scores.scale, "enable_gqa": False,
+        }  # fmt: skip
+        size = (*q.sizes[:-1], v.sizes[-1])
+        if not folded:
+            self._finish("aten.scaled_dot_product_attention.default", args, 3)
+        else:
+            made = self._emit("aten.scaled_dot_product_attention.default", args, size, q)
+            self._finish("aten.view.default", {"self": made, "size": lengths(self.call.out.sizes)}, 2)
+        return self.written
+
+    def _apart(self, value: Value, heads: int) -> Value:
+        """[N·h, …] as [N, h, …]."""
+        return self._view(value, (-1, heads, *value.sizes[1:]))
+
+    def _view(self, value: Value, size: tuple[int, ...]) -> Value:
+        return self._emit("aten.view.default", {"self": value, "size": lengths(size)}, size, value)
+
+    def _emit(self, target: str, args: dict[str, Any], size: tuple[int, ...], like: Value) -> Value:
+        out = Value(size, like.dtype)
+        out.call = Call(target, args, out, self.call.scope, len(args))
+        self.written.append(out.call)
+        return out
+
+    def _finish(self, target: str, args: dict[str, Any], positional: int) -> None:
+        """The last call, which writes what the replaced one wrote."""
+        out = self.call.out
+        out.call = Call(target, args, out, self.call.scope, positional)
+        self.written.append(out.call)

@@ -1,0 +1,135 @@
+"""Attention that a forward spells out is read as attention, whatever the way."""
+
+import math
+
+import pytest
+import torch
+from copied_modules import Calls, copied, difference, kinds, normal, returns
+from torch import nn
+
+import morphs
+
+WIDTH, HEADS, TOKENS = 16, 4, 5
+
+
+def scaled_after(q, k):
+    return q @ k.transpose(-2, -1) * (1 / math.sqrt(q.shape[-1]))
+
+
+def divided(q, k):
+    return torch.matmul(q, k.mT) / math.sqrt(q.shape[-1])
+
+
+def scaled_before(q, k):
+    return (q * 0.5) @ (k / 2).transpose(-1, -2) * 2
+
+
+def unscaled(q, k):
+    return q @ k.transpose(-2, -1).contiguous()
+
+
+def blocked(self, scores):
+    return scores.masked_fill(self.seen[:, :, :TOKENS, :TOKENS] == 0, float("-inf"))
+
+
+def added(self, scores):
+    return scores + torch.triu(torch.full((TOKENS, TOKENS), float("-inf"), dtype=scores.dtype), 1)
+
+
+def unmasked(self, scores):
+    return scores
+
+
+class Spelled(nn.Module):
+    """Self-attention by hand. folded: the heads are in the batch, and products are `bmm`."""
+
+    def __init__(self, product, mask=unmasked, folded=False, dropout=0.0) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.drop = nn.Dropout(dropout)
+        self.register_buffer("seen", torch.tril(torch.ones(1, 1, TOKENS, TOKENS)))
+        self.product, self.mask, self.folded = product, mask, folded
+
+    def forward(self, x):
+        batch, tokens, width = x.shape
+        q, k, v = (
+            part.view(batch, tokens, HEADS, width // HEADS).transpose(1, 2)
+            for part in self.qkv(x).split(width, 2)
+        )
+        if self.folded:
+            q, k, v = (part.reshape(batch * HEADS, tokens, -1) for part in (q, k, v))
+        weights = self.drop(self.mask(self, self.product(q, k)).softmax(-1))
+        found = torch.bmm(weights, v).view(batch, HEADS, tokens, -1) if self.folded else weights @ v
+        return self.out(found.transpose(1, 2).reshape(batch, tokens, width))
+
+
+def attention_of(net: morphs.Network):
+    (op,) = [node.op for node in net.graph if node.op.kind == "attention"]
+    return op
+
+
+@pytest.mark.parametrize("product", [scaled_after, divided, scaled_before, unscaled])
+@pytest.mark.parametrize("folded", [False, True])
+def test_each_way_to_write_it(product, folded: bool) -> None:
+    x = normal(3, TOKENS, WIDTH)
+    net = copied(Spelled(product, folded=folded), x)
+    assert attention_of(net).scale == pytest.approx(1.0 if product is unscaled else 0.5)
+    assert "aten" not in kinds(net)
+    returns(net, x)
+
+
+@pytest.mark.parametrize("mask", [blocked, added])
+def test_a_mask_of_numbers_or_of_places(mask) -> None:
+    net = copied(Spelled(scaled_after, mask), normal(3, TOKENS, WIDTH))
+    (node,) = [node for node in net.graph if node.op.kind == "attention"]
+    assert len(node.inputs) == 4
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_layer_of_torch_whose_weights_nobody_reads(batch_first: bool, masked: bool) -> None:
+    """`MultiheadAttention` computes its weights unless it is told not to."""
+    layer = nn.MultiheadAttention(WIDTH, HEADS, batch_first=batch_first)
+
+    def forward(self, x):
+        mask = torch.triu(torch.full((TOKENS, TOKENS), float("-inf"), dtype=x.dtype), 1) if masked else None
+        h = x if batch_first else x.transpose(0, 1)
+        found, _ = self.layer(h, h, h, attn_mask=mask)
+        return found if batch_first else found.transpose(0, 1)
+
+    net = copied(Calls(forward, layer=layer), normal(3, TOKENS, WIDTH))
+    assert attention_of(net).scale == pytest.approx(0.5)
+    wider = morphs.apply(net, str(next(iter(morphs.Widen.sites(net)))))
+    assert wider.drift is not None
+    assert wider.drift.eval < 1e-10
+
+
+def test_weights_that_are_returned_stay_operators() -> None:
+    layer = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
+    net = copied(Calls(lambda self, x: self.layer(x, x, x)[1], layer=layer), normal(3, TOKENS, WIDTH))
+    assert "attention" not in kinds(net)
+
+
+@pytest.mark.parametrize("make", ["layer", "by hand"])
+def test_dropout_of_the_weights(make: str) -> None:
+    """The layer of torch calls no dropout at all in eval mode."""
+    layer = nn.MultiheadAttention(WIDTH, HEADS, dropout=0.3, batch_first=True)
+    by_hand = Spelled(scaled_after, dropout=0.3)
+    module = (
+        Calls(lambda self, x: self.layer(x, x, x)[0], layer=layer) if make == "layer" else by_hand
+    ).double()
+    x = normal(3, TOKENS, WIDTH)
+    net = morphs.from_torch(module, x)
+    assert attention_of(net).dropout == 0.3
+    copy = net.to_torch()
+    assert difference(module, copy, x) <= 1e-12
+    first, second = copy.train()(x), copy(x)
+    assert not torch.allclose(first, second)
+
+
+def test_a_product_that_is_not_attention_stays_one() -> None:
+    def forward(self, x):
+        return torch.sigmoid(x @ x.transpose(1, 2)) @ self.layer(x)
+
+    net = copied(Calls(forward, layer=nn.Linear(WIDTH, WIDTH)), normal(3, TOKENS, WIDTH))
+    assert "attention" not in kinds(net)
