@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from morphs.torch_io.lazy import CONVERTED, lengths, permutation
+from morphs.torch_io.lazy import CONVERTED, EXPANDED, lengths, permutation
 from morphs.torch_io.program import Call, Modes, Reads, Value
 
 PRODUCTS = {"matmul": ("self", "other"), "bmm": ("self", "mat2"), "baddbmm": ("batch1", "batch2")}
+RESHAPES = frozenset(("view", "reshape", "_unsafe_view"))
 SAME = CONVERTED | {"contiguous", "clone", "alias"}
 
 
@@ -50,6 +51,8 @@ def _attention(call: Call, read: Reads) -> list[Call]:
     heads = _heads(scores.query.sizes)
     if len(leading) > 1 or heads is None or not scores.query.dtype == scores.key.dtype == value.dtype:
         return []
+    if scores.mask is not None and not _shared(scores.mask, heads):
+        return []
     return _Writer(call).calls(scores, value, heads, dropped)
 
 
@@ -58,6 +61,26 @@ def _heads(sizes: tuple[int, ...]) -> int | None:
     if len(sizes) == 4 and sizes[0] == -1 and sizes[1] > 0:
         return sizes[1]
     return -sizes[0] if len(sizes) == 3 and sizes[0] < 0 else None
+
+
+def _shared(mask: Value, heads: int) -> bool:
+    """Whether all heads have the same mask [(N or 1,) (h or 1,) T, S] or [N·h or 1, T, S]; others have no op."""
+    sizes, made = mask.sizes, mask.call
+    apart = sizes[1:2] if len(sizes) == 4 else sizes[:1] if len(sizes) == 3 else (1,)
+    if heads == 1 or apart == (1,):
+        return True
+    if made is None:
+        return False
+    if made.name == "add":
+        return all(
+            isinstance(one, Value) and _shared(one, heads) for one in (made.args["self"], made.args["other"])
+        )
+    source = made.args.get("self")
+    return (
+        (made.name in RESHAPES or made.name in EXPANDED)
+        and isinstance(source, Value)
+        and _shared(source, heads)
+    )
 
 
 def _dropout(made: Call | None) -> tuple[Call | None, Any]:
@@ -146,7 +169,7 @@ class _Writer:
             self._apart(tensor, heads) if folded else tensor for tensor in (scores.query, scores.key, value)
         )
         mask = scores.mask
-        if mask is not None and len(mask.sizes) == 3:
+        if mask is not None and folded and len(mask.sizes) == 3:
             first = mask.sizes[0]
             mask = (
                 self._apart(mask, heads) if first == -heads else self._view(mask, (first, 1, *mask.sizes[1:]))

@@ -85,6 +85,33 @@ def test_a_mask_of_numbers_or_of_places(mask) -> None:
     assert len(node.inputs) == 4
 
 
+def test_a_mask_of_its_own_for_each_head_leaves_operators() -> None:
+    """Biases of relative positions, say: no op has them, and an opaque call would fix the widths."""
+
+    class Biased(Spelled):
+        def __init__(self) -> None:
+            super().__init__(scaled_after, lambda self, scores: scores + self.bias)
+            self.bias = nn.Parameter(torch.randn(HEADS, TOKENS, TOKENS))
+
+    net = copied(Biased(), normal(3, TOKENS, WIDTH))
+    assert "attention" not in kinds(net)
+    assert not any(node.op.kind == "aten" and "scaled_dot" in node.op.operator for node in net.graph)
+
+
+def test_a_layer_of_torch_with_padding() -> None:
+    layer = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
+
+    def forward(self, x):
+        padding = x[..., 0] > 1.0
+        later = torch.ones(TOKENS, TOKENS, dtype=torch.bool).triu(1)
+        return self.layer(x, x, x, attn_mask=later, key_padding_mask=padding)[0]
+
+    x = normal(3, TOKENS, WIDTH)
+    x[:, 0, 0] = 0  # the first token, which all see
+    net = copied(Calls(forward, layer=layer), x)
+    assert attention_of(net).scale == pytest.approx(0.5)
+
+
 @pytest.mark.parametrize("batch_first", [True, False])
 @pytest.mark.parametrize("masked", [False, True])
 def test_a_layer_of_torch_whose_weights_nobody_reads(batch_first: bool, masked: bool) -> None:
