@@ -7,6 +7,7 @@ import inspect
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any, Literal, cast
 
 import torch
@@ -63,26 +64,29 @@ def from_torch(
     source = _source(module)
     inputs = _input_names(module, examples)
     differs = modes == "both" and may_differ(module)
-    network = _copied(module, examples, source, inputs, differs)
-    try:
-        _compare(module, network, examples, modes)
-    except UnsupportedModule:
-        if differs or modes == "eval":
-            raise
-        network = _copied(
-            module, examples, source, inputs, differs=True
-        )  # its code asks for the mode somewhere
-        _compare(module, network, examples, modes)
-    return network
+    # Its code may ask for the mode where nobody expects it.
+    modes_read = (differs, True) if modes == "both" and not differs else (differs,)
+    refused, attends = None, False
+    for both, whole in product(modes_read, (True, False)):
+        if not whole and not attends:
+            continue  # there is no attention, whose rounding some networks amplify
+        network = _copied(module, examples, source, inputs, both, whole)
+        attends = any(node.op.kind == "attention" for node in network.graph)
+        refused = _difference(module, network, examples, modes)
+        if refused is None:
+            return network
+    assert refused is not None
+    raise refused
 
 
 def _copied(
-    module: nn.Module, examples: Examples, source: Source, inputs: list[str], differs: bool
+    module: nn.Module, examples: Examples, source: Source, inputs: list[str], differs: bool, whole: bool
 ) -> Network:
+    """whole: attention that is spelled out is read as attention."""
     program = _program(module, examples, differs)
     try:
         network = read_network(
-            program, replace(source, tensors={**program.constants, **source.tensors}), inputs
+            program, replace(source, tensors={**program.constants, **source.tensors}), inputs, whole
         )
     except Misplaced as error:
         raise _placed(error) from None
@@ -94,11 +98,18 @@ def _copied(
     return network
 
 
-def _compare(module: nn.Module, network: Network, examples: Examples, modes: str) -> None:
+def _difference(
+    module: nn.Module, network: Network, examples: Examples, modes: str
+) -> UnsupportedModule | None:
+    """What the copy computes otherwise; None if nothing."""
     device = next((t.device for t in (*module.parameters(), *module.buffers())), torch.device("cpu"))
     copy = network.to_torch().to(device)
-    for training in (False, True) if modes == "both" else (False,):
-        compare(module, copy, examples, training)
+    try:
+        for training in (False, True) if modes == "both" else (False,):
+            compare(module, copy, examples, training)
+    except UnsupportedModule as error:
+        return error
+    return None
 
 
 # -- the program ---------------------------------------------------------------------------------------

@@ -11,8 +11,11 @@ from morphs.torch_io.spelled_norms import with_norms
 from morphs.torch_io.units import with_units
 
 
-def whole_layers(program: Program, kinds: Mapping[str, str]) -> list[Call]:
-    """kinds: of the tensors of the module's state, "parameter", "buffer" or "constant"."""
+def whole_layers(program: Program, kinds: Mapping[str, str], attention: bool) -> list[Call]:
+    """kinds: of the tensors of the module's state, "parameter", "buffer" or "constant". attention: also that."""
     calls = with_recurrent(with_units(program))
     read = reads(calls, program.outputs)
-    return with_weights(with_norms(kinds, with_attention(spelled_out(calls, read), read)))
+    calls = spelled_out(calls, read)
+    if attention:
+        calls = with_attention(calls, read)
+    return with_weights(with_norms(kinds, calls))

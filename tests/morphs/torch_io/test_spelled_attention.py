@@ -160,3 +160,18 @@ def test_a_product_that_is_not_attention_stays_one() -> None:
 
     net = copied(Calls(forward, layer=nn.Linear(WIDTH, WIDTH)), normal(3, TOKENS, WIDTH))
     assert "attention" not in kinds(net)
+
+
+def test_where_rounding_is_amplified_the_operators_stay() -> None:
+    """A copy must agree with its module: where one call rounds otherwise than several and that grows, they are kept."""
+
+    def forward(self, x):
+        return torch.sin(1e13 * self.layer(x))
+
+    module = Calls(forward, layer=Spelled(scaled_after)).double()
+    x = normal(3, TOKENS, WIDTH)
+    net = morphs.from_torch(module, x)
+    assert "attention" not in kinds(net)
+    assert difference(module, net.to_torch(), x) <= 1e-12
+    program = torch.export.export(module.eval(), (x,), dynamic_shapes=({0: torch.export.Dim.AUTO},))
+    assert "attention" not in kinds(morphs.from_program(program))
