@@ -27,11 +27,39 @@ class Scores:
 
 
 def with_attention(calls: Iterable[Call], read: Reads) -> list[Call]:
-    """The calls, attention that is spelled out as one of `scaled_dot_product_attention`, unless its weights are wanted.
+    """The calls, attention that is spelled out as one of `scaled_dot_product_attention`, unless its weights are wanted;
+    keys and values that are repeated for several queries as grouped ones.
 
     What it was made of is left there, for whoever else reads it.
     """
-    return [made for call in calls for made in _attention(call, read) or (call,)]
+    return [_grouped(made) for call in calls for made in _attention(call, read) or (call,)]
+
+
+def _grouped(call: Call) -> Call:
+    """Attention whose keys and values are repeated as attention of fewer ones, each shared by some queries."""
+    if call.name != "scaled_dot_product_attention" or call.args["enable_gqa"]:
+        return call
+    (key, times), (value, again) = (_unrepeated(call.args[name]) for name in ("key", "value"))
+    if times == again > 1:
+        call.args = {**call.args, "key": key, "value": value, "enable_gqa": True}
+    return call
+
+
+def _unrepeated(value: Value) -> tuple[Value, int]:
+    """What a value [N, h, T, D] repeats, head by head, and how often; itself and 1 where it repeats nothing."""
+    made, sizes = _made(value), value.sizes
+    if made is None or len(sizes) != 4:
+        return value, 1
+    a = made.args
+    if made.name == "repeat_interleave" and isinstance(a.get("repeats"), int) and a["dim"] in (1, -3):
+        return a["self"], a["repeats"]
+    spread = _made(a["self"]) if made.name in RESHAPES else None
+    once = _made(spread.args["self"]) if spread is not None and spread.name in EXPANDED else None
+    if spread is None or once is None or once.name != "unsqueeze":
+        return value, 1
+    source, wide = once.args["self"], spread.out.sizes
+    same = len(wide) == 5 and source.sizes == (*wide[:2], *wide[3:]) and once.out.sizes[2] == 1
+    return (source, wide[2]) if same and sizes == (wide[0], wide[1] * wide[2], *wide[3:]) else (value, 1)
 
 
 def _attention(call: Call, read: Reads) -> list[Call]:

@@ -175,3 +175,36 @@ def test_where_rounding_is_amplified_the_operators_stay() -> None:
     assert difference(module, net.to_torch(), x) <= 1e-12
     program = torch.export.export(module.eval(), (x,), dynamic_shapes=({0: torch.export.Dim.AUTO},))
     assert "attention" not in kinds(morphs.from_program(program))
+
+
+def repeated(part):
+    return part.repeat_interleave(2, dim=1)
+
+
+def expanded(part):
+    batch, heads, tokens, width = part.shape
+    return part[:, :, None].expand(batch, heads, 2, tokens, width).reshape(batch, 2 * heads, tokens, width)
+
+
+@pytest.mark.parametrize("repeat", [repeated, expanded])
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_keys_that_are_repeated_are_shared_by_queries(repeat, by_hand: bool) -> None:
+    def forward(self, x):
+        batch, tokens, width = x.shape
+        q = self.q(x).view(batch, tokens, HEADS, width // HEADS).transpose(1, 2)
+        k, v = (
+            repeat(part.view(batch, tokens, HEADS // 2, width // HEADS).transpose(1, 2))
+            for part in self.kv(x).chunk(2, -1)
+        )
+        found = (
+            scaled_after(q, k).softmax(-1) @ v
+            if by_hand
+            else nn.functional.scaled_dot_product_attention(q, k, v)
+        )
+        return self.out(found.transpose(1, 2).reshape(batch, tokens, width))
+
+    parts = {"q": nn.Linear(WIDTH, WIDTH), "kv": nn.Linear(WIDTH, WIDTH), "out": nn.Linear(WIDTH, WIDTH)}
+    net = copied(Calls(forward, **parts), normal(3, TOKENS, WIDTH))
+    (node,) = [node for node in net.graph if node.op.kind == "attention"]
+    assert [net.graph.shape(source)[0] for source in node.inputs] == [HEADS, HEADS // 2, HEADS // 2]
+    assert "aten" not in kinds(net)
