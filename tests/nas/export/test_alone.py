@@ -133,3 +133,14 @@ def test_the_model_cards_example_runs(exported: Path) -> None:
     path = f"import sys; sys.path.insert(0, {str(folder)!r})\n"
     output = run_alone(path + match[1] + "print(tuple(scores.shape), names)", exported / "empty")
     assert output.startswith("(8, 3) ['kind ")
+
+
+def test_without_torch_it_says_what_is_missing(exported: Path) -> None:
+    """A shell in which no environment is active, say: no traceback."""
+    folder = next(path for path in exported.iterdir() if (path / "__main__.py").exists())
+    code = "import sys, runpy; sys.modules['torch'] = None; runpy.run_path(sys.argv[1])"
+    started = [sys.executable, "-I", "-c", code, str(folder)]
+    done = subprocess.run(started, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "torch" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
