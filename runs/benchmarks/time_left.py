@@ -27,7 +27,7 @@ from nas.run.events import Outcome
 KINDS: Mapping[str, Mapping[str, Any]] = {
     "generations": {"generations": 6, "epochs": 15},
     "budget": {"budget": 75},
-    "cost": {"cost": 3e10},
+    "cost": {"cost": 3e11},
     "restarts": {"generations": 5, "epochs": 15, "schedule": "restarts"},
     "evolution": {"generations": 5, "epochs": 6, "policy": "evolution"},
 }
