@@ -16,7 +16,7 @@ from typing import Any
 import typer
 
 from nas.base.errors import Refused, UserError
-from nas.base.printing import say, warn, warn_of_bug
+from nas.base.printing import say, warn_of_bug
 from nas.base.streams import prepare_streams
 from nas.base.text import printable
 from nas.cli import generated_options, options
@@ -318,8 +318,8 @@ def export(
     with stoppable():
         written = export_trial(folder, trial, to, onnx)
     say(str(written))
-    if (written / "__main__.py").exists():
-        warn(f"next  python {shlex.quote(str(written))} predict FILE")
+    if sys.stdout.isatty() and (written / "__main__.py").exists():
+        say(f"next  python {shlex.quote(str(written))} predict FILE")
 
 
 @app.command()

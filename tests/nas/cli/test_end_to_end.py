@@ -90,6 +90,21 @@ def test_the_run_can_be_looked_at_and_used(home: Path, searched: subprocess.Comp
     assert (home / "runs/digits-digits-001/report.html").exists()
 
 
+def test_an_export_on_a_terminal_says_what_to_do_next(
+    home: Path, searched: subprocess.CompletedProcess[str]
+) -> None:
+    assert searched.returncode == 0
+    ours, theirs = pty.openpty()
+    with start(home, "export", "digits-digits-001", "--to", "shown", stdout=theirs) as process:
+        os.close(theirs)
+        seen = b""
+        while chunk := received(ours):
+            seen += chunk
+        assert process.wait() == 0
+    os.close(ours)
+    assert seen.split() == b"shown next python shown predict FILE".split()
+
+
 def test_a_finished_run_is_not_run_again(home: Path, searched: subprocess.CompletedProcess[str]) -> None:
     assert searched.returncode == 0
     before = json.loads(call(home, "status", "digits-digits-001", "--json").stdout)
