@@ -11,7 +11,7 @@ from math import prod
 from typing import Any
 
 from morphs.graph.aten import MAPWISE, POINTWISE
-from morphs.torch_io.lazy import EXPANDED, Lazy, expands, lengths, permutation, regroups
+from morphs.torch_io.lazy import EXPANDED, RESHAPES, Lazy, expands, lengths, permutation, regroups
 from morphs.torch_io.program import Call, Frame, Sym, Value, mapped
 from morphs.torch_io.views import BATCH, View, whole
 
@@ -19,7 +19,6 @@ SINGLE = POINTWISE | {"dropout"}  # of one element, what else it is given being 
 LAST = {"linear": "input", "layer_norm": "input", "rms_norm": "input", "addmm": "mat1", "matmul": "self"}  # fmt: skip
 # what is done to parameters before they are put together with examples
 ONCE = MAPWISE | {"cat", "select", "slice", "to", "_to_copy"}
-RESHAPES = frozenset(("view", "reshape", "_unsafe_view"))
 CONVOLUTIONS = frozenset(("conv1d", "conv2d", "conv3d"))
 SEVERAL = frozenset(("split", "split_with_sizes", "chunk", "unbind"))
 

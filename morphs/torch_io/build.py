@@ -54,10 +54,10 @@ class _Reading:
     place: Any = None  # the same for two calls of one layer
 
 
-def read_network(program: Program, source: Source, inputs: Iterable[str], whole: bool = True) -> Network:
-    """The network of `program`, whose inputs are called `inputs`. whole: see `whole_layers`."""
+def read_network(program: Program, source: Source, inputs: Iterable[str], attention: bool = True) -> Network:
+    """The network of `program`, whose inputs are called `inputs`. attention: see `whole_layers`."""
     wanted, bare = [*inputs], set[str]()
-    calls = whole_layers(program, source.kinds, whole)
+    calls = whole_layers(program, source.kinds, attention)
     while True:
         builder = _Builder(program, calls, source, wanted, bare)
         network = builder.build()

@@ -38,19 +38,19 @@ def from_program(program: ExportedProgram | str | os.PathLike[str]) -> Network:
     for what is no such program, and WeightsError where a tensor isn't finite.
     """
     exported = program if isinstance(program, ExportedProgram) else _opened(Path(program))
-    network = _read(exported, whole=True)
+    network = _read(exported, attention=True)
     try:
         _compare(exported, network)
     except UnsupportedModule:
         if not any(node.op.kind == "attention" for node in network.graph):
             raise
-        network = _read(exported, whole=False)  # some networks amplify the rounding of attention
+        network = _read(exported, attention=False)  # some networks amplify the rounding of attention
         _compare(exported, network)
     return network
 
 
-def _read(exported: ExportedProgram, whole: bool) -> Network:
-    """whole: attention that is spelled out is read as attention."""
+def _read(exported: ExportedProgram, attention: bool) -> Network:
+    """attention: attention that is spelled out is read as attention."""
     try:
         read = read_program(exported)
         _check_program(read)
@@ -60,7 +60,7 @@ def _read(exported: ExportedProgram, whole: bool) -> Network:
         _canonical(read, source.tensors)
         names = [value.name for value in read.inputs]
         network = read_network(
-            read, replace(source, tensors={**read.constants, **source.tensors}), names, whole
+            read, replace(source, tensors={**read.constants, **source.tensors}), names, attention
         )
     except Refused as error:
         raise UnsupportedModule(f"from_program: {error}") from None

@@ -67,10 +67,10 @@ def from_torch(
     # Its code may ask for the mode where nobody expects it.
     modes_read = (differs, True) if modes == "both" and not differs else (differs,)
     refused, attends = None, False
-    for both, whole in product(modes_read, (True, False)):
-        if not whole and not attends:
+    for both, attention in product(modes_read, (True, False)):
+        if not attention and not attends:
             continue  # there is no attention, whose rounding some networks amplify
-        network = _copied(module, examples, source, inputs, both, whole)
+        network = _copied(module, examples, source, inputs, both, attention)
         attends = any(node.op.kind == "attention" for node in network.graph)
         refused = _difference(module, network, examples, modes)
         if refused is None:
@@ -80,13 +80,13 @@ def from_torch(
 
 
 def _copied(
-    module: nn.Module, examples: Examples, source: Source, inputs: list[str], differs: bool, whole: bool
+    module: nn.Module, examples: Examples, source: Source, inputs: list[str], differs: bool, attention: bool
 ) -> Network:
-    """whole: attention that is spelled out is read as attention."""
+    """attention: attention that is spelled out is read as attention."""
     program = _program(module, examples, differs)
     try:
         network = read_network(
-            program, replace(source, tensors={**program.constants, **source.tensors}), inputs, whole
+            program, replace(source, tensors={**program.constants, **source.tensors}), inputs, attention
         )
     except Misplaced as error:
         raise _placed(error) from None

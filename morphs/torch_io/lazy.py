@@ -15,7 +15,24 @@ REGROUPED = frozenset(
 )  # fmt: skip
 CONVERTED = frozenset(("to", "_to_copy", "type_as"))  # the same numbers where the type stays
 EXPANDED = frozenset(("expand", "expand_as"))
+RESHAPES = frozenset(("view", "reshape", "_unsafe_view"))
+COPIES = CONVERTED | {"contiguous", "clone", "alias"}  # of the same numbers, where the type stays
 Scope = tuple[Frame, ...]
+
+
+def bare(value: Any) -> Any:
+    """What a tensor is a copy of, of the same type and shape."""
+    while isinstance(value, Value) and value.call is not None and value.call.name in COPIES:
+        source = value.call.args.get("self")
+        if not isinstance(source, Value) or (source.dtype, source.size) != (value.dtype, value.size):
+            return value
+        value = source
+    return value
+
+
+def maker(value: Any) -> Call | None:
+    """The call that made a tensor, copies of it aside."""
+    return bare(value).call if isinstance(value, Value) else None
 
 
 def permutation(call: Call) -> list[int] | None:

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from morphs.torch_io.lazy import CONVERTED, EXPANDED, lengths, permutation
+import torch
+
+from morphs.torch_io.lazy import EXPANDED, RESHAPES, lengths, maker, permutation
 from morphs.torch_io.program import Call, Modes, Reads, Value
 
 PRODUCTS = {"matmul": ("self", "other"), "bmm": ("self", "mat2"), "baddbmm": ("batch1", "batch2")}
-RESHAPES = frozenset(("view", "reshape", "_unsafe_view"))
-SAME = CONVERTED | {"contiguous", "clone", "alias"}
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,14 @@ def _grouped(call: Call) -> Call:
 
 def _unrepeated(value: Value) -> tuple[Value, int]:
     """What a value [N, h, T, D] repeats, head by head, and how often; itself and 1 where it repeats nothing."""
-    made, sizes = _made(value), value.sizes
+    made, sizes = maker(value), value.sizes
     if made is None or len(sizes) != 4:
         return value, 1
     a = made.args
     if made.name == "repeat_interleave" and isinstance(a.get("repeats"), int) and a["dim"] in (1, -3):
         return a["self"], a["repeats"]
-    spread = _made(a["self"]) if made.name in RESHAPES else None
-    once = _made(spread.args["self"]) if spread is not None and spread.name in EXPANDED else None
+    spread = maker(a["self"]) if made.name in RESHAPES else None
+    once = maker(spread.args["self"]) if spread is not None and spread.name in EXPANDED else None
     if spread is None or once is None or once.name != "unsqueeze":
         return value, 1
     source, wide = once.args["self"], spread.out.sizes
@@ -67,7 +67,7 @@ def _attention(call: Call, read: Reads) -> list[Call]:
     if call.name not in ("matmul", "bmm"):
         return []
     weights, value = (call.args[name] for name in PRODUCTS[call.name])
-    made, dropped = _dropout(_made(weights))
+    made, dropped = _dropout(maker(weights))
     if made is None or read[id(weights)] > 1 or read[id(made.out)] > 1:
         return []
     if made.name != "softmax" or made.args["dim"] not in (-1, len(made.out.sizes) - 1):
@@ -117,71 +117,62 @@ def _dropout(made: Call | None) -> tuple[Call | None, Any]:
         return made, 0.0
     train, p = made.args["train"], made.args["p"]
     if isinstance(train, Modes) and (train.eval, train.train) == (False, True):
-        return _made(made.args["input"]), Modes(0.0, p)
-    return (_made(made.args["input"]), 0.0) if train is False else (None, 0.0)
+        return maker(made.args["input"]), Modes(0.0, p)
+    return (maker(made.args["input"]), 0.0) if train is False else (None, 0.0)
 
 
 def _scores(value: Value) -> Scores | None:
     """What is under the softmax; the mask comes last, over products that are scaled already."""
-    made = _made(value)
+    made = maker(value)
     if made is None:
         return None
-    if (
-        made.name == "masked_fill"
-        and made.args["value"] == float("-inf")
-        and isinstance(made.args["mask"], Value)
-    ):
-        found = _product(made.args["self"])
-        return None if found is None else replace(found, mask=made.args["mask"], blocked=True)
-    if made.name == "add" and made.args.get("alpha", 1) == 1:
-        for one, mask in ((made.args["self"], made.args["other"]), (made.args["other"], made.args["self"])):
-            found = _product(one) if isinstance(mask, Value) and isinstance(one, Value) else None
-            if found is not None:
-                return replace(found, mask=mask)
-        return None
-    if made.name == "baddbmm":
-        found = _product(value)
-        plain = made.args.get("beta", 1) == 1 == made.args.get("alpha", 1)
-        return replace(found, mask=made.args["self"]) if found is not None and plain else None
+    a = made.args
+    if made.name == "masked_fill" and a["value"] == float("-inf") and isinstance(a["mask"], Value):
+        return _masked(_product(a["self"]), a["mask"], blocked=True)
+    if made.name == "add" and a.get("alpha", 1) == 1:
+        found = _masked(_product(a["self"]), a["other"])
+        return found or _masked(_product(a["other"]), a["self"])
     return _product(value)
 
 
-def _product(value: Value) -> Scores | None:
-    """A product of queries with keys, scaled by numbers before or after."""
+def _masked(scores: Scores | None, mask: Any, blocked: bool = False) -> Scores | None:
+    """Scores that had no mask with one: of numbers of their type, or of places that are blocked."""
+    if scores is None or scores.mask is not None or not isinstance(mask, Value):
+        return None
+    fits = mask.dtype == (torch.bool if blocked else scores.query.dtype)
+    return replace(scores, mask=mask, blocked=blocked) if fits else None
+
+
+def _product(value: Any) -> Scores | None:
+    """A product of queries with keys, scaled by numbers before or after; of `baddbmm` with the mask that it adds."""
     value, scale = _unscaled(value)
-    made = _made(value)
+    made = maker(value)
     if made is None or made.name not in PRODUCTS:
         return None
     query, turned = (made.args[name] for name in PRODUCTS[made.name])
     (query, first), (turned, second) = _unscaled(query), _unscaled(turned)
-    flip = _made(turned)
-    rank = len(turned.sizes)
+    flip, rank = maker(turned), len(turned.sizes)
     if flip is None or rank < 3 or permutation(flip) != [*range(rank - 2), rank - 1, rank - 2]:
         return None
     key, third = _unscaled(flip.args["self"])
-    return Scores(query, key, scale * first * second * third)
+    added = made.args.get("beta", 1) if made.name == "baddbmm" else 0
+    factor = made.args.get("alpha", 1)
+    scores = Scores(query, key, scale * factor * first * second * third)
+    if added == 0:
+        return scores
+    return _masked(scores, made.args["self"]) if added == scale == 1 else None
 
 
 def _unscaled(value: Value) -> tuple[Value, float]:
     """What a value is a multiple of, and by which number."""
-    made, scale = _made(value), 1.0
+    made, scale = maker(value), 1.0
     while made is not None and made.name in ("mul", "div") and made.args.get("rounding_mode") is None:
         source, number = made.args["self"], made.args["other"]
-        if isinstance(number, Value) or not isinstance(source, Value) or not isinstance(number, (int, float)):
+        if not isinstance(source, Value) or not isinstance(number, (int, float)) or number == 0:
             break
         scale = scale * number if made.name == "mul" else scale / number
-        value, made = source, _made(source)
+        value, made = source, maker(source)
     return value, scale
-
-
-def _made(value: Any) -> Call | None:
-    """The call that made a value, copies of it aside."""
-    while isinstance(value, Value):
-        made = value.call
-        if made is None or made.name not in SAME or made.args["self"].dtype != made.out.dtype:
-            return made
-        value = made.args["self"]
-    return None
 
 
 class _Writer:

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from morphs.torch_io.lazy import CONVERTED
+from morphs.torch_io.lazy import bare, maker
 from morphs.torch_io.program import Call, Value
 
-SAME = CONVERTED | {"contiguous", "clone", "alias"}
 FROZEN = "morphs.frozen_norm"
 SHAPED = frozenset(("unsqueeze", "view", "reshape", "_unsafe_view", "slice"))
 
@@ -57,11 +56,11 @@ def _plain(call: Call) -> Norm | None:
         case _:
             return None
     for divided, other in pairs:
-        root = _made(other)
-        shifted = _made(root.args["self"]) if root is not None and root.name == name else None
+        root = maker(other)
+        shifted = maker(root.args["self"]) if root is not None and root.name == name else None
         if shifted is None or shifted.name != "add" or shifted.args.get("alpha", 1) != 1:
             continue
-        eps, spread = shifted.args["other"], _made(shifted.args["self"])
+        eps, spread = shifted.args["other"], maker(shifted.args["self"])
         if isinstance(eps, float) and spread is not None and _is_tensor(divided):
             norm = _from_squares(divided, spread, eps) or _from_variance(divided, spread, eps)
             if norm is not None:
@@ -72,7 +71,7 @@ def _plain(call: Call) -> Norm | None:
 def _from_squares(divided: Value, spread: Call, eps: float) -> Norm | None:
     """Where the spread is the mean of the square of what is divided."""
     axis = _mean_axis(spread)
-    squared = _made(spread.args["self"]) if axis else None
+    squared = maker(spread.args["self"]) if axis else None
     if axis is None or squared is None or not _squares(squared, divided):
         return None
     centred = _centred(divided)
@@ -93,7 +92,7 @@ def _from_variance(divided: Value, spread: Call, eps: float) -> Norm | None:
     whole = a.get("correction", a.get("unbiased", 1)) == 0
     if spread.name not in ("var", "var_mean") or not whole or not a.get("keepdim"):
         return None
-    fits = _bare(a["self"]) is _bare(source) and _only_axis(a, source) == axis
+    fits = bare(a["self"]) is bare(source) and _only_axis(a, source) == axis
     return _norm(source, axis, True, eps) if fits else None
 
 
@@ -104,7 +103,7 @@ def _norm(source: Value, axis: int, centred: bool, eps: float) -> Norm | None:
 
 def _scaled(call: Call, made: dict[int, Norm]) -> Norm | None:
     for normed, weight in _both(call) if call.name == "mul" else ():
-        norm = made.get(id(_bare(normed)))
+        norm = made.get(id(bare(normed)))
         if norm is not None and norm.weight is None:
             found = _laid(weight, norm.source, norm.axis)
             return replace(norm, weight=found) if found is not None else None
@@ -113,7 +112,7 @@ def _scaled(call: Call, made: dict[int, Norm]) -> Norm | None:
 
 def _shifted(call: Call, made: dict[int, Norm]) -> Norm | None:
     for normed, bias in _both(call) if call.name == "add" and call.args.get("alpha", 1) == 1 else ():
-        norm = made.get(id(_bare(normed)))
+        norm = made.get(id(bare(normed)))
         if norm is not None and norm.centred and norm.weight is not None and norm.bias is None:
             found = _laid(bias, norm.source, norm.axis)
             return replace(norm, bias=found) if found is not None else None
@@ -138,7 +137,7 @@ def _frozen_norms(calls: list[Call], kinds: Mapping[str, str]) -> dict[int, Call
 def _frozen(call: Call, kinds: Mapping[str, str]) -> Call | None:
     """x · s + (β − μ · s) with s = γ · rsqrt(σ² + ε), all four of them buffers of one module."""
     for product, shift in _both(call) if call.name == "add" and call.args.get("alpha", 1) == 1 else ():
-        scaled, shifted = _made(product), _made(shift)
+        scaled, shifted = maker(product), maker(shift)
         if scaled is None or shifted is None or (scaled.name, shifted.name) != ("mul", "sub"):
             continue
         for x, scale in _both(scaled):
@@ -151,13 +150,13 @@ def _frozen(call: Call, kinds: Mapping[str, str]) -> Call | None:
 
 def _buffers(x: Value, scale: Any, shifted: Call, kinds: Mapping[str, str]) -> dict[str, Any] | None:
     """γ, β, μ and σ² of such a norm, and its ε."""
-    made, product = _made(scale), _made(shifted.args["other"])
+    made, product = maker(scale), maker(shifted.args["other"])
     if made is None or product is None or (made.name, product.name) != ("mul", "mul"):
         return None
-    means = [mean for mean, other in _both(product) if _bare(other) is _bare(scale)]
+    means = [mean for mean, other in _both(product) if bare(other) is bare(scale)]
     for weight, inverse in _both(made) if means and shifted.args.get("alpha", 1) == 1 else ():
-        root = _made(inverse)
-        spread = _made(root.args["self"]) if root is not None and root.name == "rsqrt" else None
+        root = maker(inverse)
+        spread = maker(root.args["self"]) if root is not None and root.name == "rsqrt" else None
         if spread is None or spread.name != "add" or not isinstance(spread.args["other"], float):
             continue
         read = {
@@ -217,10 +216,10 @@ def _permuted(source: Value, order: list[int], out: Value, call: Call) -> Call:
 
 def _centred(value: Any) -> tuple[Value, int] | None:
     """x and the axis, where `value` is x less its mean along one axis."""
-    call = _made(value)
+    call = maker(value)
     if call is None or call.name != "sub" or call.args.get("alpha", 1) != 1:
         return None
-    source, mean = call.args["self"], _made(call.args["other"])
+    source, mean = call.args["self"], maker(call.args["other"])
     if not isinstance(source, Value) or mean is None:
         return None
     if mean.target == "getitem" and mean.args["index"] == 1:
@@ -228,7 +227,7 @@ def _centred(value: Any) -> tuple[Value, int] | None:
         axis = _only_axis(mean.args, source) if mean.name == "var_mean" and mean.args.get("keepdim") else None
     else:
         axis = _mean_axis(mean)
-    same = axis is not None and _bare(mean.args["self"]) is _bare(source)
+    same = axis is not None and bare(mean.args["self"]) is bare(source)
     return (source, axis) if same and axis is not None else None
 
 
@@ -268,23 +267,9 @@ def _squares(call: Call, source: Value) -> bool:
 
 def _alike(one: Any, other: Value) -> bool:
     """The same tensor, or both x less its mean: `x - u` is often written twice."""
-    if _bare(one) is _bare(other):
+    if bare(one) is bare(other):
         return True
     first, second = _centred(one), _centred(other)
     if first is None or second is None:
         return False
-    return _bare(first[0]) is _bare(second[0]) and first[1] == second[1]
-
-
-def _made(value: Any) -> Call | None:
-    return _bare(value).call if isinstance(value, Value) else None
-
-
-def _bare(value: Any) -> Any:
-    """What a tensor is a copy of, of the same type and shape."""
-    while isinstance(value, Value) and value.call is not None and value.call.name in SAME:
-        source = value.call.args.get("self")
-        if not isinstance(source, Value) or (source.dtype, source.size) != (value.dtype, value.size):
-            return value
-        value = source
-    return value
+    return bare(first[0]) is bare(second[0]) and first[1] == second[1]

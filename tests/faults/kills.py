@@ -26,24 +26,23 @@ nothing but that is timed when the undisturbed search is made, and not again bef
 
 from __future__ import annotations
 
-import json
 import random
 import re
 import shutil
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from faults.figures import Figure
 from faults.kill_plans import SHORT, KillPlan
+from faults.kill_state import State, state_of
 from faults.processes import below, kill, members, outlive, title
 
 from nas.ledger import LedgerView, read, read_config
-from nas.ledger.files import atomic_write
 from nas.ledger.view import decided
 from nas.progress.views import facts
 
@@ -60,47 +59,6 @@ session.close()""",
 NOTICE_SECONDS = 30.0  # in which a driver whose Ray has died must have ended
 SPEAK_SECONDS = 10.0  # in which its line must be there, once it has ended
 _TOLD = re.compile(r"\s\d+/\d+\s\s(\d+\.\d+)\s\s.*?\s\s(val .*|failed: .*)$")
-
-
-@dataclass
-class State:
-    """What the calls so far have done. size: the options of the search. run: how many searches were killed before.
-
-    missed: searches that ended before their kill. unnoticed: drivers that did not end as they should when the raylet
-    was dead. imports: seconds of what a driver does before it can have a worker. warm: seconds from a worker
-    process's start to its first work.
-    """
-
-    size: list[str]
-    kills: dict[str, int] = field(default_factory=dict[str, int])
-    run: int = 0
-    in_run: int = 0
-    missed: int = 0
-    lost: int = 0
-    said: int = 0
-    orphans: int = 0
-    unnoticed: int = 0
-    same: int = 0
-    other: int = 0
-    without_worker: int = 0
-    imports: float = 0.0
-    warm: float = 0.0
-    resume: list[float] = field(default_factory=list[float])
-    seconds: float = 0.0
-
-    @property
-    def total(self) -> int:
-        """Kills of any kind."""
-        return sum(self.kills.values())
-
-    @property
-    def digest_counts(self) -> bool:
-        """Whether no worker is killed in the present search."""
-        return self.run % 3 != 2
-
-    def save(self, plan: KillPlan) -> None:
-        """Keep it, whole or not at all."""
-        atomic_write(plan.state, json.dumps(asdict(self)).encode())
 
 
 def killed(plan: KillPlan, share: float = 1.0, seed: int = 0) -> list[Figure]:
@@ -140,17 +98,6 @@ def killed(plan: KillPlan, share: float = 1.0, seed: int = 0) -> list[Figure]:
         Figure("searches with killed workers that ended", state.without_worker),
         Figure("wall time of all calls", state.seconds, "s"),
     ]
-
-
-def state_of(plan: KillPlan, size: list[str]) -> State:
-    """What a former call left, if it was about the same search."""
-    if plan.state.exists():
-        known = State(**json.loads(plan.state.read_text()))
-        if known.size == size:
-            return known
-    shutil.rmtree(plan.folder, ignore_errors=True)
-    plan.folder.mkdir(parents=True)
-    return State(size)
 
 
 def nas(*words: str) -> list[str]:

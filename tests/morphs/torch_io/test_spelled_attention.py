@@ -85,6 +85,32 @@ def test_a_mask_of_numbers_or_of_places(mask) -> None:
     assert len(node.inputs) == 4
 
 
+@pytest.mark.parametrize("beta", [0, 1])
+def test_a_product_and_a_mask_in_one_call(beta: int) -> None:
+    """With beta = 0 what is added doesn't count, and alpha is the scale."""
+
+    def product(q, k):
+        later = torch.triu(torch.full((1, TOKENS, TOKENS), -3.0, dtype=q.dtype), 1)
+        return torch.baddbmm(later, q, k.transpose(1, 2), beta=beta, alpha=0.5)
+
+    net = copied(Spelled(product, folded=True), normal(3, TOKENS, WIDTH))
+    (node,) = [node for node in net.graph if node.op.kind == "attention"]
+    assert (node.op.scale, len(node.inputs)) == (0.5, 3 + beta)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        lambda self, scores: (scores + self.seen[0]) * 2,  # the mask is scaled too
+        lambda self, scores: scores + (self.seen[0] > 0),  # numbers 0 and 1, not places to leave out
+        lambda self, scores: scores / torch.ones(1, 1, TOKENS, 1, dtype=scores.dtype),
+    ],
+)
+def test_what_only_looks_like_it_stays_operators(mask) -> None:
+    net = copied(Spelled(scaled_after, mask), normal(3, TOKENS, WIDTH))
+    assert "attention" not in kinds(net)
+
+
 def test_a_mask_of_its_own_for_each_head_leaves_operators() -> None:
     """Biases of relative positions, say: no op has them, and an opaque call would fix the widths."""
 
