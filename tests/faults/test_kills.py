@@ -9,6 +9,7 @@ import pytest
 from faults import kills
 from faults.figures import Report
 from faults.kill_plans import PLANS, KillPlan
+from faults.kill_state import State
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="it finds processes as Linux does"
@@ -23,7 +24,7 @@ def plan(tmp_path: Path) -> KillPlan:
 
 
 def test_a_search_that_is_killed_loses_nothing_that_was_told(plan: KillPlan) -> None:
-    state = kills.State(SIZE, imports=1.0)
+    state = State(SIZE, imports=1.0)
     expected = kills.whole(plan, state)
     kills.kill_repeatedly(plan, state, expected, 2)
     assert state.run == 1
@@ -37,7 +38,7 @@ def test_what_standard_output_acknowledged_has_to_be_in_the_ledger(plan: KillPla
     known = kills.held(plan)
     record = kills.read(plan.torn).complete[1]
     told = f"  1.0s  1/2  {record.key}  widen  {kills.facts(record, kills.selected(plan))}\n"
-    state = kills.State(SIZE)
+    state = State(SIZE)
     plan.log.write_text(told)
     kills.compare(plan, state, known)
     assert (state.lost, state.said) == (0, 0)
