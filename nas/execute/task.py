@@ -118,7 +118,7 @@ def _perform(job: Job, site: TaskContext, data: SearchData, progress: OnStep) ->
     clock = _Clock()
     plan = job.training
     left = plan.left
-    deadline = None if left is None else Deadline(left.seconds, left.after, left.pace, job.steps)
+    deadline = None if left is None else Deadline(left.seconds, left.after, left.pace, left.most)
     begun = _start(job, site, data)
     module = begun.network.to_torch()
     given = evaluate(module, data.val, data, device=site.device) if job.given else None

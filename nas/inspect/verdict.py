@@ -130,7 +130,7 @@ def _unused(view: LedgerView, config: Settings) -> str | None:
     final = view.final
     if final is not None and final.result is not None and final.result.lengths:
         last = final.result.lengths[-1][1]
-        if last < final.job.steps:  # the clock ended the final training
+        if last < final.job.steps or config.most_epochs is None:  # the clock ended the final training
             return f"{fact}: the rest was kept for storing and reporting the result"
     if config.most_epochs is not None:
         return (

@@ -119,8 +119,8 @@ class PlainView:
         self._progress.start(generation, jobs)
         if self._progress.final:
             steps = sum(job.steps for job in jobs)
-            most = "" if self._budget is None else "at most "
-            self._say(f"final training: {most}{steps} steps{self._left()}")
+            about = "" if self._budget is None else "about "
+            self._say(f"final training: {about}{steps} steps{self._left()}")
         elif not joined:
             count = f": {len(jobs)} to train" if len(jobs) > 1 or not generation else ""
             self._say(f"generation {generation}{count}{self._left()}")

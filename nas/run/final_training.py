@@ -11,9 +11,6 @@ from nas.run.charge import spent
 from nas.run.plan import Plan, lineage_steps
 from nas.run.speed import seconds_a_step, seconds_after
 
-AMPLE = (
-    2.0  # times the steps that fit at the speed of the search, whose trials are short and slow at their start
-)
 PART_SECONDS = 30.0  # least time between two checkpoints
 
 
@@ -40,8 +37,6 @@ def final_steps(plan: Plan, view: LedgerView, stopped: Stopped, wall: float, sta
     left = config.budget - wall
     left -= seconds_after(best, startup, config.budget, left)
     affordable = max(0, int(0.95 * left / max(1e-9, seconds_a_step(view, best))))
-    if config.schedule == "lineage":  # whose length is fitted to the time left as it trains: see `Deadline`
-        return min(most, round(AMPLE * affordable))
     return min(most, affordable if whole else min(steps, affordable))
 
 
@@ -75,13 +70,15 @@ def next_part(
     if not job.final or not job.steps:
         return job
     stop = _part_steps(plan, view, job) + (reached.step if reached else 0)
-    training = replace(job.training, until=stop if stop < job.steps else None)
-    training = replace(training, lengths=timing.lengths or (reached.lengths if reached else ()))
+    lengths = timing.lengths or (reached.lengths if reached else ())
+    clocked = timing.left is not None  # so that it may become longer
+    training = replace(job.training, until=stop if clocked or stop < job.steps else None, lengths=lengths)
     if timing.left is not None:
         best = view.trial(str(job.parent))
         after = seconds_after(best, timing.startup, plan.config.budget, timing.left)
         pace = seconds_a_step(view, best)
-        training = replace(training, left=TimeLeft(seconds=timing.left, after=after, pace=pace))
+        most = _most_steps(plan, view)
+        training = replace(training, left=TimeLeft(seconds=timing.left, after=after, pace=pace, most=most))
     if reached is None:
         return replace(job, training=training)
     training = replace(

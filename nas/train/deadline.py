@@ -9,7 +9,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-OFTEN = 1.0, 0.05  # between two measurements: seconds at least, and a share of the time left
+OFTEN = 1.0, 0.05  # between two measurements: seconds at least, and a share of the time left; or
+OFTEN_STEPS = 0.2  # of the steps left: a machine that is free again could otherwise have taken them all
 WINDOW = 5.0, 0.2  # over which the rate is measured, likewise: a short disturbance must not decide
 SLACK = 0.02  # of the steps left: a smaller change is not made
 
@@ -36,18 +37,19 @@ class Deadline:
         """Return the number of steps from here on: at least `step`; `steps` unless that is off by more than SLACK."""
         now = self._clock()
         left = self._end - now
-        if left <= self._after:
+        if left <= self._after or step >= steps:  # in the latter case the schedule has come to its end
             return step
         if not self._seen:  # as if steps had taken `pace` so far; the first one takes longer than the others
             window = _of(WINDOW, left)
             self._seen.extend([(now - window, step - window / self._pace), (now, step)])
-        if now - self._seen[-1][0] < _of(OFTEN, left):
+        last, then = self._seen[-1]
+        if now - last < _of(OFTEN, left) and step - then < OFTEN_STEPS * (steps - then):
             return steps
         self._seen.append((now, step))
         while self._seen[1][0] <= now - _of(WINDOW, left):
             self._seen.popleft()
-        then, done = self._seen[0]
-        pace = (now - then) / (step - done)
+        first, done = self._seen[0]
+        pace = (now - first) / (step - done)
         fitting = int((left - self._after * max(1.0, pace / self._pace)) / pace)
         fit = min(self._most, step + max(0, fitting))
         return fit if abs(fit - steps) > SLACK * (steps - step) else steps

@@ -58,8 +58,8 @@ class LossWatch:
 
     @property
     def recent(self) -> tuple[float, ...]:
-        """The last losses, as many as `final` may need if the run ends at any step from here on."""
-        return (*self._before, *self.seen)[-_tail(self._steps) :]
+        """The last losses, as many as `final` may need, whenever the run ends from here on."""
+        return (*self._before, *self.seen)[-_tail(self._taken) :]
 
     @property
     def final(self) -> float:

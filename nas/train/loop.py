@@ -68,13 +68,14 @@ class TrainReport:
 
 @dataclass(frozen=True)
 class _Span:
-    """Steps first … last - 1 of a run of `steps`, which begins at step `start` of a schedule of `total` steps. The
-    rate decays over the last `decay` steps of the schedule (None: follows a cosine over all of it). The weights are
-    averaged over the last `average` steps of the run. lengths: changes of `steps` on the way.
+    """Steps of a run of `steps` from `first` on, up to step `until` (None: to the end), whichever comes first. The run
+    begins at step `start` of a schedule of `total` steps. The rate decays over the last `decay` steps of the schedule
+    (None: follows a cosine over all of it). The weights are averaged over the last `average` steps of the run. lengths:
+    changes of `steps` on the way.
     """
 
     first: int
-    last: int
+    until: int | None
     steps: int
     start: int
     total: int
@@ -119,10 +120,10 @@ def train(
                   `config.distill` in the loss (Hinton, Vinyals and Dean, arXiv 1503.02531, at temperature 1). It
                   is not changed.
     since, until: take only the steps from the pause of an earlier call with the same arguments, whose weights
-                  `module` has, up to step `until`: the parts together give the same bits as the whole.
+                  `module` has, up to step `until` or the end: the parts together give the same bits as the whole.
     lengths:      changes of `steps` on the way, as (steps done, new number of steps): see `position`.
-    lengthen:     called after each step with (steps done, steps); returns the number of steps from here on, at most the
-                  original one. A change is added to `lengths`, with which another call gives the same bits.
+    lengthen:     called after each step with (steps done, steps); returns the number of steps from here on. A change is
+                  added to `lengths`, with which another call gives the same bits.
     Raises TrainingFailed if the loss or a weight is not finite, UserError if module, data and numbers do not fit,
     DataError for an unreadable image. The module is then unusable.
     """
@@ -194,7 +195,7 @@ def _run(
     forward = _compiled(module) if config.compile else module
     step, lengths = span.first, span.lengths
     end = _end(span.steps, lengths)
-    while step < min(span.last, end):
+    while step < (end if span.until is None else min(span.until, end)):
         x, y = next(batches)
         # Entered anew for each step: autocast caches its casts of the weights until it exits.
         with torch.autocast(device.type, torch.bfloat16) if arithmetic.bf16 else nullcontext():
@@ -255,21 +256,20 @@ def _span(
         raise UserError(
             f"training: steps {start} … {start + steps} of {last} are not valid; take at least 1, within the total"
         )
-    first, stop = 0 if since is None else since.step, steps if until is None else until
-    if not 0 <= first < stop <= steps:
-        raise UserError(
-            f"training: steps {first} to {stop} are not a part of {steps}; pause between 0 and {steps}"
-        )
+    end = _end(steps, lengths)
+    first = 0 if since is None else since.step
+    if not 0 <= first < (end if until is None else min(end, until)):
+        raise UserError(f"training: steps {first} to {until} are not a part of {end}; pause between 0 and {end}")
     if not 0 <= average <= (steps if since is None and until is None else 0):
         raise UserError(
             f"training: the last {average} steps of a part can't be averaged; average a whole run"
         )
     before = (0, *(done for done, _ in lengths))
     if any(
-        not (a < done <= length <= steps) for a, (done, length) in zip(before, lengths, strict=False)
+        not (a < done <= length) for a, (done, length) in zip(before, lengths, strict=False)
     ) or any(length <= done for (_, length), (done, _) in pairwise(lengths)):
         raise UserError(f"training: {steps} steps can't be changed to {lengths} on the way")
-    return _Span(first, stop, steps, start, last, decay, average, lengths)
+    return _Span(first, until, steps, start, last, decay, average, lengths)
 
 
 def _remedy(config: TrainConfig) -> str:

@@ -8,11 +8,14 @@ from nas.train.deadline import Deadline
 
 
 def trained(
-    seconds: float, steps: int, pace: Callable[[float], float], after: float = 0.0
+    seconds: float, steps: int, pace: Callable[[float], float], after: float = 0.0, most: int | None = None
 ) -> tuple[float, int, list[int]]:
-    """Seconds until the last step, the steps taken, and all lengths on the way. pace: seconds a step, by the time."""
+    """Seconds until the last step, the steps taken, and all lengths on the way. pace: seconds a step, by the time.
+
+    most: steps, at most; None: those that are planned.
+    """
     now, done, lengths = 0.0, 0, [steps]
-    deadline = Deadline(seconds, after, 0.1, steps, lambda: now)
+    deadline = Deadline(seconds, after, 0.1, most or steps, lambda: now)
     while done < lengths[-1]:
         now, done = now + pace(now), done + 1
         if (length := deadline(done, lengths[-1])) != lengths[-1]:
@@ -43,6 +46,17 @@ def test_a_machine_that_becomes_free_again_takes_up_to_what_was_planned() -> Non
     assert done == 600
     assert min(lengths) < 400
     assert now < 100.0
+
+
+@pytest.mark.parametrize("faster", [2.0, 5.0, 50.0])
+def test_a_machine_that_is_free_again_after_the_plan_was_made_takes_what_fits(faster: float) -> None:
+    now, done, _ = trained(100.0, 900, lambda at: 0.1 if at < 5.0 else 0.1 / faster, most=10**6)
+    assert 95.0 < now <= 100.0
+    assert done > 0.9 * 950 * faster
+
+
+def test_no_more_steps_than_the_most_are_taken() -> None:
+    assert trained(100.0, 900, lambda _: 0.01, most=1000)[1] == 1000
 
 
 def test_a_short_disturbance_does_not_end_it() -> None:

@@ -111,7 +111,7 @@ def test_rates_stay_within_those_of_the_planned_schedule(changes, config):
         done += more
         if lengths and done >= lengths[-1][1]:
             break
-        lengths.append((done, min(steps, done + left)))
+        lengths.append((done, done + left))
     end = lengths[-1][1] if lengths else steps
     at = [position(step, steps, lengths) for step in range(end)]
     assert at == sorted(at)
