@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -21,6 +22,7 @@ from nas.data.tokens import holds_tokens
 from nas.data.types import ImageSplit, Split, StreamSplit, ValueSplit
 
 Batch = tuple[Tensor, Tensor]
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]  # [B, H, W, C]
 
 HELD_BYTES = 10**8  # of pixels that a training keeps once it has read them
 
@@ -199,9 +201,12 @@ def _normalised(
         yield x.to(dtype=dtype).contiguous(memory_format=memory_format), y
 
 
-class _BatchReader(Dataset[Tensor | DataError]):
+class _BatchReader(Dataset[Pixels | DataError]):
     """Reads whole batches, in the worker processes if there are any; an error is returned as a value. Without worker
     processes, images that take at most HELD_BYTES are read once.
+
+    Batches are NumPy arrays: a thread of the worker sends them, and one that is sending a tensor when the process ends
+    aborts it, since Python ends such a thread in the middle of torch's own code.
     """
 
     def __init__(self, split: StreamSplit) -> None:
@@ -211,12 +216,11 @@ class _BatchReader(Dataset[Tensor | DataError]):
         self._pixels = torch.empty((len(split), h, w, c), dtype=torch.uint8) if held else None
         self._known = torch.zeros(len(split), dtype=torch.bool)
 
-    def __getitems__(self, positions: list[int]) -> tuple[Tensor, Tensor | DataError]:
-        where = torch.tensor(positions)
+    def __getitems__(self, positions: list[int]) -> tuple[list[int], Pixels | DataError]:
         try:
-            return where, self._read(where)
+            return positions, self._read(torch.tensor(positions)).numpy()
         except DataError as error:
-            return where, error
+            return positions, error
 
     def _read(self, where: Tensor) -> Tensor:
         if self._pixels is None:
@@ -260,6 +264,6 @@ def _streamed(
     for where, images in batches:
         if isinstance(images, DataError):
             raise images
-        pixels = cast(Tensor, images).to(device)
+        pixels = torch.from_numpy(images).to(device)
         everything = torch.arange(len(pixels), device=device)
         yield _crop_and_flip(pixels, everything, augment, draws), split.labels[where].to(device)

@@ -152,9 +152,9 @@ class Training:
     constant and falls over the last `decay` steps of the schedule, as in a lineage; None: it follows a cosine over the
     whole schedule. batches: seed of the batches, for jobs that train on the same ones; None: the job's own. rung: of a
     successive halving, from 0. since: the state that an earlier part of this training reached. until: the step at which
-    this part pauses, if it does not end before; None: the end. lengths: changes of the job's steps on the way. left: the time it may take; None:
-    any. judged: the validation scores of the network that a final training begins with, if it learns from the
-    validation examples too and so can't be judged by them.
+    this part pauses, if it does not end before; None: the end. lengths: changes of the job's steps on the way. left:
+    the time it may take; None: any. judged: the validation scores of the network that a final training begins with, if
+    it learns from the validation examples too and so can't be judged by them.
     """
 
     weights: Digest | None = None

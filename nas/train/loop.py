@@ -259,15 +259,17 @@ def _span(
     end = _end(steps, lengths)
     first = 0 if since is None else since.step
     if not 0 <= first < (end if until is None else min(end, until)):
-        raise UserError(f"training: steps {first} to {until} are not a part of {end}; pause between 0 and {end}")
+        raise UserError(
+            f"training: steps {first} to {until} are not a part of {end}; pause between 0 and {end}"
+        )
     if not 0 <= average <= (steps if since is None and until is None else 0):
         raise UserError(
             f"training: the last {average} steps of a part can't be averaged; average a whole run"
         )
     before = (0, *(done for done, _ in lengths))
-    if any(
-        not (a < done <= length) for a, (done, length) in zip(before, lengths, strict=False)
-    ) or any(length <= done for (_, length), (done, _) in pairwise(lengths)):
+    if any(not (a < done <= length) for a, (done, length) in zip(before, lengths, strict=False)) or any(
+        length <= done for (_, length), (done, _) in pairwise(lengths)
+    ):
         raise UserError(f"training: {steps} steps can't be changed to {lengths} on the way")
     return _Span(first, until, steps, start, last, decay, average, lengths)
 

@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from trap_support import set_traps
 
 from nas.data import Augment, Split, StreamSplit, eval_batches, train_batches
+from nas.data.batches import _BatchReader
 
 NONE = Augment(flip=False, crop=0)
 
@@ -121,6 +123,13 @@ def test_readers_in_other_processes_give_the_same_batches(tmp_path, monkeypatch)
     for (x, y), (x2, y2) in zip(*runs, strict=True):
         assert torch.equal(x, x2)
         assert torch.equal(y, y2)
+
+
+def test_readers_send_no_tensors():
+    """A process that ends while one of its threads is sending a tensor is aborted by torch's own code."""
+    positions, images = _BatchReader(streamed(random_split(6, 3, 4, 4), workers=1)).__getitems__([0, 2])
+    assert type(positions) is list
+    assert type(images) is np.ndarray
 
 
 def test_nothing_is_drawn_from_the_global_generator():
