@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from nas.config.run_config import RunConfig
 from nas.ledger import TrialRecord
+from nas.ledger.wall_time import seconds_of_last_evaluation
 
 PASSES = 3  # forward passes that a training step costs
 CLOSING = 1.0  # seconds for what follows the last evaluation
@@ -49,7 +50,7 @@ def search_and_final(work: Work) -> float | None:
     each = seconds_of_trial(work)
     if each is None or best is None or best.result is None:
         return None
-    after = 2 * best.result.seconds.get("evaluate", 0.0) + CLOSING
+    after = seconds_of_last_evaluation(best.result) + CLOSING
     if config.generations is not None:
         later = [growth(work) ** ahead for ahead in range(1, config.generations - work.generation + 1)]
         search = each * (work.undone + work.size * sum(rate**SPEED for rate in later))
@@ -141,7 +142,7 @@ def final_left(
     since: seconds since it began. pace: those of one of its last steps, if known.
     """
     result = None if best is None else best.result
-    after = CLOSING + 2 * (0.0 if result is None else result.seconds.get("evaluate", 0.0))
+    after = CLOSING + (0.0 if result is None else seconds_of_last_evaluation(result))
     if done > STEADY * steps:
         return (since / done if pace is None else pace) * (steps - done) + after
     if best is None or result is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nas.ledger import LedgerView, TrialRecord
-from nas.ledger.wall_time import seconds_of
+from nas.ledger.wall_time import seconds_of, seconds_of_last_evaluation
 
 CLOSING = 2.0  # seconds on an idle machine for evaluating, storing and reporting the final network
 MOST_CLOSING = 0.25  # of the budget: imports from a cold disk take longer than that
@@ -32,7 +32,7 @@ def seconds_after(of: TrialRecord, startup: float, budget: float | None, left: f
     startup: see `closing_seconds`.
     """
     assert of.result is not None
-    after = 2 * of.result.seconds["evaluate"] + closing_seconds(startup, budget)
+    after = seconds_of_last_evaluation(of.result) + closing_seconds(startup, budget)
     return min(after, max(0.0, left) / 2)
 
 

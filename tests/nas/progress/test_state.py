@@ -61,8 +61,8 @@ def test_time_left_is_estimated_from_the_generations_done() -> None:
     assert progress.left() is None
     clock.now += 10
     progress.tell(told(seed_job()))
-    # Three generations of three trials; a fifth of the lineage's steps, at 0.1 s, is final; 5 s to evaluate and end.
-    assert progress.left() == pytest.approx(3 * 3 * 10 + 100 * 0.1 + 5)
+    # Three generations of three trials; a fifth of the lineage's steps, at 0.1 s, is final; 7 s to evaluate and end.
+    assert progress.left() == pytest.approx(3 * 3 * 10 + 100 * 0.1 + 7)
     progress.start(4, [final_job(4)])
     clock.now += 35
     progress.step("4.0", 50, 0.1)
@@ -88,7 +88,7 @@ def test_the_longest_training_of_few_examples_ends_a_budget() -> None:
     progress.end(told(job(1, 0)))
     left = progress.left()
     assert left is not None
-    assert left == pytest.approx(400 * 0.1 + 5)
+    assert left == pytest.approx(400 * 0.1 + 7)
 
 
 def train_seed(progress: RunProgress, clock: Hand) -> None:
@@ -106,7 +106,7 @@ def test_a_resumed_run_estimates_from_its_own_sitting() -> None:
     progress.start(2, [job(2, 0)])
     clock.now += 10
     progress.tell(told(job(2, 0)))
-    assert progress.left() == pytest.approx(2 * 10 + 3 * 10 + 5)  # the rest of generation 2, and generation 3
+    assert progress.left() == pytest.approx(2 * 10 + 3 * 10 + 7)  # the rest of generation 2, and generation 3
 
 
 def test_time_left_shrinks_until_it_is_far_too_low() -> None:
@@ -141,7 +141,7 @@ def test_trials_at_once_share_the_time() -> None:
     clock.now += 12
     for each in jobs:
         progress.tell(told(each))
-    assert progress.left() == pytest.approx(12 + 5)  # generation 2 takes as long
+    assert progress.left() == pytest.approx(12 + 7)  # generation 2 takes as long
 
 
 def test_a_network_that_grows_takes_longer() -> None:
@@ -156,10 +156,10 @@ def test_a_network_that_grows_takes_longer() -> None:
         progress.tell(told(each, macs=2 * 5678))
     progress.end(told(jobs[0], macs=2 * 5678))
     rate = 1.5**0.75
-    assert progress.left() == pytest.approx(3 * 10 * (rate + rate**2) + 5)
+    assert progress.left() == pytest.approx(3 * 10 * (rate + rate**2) + 7)
     progress.start(2, [job(2, slot) for slot in range(3)])  # it has twice the cost of the one before
     assert progress.left() == pytest.approx(
-        min(3 * 10 * (rate + rate**2), 3 * 10 * 2**0.75 * (1 + 1.5**0.75)) + 5, rel=0.2
+        min(3 * 10 * (rate + rate**2), 3 * 10 * 2**0.75 * (1 + 1.5**0.75)) + 7, rel=0.2
     )
 
 
@@ -172,7 +172,7 @@ def test_a_cost_gives_the_time_left_too() -> None:
     progress.start(0, [seed_job()])
     clock.now += 10
     progress.tell(told(seed_job()))
-    assert progress.left() == pytest.approx(9 * 10 + 5)
+    assert progress.left() == pytest.approx(9 * 10 + 7)
 
 
 def test_what_selects_is_shown_and_named() -> None:

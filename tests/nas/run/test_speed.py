@@ -43,6 +43,14 @@ def test_a_start_that_took_most_of_the_budget_leaves_half_of_the_rest_for_traini
     assert seconds_after(of, 30.0, 25.0, -1.0) == 0.0
 
 
+def test_the_final_network_is_scored_on_the_test_split_too() -> None:
+    of = trial(0, 1.0, 10.0)
+    assert of.result is not None
+    short, long = (replace(of.result, seconds={"train": 1.0, "evaluate": each}) for each in (0.0, 5.0))
+    more = seconds_after(replace(of, result=long), 1.0, 600.0, 300.0)
+    assert more - seconds_after(replace(of, result=short), 1.0, 600.0, 300.0) == 15.0
+
+
 def test_a_budget_counts_what_the_program_took_before(tmp_path: Path) -> None:
     config = tiny(budget=40.0, generations=None, workers=1)
     with pytest.raises(UserError, match="budget"):
