@@ -40,6 +40,7 @@ from morphs.moves import (
 from morphs.network import Network
 from morphs.torch_io.from_program import from_program
 from morphs.torch_io.from_torch import from_torch
+from morphs.training_memory import training_memory
 
 __all__ = [
     "MOVES", "AddBlock", "AddSkip", "ArchGraph", "ChannelGroup", "Child", "Compact", "Cost", "Deepen",
@@ -48,5 +49,6 @@ __all__ = [
     "Reparameterise", "Retire", "SplitGroups", "SqueezeExcite", "Subnet", "Widen", "WidenAll", "apply",
     "apply_chain", "carry", "carry_moments", "carry_values", "channel_groups", "cost", "drift", "export",
     "from_program", "from_torch", "graph_from_json", "graph_to_svg", "init", "load", "new_parameters", "pack", "parse",
-    "parse_chain", "parse_graph", "register_activation", "save", "unpack",
+    "parse_chain", "parse_graph", "register_activation", "save", "training_memory",
+    "unpack",
 ]  # fmt: skip

@@ -7,12 +7,14 @@ from typing import Any
 
 from morphs.errors import LimitsError
 from morphs.graph.arch import ArchGraph
+from morphs.training_memory import training_memory
 
 
 @dataclass(frozen=True)
 class Limits:
     """Upper bounds, each None for no bound: trainable parameters, multiply-adds and activation elements of one
-    image, layers with weights on one path, nodes, channels of the widest feature map or vector of a layer.
+    image, layers with weights on one path, nodes, channels of the widest feature map or vector of a layer, and bytes of
+    a training step in float32 with `batch` examples, or one (`morphs.training_memory`).
 
     Raises LimitsError for a bound that is not a positive number.
     """
@@ -23,6 +25,8 @@ class Limits:
     depth: int | None = None
     nodes: int | None = None
     width: int | None = None
+    memory: int | None = None
+    batch: int | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -38,7 +42,7 @@ class Limits:
         """What `graph` breaks, in a sentence; None when it keeps every limit."""
         for name, measure in MEASURES.items():
             most = getattr(self, name)
-            if most is not None and (value := measure(graph)) > most:
+            if most is not None and (value := measure(graph, self.batch or 1)) > most:
                 return f"{name} would be {value}, more than the limit {most}"
         return None
 
@@ -50,11 +54,12 @@ def require_limits(limits: Any, place: str) -> None:
         raise LimitsError(f"{fact}; give morphs.Limits(params=2e6) or the like")
 
 
-MEASURES: Mapping[str, Callable[[ArchGraph], int]] = MappingProxyType({
-    "params": lambda graph: graph.totals.weights,
-    "macs": lambda graph: graph.totals.macs,
-    "activations": lambda graph: graph.totals.size,
-    "depth": lambda graph: graph.depth,
-    "nodes": len,
-    "width": lambda graph: graph.width,
+MEASURES: Mapping[str, Callable[[ArchGraph, int], int]] = MappingProxyType({
+    "params": lambda graph, batch: graph.totals.weights,
+    "macs": lambda graph, batch: graph.totals.macs,
+    "activations": lambda graph, batch: graph.totals.size,
+    "depth": lambda graph, batch: graph.depth,
+    "nodes": lambda graph, batch: len(graph),
+    "width": lambda graph, batch: graph.width,
+    "memory": training_memory,
 })  # fmt: skip

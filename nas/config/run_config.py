@@ -173,7 +173,7 @@ class RunConfig(BaseModel):
     limits: Annotated[dict[str, int], Shown(metavar="NAME=N", flag="--limit", unset="the space's")] = Field(
         {},
         description="Upper limit on a network, like params=2e6 or params=20k; also macs, activations, depth, nodes, "
-        "width. Repeatable.",
+        "width, and memory, in bytes of a training step, like memory=2G. Repeatable.",
     )
     policy: Annotated[str, Shown(metavar="NAME", code=True)] = Field(
         "hill-climb",
@@ -332,9 +332,9 @@ class RunConfig(BaseModel):
     @classmethod
     def _known_limits(cls, limits: dict[str, int]) -> dict[str, int]:
         if limits:
-            from morphs import Limits  # imports torch, which help must not wait for
+            from morphs.limits import MEASURES  # imports torch, which help must not wait for
 
-            known = list(Limits.__dataclass_fields__)
+            known = list(MEASURES)
             for name, value in limits.items():
                 if name not in known:
                     raise ValueError(f'there is no limit "{name}"; choose one of {", ".join(known)}')

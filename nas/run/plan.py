@@ -55,7 +55,7 @@ def make_plan(
     config = config.model_copy(update={"select": data.task.criterion(config.select)})
     space = make_space(config, data, registry, start)
     own = {name: value for name, value in vars(space.limits).items() if value is not None}
-    limits = Limits(**{**own, **config.limits})
+    limits = Limits(**{**own, **config.limits, "batch": config.train.batch_size})
     broken = limits.violation(space.seed)
     if broken is not None:
         name = broken.partition(" ")[0]

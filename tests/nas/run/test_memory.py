@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from engine_support import Inline, Recorder, tiny
 
+import morphs
 from nas.base.errors import UserError
 from nas.base.machine import available_memory
 from nas.data import load_search_data
@@ -125,3 +126,11 @@ def test_a_container_leaves_less_than_the_machine(tmp_path: Path) -> None:
     )
     assert available_memory(old, one) == 0
     assert available_memory(tmp_path / "nowhere", tmp_path) is None
+
+
+def test_the_memory_of_a_run_is_limited_with_its_own_batches() -> None:
+    seed = plan_of().space.seed
+    fits = morphs.training_memory(seed, 64)
+    assert plan_of(limits={"memory": fits}).space.seed == seed
+    with pytest.raises(UserError, match="--limit memory="):
+        plan_of(limits={"memory": fits - 1})

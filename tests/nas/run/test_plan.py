@@ -209,7 +209,7 @@ def test_a_plan_binds_the_space_to_the_data(data: SearchData) -> None:
     assert plan.images == len(data.train)
     assert plan.space.seed.shape("x") == data.input_shape
     assert isinstance(plan.policy, HillClimb)
-    assert plan.policy.sampler == Uniform(SpaceMoves(plan.space, Limits(params=10_000)))
+    assert plan.policy.sampler == Uniform(SpaceMoves(plan.space, Limits(params=10_000, batch=64)))
 
 
 def test_a_seed_network_beyond_a_limit_is_refused(data: SearchData) -> None:
