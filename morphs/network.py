@@ -161,7 +161,7 @@ def checked(key: Key, tensor: Tensor, param: Param) -> Tensor:
         raise WeightsError(
             f'network: node "{key[0]}": {key[1]} has shape {tuple(tensor.shape)}; the graph says {param.shape}'
         )
-    if not tensor.dtype.is_floating_point and not param.counts:
+    if not tensor.dtype.is_floating_point and param.whole is None:
         raise WeightsError(f'network: node "{key[0]}": {key[1]} is of {tensor.dtype}; give floating numbers')
     return tensor if type(tensor) is Tensor and not tensor.requires_grad else tensor.detach()
 

@@ -257,7 +257,7 @@ def random_network(graph: ArchGraph, seed: int = 0, dtype: torch.dtype = torch.f
     for key, tensor in init(graph, seed, torch.float64).weights.items():
         param = graph.params[key]
         uniform = torch.rand(tensor.shape, generator=generator, dtype=torch.float64)
-        if param.counts:
+        if param.whole:
             tensor = torch.tensor(7)
         elif key[1] == "a":
             tensor = 0.1 + 0.8 * uniform

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
+from torch.nn.functional import scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -25,16 +26,19 @@ def training_memory(graph: ArchGraph, batch: int, states: int = STATES) -> int:
     What a library takes for its own work is not counted, such as cuDNN's workspace or the process itself. Nothing of
     that size is allocated, and it takes about as long as a step of a small network: 20 to 100 ms.
     """
-    weights = {key: torch.empty(param.shape, device="meta") for key, param in graph.params.items()}
+    weights = {
+        key: torch.empty(param.shape, dtype=getattr(torch, param.whole or "float32"), device="meta")
+        for key, param in graph.params.items()
+    }
     module = Network(graph, weights).to_torch()
     state = module.state_dict(keep_vars=True)
     trained = {name for name, value in state.items() if isinstance(value, nn.Parameter)}
     held = sum(value.nbytes for value in state.values())
     held += states * sum(state[name].nbytes for name in trained)
-    with FakeTensorMode():
+    with torch.device("meta"):  # also for what a forward makes
         empty = {name: _like(value, name in trained) for name, value in state.items()}
         inputs = [_examples(graph, node, batch) for node in graph.inputs]
-        with _InUse() as in_use:
+        with _InUse() as in_use, _FusedAttention():
             _step(module, empty, inputs)
     return held + sum(each.nbytes for each in inputs) + in_use.peak
 
@@ -55,6 +59,25 @@ def _step(module: nn.Module, state: Mapping[str, Tensor], inputs: list[Tensor]) 
         if each.requires_grad
     ]
     torch.autograd.backward(outputs, [torch.ones_like(each) for each in outputs])
+
+
+class _FusedAttention(TorchFunctionMode):
+    """Computes attention in one operator where processors do. For tensors without content torch takes its single steps,
+    which write the matrix of T x T.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        if func is not scaled_dot_product_attention or not _fused(*args, dropout=given["dropout_p"]):
+            return func(*args, **given)
+        *read, mask = args
+        fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
+        return fused(*read, is_causal=given["is_causal"], attn_mask=mask, scale=given["scale"])[0]
+
+
+def _fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float) -> bool:
+    alike = q.shape[1] == k.shape[1] and q.shape[-1] == v.shape[-1]
+    return alike and dropout == 0 and (mask is None or not mask.requires_grad)
 
 
 class _InUse(TorchDispatchMode):

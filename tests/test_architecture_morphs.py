@@ -13,7 +13,6 @@ LAYERS = (  # each may import its own and those before it; the longest name that
     ("morphs.typed", "morphs.textform"),
     ("morphs.graph",),
     (
-        "morphs.limits",
         "morphs.activations",
         "morphs.torch_io.aten_call",
         "morphs.torch_io.frozen",
@@ -22,7 +21,14 @@ LAYERS = (  # each may import its own and those before it; the longest name that
     ),
     ("morphs.torch_io.names", "morphs.torch_io.keys", "morphs.torch_io.to_torch"),
     ("morphs.network", "morphs.examples"),
-    ("morphs.init", "morphs.solve", "morphs.torch_io", "morphs.choices"),
+    (
+        "morphs.init",
+        "morphs.limits",
+        "morphs.training_memory",
+        "morphs.solve",
+        "morphs.torch_io",
+        "morphs.choices",
+    ),
     ("morphs.move",),
     ("morphs.moves",),
     ("morphs.move_text", "morphs.drift", "morphs.held_out", "morphs.files", "morphs.export"),

@@ -131,9 +131,9 @@ class Held(Op):
 
     def params(self, inputs: tuple[Shape, ...]) -> dict[str, Param]:
         """value, of the declared size."""
-        trained, counts = self.source == "parameter", self.dtype != "float"
+        trained, whole = self.source == "parameter", None if self.dtype == "float" else self.dtype
         return {
-            "value": Param(self.size, (Axis.NONE,) * len(self.size), trained, counts=counts, any=not trained)
+            "value": Param(self.size, (Axis.NONE,) * len(self.size), trained, whole=whole, any=not trained)
         }
 
 
@@ -207,7 +207,7 @@ class FrozenBatchNorm(Op):
         one, shape, trained = (Axis.OUT,), (inputs[0][0],), self.trained
         weight = Param(shape, one, trainable=trained, start=1.0)
         params = {"weight": weight, "bias": Param(shape, one, trainable=trained)} if self.affine else {}
-        count = {"num_batches_tracked": Param((), (), trainable=False, counts=True)} if trained else {}
+        count = {"num_batches_tracked": Param((), (), trainable=False, whole="int64")} if trained else {}
         return {
             **params,
             "running_mean": Param(shape, one, trainable=False),

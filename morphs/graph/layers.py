@@ -374,7 +374,7 @@ class BatchNorm(Op):
             params |= {
                 "running_mean": replace(one, start=0.0, trainable=False),
                 "running_var": replace(one, trainable=False),
-                "num_batches_tracked": Param((), (), trainable=False, counts=True),
+                "num_batches_tracked": Param((), (), trainable=False, whole="int64"),
             }
         return params
 

@@ -68,7 +68,7 @@ class Param:
     """One parameter or buffer: its shape, the width each axis follows, whether training moves it, and its start.
 
     start: what every fresh number of it is; None for He-normal ones, or normal ones of standard deviation `deviation`
-    where that is given. counts: whether it holds whole numbers.
+    where that is given. whole: torch's name of the type of whole numbers or truth values that it holds, if it does.
     any: whether it may hold numbers that aren't finite, as masks do.
     """
 
@@ -76,6 +76,6 @@ class Param:
     axes: tuple[Axis, ...]
     trainable: bool = True
     start: float | None = 0.0
-    counts: bool = False
+    whole: str | None = None
     deviation: float | None = None
     any: bool = False

@@ -227,7 +227,7 @@ class InsertBlock(Move):
         for key, param in graph.params.items():
             if key not in made and key not in parent.weights:
                 made[key] = fresh(param, param.shape, context.generator)
-        counts = {key for key, param in graph.params.items() if param.counts}
+        counts = {key for key, param in graph.params.items() if param.whole}
         return {key: (t.long() if key in counts else t.to(parent.dtype), NEW) for key, t in made.items()}
 
     def _drawn(

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from morphs import ArchGraph, training_memory
+from morphs import ArchGraph, cost
 from nas.base.errors import UserError
 from nas.base.machine import available_memory
 from nas.base.text import size
 from nas.run.plan import Plan
 
+# A training step holds what each node writes, for the backward pass, and the largest of it once or twice more: measured
+# 0.8 to 1.4 times 4 bytes for each number, on the seed networks of three spaces.
+BYTES = 6.0
 BASE = 150 * 2**20  # of the process, most of whose memory a forked worker shares
-OWN = 2.0  # times the tensors, at most 1.6 measured: oneDNN has its own layouts of them
 SHARE = 0.5  # of what is available: networks grow during a search
 
 
 def training_bytes(graph: ArchGraph, batch: int) -> float:
-    """Estimated bytes of training `graph` with batches of so many images, with momentum and an average of the weights,
-    of the libraries' own work, and of the process.
+    """Estimated bytes of training `graph` with batches of so many images: activations, weights with gradient, momentum
+    and average, and the process.
     """
-    return BASE + OWN * training_memory(graph, batch, states=2)
+    spent = cost(graph)
+    return BASE + 16.0 * spent.params + BYTES * batch * spent.activations
 
 
 def fitted(plan: Plan, available: int | None = None) -> tuple[Plan, str | None]:
