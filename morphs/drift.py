@@ -99,18 +99,21 @@ def allowance(
     """The drift that an exact move may show on `network`: 1e-10 in float64, 1e-5 in coarser types.
 
     With `measure`, it may also show ten times the network's own error on the probe: what rounding makes of its outputs,
-    measured in the type of its weights with the last bit of each off, and for float64 in float32 and scaled down.
+    measured in the type of its weights with the last bit of each off, and for float64 also in float32 and scaled down:
+    rounding in float64 may be too rare to be met, and in float32 so coarse that nothing is left to measure.
     """
     fine = network.dtype == torch.float64
     bound = BOUND64 if fine else BOUND32
     if not measure:
         return Drift(bound, bound)
-    coarse = torch.float32 if fine else network.dtype
-    scale = 10 * torch.finfo(network.dtype).eps / torch.finfo(coarse).eps
     given = _probes(network.graph, probe, seed)
-    own = [_measured(network, _nudged(network, coarse, again), given, coarse) for again in range(3)]
-    worst = (max(bound, *(scale * getattr(one, mode) for one in own)) for mode in ("eval", "train"))
-    return Drift(*worst)
+    worst = Drift(bound, bound)
+    for dtype in (network.dtype, torch.float32) if fine else (network.dtype,):
+        scale = 10 * torch.finfo(network.dtype).eps / torch.finfo(dtype).eps
+        for again in range(3):
+            own = _measured(network, _nudged(network, dtype, again), given, dtype)
+            worst = Drift(max(worst.eval, scale * own.eval), max(worst.train, scale * own.train))
+    return worst
 
 
 def _nudged(network: Network, dtype: torch.dtype, seed: int) -> Network:
@@ -119,7 +122,7 @@ def _nudged(network: Network, dtype: torch.dtype, seed: int) -> Network:
 
     def nudged(tensor: Tensor) -> Tensor:
         signs = 1 - 2 * torch.randint(2, tensor.shape, generator=draws).to(tensor.device)
-        return tensor * (1 + half * signs) if tensor.is_floating_point() else tensor
+        return tensor + tensor * half * signs if tensor.is_floating_point() else tensor
 
     weights = network.to(torch.float64).weights
     return Network(network.graph, {key: nudged(tensor) for key, tensor in weights.items()})
