@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from morphs.errors import LimitsError
 from morphs.graph.arch import ArchGraph
 from morphs.graph.node import Node
 from morphs.network import Network
@@ -24,7 +25,8 @@ def training_memory(graph: ArchGraph, batch: int, states: int = STATES) -> int:
     gradients and the optimizer's `states`, and what the backward pass needs of the forward pass.
 
     What a library takes for its own work is not counted, such as cuDNN's workspace or the process itself. Nothing of
-    that size is allocated, and it takes about as long as a step of a small network: 20 to 100 ms.
+    that size is allocated, and it takes about as long as a step of a small network: 20 to 100 ms. Raises LimitsError
+    where torch finds no folder for its temporary files.
     """
     weights = {
         key: torch.empty(param.shape, dtype=getattr(torch, param.whole or "float32"), device="meta")
@@ -38,8 +40,14 @@ def training_memory(graph: ArchGraph, batch: int, states: int = STATES) -> int:
     with torch.device("meta"):  # also for what a forward makes
         empty = {name: _like(value, name in trained) for name, value in state.items()}
         inputs = [_examples(graph, node, batch) for node in graph.inputs]
-        with _InUse() as in_use, _FusedAttention():
-            _step(module, empty, inputs)
+        try:
+            with _InUse() as in_use, _FusedAttention():
+                _step(module, empty, inputs)
+        except OSError as error:  # from the import of torch's compiler, which some operators ask for
+            folder = "set TORCHINDUCTOR_CACHE_DIR to a folder that can be written"
+            raise LimitsError(
+                f"memory: torch's compiler has no folder for its files ({error}); {folder}"
+            ) from error
     return held + sum(each.nbytes for each in inputs) + in_use.peak
 
 

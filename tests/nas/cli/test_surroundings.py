@@ -61,6 +61,10 @@ def test_no_folder_for_temporary_files(home: Path) -> None:
         "export", "run", "--to", "out", TORCHINDUCTOR_CACHE_DIR="/dev/null/x"
     )  # needs the compiler
     assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
+    limited = ("search", "digits", "--limit", "memory=10m", "--run", "limited")  # so does this
+    done = started(*limited, TORCHINDUCTOR_CACHE_DIR="/dev/null/x")
+    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
+    assert not (home / "limited").exists()
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGCHLD"), reason="this system has no such signal")
