@@ -105,8 +105,8 @@ def _ungrown(view: LedgerView, result: Result, config: Settings, longer: bool) -
         return None
     tried = sum(bool(record.job.moves) for record in view.complete)
     if not tried:
-        why = "the training is too short for growth" if config.generations == 0 else "no child was trained"
-        return f"nothing grew, {why}: try {more}more examples, or --generations 3"
+        why = "the search had no generation" if config.generations == 0 else "no child was trained"
+        return f"nothing grew, since {why}: try {more}more examples, or --generations 3"
     return (
         f"nothing grew: none of {plural(tried, 'child')} was better than its parent; try {more}--children 8, or "
         "another space (nas spaces)"

@@ -140,9 +140,9 @@ def pace_told(config: RunConfig, images: int, seed_macs: int, seconds: float | N
                 f"training: {config.most_epochs:g} epochs at most, since more fit {plural(images, 'example')} too "
                 "closely, so the search may end before its budget; --most-epochs sets it"
             )
-    if config.generations == 0:
+    if config.generations == 0 and "generations" in config.fitted:
         said.append("growth: none, the training is too short for it; --generations N asks for it")
-    elif config.generations is not None:
+    elif config.generations:
         said.append(
             f"growth: {plural(config.generations, 'generation')} of {plural(config.children, 'child')}, "
             f"{config.epochs:.3g} epochs each; --generations, --children and --epochs set them"

@@ -20,7 +20,7 @@ from nas.registry.configure import make_config
 from nas.run.events import Silent
 from nas.run.length import BEYOND, LENGTHS, LONGEST, measured, with_length
 from nas.run.lifecycle import replay, search
-from nas.run.pacing import LEAST_STRETCH, MOST_CHILDREN, limits_told, pace_of_few, paced
+from nas.run.pacing import LEAST_STRETCH, MOST_CHILDREN, limits_told, pace_of_few, pace_told, paced
 from nas.run.suited import suited_batches, suited_data, warmed
 from search_spaces.mlp import mlp
 
@@ -125,6 +125,12 @@ def test_limits_that_nobody_gave_are_named_with_their_option() -> None:
     assert "macs 5" in " ".join(limits_told(free(limits={"macs": 5}), Limits()))
     assert limits_told(tiny(limits={"macs": 5}), Limits()) == ()
     assert limits_told(tiny(limits={"width": 5}), own) == ()
+
+
+def test_that_a_training_is_too_short_to_grow_is_not_said_of_what_was_asked_for() -> None:
+    told = {"images": 100, "seed_macs": 10, "seconds": None}
+    assert not pace_told(tiny(generations=0, cost=1e6), **told)
+    assert "--generations" in " ".join(pace_told(free(generations=0, cost=1e6), **told))
 
 
 @pytest.fixture(scope="module")
