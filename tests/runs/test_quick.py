@@ -25,6 +25,7 @@ def case(script: str, *options: str, marks: tuple[pytest.MarkDecorator, ...] = (
 CASES = (
     case("benchmarks/gpu_sharing.py", "--device", "cpu"),
     case("benchmarks/preservation.py"),
+    case("benchmarks/training_memory.py"),
     case("benchmarks/compact_speed.py", marks=(LONG,)),
     case("benchmarks/copy_speed.py", marks=(LONG,)),
     case("benchmarks/equal_cost.py", marks=(LONG,)),

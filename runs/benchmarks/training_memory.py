@@ -1,0 +1,108 @@
+"""The memory of a training step as `morphs.training_memory` predicts it, against what torch allocates for one.
+
+For the seed network of each space, and what it has grown to after some moves: the prediction over the measured peak of
+the tensors in one step with momentum, in float32. On a processor the peak is that of the profiler's events, on a GPU
+that of CUDA's allocator, cuDNN's workspace included.
+
+    python runs/benchmarks/training_memory.py [--batch N] [--moves N] [--device cpu|cuda] [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from contextlib import suppress
+
+import torch
+from _common import Figure, figure, finish, guarded
+from torch.profiler import ProfilerActivity, profile
+
+import morphs
+from morphs.errors import NeedsData
+from morphs.examples import random_inputs
+from nas.base.errors import UserError
+from search_spaces import SPACES, Space
+
+SHAPES = {"conv1d": (1, 128), "digits": (1, 8, 8), "lenet": (1, 28, 28), "mlp": (1, 28, 28)}
+TOKENS = 100
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument(
+        "--moves", type=int, default=5, help="of the space, drawn at random, that a network grows by"
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--quick", action="store_true", help="two spaces")
+    given = parser.parse_args()
+    if given.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("this machine has no GPU; use --device cpu")
+    figures: list[Figure] = []
+    for name in ("digits", "mlp") if given.quick else sorted(SPACES):
+        space = space_of(name)
+        for title, network in (("seed", morphs.init(space.seed)), ("grown", grown(space, given.moves))):
+            predicted = morphs.training_memory(network.graph, given.batch)
+            taken = peak(network, given.batch, torch.device(given.device))
+            ratio, size = predicted / taken, f"{taken / 2**20:,.1f} MiB taken"
+            figures.append(figure(f"{name}, {title}, {size}: predicted over taken", ratio, "", None))
+    furthest = max(abs(each["value"] - 1) for each in figures)
+    finish(__file__, [*figures, figure("the furthest from 1", furthest, "", "<= 0.25")])
+
+
+def space_of(name: str) -> Space:
+    """A space for ten classes of what it is made for."""
+    return (
+        SPACES[name]((64,), 10, TOKENS)
+        if name == "transformer"
+        else SPACES[name](SHAPES.get(name, (3, 32, 32)), 10)
+    )
+
+
+def grown(space: Space, moves: int) -> morphs.Network:
+    """The seed network after so many moves of its space, drawn by a constant seed."""
+    network, draws = morphs.init(space.seed), random.Random(0)
+    while moves:
+        kind, choices = draws.choice(space.moves)
+        sites = list(kind.sites(network.graph, space.limits, choices))
+        with suppress(NeedsData):  # of some moves, which another one stands in for
+            network = morphs.apply(network, draws.choice(sites), seed=0).network if sites else network
+            moves -= bool(sites)
+    return network
+
+
+def peak(network: morphs.Network, batch: int, device: torch.device) -> int:
+    """Bytes of tensors at the peak of the second of two training steps."""
+    module = network.to_torch().to(device).train()
+    draws = torch.Generator().manual_seed(0)
+    inputs = [each.to(device) for each in random_inputs(network.graph, batch, draws, torch.float32)]
+    optimizer = torch.optim.SGD(module.parameters(), lr=1e-3, momentum=0.9)
+
+    def step() -> None:
+        out = module(*inputs)
+        out.backward(torch.ones_like(out))
+        optimizer.step()
+        optimizer.zero_grad()
+
+    step()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        return torch.cuda.max_memory_allocated()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        step()
+    momentum = [each for state in optimizer.state.values() for each in state.values()]
+    held = [*module.parameters(), *module.buffers(), *momentum, *inputs]
+    now = most = 0
+    events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        most = max(most, now)
+    return most + sum(each.nbytes for each in held if each is not None)
+
+
+if __name__ == "__main__":
+    guarded(main)
