@@ -74,17 +74,28 @@ def next_part(
     clocked = timing.left is not None  # so that it may become longer
     training = replace(job.training, until=stop if clocked or stop < job.steps else None, lengths=lengths)
     if timing.left is not None:
-        best = view.trial(str(job.parent))
-        after = seconds_after(best, timing.startup, plan.config.budget, timing.left)
-        pace = seconds_a_step(view, best)
-        most = _most_steps(plan, view)
-        training = replace(training, left=TimeLeft(seconds=timing.left, after=after, pace=pace, most=most))
+        left = _time_left(plan, view, job, reached, timing.left, timing.startup)
+        training = replace(training, left=left)
     if reached is None:
         return replace(job, training=training)
     training = replace(
         training, weights=reached.weights, momentum=reached.momentum, rest=reached.rest, since=reached
     )
     return replace(job, moves="", training=training)
+
+
+def _time_left(
+    plan: Plan, view: LedgerView, job: Job, reached: Reached | None, left: float, startup: float
+) -> TimeLeft:
+    """What the clock leaves, at the speed of the parts so far; at first at that of the search, whose trials are short
+    and slow at their start.
+    """
+    best = view.trial(str(job.parent))
+    after, pace = seconds_after(best, startup, plan.config.budget, left), seconds_a_step(view, best)
+    now = reached.seconds.get("train", 0.0) / reached.step if reached is not None else 0.0
+    if now > 0:
+        after, pace = after * max(1.0, now / max(1e-9, pace)), now
+    return TimeLeft(seconds=left, after=after, pace=pace, most=_most_steps(plan, view))
 
 
 def _part_steps(plan: Plan, view: LedgerView, job: Job) -> int:

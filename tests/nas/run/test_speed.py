@@ -10,9 +10,13 @@ from engine_support import Inline, record_of, tiny
 from search_support import ROOT
 
 from nas.base.errors import UserError
+from nas.data import load_search_data
 from nas.ledger import LedgerView, TrialRecord
+from nas.ledger.types import Reached, TimeLeft
 from nas.run.events import Silent
+from nas.run.final_training import Timing, next_part
 from nas.run.lifecycle import search
+from nas.run.plan import make_plan
 from nas.run.speed import CLOSING, closing_seconds, seconds_a_step, seconds_after
 
 
@@ -49,6 +53,25 @@ def test_the_final_network_is_scored_on_the_test_split_too() -> None:
     short, long = (replace(of.result, seconds={"train": 1.0, "evaluate": each}) for each in (0.0, 5.0))
     more = seconds_after(replace(of, result=long), 1.0, 600.0, 300.0)
     assert more - seconds_after(replace(of, result=short), 1.0, 600.0, 300.0) == 15.0
+
+
+def test_later_parts_of_a_final_training_expect_the_speed_of_the_earlier_ones() -> None:
+    of = trial(0, 1.0, 10.0)
+    assert of.result is not None
+    of = replace(of, result=replace(of.result, seconds={"train": 1.0, "evaluate": 0.5}))
+    plan = make_plan(tiny(budget=600.0), load_search_data("digits", None, 3))
+    job = replace(of.job, kind="final", generation=2, parent=of.key, steps=1000)
+    digest, timing = "0" * 64, Timing(left=300.0)
+
+    def left(seconds: float | None) -> TimeLeft:
+        so_far = None if seconds is None else Reached(100, digest, digest, (), (), {"train": seconds})
+        found = next_part(plan, LedgerView((of,)), job, so_far, timing).training.left
+        assert found is not None
+        return found
+
+    first, faster, slower = left(None), left(5.0), left(40.0)
+    assert [each.pace for each in (first, faster, slower)] == pytest.approx([0.1, 0.05, 0.4])
+    assert faster.after == first.after == pytest.approx(slower.after / 4)
 
 
 def test_a_budget_counts_what_the_program_took_before(tmp_path: Path) -> None:
