@@ -15,11 +15,10 @@ from contextlib import suppress
 
 import torch
 from _common import Figure, figure, finish, guarded
-from torch.profiler import ProfilerActivity, profile
 
 import morphs
 from morphs.errors import NeedsData
-from morphs.examples import random_inputs
+from morphs.training_memory import measured_training_memory
 from nas.base.errors import UserError
 from search_spaces import SPACES, Space
 
@@ -46,7 +45,7 @@ def main() -> None:
         space = space_of(name)
         for title, network in (("seed", morphs.init(space.seed)), ("grown", grown(space, given.moves))):
             predicted = morphs.training_memory(network.graph, given.batch)
-            taken = peak(network, given.batch, torch.device(given.device))
+            taken = measured_training_memory(network, given.batch, given.device)
             ratio, size = predicted / taken, f"{taken / 2**20:,.1f} MiB taken"
             figures.append(figure(f"{name}, {title}, {size}: predicted over taken", ratio, "", None))
     furthest = max(abs(each["value"] - 1) for each in figures)
@@ -72,36 +71,6 @@ def grown(space: Space, moves: int) -> morphs.Network:
             network = morphs.apply(network, draws.choice(sites), seed=0).network if sites else network
             moves -= bool(sites)
     return network
-
-
-def peak(network: morphs.Network, batch: int, device: torch.device) -> int:
-    """Bytes of tensors at the peak of the second of two training steps."""
-    module = network.to_torch().to(device).train()
-    draws = torch.Generator().manual_seed(0)
-    inputs = [each.to(device) for each in random_inputs(network.graph, batch, draws, torch.float32)]
-    optimizer = torch.optim.SGD(module.parameters(), lr=1e-3, momentum=0.9)
-
-    def step() -> None:
-        out = module(*inputs)
-        out.backward(torch.ones_like(out))
-        optimizer.step()
-        optimizer.zero_grad()
-
-    step()
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        step()
-        return torch.cuda.max_memory_allocated()
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        step()
-    momentum = [each for state in optimizer.state.values() for each in state.values()]
-    held = [*module.parameters(), *module.buffers(), *momentum, *inputs]
-    now = most = 0
-    events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        now += event.nbytes()
-        most = max(most, now)
-    return most + sum(each.nbytes for each in held if each is not None)
 
 
 if __name__ == "__main__":

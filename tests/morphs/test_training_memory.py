@@ -1,49 +1,18 @@
-"""The memory of a training step, against what torch's own allocator reports of a real one."""
+"""The memory of a training step, against the profiler's account of a real one."""
 
 import pytest
 import torch
 from hypothesis import assume, given, settings
 from strategies import image_networks
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 
 import morphs
-from morphs import ArchGraph, Limits, Network, WidenAll
+from morphs import ArchGraph, Limits, WidenAll
 from morphs.errors import LimitExceeded
-from morphs.examples import random_inputs
+from morphs.training_memory import measured_training_memory
 from search_spaces import SPACES
 
 BATCH = 16
-
-
-def taken(network: Network, batch: int) -> int:
-    """Bytes of tensors at the peak of the second of two training steps."""
-    module = network.to_torch().train()
-    inputs = random_inputs(network.graph, batch, torch.Generator().manual_seed(0), torch.float32)
-    optimizer = torch.optim.SGD(module.parameters(), lr=1e-3, momentum=0.9)
-
-    def step() -> None:
-        out = module(*inputs)
-        out.backward(torch.ones_like(out))
-        optimizer.step()
-        optimizer.zero_grad()
-
-    step()
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        step()
-    now = peak = 0
-    events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        now += event.nbytes()
-        peak = max(peak, now)
-    held = [
-        *module.state_dict().values(),
-        *module.parameters(),
-        *inputs,
-    ]  # parameters once more: their momentum
-    return sum(each.nbytes for each in held) + peak
-
-
 SHAPES = {"conv1d": (1, 128), "digits": (1, 8, 8), "lenet": (1, 28, 28), "mlp": (1, 28, 28)}
 
 
@@ -56,17 +25,19 @@ def seed_graph(name: str) -> ArchGraph:
 @pytest.mark.parametrize("name", sorted(SPACES))
 def test_the_seed_networks_of_all_spaces_within_a_tenth(name):
     graph = seed_graph(name)
-    assert morphs.training_memory(graph, BATCH) == pytest.approx(taken(morphs.init(graph), BATCH), rel=0.1)
+    assert morphs.training_memory(graph, BATCH) == pytest.approx(
+        measured_training_memory(morphs.init(graph), BATCH), rel=0.1
+    )
 
 
 @settings(max_examples=25, deadline=None)
 @given(image_networks(dtype=torch.float32))
-def test_no_more_than_is_taken(network):
+def test_no_more_than_is_measured_training_memory(network):
     """oneDNN pads the few channels of these networks to 16 in its own copies, which are not counted; the backward of
     mish is counted as several operators, and is one.
     """
     assume("mish" not in network.graph.text())
-    assert morphs.training_memory(network.graph, 200) < 1.1 * taken(network, 200)
+    assert morphs.training_memory(network.graph, 200) < 1.1 * measured_training_memory(network, 200)
 
 
 class Windowed(nn.Module):
@@ -85,7 +56,9 @@ class Windowed(nn.Module):
 
 def test_whole_numbers_and_attention_of_an_imported_network():
     network = morphs.from_torch(Windowed(), torch.randn(2, 512, 8))
-    assert morphs.training_memory(network.graph, BATCH) == pytest.approx(taken(network, BATCH), rel=0.1)
+    assert morphs.training_memory(network.graph, BATCH) == pytest.approx(
+        measured_training_memory(network, BATCH), rel=0.1
+    )
 
 
 def test_it_grows_with_the_batch_and_with_the_optimizers_states():
